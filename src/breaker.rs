@@ -1,0 +1,65 @@
+//! Remembers that a store failed, so that not every request pays its time-out again.
+
+use std::time::Duration;
+
+/// How long a store is left alone after a failure.
+pub const COOL_DOWN: Duration = Duration::from_secs(2);
+
+/// Closed: calls may go through. Open: they may not until a moment has come; then one caller probes, and
+/// the rest keep away until it has succeeded. Times are of any monotonic clock, since its start.
+#[derive(Debug, Default)]
+pub struct Breaker {
+    open_until: Option<Duration>,
+}
+
+impl Breaker {
+    /// A breaker that lets everything through.
+    pub const fn closed() -> Self {
+        Self { open_until: None }
+    }
+
+    /// Whether a call may be made now. Someone who is let through an open breaker is its probe and keeps
+    /// the others away for another [`COOL_DOWN`].
+    pub fn admits(&mut self, now: Duration) -> bool {
+        match self.open_until {
+            Some(until) if now < until => false,
+            Some(_) => {
+                self.open_until = Some(now + COOL_DOWN);
+                true
+            }
+            None => true,
+        }
+    }
+
+    /// A call succeeded.
+    pub fn succeeded(&mut self) {
+        self.open_until = None;
+    }
+
+    /// A call failed or took too long.
+    pub fn failed(&mut self, now: Duration) {
+        self.open_until = Some(now + COOL_DOWN);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn after_a_failure_one_probe_per_cool_down_until_one_succeeds() {
+        let mut breaker = Breaker::closed();
+        assert!(breaker.admits(MS) && breaker.admits(MS));
+
+        breaker.failed(MS);
+        assert!(!breaker.admits(COOL_DOWN));
+        assert!(breaker.admits(COOL_DOWN + MS), "the probe");
+        assert!(!breaker.admits(COOL_DOWN + MS), "only one");
+        assert!(breaker.admits(2 * COOL_DOWN + MS), "the probe may have died");
+
+        breaker.succeeded();
+        assert!(breaker.admits(2 * COOL_DOWN + MS) && breaker.admits(2 * COOL_DOWN + MS));
+    }
+}

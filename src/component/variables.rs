@@ -1,0 +1,47 @@
+//! Reads Spin's variables once per instance: each costs a call to the host.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use spin_sdk::variables;
+
+use crate::http::Problem;
+use crate::settings::{RawSettings, Settings};
+
+thread_local! {
+    static SETTINGS: RefCell<Option<Rc<Settings>>> = const { RefCell::new(None) };
+}
+
+/// The settings of this instance.
+///
+/// # Errors
+/// [`Problem::Misconfigured`]; the log names the variable. Not remembered, so that a corrected variable
+/// takes effect.
+pub async fn settings() -> Result<Rc<Settings>, Problem> {
+    if let Some(settings) = SETTINGS.with_borrow(Clone::clone) {
+        return Ok(settings);
+    }
+    let raw = RawSettings {
+        redis_url: get("redis_url").await?,
+        database_url: get("database_url").await?,
+        redis_key_prefix: get("redis_key_prefix").await?,
+        reservation_ttl: get("reservation_ttl").await?,
+        redis_timeout_ms: get("redis_timeout_ms").await?,
+        database_timeout_ms: get("database_timeout_ms").await?,
+        key_reuse: get("key_reuse").await?,
+    };
+    let settings = Rc::new(raw.check().map_err(|error| {
+        eprintln!("orders: {error}");
+        Problem::Misconfigured
+    })?);
+    SETTINGS.set(Some(settings.clone()));
+    Ok(settings)
+}
+
+async fn get(name: &'static str) -> Result<String, Problem> {
+    variables::get(name).await.map_err(|_| {
+        // The provider's words could carry the value.
+        eprintln!("orders: variable {name} could not be read");
+        Problem::Misconfigured
+    })
+}

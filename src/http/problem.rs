@@ -1,0 +1,217 @@
+//! Every error answer, in one place: status, stable type, and words that tell the caller what to do next
+//! (RFC 9457). What a store said about a failure has no way in here.
+
+use http::{StatusCode, header};
+use serde::Serialize;
+
+use super::Response;
+use crate::error::CreateError;
+use crate::idempotency::{KeyError, MAX_KEY_CHARS};
+use crate::json::Malformed;
+use crate::order::{OrderId, Violation};
+
+/// What every problem type starts with. Types are names, not addresses: there is nothing to fetch.
+const TYPE_PREFIX: &str = "urn:problem-type:orders:";
+
+/// How long a caller should wait before it repeats a request that a store was not there for, in seconds.
+const RETRY_AFTER_SECONDS: &str = "1";
+
+/// A reason not to do what was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// The `Idempotency-Key` field is not one key.
+    Key(KeyError),
+    /// The body is not declared to be JSON.
+    UnsupportedMediaType,
+    /// The body is longer than [`super::MAX_BODY_BYTES`].
+    BodyTooLarge,
+    /// The body ended before it was complete.
+    BodyTruncated,
+    /// The body did not arrive in time.
+    BodyTimedOut,
+    /// The body is not a JSON document.
+    NotJson(Malformed),
+    /// The body is no valid order.
+    InvalidOrder(Vec<Violation>),
+    /// The key stands for an order of other content.
+    KeyReused {
+        /// That order.
+        order_id: OrderId,
+        /// JSON Pointers to what differs.
+        differs: Vec<String>,
+    },
+    /// There is nothing at this path.
+    UnknownPath,
+    /// There is no such order, or none of this customer's.
+    OrderNotFound,
+    /// The path exists and does not take this method.
+    MethodNotAllowed {
+        /// The methods it takes, as in the `Allow` field.
+        allow: &'static str,
+    },
+    /// Postgres did not answer a question.
+    OrdersUnavailable,
+    /// Postgres did not answer an attempt to create an order: it may or may not exist.
+    CreationUndecided,
+    /// The component is not set up; the log says which variable.
+    Misconfigured,
+}
+
+impl From<CreateError> for Problem {
+    fn from(error: CreateError) -> Self {
+        match error {
+            CreateError::KeyReused { order_id, differs } => Self::KeyReused { order_id, differs },
+            CreateError::Unavailable => Self::CreationUndecided,
+        }
+    }
+}
+
+impl Problem {
+    /// The status that the problem is sent with.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Key(_) | Self::NotJson(_) | Self::BodyTruncated => StatusCode::BAD_REQUEST,
+            Self::UnknownPath | Self::OrderNotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BodyTimedOut => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::InvalidOrder(_) | Self::KeyReused { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Misconfigured => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::OrdersUnavailable | Self::CreationUndecided => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+        }
+    }
+
+    /// The last part of the problem's type, and its title.
+    fn kind(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Key(KeyError::Missing) => {
+                ("idempotency-key-missing", "Idempotency-Key is missing")
+            }
+            Self::Key(KeyError::Malformed) => {
+                ("idempotency-key-malformed", "Idempotency-Key is malformed")
+            }
+            Self::Key(KeyError::Ambiguous) => {
+                ("idempotency-key-ambiguous", "Idempotency-Key is ambiguous")
+            }
+            Self::UnsupportedMediaType => ("unsupported-media-type", "The body must be JSON"),
+            Self::BodyTooLarge => ("body-too-large", "The body is too large"),
+            Self::BodyTruncated => ("body-truncated", "The body is incomplete"),
+            Self::BodyTimedOut => ("body-timed-out", "The body did not arrive in time"),
+            Self::NotJson(_) => ("malformed-json", "The body is not valid JSON"),
+            Self::InvalidOrder(_) => ("invalid-order", "The order is not valid"),
+            Self::KeyReused { .. } => (
+                "idempotency-key-reused",
+                "Idempotency-Key was used for another order",
+            ),
+            Self::UnknownPath => ("not-found", "There is nothing at this path"),
+            Self::OrderNotFound => ("order-not-found", "There is no such order"),
+            Self::MethodNotAllowed { .. } => ("method-not-allowed", "The method is not allowed"),
+            Self::OrdersUnavailable | Self::CreationUndecided => {
+                ("unavailable", "Orders are unavailable at the moment")
+            }
+            Self::Misconfigured => ("misconfigured", "The service is not set up correctly"),
+        }
+    }
+
+    fn detail(&self) -> String {
+        match self {
+            Self::Key(KeyError::Missing) => {
+                "Send an Idempotency-Key header: a value of your choice, new for each order and the same for \
+                 every retry of it, such as a UUID."
+                    .into()
+            }
+            Self::Key(KeyError::Malformed) => format!(
+                "Send 1 to {MAX_KEY_CHARS} visible ASCII characters, bare or as one quoted Structured Field string."
+            ),
+            Self::Key(KeyError::Ambiguous) => {
+                "Send Idempotency-Key once; it came more than once with different values.".into()
+            }
+            Self::UnsupportedMediaType => "Send Content-Type: application/json.".into(),
+            Self::BodyTooLarge => format!("Send at most {} bytes.", super::MAX_BODY_BYTES),
+            Self::BodyTruncated => {
+                "The connection ended before the body was complete. Nothing was stored; send it again.".into()
+            }
+            Self::BodyTimedOut => "Nothing was stored; send the whole request again.".into(),
+            Self::NotJson(Malformed(why)) => format!("Send one JSON document: {why}."),
+            Self::InvalidOrder(_) => {
+                "Nothing was stored. Correct the members in \"violations\" and send the order again; the same \
+                 Idempotency-Key may be used."
+                    .into()
+            }
+            Self::KeyReused { .. } => {
+                "This key belongs to the order in \"orderId\", which differs from the one sent at the places in \
+                 \"differs\". To repeat that order, send it unchanged; to place another one, use a new key."
+                    .into()
+            }
+            Self::UnknownPath => "See the documentation for the paths of this API.".into(),
+            Self::OrderNotFound => "Check the order id.".into(),
+            Self::MethodNotAllowed { allow } => format!("Use one of: {allow}."),
+            Self::OrdersUnavailable => "Send the request again.".into(),
+            Self::CreationUndecided => {
+                "Whether the order was created is not known yet. Send the same request with the same \
+                 Idempotency-Key again: it will be created once or be found."
+                    .into()
+            }
+            Self::Misconfigured => "The operator finds the reason in the log.".into(),
+        }
+    }
+
+    /// The answer.
+    pub fn into_response(self) -> Response {
+        let (kind, title) = self.kind();
+        let mut document = Document {
+            kind: format!("{TYPE_PREFIX}{kind}"),
+            title,
+            status: self.status().as_u16(),
+            detail: self.detail(),
+            order_id: None,
+            differs: None,
+            violations: None,
+        };
+        let status = self.status();
+        let mut fields = vec![(
+            header::CONTENT_TYPE.as_str(),
+            "application/problem+json".to_owned(),
+        )];
+        match self {
+            Self::KeyReused { order_id, differs } => {
+                document.order_id = Some(order_id.to_string());
+                document.differs = Some(differs);
+            }
+            Self::InvalidOrder(violations) => document.violations = Some(violations),
+            Self::MethodNotAllowed { allow } => {
+                fields.push((header::ALLOW.as_str(), allow.to_owned()));
+            }
+            Self::OrdersUnavailable | Self::CreationUndecided => fields.push((
+                header::RETRY_AFTER.as_str(),
+                RETRY_AFTER_SECONDS.to_owned(),
+            )),
+            _ => {}
+        }
+        Response {
+            status,
+            headers: fields,
+            body: serde_json::to_string(&document).unwrap_or_default(),
+        }
+    }
+}
+
+/// RFC 9457 §3.1, and our extension members.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Document {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'static str,
+    status: u16,
+    detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    order_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    differs: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    violations: Option<Vec<Violation>>,
+}

@@ -1,0 +1,135 @@
+//! What can be refused by a request's head, and how problems look.
+
+use http::HeaderValue;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::idempotency::KeyError;
+
+fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    for (name, value) in fields {
+        map.append(*name, HeaderValue::from_str(value).expect("a value"));
+    }
+    map
+}
+
+fn post(fields: &[(&'static str, &str)]) -> Result<Operation, Problem> {
+    admit(&Method::POST, ORDERS, &headers(fields))
+}
+
+const KEY: (&str, &str) = ("idempotency-key", "k1");
+const JSON: (&str, &str) = ("content-type", "application/json");
+
+#[test]
+fn a_creation_needs_a_key_and_json() {
+    assert!(matches!(post(&[KEY, JSON]), Ok(Operation::CreateOrder(_))));
+    let with_parameter = ("content-type", "Application/JSON; charset=utf-8");
+    assert!(post(&[KEY, with_parameter]).is_ok());
+    assert!(post(&[KEY, JSON, ("content-length", "65536")]).is_ok());
+
+    assert_eq!(post(&[JSON]), Err(Problem::Key(KeyError::Missing)));
+    let space = ("idempotency-key", "k 1");
+    assert_eq!(post(&[space, JSON]), Err(Problem::Key(KeyError::Malformed)));
+    let other = ("idempotency-key", "k2");
+    assert_eq!(post(&[KEY, other, JSON]), Err(Problem::Key(KeyError::Ambiguous)));
+    let quoted = ("idempotency-key", "\"k1\"");
+    assert!(post(&[KEY, quoted, JSON]).is_ok());
+
+    for content_type in ["text/plain", "application/jsonx", ""] {
+        let fields = [KEY, ("content-type", content_type)];
+        assert_eq!(post(&fields), Err(Problem::UnsupportedMediaType));
+    }
+    assert_eq!(post(&[KEY]), Err(Problem::UnsupportedMediaType));
+    assert_eq!(post(&[KEY, JSON, JSON]), Err(Problem::UnsupportedMediaType));
+    assert_eq!(
+        post(&[KEY, JSON, ("content-length", "65537")]),
+        Err(Problem::BodyTooLarge)
+    );
+}
+
+#[test]
+fn paths_and_methods() {
+    let at = |method: &Method, path: &str| admit(method, path, &HeaderMap::new());
+    let id = "01970000-0000-7000-8000-000000000001";
+    let order = format!("{ORDERS}/{id}");
+    assert!(matches!(
+        at(&Method::GET, &order),
+        Ok(Operation::ShowOrder(..))
+    ));
+    assert_eq!(at(&Method::HEAD, "/healthz"), Ok(Operation::Health));
+    assert_eq!(at(&Method::GET, "/readyz"), Ok(Operation::Readiness));
+    assert_eq!(
+        at(&Method::GET, &format!("{ORDERS}/nope")),
+        Err(Problem::OrderNotFound)
+    );
+    for path in ["/", "/api/v1/order", "/api/v1/orders/", "/healthz/", "/api/v1/ordersx"] {
+        assert_eq!(at(&Method::GET, path), Err(Problem::UnknownPath), "{path}");
+    }
+    assert_eq!(at(&Method::POST, &format!("{order}/x")), Err(Problem::UnknownPath));
+    for (method, path, allow) in [
+        (Method::GET, ORDERS, "POST"),
+        (Method::DELETE, ORDERS, "POST"),
+        (Method::POST, &order, "GET, HEAD"),
+        (Method::POST, "/healthz", "GET, HEAD"),
+        (Method::PUT, "/readyz", "GET, HEAD"),
+    ] {
+        let problem = at(&method, path).expect_err("not allowed");
+        assert_eq!(problem, Problem::MethodNotAllowed { allow });
+        let response = problem.into_response();
+        assert_eq!(response.status, 405);
+        assert!(response.headers.contains(&("allow", allow.to_owned())));
+    }
+}
+
+#[test]
+fn problems_follow_rfc_9457_and_say_what_to_do() {
+    let problem = Problem::KeyReused {
+        order_id: OrderId::parse("01970000-0000-7000-8000-000000000001").expect("an id"),
+        differs: vec!["/note".into()],
+    };
+    let response = problem.into_response();
+    assert_eq!(response.status, 422);
+    assert_eq!(
+        response.headers,
+        [("content-type", "application/problem+json".to_owned())]
+    );
+    let body: Value = serde_json::from_str(&response.body).expect("JSON");
+    assert_eq!(body["type"], "urn:problem-type:orders:idempotency-key-reused");
+    assert_eq!(body["status"], 422);
+    assert_eq!(body["orderId"], "01970000-0000-7000-8000-000000000001");
+    assert_eq!(body["differs"], json!(["/note"]));
+    assert!(body["detail"].as_str().is_some_and(|d| d.contains("new key")));
+}
+
+#[test]
+fn unavailable_asks_to_come_back() {
+    for problem in [Problem::OrdersUnavailable, Problem::CreationUndecided] {
+        let response = problem.into_response();
+        assert_eq!(response.status, 503);
+        assert!(response.headers.contains(&("retry-after", "1".to_owned())));
+    }
+}
+
+#[test]
+fn readiness_follows_postgres_and_only_mentions_redis() {
+    let probe = |up| Probe {
+        up,
+        latency_ms: 1.23456,
+    };
+    for (redis, postgres, code, status) in [
+        (true, true, 200, "ready"),
+        (false, true, 200, "degraded"),
+        (true, false, 503, "unavailable"),
+        (false, false, 503, "unavailable"),
+    ] {
+        let response = ready(probe(redis), probe(postgres));
+        assert_eq!(response.status, code);
+        let body: Value = serde_json::from_str(&response.body).expect("JSON");
+        assert_eq!(body["status"], status);
+        let word = |up| if up { "up" } else { "down" };
+        assert_eq!(body["checks"]["redis"]["status"], word(redis));
+        assert_eq!(body["checks"]["postgres"]["status"], word(postgres));
+        assert_eq!(body["checks"]["postgres"]["latencyMs"], 1.235);
+    }
+}

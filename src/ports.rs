@@ -1,0 +1,93 @@
+//! What the core needs from the world. Adapters implement these over Spin; a simulation can implement them
+//! over memory. Every call ends within a deadline that is the implementation's to keep.
+
+#![allow(
+    async_fn_in_trait,
+    reason = "the callers are generic and single-threaded; none needs a Send bound"
+)]
+
+use crate::customer::Customer;
+use crate::error::{OrdersUnavailable, ReservationsUnavailable};
+use crate::idempotency::{Fingerprint, Record, Slot};
+use crate::order::{Draft, OrderId};
+
+/// Draws ids for new orders.
+pub trait OrderIds {
+    /// An id that was never drawn before: UUID version 7, of now.
+    fn draw(&self) -> OrderId;
+}
+
+/// What a reservation found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reservation {
+    /// The slot was empty; it now holds our record.
+    Acquired,
+    /// The slot holds this record, and still does.
+    Occupied(Record),
+    /// The slot holds something that is no record this version understands, and still does.
+    Unintelligible,
+}
+
+/// The fast memory in front of the orders (Redis). It may lose, expire or refuse anything at any time;
+/// nothing it says is proof, save a finished record for the very fingerprint that was asked for.
+pub trait Reservations {
+    /// Puts the record into the slot unless something is there (set-if-absent), in one trip.
+    async fn reserve(
+        &self,
+        slot: &Slot,
+        record: &Record,
+    ) -> Result<Reservation, ReservationsUnavailable>;
+
+    /// Puts the record into the slot whatever is there. Only for a record whose row was read: rows never
+    /// change, so such a record is true whenever it lands.
+    async fn finish(&self, slot: &Slot, record: &Record) -> Result<(), ReservationsUnavailable>;
+}
+
+/// An order to be inserted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewOrder {
+    /// The customer and key it is for.
+    pub slot: Slot,
+    /// Its id, if it comes to be.
+    pub order_id: OrderId,
+    /// What it was asked for with.
+    pub fingerprint: Fingerprint,
+    /// What was asked for.
+    pub draft: Draft,
+}
+
+/// An order that exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredOrder {
+    /// Its id.
+    pub order_id: OrderId,
+    /// What it was asked for with.
+    pub fingerprint: Fingerprint,
+    /// What was asked for.
+    pub draft: Draft,
+}
+
+/// How an insertion ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Insertion {
+    /// The order exists now, because of this call, and is committed.
+    Inserted,
+    /// The slot had an order before; this is it.
+    Existing(StoredOrder),
+    /// Something stood in the way that this statement's snapshot could not see: a concurrent insertion
+    /// that committed meanwhile, or an id that is taken. Nothing was inserted; ask again.
+    Conflict,
+}
+
+/// The orders (Postgres). `UNIQUE (customer_id, idempotency_key)` in it decides every race.
+pub trait Orders {
+    /// Inserts the order unless its slot has one, in one statement and one implicit transaction.
+    async fn insert_unless_exists(&self, order: &NewOrder) -> Result<Insertion, OrdersUnavailable>;
+
+    /// The customer's order of that id.
+    async fn find(
+        &self,
+        customer: &Customer,
+        order_id: OrderId,
+    ) -> Result<Option<StoredOrder>, OrdersUnavailable>;
+}

@@ -1,0 +1,171 @@
+//! What can be set: reads the component's variables, by name, into checked values.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::create_order::KeyReuse;
+
+/// The variables in `spin.toml`, as the component uses them. Holds secrets: not `Debug`.
+pub struct Settings {
+    /// Where Redis is; may carry a password.
+    pub redis_url: String,
+    /// Where Postgres is; may carry a password.
+    pub database_url: String,
+    /// What every key in Redis starts with, to keep deployments apart that share a server.
+    pub redis_key_prefix: String,
+    /// How long Redis keeps a record. Whole milliseconds, at least one.
+    pub reservation_ttl: Duration,
+    /// How long a request may wait for Redis in all.
+    pub redis_timeout: Duration,
+    /// How long a request may wait for Postgres in all.
+    pub database_timeout: Duration,
+    /// What a key that comes back with other content gets.
+    pub key_reuse: KeyReuse,
+}
+
+/// A variable that is not what it must be. Names the variable and the rule, never the value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettingError {
+    /// The variable, as in `spin.toml`.
+    pub variable: &'static str,
+    /// What it must be.
+    pub rule: &'static str,
+}
+
+impl fmt::Display for SettingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "variable {} {}", self.variable, self.rule)
+    }
+}
+
+/// The raw values, one per variable of `spin.toml`.
+#[derive(Default)]
+pub struct RawSettings {
+    /// `redis_url`
+    pub redis_url: String,
+    /// `database_url`
+    pub database_url: String,
+    /// `redis_key_prefix`
+    pub redis_key_prefix: String,
+    /// `reservation_ttl`, in seconds
+    pub reservation_ttl: String,
+    /// `redis_timeout_ms`
+    pub redis_timeout_ms: String,
+    /// `database_timeout_ms`
+    pub database_timeout_ms: String,
+    /// `key_reuse`
+    pub key_reuse: String,
+}
+
+/// A year: more is a mistake, and Redis refuses expiries that overflow its clock.
+const MAX_TTL_SECONDS: u64 = 366 * 24 * 60 * 60;
+/// A minute: no client waits longer for a store.
+const MAX_TIMEOUT_MS: u64 = 60_000;
+
+impl RawSettings {
+    /// Checks all values.
+    ///
+    /// # Errors
+    /// The first variable that breaks its rule.
+    pub fn check(self) -> Result<Settings, SettingError> {
+        Ok(Settings {
+            redis_url: not_empty("redis_url", self.redis_url)?,
+            database_url: not_empty("database_url", self.database_url)?,
+            redis_key_prefix: self.redis_key_prefix,
+            reservation_ttl: Duration::from_secs(number(
+                "reservation_ttl",
+                "must be whole seconds, 1 to 31622400",
+                &self.reservation_ttl,
+                MAX_TTL_SECONDS,
+            )?),
+            redis_timeout: milliseconds("redis_timeout_ms", &self.redis_timeout_ms)?,
+            database_timeout: milliseconds("database_timeout_ms", &self.database_timeout_ms)?,
+            key_reuse: match self.key_reuse.as_str() {
+                "reject" => KeyReuse::Reject,
+                "replay" => KeyReuse::Replay,
+                _ => {
+                    return Err(SettingError {
+                        variable: "key_reuse",
+                        rule: "must be \"reject\" or \"replay\"",
+                    });
+                }
+            },
+        })
+    }
+}
+
+fn not_empty(variable: &'static str, value: String) -> Result<String, SettingError> {
+    if value.is_empty() {
+        return Err(SettingError {
+            variable,
+            rule: "must not be empty",
+        });
+    }
+    Ok(value)
+}
+
+fn milliseconds(variable: &'static str, value: &str) -> Result<Duration, SettingError> {
+    let rule = "must be whole milliseconds, 1 to 60000";
+    number(variable, rule, value, MAX_TIMEOUT_MS).map(Duration::from_millis)
+}
+
+fn number(
+    variable: &'static str,
+    rule: &'static str,
+    value: &str,
+    max: u64,
+) -> Result<u64, SettingError> {
+    value
+        .parse()
+        .ok()
+        .filter(|number| (1..=max).contains(number))
+        .ok_or(SettingError { variable, rule })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw() -> RawSettings {
+        RawSettings {
+            redis_url: "redis://localhost".into(),
+            database_url: "postgres://localhost".into(),
+            redis_key_prefix: String::new(),
+            reservation_ttl: "86400".into(),
+            redis_timeout_ms: "500".into(),
+            database_timeout_ms: "5000".into(),
+            key_reuse: "reject".into(),
+        }
+    }
+
+    #[test]
+    fn good_values_are_taken() {
+        let settings = raw().check().ok().expect("valid");
+        assert_eq!(settings.reservation_ttl, Duration::from_secs(24 * 60 * 60));
+        assert_eq!(settings.redis_timeout, Duration::from_millis(500));
+        assert_eq!(settings.database_timeout, Duration::from_secs(5));
+        assert_eq!(settings.key_reuse, KeyReuse::Reject);
+    }
+
+    #[test]
+    fn a_bad_value_is_named_without_being_shown() {
+        type Break = fn(&mut RawSettings, &str);
+        let breaks: [(&str, Break); 6] = [
+            ("redis_url", |raw, _| raw.redis_url.clear()),
+            ("database_url", |raw, _| raw.database_url.clear()),
+            ("reservation_ttl", |raw, bad| raw.reservation_ttl = bad.into()),
+            ("redis_timeout_ms", |raw, bad| raw.redis_timeout_ms = bad.into()),
+            ("database_timeout_ms", |raw, bad| raw.database_timeout_ms = bad.into()),
+            ("key_reuse", |raw, bad| raw.key_reuse = bad.into()),
+        ];
+        for (variable, break_it) in breaks {
+            for bad in ["0", "-1", "99999999999", "s3cret"] {
+                let mut raw = raw();
+                break_it(&mut raw, bad);
+                let error = raw.check().err().expect("invalid");
+                assert_eq!(error.variable, variable);
+                assert!(!error.to_string().contains("s3cret"));
+            }
+        }
+    }
+}
