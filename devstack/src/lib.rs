@@ -1,1 +1,15 @@
-//! x
+//! What stands around the component on a developer's machine: Redis and Postgres servers of our own on
+//! free ports, migrations, and the application served by the runner or by Spin.
+
+pub mod app;
+pub mod install;
+pub mod migrate;
+pub mod postgres;
+pub mod process;
+pub mod redis;
+pub mod workspace;
+
+pub use app::{App, Host};
+pub use install::Programs;
+pub use postgres::Postgres;
+pub use redis::Redis;

@@ -1,1 +1,147 @@
-fn main() {}
+//! A stand-in for `spin up`, for machines without Spin: serves a Spin application's HTTP components with
+//! the interfaces, limits and costs they have there.
+
+mod bindings;
+mod host;
+mod manifest;
+mod outbound;
+mod postgres;
+mod redis;
+mod serve;
+mod values;
+mod variables;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::host::Guest;
+use crate::manifest::Manifest;
+use crate::outbound::AllowedHosts;
+use crate::postgres::Pools;
+use crate::serve::{Reuse, Server};
+use crate::variables::Variables;
+
+/// Serves the HTTP components of a Spin application.
+///
+/// A stand-in for `spin up` for machines without Spin, for tests and for benchmarks. It offers WASI 0.2 and
+/// 0.3, wasi:http@0.3.0, spin:redis@3.0.0, spin:postgres@4.2.0 and spin:variables@3.0.0, with Spin's limits
+/// and costs, and refuses what it does not do. For anything else, use Spin: https://spinframework.dev
+#[derive(Parser)]
+#[command(name = "runner")]
+struct Arguments {
+    /// The application's manifest.
+    #[arg(short, long, default_value = "spin.toml")]
+    from: PathBuf,
+    /// Address and port to listen on; port 0 takes a free one.
+    #[arg(long, env = "SPIN_HTTP_LISTEN_ADDR", default_value = "127.0.0.1:3000")]
+    listen: SocketAddr,
+    /// Set an application variable; may be given more than once.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = name_and_value)]
+    variable: Vec<(String, String)>,
+    /// Requests that an instance serves before it is dropped.
+    #[arg(long, default_value_t = 128)]
+    max_instance_reuse_count: usize,
+    /// Requests that an instance serves at once.
+    #[arg(long, default_value_t = 16)]
+    max_instance_concurrent_reuse_count: usize,
+    /// How long a request may take, such as 30s or 500ms; without it, as long as it likes.
+    #[arg(long, value_parser = duration)]
+    request_timeout: Option<Duration>,
+    /// How long an instance is kept without a request.
+    #[arg(long, default_value = "1s", value_parser = duration)]
+    idle_instance_timeout: Duration,
+    /// Where compiled components are kept; by default .spin/runner-cache beside the manifest.
+    #[arg(long)]
+    cache_dir: Option<PathBuf>,
+}
+
+fn name_and_value(text: &str) -> Result<(String, String), String> {
+    text.split_once('=')
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .ok_or_else(|| "must be NAME=VALUE".to_owned())
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let parse = |digits: &str, unit: fn(u64) -> Duration| digits.parse().ok().map(unit);
+    let parsed = if let Some(digits) = text.strip_suffix("ms") {
+        parse(digits, Duration::from_millis)
+    } else if let Some(digits) = text.strip_suffix("us") {
+        parse(digits, Duration::from_micros)
+    } else if let Some(digits) = text.strip_suffix("ns") {
+        parse(digits, Duration::from_nanos)
+    } else {
+        parse(text.strip_suffix('s').unwrap_or(text), Duration::from_secs)
+    };
+    parsed.ok_or_else(|| {
+        "must be one whole number with s, ms, us or ns (Spin's ranges are not supported)".to_owned()
+    })
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let manifest = Manifest::load(&arguments.from)?;
+    let folder = match arguments.from.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => PathBuf::from("."),
+        Some(parent) => parent.to_path_buf(),
+        None => PathBuf::from("."),
+    };
+    let variables = Variables::resolve(&manifest, &arguments.variable, &folder)?;
+    let cache = arguments
+        .cache_dir
+        .unwrap_or_else(|| folder.join(".spin/runner-cache"));
+    std::fs::create_dir_all(&cache).with_context(|| format!("creating {}", cache.display()))?;
+    let engine = host::engine(&std::path::absolute(&cache)?)?;
+    let pools = Arc::new(Pools::default());
+    let mut guests = HashMap::new();
+    for (id, component) in &manifest.component {
+        let hosts = component
+            .allowed_outbound_hosts
+            .iter()
+            .map(|entry| variables.fill(entry))
+            .collect::<Result<Vec<_>>>()?;
+        let guest = Guest::load(
+            &engine,
+            &folder.join(&component.source),
+            component.environment.clone(),
+            AllowedHosts::parse(&hosts)?,
+            variables.of_component(&component.variables)?,
+            pools.clone(),
+        )?;
+        guests.insert(id.clone(), guest);
+    }
+    let reuse = Reuse {
+        max_count: arguments.max_instance_reuse_count,
+        max_concurrent: arguments.max_instance_concurrent_reuse_count,
+        request_timeout: arguments.request_timeout,
+        idle_timeout: arguments.idle_instance_timeout,
+    };
+    let server = Arc::new(Server::new(manifest.routes()?, guests, reuse));
+
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let listener = TcpListener::bind(arguments.listen)
+        .await
+        .with_context(|| format!("cannot listen on {}", arguments.listen))?;
+    println!(
+        "{}: serving http://{}",
+        manifest.application.name,
+        listener.local_addr()?
+    );
+    server
+        .serve(listener, async {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        })
+        .await
+}

@@ -1,1 +1,46 @@
-fn main() {}
+//! The project's commands. Each does all it needs on a fresh machine: see `cargo xtask --help`.
+
+mod clean;
+mod test;
+mod up;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "The project's commands")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Serve the application, with everything it needs, until Ctrl-C.
+    Up(up::Arguments),
+    /// Run all tests, with everything they need.
+    Test(test::Arguments),
+    /// Bring a database of your own to the current schema.
+    Migrate {
+        /// postgres://user:password@host:port/database
+        #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+        database_url: String,
+    },
+    /// Remove the data of `up` and what tests left behind.
+    Clean,
+}
+
+// Children are tied to the thread that starts them, so everything stays on this one.
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<()> {
+    match Arguments::parse().command {
+        Task::Up(arguments) => up::up(arguments).await,
+        Task::Test(arguments) => test::test(arguments).await,
+        Task::Migrate { database_url } => {
+            devstack::migrate::migrate(&database_url).await?;
+            eprintln!("The schema is current.");
+            Ok(())
+        }
+        Task::Clean => clean::clean(),
+    }
+}

@@ -1,0 +1,146 @@
+//! The application, served by Spin or by the runner, as a child process.
+
+use std::fmt;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
+
+use crate::process::Process;
+use crate::workspace;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The oldest Spin that can load the component: the first with `wasi:http@0.3.0`.
+const MIN_SPIN: (u32, u32) = (4, 1);
+
+/// What serves the application.
+#[derive(Clone, Debug)]
+pub enum Host {
+    /// Spin itself, found on PATH; its version.
+    Spin(String),
+    /// The bundled runner, at this path.
+    Runner(PathBuf),
+}
+
+impl Host {
+    /// Spin, if it is on PATH and new enough.
+    pub fn spin() -> Option<Self> {
+        let output = Command::new("spin").arg("--version").output().ok()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let version = text.split_whitespace().nth(1)?.to_owned();
+        let mut parts = version.split('.').map(str::parse);
+        let (major, minor) = (parts.next()?.ok()?, parts.next()?.ok()?);
+        ((major, minor) >= MIN_SPIN).then_some(Self::Spin(version))
+    }
+
+    fn command(&self) -> Command {
+        match self {
+            Self::Spin(_) => {
+                let mut command = Command::new("spin");
+                command.args(["up", "--from"]);
+                command
+            }
+            Self::Runner(path) => {
+                let mut command = Command::new(path);
+                command.arg("--from");
+                command
+            }
+        }
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Spin(version) => write!(f, "Spin {version}"),
+            Self::Runner(_) => f.write_str("the bundled runner, a stand-in for Spin"),
+        }
+    }
+}
+
+/// Where a served application writes to.
+pub enum Output {
+    /// Our own standard output and error.
+    Inherit,
+    /// A file, made anew.
+    File(PathBuf),
+}
+
+/// A served application.
+pub struct App {
+    address: SocketAddr,
+    process: Process,
+}
+
+impl App {
+    /// Serves the application of this checkout until it answers on `address`. `variables` go into its
+    /// environment, where other users cannot read them, as they could on a command line.
+    pub fn start(
+        host: &Host,
+        address: SocketAddr,
+        variables: &[(String, String)],
+        output: Output,
+    ) -> Result<Self> {
+        let mut command = host.command();
+        command
+            .arg(workspace::root().join("spin.toml"))
+            .args(["--listen", &address.to_string()])
+            .current_dir(workspace::root())
+            .stdin(Stdio::null());
+        for (name, value) in variables {
+            command.env(format!("SPIN_VARIABLE_{}", name.to_ascii_uppercase()), value);
+        }
+        if let Output::File(path) = &output {
+            let log = std::fs::File::create(path)?;
+            command.stdout(log.try_clone()?).stderr(log);
+        }
+        let mut process = Process::start("the application", &mut command, Signal::SIGKILL)?;
+        process
+            .wait_until(PATIENCE, || answers(address))
+            .with_context(|| match output {
+                Output::Inherit => "the application did not start".to_owned(),
+                Output::File(path) => {
+                    let log = std::fs::read_to_string(path).unwrap_or_default();
+                    format!("the application did not start; it wrote:\n{log}")
+                }
+            })?;
+        Ok(Self { address, process })
+    }
+
+    /// Where it is.
+    pub fn base_url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Lets it finish what is in flight, and end.
+    pub fn stop(&mut self) -> Result<ExitStatus> {
+        self.process.stop(Signal::SIGTERM, PATIENCE)
+    }
+
+    /// Ends it without notice.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.kill()
+    }
+
+    /// How it ended, if it has.
+    pub fn exited(&mut self) -> Result<Option<ExitStatus>> {
+        self.process.exited()
+    }
+}
+
+fn answers(address: SocketAddr) -> bool {
+    let get = || -> std::io::Result<bool> {
+        let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        write!(stream, "GET /healthz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+        let mut status = [0; 12];
+        stream.read_exact(&mut status)?;
+        Ok(status == *b"HTTP/1.1 200")
+    };
+    get().unwrap_or(false)
+}

@@ -1,0 +1,175 @@
+//! Finds the Redis and Postgres programs on this machine, and installs them where that is ours to do.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::unistd::Uid;
+
+/// The oldest servers that the component works with.
+const MIN_REDIS: u32 = 7;
+const MIN_POSTGRES: u32 = 14;
+
+/// The programs that make up the stack.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    /// `redis-server` or `valkey-server`
+    pub redis_server: PathBuf,
+    /// `postgres`
+    pub postgres: PathBuf,
+    /// `initdb`, of the same installation
+    pub initdb: PathBuf,
+}
+
+impl Programs {
+    /// Finds all programs; installs missing ones if `may_install` and this is Debian or Ubuntu and we are
+    /// root.
+    pub fn find_or_install(may_install: bool) -> Result<Self> {
+        if let Some(programs) = Self::find() {
+            return programs.checked();
+        }
+        let missing: Vec<&str> = [
+            (redis_server().is_none(), "redis-server"),
+            (postgres_folder().is_none(), "postgresql"),
+        ]
+        .into_iter()
+        .filter_map(|(is_missing, package)| is_missing.then_some(package))
+        .collect();
+        let debian = Path::new("/usr/bin/apt-get").exists();
+        if !(may_install && debian && Uid::effective().is_root()) {
+            bail!(
+                "missing on this machine: {}. Install with one of\n  \
+                 Debian, Ubuntu:  sudo apt-get install redis-server postgresql\n  \
+                 Fedora:          sudo dnf install valkey postgresql-server\n  \
+                 macOS:           brew install redis postgresql@17\n\
+                 or give servers of your own with --redis-url and --database-url",
+                missing.join(" and ")
+            );
+        }
+        install(&missing)?;
+        Self::find()
+            .with_context(|| format!("{} not found even after installing", missing.join(" and ")))?
+            .checked()
+    }
+
+    fn find() -> Option<Self> {
+        let folder = postgres_folder()?;
+        Some(Self {
+            redis_server: redis_server()?,
+            postgres: folder.join("postgres"),
+            initdb: folder.join("initdb"),
+        })
+    }
+
+    fn checked(self) -> Result<Self> {
+        for (program, minimum, url) in [
+            (&self.redis_server, MIN_REDIS, "--redis-url"),
+            (&self.postgres, MIN_POSTGRES, "--database-url"),
+        ] {
+            let version = major_version(program)?;
+            ensure!(
+                version >= minimum,
+                "{} is version {version}; {minimum} or newer is needed (or give a server with {url})",
+                program.display()
+            );
+        }
+        Ok(self)
+    }
+}
+
+fn redis_server() -> Option<PathBuf> {
+    on_path("redis-server").or_else(|| on_path("valkey-server"))
+}
+
+/// The folder with both `postgres` and `initdb`: on PATH, or where distributions hide them.
+fn postgres_folder() -> Option<PathBuf> {
+    let complete = |folder: &PathBuf| folder.join("postgres").exists() && folder.join("initdb").exists();
+    let on_path = on_path("postgres").and_then(|p| p.parent().map(Path::to_path_buf));
+    let mut versions: Vec<(u32, PathBuf)> = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| {
+            let version = entry.file_name().to_str()?.parse().ok()?;
+            Some((version, entry.path().join("bin")))
+        })
+        .collect();
+    versions.sort();
+    on_path
+        .into_iter()
+        .chain(versions.into_iter().rev().map(|(_, folder)| folder))
+        .chain(["/usr/pgsql/bin", "/opt/homebrew/opt/postgresql/bin"].map(PathBuf::from))
+        .find(complete)
+}
+
+fn on_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .chain(["/usr/bin", "/usr/local/bin", "/usr/sbin", "/opt/homebrew/bin"].map(PathBuf::from))
+        .map(|folder| folder.join(program))
+        .find(|candidate| candidate.is_file())
+}
+
+/// The first number in what the program says of its version.
+fn major_version(program: &Path) -> Result<u32> {
+    let output = Command::new(program)
+        .arg("--version")
+        .output()
+        .with_context(|| format!("running {}", program.display()))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    first_number(&text)
+        .with_context(|| format!("{} does not say its version: {text}", program.display()))
+}
+
+fn first_number(text: &str) -> Option<u32> {
+    let digits = text.split(|c: char| !c.is_ascii_digit()).find(|part| !part.is_empty())?;
+    digits.parse().ok()
+}
+
+/// Installs with apt, without letting the packages start servers of their own.
+fn install(packages: &[&str]) -> Result<()> {
+    eprintln!("Installing with apt-get: {} ...", packages.join(", "));
+    let policy = Path::new("/usr/sbin/policy-rc.d");
+    let ours = !policy.exists();
+    if ours {
+        // Debian asks this script whether a package may start its service; 101 is "no".
+        std::fs::write(policy, "#!/bin/sh\nexit 101\n")?;
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(policy, mode)?;
+    }
+    let outcome = apt(&["update", "--quiet"]).and_then(|()| {
+        let arguments = ["install", "--yes", "--quiet", "--no-install-recommends"];
+        apt(&[&arguments, packages].concat())
+    });
+    if ours {
+        std::fs::remove_file(policy)?;
+    }
+    outcome
+}
+
+fn apt(arguments: &[&str]) -> Result<()> {
+    let output = Command::new("apt-get")
+        .args(arguments)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .output()
+        .context("running apt-get")?;
+    ensure!(
+        output.status.success(),
+        "apt-get {} failed:\n{}",
+        arguments.join(" "),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_from_what_programs_say() {
+        assert_eq!(first_number("Redis server v=7.0.15 sha=0"), Some(7));
+        assert_eq!(first_number("postgres (PostgreSQL) 15.18 (Debian)"), Some(15));
+        assert_eq!(first_number("none"), None);
+    }
+}

@@ -1,0 +1,79 @@
+//! Where things are in this checkout, and how they are built.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+/// The target that the component is built for.
+pub const WASM_TARGET: &str = "wasm32-wasip2";
+
+/// The checkout.
+pub fn root() -> &'static Path {
+    // This crate lies one folder below it.
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here)
+}
+
+/// Where servers keep their data; git ignores it.
+pub fn stack_folder() -> PathBuf {
+    root().join(".stack")
+}
+
+/// The migrations.
+pub fn migrations() -> PathBuf {
+    root().join("migrations")
+}
+
+/// Adds the Wasm target to the toolchain unless it is there.
+pub fn ensure_wasm_target() -> Result<()> {
+    let lib = Command::new("rustc")
+        .args(["--print", "target-libdir", "--target", WASM_TARGET])
+        .current_dir(root())
+        .output()
+        .context("running rustc")?;
+    if lib.status.success() && Path::new(String::from_utf8_lossy(&lib.stdout).trim()).exists() {
+        return Ok(());
+    }
+    eprintln!("Adding the target {WASM_TARGET} to the Rust toolchain ...");
+    let added = Command::new("rustup")
+        .args(["target", "add", WASM_TARGET])
+        .current_dir(root())
+        .status();
+    ensure!(
+        added.is_ok_and(|status| status.success()),
+        "the Rust target {WASM_TARGET} is missing; get it with: rustup target add {WASM_TARGET}"
+    );
+    Ok(())
+}
+
+/// Builds the component.
+pub fn build_component() -> Result<()> {
+    eprintln!("Building the component ...");
+    cargo(&["build", "--package", "orders", "--release", "--target", WASM_TARGET])
+}
+
+/// Builds the runner and says where it is.
+pub fn build_runner() -> Result<PathBuf> {
+    eprintln!("Building the runner (several minutes the first time) ...");
+    cargo(&["build", "--package", "runner"])?;
+    Ok(runner())
+}
+
+/// Where the runner is once it is built.
+pub fn runner() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    target.join("debug/runner")
+}
+
+fn cargo(arguments: &[&str]) -> Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args(arguments)
+        .current_dir(root())
+        .stdin(Stdio::null())
+        .status()
+        .context("running cargo")?;
+    ensure!(status.success(), "cargo {} failed", arguments.join(" "));
+    Ok(())
+}

@@ -1,0 +1,51 @@
+//! Writes the host bindings of Spin's interfaces, from the WIT files that the spin-sdk crate ships: the
+//! component is built against those very files, so runner and component cannot disagree.
+
+use std::path::PathBuf;
+use std::{env, fs};
+
+use anyhow::{Context, Result};
+
+fn main() -> Result<()> {
+    let metadata = cargo_metadata::MetadataCommand::new()
+        .exec()
+        .context("asking cargo where the spin-sdk crate lies")?;
+    let sdk = metadata
+        .packages
+        .iter()
+        .find(|package| package.name.as_str() == "spin-sdk")
+        .context("the workspace does not depend on spin-sdk")?;
+    let wit = sdk
+        .manifest_path
+        .parent()
+        .context("a manifest lies in a folder")?
+        .join("wit");
+    let bindings = format!(
+        r###"
+wasmtime::component::bindgen!({{
+    path: {wit:?},
+    inline: "
+        package runner:host;
+        world host {{
+            import spin:redis/redis@3.0.0;
+            import spin:postgres/postgres@4.2.0;
+            import spin:variables/variables@3.0.0;
+        }}
+    ",
+    world: "runner:host/host",
+    imports: {{ default: async }},
+    with: {{
+        "spin:redis/redis.connection": crate::redis::Connection,
+        "spin:postgres/postgres.connection": crate::postgres::Connection,
+        "spin:postgres/postgres.connection-builder": crate::postgres::ConnectionBuilder,
+    }},
+}});
+"###
+    );
+    let out = PathBuf::from(env::var("OUT_DIR")?).join("spin.rs");
+    fs::write(out, bindings)?;
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed={wit}");
+    println!("cargo:rerun-if-changed=../Cargo.lock");
+    Ok(())
+}

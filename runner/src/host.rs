@@ -1,0 +1,213 @@
+//! One component, ready to be instantiated: engine, linker, and what each instance gets of its own.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use wasmtime::component::{Component, HasData, Linker, ResourceTable};
+use wasmtime::error::{Context, Result, bail};
+use wasmtime::{
+    Cache, CacheConfig, Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store,
+};
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi_http::p3::bindings::ServicePre;
+use wasmtime_wasi_http::{
+    RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
+};
+
+use crate::bindings;
+use crate::outbound::AllowedHosts;
+use crate::postgres::Pools;
+
+/// How often a running guest is made to give way, so that time-outs reach it even in a busy loop.
+const EPOCH: Duration = Duration::from_millis(10);
+
+/// Spin's limit of instances, and of memories, tables and stacks along with them.
+const MAX_INSTANCES: u32 = 1000;
+
+const MIB: usize = 1 << 20;
+
+/// Names this host's implementations of Spin's interfaces.
+pub struct Spin;
+
+impl HasData for Spin {
+    type Data<'a> = &'a mut HostState;
+}
+
+/// What one instance has of the host.
+pub struct HostState {
+    /// Resources that the instance holds.
+    pub table: ResourceTable,
+    /// What it may connect to.
+    pub allowed_hosts: Arc<AllowedHosts>,
+    /// Its variables.
+    pub variables: Arc<BTreeMap<String, String>>,
+    /// The process's Postgres pools.
+    pub pools: Arc<Pools>,
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    hooks: NoOutboundHttp,
+}
+
+impl WasiView for HostState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+impl WasiHttpView for HostState {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView {
+            ctx: &mut self.http,
+            table: &mut self.table,
+            hooks: &mut self.hooks,
+        }
+    }
+}
+
+/// Refuses outbound HTTP: no component of ours makes any.
+struct NoOutboundHttp;
+
+type Transfer = Box<dyn Future<Output = Result<(), wasmtime_wasi_http::Error>> + Send>;
+
+impl WasiHttpHooks for NoOutboundHttp {
+    fn send_request(
+        &mut self,
+        _: http::Request<WasiBody>,
+        _: Option<RequestOptions>,
+        _: Transfer,
+    ) -> Box<
+        dyn Future<
+                Output = Result<(http::Response<WasiBody>, Transfer), wasmtime_wasi_http::Error>,
+            > + Send,
+    > {
+        eprintln!("runner: outbound HTTP is not supported here; use Spin for it");
+        Box::new(async { Err(wasmtime_wasi_http::Error::HttpRequestDenied) })
+    }
+}
+
+/// Makes the engine that all components share, and starts its clock.
+pub fn engine(cache: &Path) -> Result<Engine> {
+    let mut pooling = PoolingAllocationConfig::default();
+    pooling
+        .total_component_instances(MAX_INSTANCES)
+        .total_memories(MAX_INSTANCES)
+        .total_tables(2 * MAX_INSTANCES)
+        .total_stacks(MAX_INSTANCES)
+        .total_core_instances(4 * MAX_INSTANCES)
+        .table_elements(100_000)
+        .max_component_instance_size(10 * MIB)
+        .max_core_instance_size(10 * MIB)
+        .max_tables_per_module(2)
+        .max_memories_per_module(2)
+        .linear_memory_keep_resident(2 * MIB)
+        .table_keep_resident(MIB / 2);
+    let mut cache_config = CacheConfig::new();
+    cache_config.with_directory(cache);
+    let mut config = Config::new();
+    config
+        .wasm_component_model(true)
+        .wasm_component_model_async(true)
+        .epoch_interruption(true)
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pooling))
+        .cache(Some(Cache::new(cache_config)?));
+    let engine = Engine::new(&config)?;
+    let ticking = engine.weak();
+    std::thread::spawn(move || {
+        while let Some(engine) = ticking.upgrade() {
+            engine.increment_epoch();
+            drop(engine);
+            std::thread::sleep(EPOCH);
+        }
+    });
+    Ok(engine)
+}
+
+/// A compiled component and all that its instances share.
+pub struct Guest {
+    pre: ServicePre<HostState>,
+    environment: BTreeMap<String, String>,
+    allowed_hosts: Arc<AllowedHosts>,
+    variables: Arc<BTreeMap<String, String>>,
+    pools: Arc<Pools>,
+}
+
+impl Guest {
+    /// Compiles (or takes from the cache) and links a component.
+    pub fn load(
+        engine: &Engine,
+        source: &Path,
+        environment: BTreeMap<String, String>,
+        allowed_hosts: AllowedHosts,
+        variables: Arc<BTreeMap<String, String>>,
+        pools: Arc<Pools>,
+    ) -> Result<Self> {
+        if !source.exists() {
+            bail!(
+                "{} does not exist; build it with: cargo build --target wasm32-wasip2 --release",
+                source.display()
+            );
+        }
+        let component = Component::from_file(engine, source)
+            .with_context(|| format!("loading {}", source.display()))?;
+        let mut linker: Linker<HostState> = Linker::new(engine);
+        wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+        wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+        wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+        bindings::spin::redis::redis::add_to_linker::<_, Spin>(&mut linker, |s| s)?;
+        bindings::spin::postgres::postgres::add_to_linker::<_, Spin>(&mut linker, |s| s)?;
+        bindings::spin::variables::variables::add_to_linker::<_, Spin>(&mut linker, |s| s)?;
+        let pre = linker.instantiate_pre(&component).with_context(|| {
+            format!(
+                "{} imports something that this runner does not offer; use Spin for it",
+                source.display()
+            )
+        })?;
+        let pre = ServicePre::new(pre).with_context(|| {
+            format!(
+                "{} does not export wasi:http/handler@0.3.0, the only kind that this runner serves",
+                source.display()
+            )
+        })?;
+        Ok(Self {
+            pre,
+            environment,
+            allowed_hosts: Arc::new(allowed_hosts),
+            variables,
+            pools,
+        })
+    }
+
+    /// A new instance in a store of its own.
+    pub async fn instantiate(
+        &self,
+    ) -> Result<(
+        Store<HostState>,
+        wasmtime_wasi_http::p3::bindings::Service,
+    )> {
+        let mut wasi = WasiCtxBuilder::new();
+        wasi.inherit_stdout().inherit_stderr();
+        for (name, value) in &self.environment {
+            wasi.env(name, value);
+        }
+        let state = HostState {
+            table: ResourceTable::new(),
+            allowed_hosts: self.allowed_hosts.clone(),
+            variables: self.variables.clone(),
+            pools: self.pools.clone(),
+            wasi: wasi.build(),
+            http: WasiHttpCtx::new(),
+            hooks: NoOutboundHttp,
+        };
+        let mut store = Store::new(self.pre.engine(), state);
+        // Before instantiation: a store without a deadline traps at its first instruction.
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_async_yield_and_update(1);
+        let service = self.pre.instantiate_async(&mut store).await?;
+        Ok((store, service))
+    }
+}

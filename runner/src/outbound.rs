@@ -1,0 +1,182 @@
+//! `allowed_outbound_hosts`: what a component may connect to. Anything else is refused, as in Spin.
+
+use std::net::IpAddr;
+
+use anyhow::{Context, Result, bail};
+use ip_network::IpNetwork;
+
+/// The entries of one component.
+#[derive(Clone, Debug, Default)]
+pub struct AllowedHosts(Vec<Entry>);
+
+#[derive(Clone, Debug)]
+struct Entry {
+    /// `None`: any.
+    scheme: Option<String>,
+    host: HostRule,
+    ports: PortRule,
+}
+
+#[derive(Clone, Debug)]
+enum HostRule {
+    Any,
+    Subdomain(String),
+    Exact(String),
+    Network(IpNetwork),
+}
+
+#[derive(Clone, Debug)]
+enum PortRule {
+    Any,
+    /// From, and up to but not including.
+    Range(u16, u16),
+    Exact(u16),
+}
+
+impl AllowedHosts {
+    /// Parses entries whose templates are filled in; an empty one allows nothing.
+    pub fn parse(entries: &[String]) -> Result<Self> {
+        entries
+            .iter()
+            .filter(|entry| !entry.is_empty())
+            .map(|entry| {
+                Entry::parse(entry).with_context(|| {
+                    format!("allowed_outbound_hosts: {entry:?} is not scheme://host[:port]")
+                })
+            })
+            .collect::<Result<_>>()
+            .map(Self)
+    }
+
+    /// Whether a connection may be opened.
+    pub fn allow(&self, scheme: &str, host: &str, port: Option<u16>) -> bool {
+        let Some(port) = port.or_else(|| default_port(scheme)) else {
+            return false;
+        };
+        self.0.iter().any(|entry| {
+            entry.scheme.as_deref().is_none_or(|s| s == scheme)
+                && entry.host.matches(host)
+                && entry.ports.matches(port)
+        })
+    }
+}
+
+fn default_port(scheme: &str) -> Option<u16> {
+    match scheme {
+        "postgres" => Some(5432),
+        "redis" => Some(6379),
+        _ => None,
+    }
+}
+
+impl Entry {
+    fn parse(text: &str) -> Result<Self> {
+        let (scheme, rest) = text.trim().split_once("://").context("no scheme")?;
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        // A CIDR network has a slash, an IPv6 one also colons: look at the whole first.
+        let (host, ports) = match rest.rsplit_once(':') {
+            Some((host, port)) if rest.parse::<IpNetwork>().is_err() => {
+                (host, PortRule::parse(port)?)
+            }
+            _ => {
+                let port = default_port(scheme).context("no port, and none is usual")?;
+                (rest, PortRule::Exact(port))
+            }
+        };
+        Ok(Self {
+            scheme: (scheme != "*").then(|| scheme.to_owned()),
+            host: HostRule::parse(host)?,
+            ports,
+        })
+    }
+}
+
+impl HostRule {
+    fn parse(text: &str) -> Result<Self> {
+        if text == "*" {
+            return Ok(Self::Any);
+        }
+        if let Ok(network) = IpNetwork::from_str_truncate(text) {
+            return Ok(Self::Network(network));
+        }
+        if let Some(domain) = text.strip_prefix("*.") {
+            return Ok(Self::Subdomain(format!(".{}", domain.to_lowercase())));
+        }
+        if text.is_empty() || text.contains(['*', '/', '{']) {
+            bail!("not a host");
+        }
+        Ok(Self::Exact(bare(text)))
+    }
+
+    fn matches(&self, host: &str) -> bool {
+        let host = bare(host);
+        match self {
+            Self::Any => true,
+            Self::Subdomain(suffix) => host.ends_with(suffix),
+            Self::Exact(exact) => host == *exact,
+            Self::Network(network) => host.parse::<IpAddr>().is_ok_and(|ip| network.contains(ip)),
+        }
+    }
+}
+
+/// Lower case, and without the brackets of an IPv6 address.
+fn bare(host: &str) -> String {
+    host.trim_start_matches('[').trim_end_matches(']').to_lowercase()
+}
+
+impl PortRule {
+    fn parse(text: &str) -> Result<Self> {
+        Ok(match text.split_once("..") {
+            _ if text == "*" => Self::Any,
+            Some((from, to)) => Self::Range(from.parse()?, to.parse()?),
+            None => Self::Exact(text.parse()?),
+        })
+    }
+
+    fn matches(&self, port: u16) -> bool {
+        match *self {
+            Self::Any => true,
+            Self::Range(from, to) => (from..to).contains(&port),
+            Self::Exact(exact) => port == exact,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allows(entry: &str, scheme: &str, host: &str, port: Option<u16>) -> bool {
+        AllowedHosts::parse(&[entry.to_owned()])
+            .expect("valid")
+            .allow(scheme, host, port)
+    }
+
+    #[test]
+    fn an_entry_allows_what_it_says_and_no_more() {
+        for (entry, scheme, host, port, allowed) in [
+            ("redis://localhost:6379", "redis", "localhost", Some(6379), true),
+            ("redis://localhost", "redis", "LOCALHOST", None, true),
+            ("redis://localhost:6379", "redis", "localhost", Some(6380), false),
+            ("redis://localhost:6379", "postgres", "localhost", Some(6379), false),
+            ("redis://localhost:6379", "redis", "evil", Some(6379), false),
+            ("redis://*:*", "redis", "anything", Some(1), true),
+            ("*://*:*", "postgres", "anything", Some(1), true),
+            ("postgres://*.example.com:5432", "postgres", "db.example.com", None, true),
+            ("postgres://*.example.com:5432", "postgres", "example.com", None, false),
+            ("postgres://127.0.0.0/8:5000..6000", "postgres", "127.1.2.3", Some(5999), true),
+            ("postgres://127.0.0.0/8:5000..6000", "postgres", "127.1.2.3", Some(6000), false),
+            ("postgres://10.0.0.0/8", "postgres", "127.0.0.1", None, false),
+        ] {
+            assert_eq!(allows(entry, scheme, host, port), allowed, "{entry} {host}");
+        }
+        assert!(!allows("", "redis", "localhost", None));
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for entry in ["*", "localhost:1", "redis://", "redis://a:b", "redis://a*b:1", "http2://x"] {
+            assert!(AllowedHosts::parse(&[entry.to_owned()]).is_err(), "{entry}");
+        }
+    }
+}

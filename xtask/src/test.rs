@@ -1,0 +1,56 @@
+//! `cargo xtask test`: builds everything, starts the stores that tests share, and runs all tests.
+
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use devstack::{Postgres, Programs, Redis, migrate, workspace};
+
+/// A migrated database for tests to copy.
+pub const TEMPLATE: &str = "orders_template";
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Fail rather than install a missing Redis or Postgres with apt.
+    #[arg(long)]
+    no_install: bool,
+    /// Passed on to `cargo test`, such as `-- name_of_a_test`.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    rest: Vec<String>,
+}
+
+pub async fn test(arguments: Arguments) -> Result<()> {
+    let start = Instant::now();
+    workspace::ensure_wasm_target()?;
+    let programs = Programs::find_or_install(!arguments.no_install)?;
+    workspace::build_component()?;
+    workspace::build_runner()?;
+
+    let folder = workspace::stack_folder().join(format!("test-{}", std::process::id()));
+    eprintln!("Starting Redis and Postgres for the tests ...");
+    let redis = Redis::start(&programs, &folder.join("redis"))?;
+    let postgres = Postgres::start(&programs, &folder.join("postgres"))?;
+    let admin_url = postgres.url("postgres");
+    migrate::create_database(&admin_url, TEMPLATE, None).await?;
+    migrate::migrate(&postgres.url(TEMPLATE)).await?;
+
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args(["test", "--workspace"])
+        .args(&arguments.rest)
+        .current_dir(workspace::root())
+        .env("DEVSTACK_FOLDER", &folder)
+        .env("DEVSTACK_REDIS_URL", redis.url())
+        .env("DEVSTACK_POSTGRES_URL", &admin_url)
+        .env("DEVSTACK_TEMPLATE", TEMPLATE)
+        .status()
+        .context("running cargo test")?;
+
+    drop(redis);
+    drop(postgres);
+    Postgres::remove(&folder.join("postgres"))?;
+    std::fs::remove_dir_all(&folder)?;
+    ensure!(status.success(), "tests failed");
+    eprintln!("All tests passed in {} s.", start.elapsed().as_secs());
+    Ok(())
+}
