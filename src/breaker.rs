@@ -57,7 +57,10 @@ mod tests {
         assert!(!breaker.admits(COOL_DOWN));
         assert!(breaker.admits(COOL_DOWN + MS), "the probe");
         assert!(!breaker.admits(COOL_DOWN + MS), "only one");
-        assert!(breaker.admits(2 * COOL_DOWN + MS), "the probe may have died");
+        assert!(
+            breaker.admits(2 * COOL_DOWN + MS),
+            "the probe may have died"
+        );
 
         breaker.succeeded();
         assert!(breaker.admits(2 * COOL_DOWN + MS) && breaker.admits(2 * COOL_DOWN + MS));

@@ -7,9 +7,7 @@
 use crate::error::{CreateError, OrdersUnavailable};
 use crate::idempotency::{Fingerprint, Progress, Record, Slot};
 use crate::order::{Draft, OrderId};
-use crate::ports::{
-    Insertion, NewOrder, OrderIds, Orders, Reservation, Reservations, StoredOrder,
-};
+use crate::ports::{Insertion, NewOrder, OrderIds, Orders, Reservation, Reservations, StoredOrder};
 
 /// What to do with a key that comes back with other content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

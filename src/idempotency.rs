@@ -223,7 +223,9 @@ mod tests {
             IdempotencyKey::parse(b" \"8e03978e\" ")
         );
         assert_eq!(
-            IdempotencyKey::parse(br#""a\"b\\c""#).expect("a key").as_str(),
+            IdempotencyKey::parse(br#""a\"b\\c""#)
+                .expect("a key")
+                .as_str(),
             r#"a"b\c"#
         );
         assert_eq!(

@@ -227,7 +227,10 @@ impl Check {
     }
 
     fn refuse_unknown(&mut self, at: &str, members: &Map<String, Value>, known: &[&str]) {
-        for name in members.keys().filter(|name| !known.contains(&name.as_str())) {
+        for name in members
+            .keys()
+            .filter(|name| !known.contains(&name.as_str()))
+        {
             self.violated(pointer(at, name), UNKNOWN);
         }
     }
@@ -419,23 +422,26 @@ mod tests {
             ("/items/0/quantity", json!(10_000), json!(10_001)),
             ("/items/0/quantity", json!(1), json!(0)),
             ("/items/0/quantity", json!(3), json!(3.0)),
-            (
-                "/items/0/sku",
-                json!("ß".repeat(64)),
-                json!("ß".repeat(65)),
-            ),
+            ("/items/0/sku", json!("ß".repeat(64)), json!("ß".repeat(65))),
             ("/items/0/sku", json!("x"), json!("x\0")),
             ("/items/0/unitPrice", json!(0), json!(-1)),
             ("/items/0/unitPrice", json!(1), json!(1.5)),
             ("/note", json!("n".repeat(500)), json!("n".repeat(501))),
             ("/note", json!(""), json!("\0")),
             ("/currency", json!("JPY"), json!("eur")),
-            ("/items", json!(vec![item.clone(); 100]), json!(vec![item; 101])),
+            (
+                "/items",
+                json!(vec![item.clone(); 100]),
+                json!(vec![item; 101]),
+            ),
         ] {
             assert!(Draft::from_json(&with(pointer, good)).is_ok(), "{pointer}");
             assert_eq!(violations(with(pointer, bad))[0].0, pointer);
         }
-        assert_eq!(violations(with("/items", json!([])))[0], ("/items".into(), ITEMS));
+        assert_eq!(
+            violations(with("/items", json!([])))[0],
+            ("/items".into(), ITEMS)
+        );
     }
 
     #[test]
@@ -446,7 +452,10 @@ mod tests {
             json!([{"sku": "A", "quantity": 2, "unitPrice": i64::MAX}]),
             json!([{"sku": "A", "quantity": 1, "unitPrice": i64::MAX}, {"sku": "B", "quantity": 1, "unitPrice": 1}]),
         ] {
-            assert_eq!(violations(with("/items", items)), [("/items".into(), TOTAL)]);
+            assert_eq!(
+                violations(with("/items", items)),
+                [("/items".into(), TOTAL)]
+            );
         }
         assert_eq!(
             violations(with("/items/0/unitPrice", json!(u64::MAX)))[0].1,

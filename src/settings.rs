@@ -140,7 +140,9 @@ mod tests {
 
     #[test]
     fn good_values_are_taken() {
-        let settings = raw().check().ok().expect("valid");
+        let Ok(settings) = raw().check() else {
+            panic!("refused");
+        };
         assert_eq!(settings.reservation_ttl, Duration::from_secs(24 * 60 * 60));
         assert_eq!(settings.redis_timeout, Duration::from_millis(500));
         assert_eq!(settings.database_timeout, Duration::from_secs(5));
@@ -153,9 +155,15 @@ mod tests {
         let breaks: [(&str, Break); 6] = [
             ("redis_url", |raw, _| raw.redis_url.clear()),
             ("database_url", |raw, _| raw.database_url.clear()),
-            ("reservation_ttl", |raw, bad| raw.reservation_ttl = bad.into()),
-            ("redis_timeout_ms", |raw, bad| raw.redis_timeout_ms = bad.into()),
-            ("database_timeout_ms", |raw, bad| raw.database_timeout_ms = bad.into()),
+            ("reservation_ttl", |raw, bad| {
+                raw.reservation_ttl = bad.into()
+            }),
+            ("redis_timeout_ms", |raw, bad| {
+                raw.redis_timeout_ms = bad.into()
+            }),
+            ("database_timeout_ms", |raw, bad| {
+                raw.database_timeout_ms = bad.into()
+            }),
             ("key_reuse", |raw, bad| raw.key_reuse = bad.into()),
         ];
         for (variable, break_it) in breaks {

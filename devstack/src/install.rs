@@ -83,7 +83,8 @@ fn redis_server() -> Option<PathBuf> {
 
 /// The folder with both `postgres` and `initdb`: on PATH, or where distributions hide them.
 fn postgres_folder() -> Option<PathBuf> {
-    let complete = |folder: &PathBuf| folder.join("postgres").exists() && folder.join("initdb").exists();
+    let complete =
+        |folder: &PathBuf| folder.join("postgres").exists() && folder.join("initdb").exists();
     let on_path = on_path("postgres").and_then(|p| p.parent().map(Path::to_path_buf));
     let mut versions: Vec<(u32, PathBuf)> = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
@@ -105,7 +106,15 @@ fn postgres_folder() -> Option<PathBuf> {
 fn on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path)
-        .chain(["/usr/bin", "/usr/local/bin", "/usr/sbin", "/opt/homebrew/bin"].map(PathBuf::from))
+        .chain(
+            [
+                "/usr/bin",
+                "/usr/local/bin",
+                "/usr/sbin",
+                "/opt/homebrew/bin",
+            ]
+            .map(PathBuf::from),
+        )
         .map(|folder| folder.join(program))
         .find(|candidate| candidate.is_file())
 }
@@ -122,7 +131,9 @@ fn major_version(program: &Path) -> Result<u32> {
 }
 
 fn first_number(text: &str) -> Option<u32> {
-    let digits = text.split(|c: char| !c.is_ascii_digit()).find(|part| !part.is_empty())?;
+    let digits = text
+        .split(|c: char| !c.is_ascii_digit())
+        .find(|part| !part.is_empty())?;
     digits.parse().ok()
 }
 
@@ -169,7 +180,10 @@ mod tests {
     #[test]
     fn versions_are_read_from_what_programs_say() {
         assert_eq!(first_number("Redis server v=7.0.15 sha=0"), Some(7));
-        assert_eq!(first_number("postgres (PostgreSQL) 15.18 (Debian)"), Some(15));
+        assert_eq!(
+            first_number("postgres (PostgreSQL) 15.18 (Debian)"),
+            Some(15)
+        );
         assert_eq!(first_number("none"), None);
     }
 }

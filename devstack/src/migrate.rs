@@ -29,7 +29,9 @@ pub async fn create_database(admin_url: &str, name: &str, template: Option<&str>
         .fetch_optional(&mut connection)
         .await?;
     if known.is_none() {
-        let template = template.map(|t| format!(" TEMPLATE \"{t}\"")).unwrap_or_default();
+        let template = template
+            .map(|t| format!(" TEMPLATE \"{t}\""))
+            .unwrap_or_default();
         // Identifiers cannot be parameters; these are our own.
         let statement = format!("CREATE DATABASE \"{name}\"{template}");
         connection.execute(AssertSqlSafe(statement)).await?;

@@ -202,7 +202,9 @@ fn initialise(programs: &Programs, folder: &Path, owner: Option<&User>) -> Resul
         .args(["-U", SUPERUSER, "--auth=trust", "-E", "UTF8", "--locale=C"])
         .current_dir(folder)
         .stdin(Stdio::null());
-    let output = as_user(&mut command, owner).output().context("running initdb")?;
+    let output = as_user(&mut command, owner)
+        .output()
+        .context("running initdb")?;
     ensure!(
         output.status.success(),
         "initdb failed:\n{}",

@@ -71,7 +71,10 @@ impl Process {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        bail!("{} did not end within {patience:?} after {signal}", self.name)
+        bail!(
+            "{} did not end within {patience:?} after {signal}",
+            self.name
+        )
     }
 
     /// Ends it without notice.
@@ -119,9 +122,18 @@ impl Drop for Process {
     }
 }
 
+/// Allows this process and its children as many open files as the system grants: one connection is one.
+pub fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
+
 /// A port on the loopback interface that nobody listens on at the moment.
 pub fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("looking for a free port")?;
+    let listener =
+        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("looking for a free port")?;
     Ok(listener.local_addr()?.port())
 }
 

@@ -65,9 +65,7 @@ impl Redis {
         let port = self.port;
         process
             .wait_until(PATIENCE, || answers(port))
-            .with_context(|| {
-                format!("see {}", self.folder.join("redis.log").display())
-            })?;
+            .with_context(|| format!("see {}", self.folder.join("redis.log").display()))?;
         self.process = Some(process);
         Ok(())
     }

@@ -50,7 +50,14 @@ pub fn ensure_wasm_target() -> Result<()> {
 /// Builds the component.
 pub fn build_component() -> Result<()> {
     eprintln!("Building the component ...");
-    cargo(&["build", "--package", "orders", "--release", "--target", WASM_TARGET])
+    cargo(&[
+        "build",
+        "--package",
+        "orders",
+        "--release",
+        "--target",
+        WASM_TARGET,
+    ])
 }
 
 /// Builds the runner and says where it is.
@@ -62,7 +69,8 @@ pub fn build_runner() -> Result<PathBuf> {
 
 /// Where the runner is once it is built.
 pub fn runner() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
     target.join("debug/runner")
 }
 

@@ -81,9 +81,8 @@ impl WasiHttpHooks for NoOutboundHttp {
         _: Option<RequestOptions>,
         _: Transfer,
     ) -> Box<
-        dyn Future<
-                Output = Result<(http::Response<WasiBody>, Transfer), wasmtime_wasi_http::Error>,
-            > + Send,
+        dyn Future<Output = Result<(http::Response<WasiBody>, Transfer), wasmtime_wasi_http::Error>>
+            + Send,
     > {
         eprintln!("runner: outbound HTTP is not supported here; use Spin for it");
         Box::new(async { Err(wasmtime_wasi_http::Error::HttpRequestDenied) })
@@ -185,10 +184,7 @@ impl Guest {
     /// A new instance in a store of its own.
     pub async fn instantiate(
         &self,
-    ) -> Result<(
-        Store<HostState>,
-        wasmtime_wasi_http::p3::bindings::Service,
-    )> {
+    ) -> Result<(Store<HostState>, wasmtime_wasi_http::p3::bindings::Service)> {
         let mut wasi = WasiCtxBuilder::new();
         wasi.inherit_stdout().inherit_stderr();
         for (name, value) in &self.environment {

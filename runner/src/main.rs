@@ -1,6 +1,11 @@
 //! A stand-in for `spin up`, for machines without Spin: serves a Spin application's HTTP components with
 //! the interfaces, limits and costs they have there.
 
+#![allow(
+    clippy::result_large_err,
+    reason = "Spin's database error is as large as its interface makes it"
+)]
+
 mod bindings;
 mod host;
 mod manifest;
@@ -14,6 +19,7 @@ mod variables;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,7 +92,17 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 #[tokio::main]
-async fn main() -> Result<()> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("runner: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<()> {
     let arguments = Arguments::parse();
     let manifest = Manifest::load(&arguments.from)?;
     let folder = match arguments.from.parent() {

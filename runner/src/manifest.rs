@@ -205,13 +205,19 @@ mod tests {
     #[test]
     fn what_is_not_supported_is_refused() {
         for (old, new) in [
-            ("source = \"a.wasm\"", "source = \"a.wasm\"\nfiles = [\"x\"]"),
+            (
+                "source = \"a.wasm\"",
+                "source = \"a.wasm\"\nfiles = [\"x\"]",
+            ),
             ("spin_manifest_version = 2", "spin_manifest_version = 1"),
             ("route = \"/one\"", "route = \"/:id\""),
             ("component = \"one\"", "component = \"none\""),
             ("[[trigger.http]]", "[[trigger.redis]]"),
         ] {
-            assert!(Manifest::parse(&GOOD.replacen(old, new, 1)).is_err(), "{new}");
+            assert!(
+                Manifest::parse(&GOOD.replacen(old, new, 1)).is_err(),
+                "{new}"
+            );
         }
     }
 }

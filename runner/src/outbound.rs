@@ -121,7 +121,9 @@ impl HostRule {
 
 /// Lower case, and without the brackets of an IPv6 address.
 fn bare(host: &str) -> String {
-    host.trim_start_matches('[').trim_end_matches(']').to_lowercase()
+    host.trim_start_matches('[')
+        .trim_end_matches(']')
+        .to_lowercase()
 }
 
 impl PortRule {
@@ -155,18 +157,66 @@ mod tests {
     #[test]
     fn an_entry_allows_what_it_says_and_no_more() {
         for (entry, scheme, host, port, allowed) in [
-            ("redis://localhost:6379", "redis", "localhost", Some(6379), true),
+            (
+                "redis://localhost:6379",
+                "redis",
+                "localhost",
+                Some(6379),
+                true,
+            ),
             ("redis://localhost", "redis", "LOCALHOST", None, true),
-            ("redis://localhost:6379", "redis", "localhost", Some(6380), false),
-            ("redis://localhost:6379", "postgres", "localhost", Some(6379), false),
+            (
+                "redis://localhost:6379",
+                "redis",
+                "localhost",
+                Some(6380),
+                false,
+            ),
+            (
+                "redis://localhost:6379",
+                "postgres",
+                "localhost",
+                Some(6379),
+                false,
+            ),
             ("redis://localhost:6379", "redis", "evil", Some(6379), false),
             ("redis://*:*", "redis", "anything", Some(1), true),
             ("*://*:*", "postgres", "anything", Some(1), true),
-            ("postgres://*.example.com:5432", "postgres", "db.example.com", None, true),
-            ("postgres://*.example.com:5432", "postgres", "example.com", None, false),
-            ("postgres://127.0.0.0/8:5000..6000", "postgres", "127.1.2.3", Some(5999), true),
-            ("postgres://127.0.0.0/8:5000..6000", "postgres", "127.1.2.3", Some(6000), false),
-            ("postgres://10.0.0.0/8", "postgres", "127.0.0.1", None, false),
+            (
+                "postgres://*.example.com:5432",
+                "postgres",
+                "db.example.com",
+                None,
+                true,
+            ),
+            (
+                "postgres://*.example.com:5432",
+                "postgres",
+                "example.com",
+                None,
+                false,
+            ),
+            (
+                "postgres://127.0.0.0/8:5000..6000",
+                "postgres",
+                "127.1.2.3",
+                Some(5999),
+                true,
+            ),
+            (
+                "postgres://127.0.0.0/8:5000..6000",
+                "postgres",
+                "127.1.2.3",
+                Some(6000),
+                false,
+            ),
+            (
+                "postgres://10.0.0.0/8",
+                "postgres",
+                "127.0.0.1",
+                None,
+                false,
+            ),
         ] {
             assert_eq!(allows(entry, scheme, host, port), allowed, "{entry} {host}");
         }
@@ -175,7 +225,14 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for entry in ["*", "localhost:1", "redis://", "redis://a:b", "redis://a*b:1", "http2://x"] {
+        for entry in [
+            "*",
+            "localhost:1",
+            "redis://",
+            "redis://a:b",
+            "redis://a*b:1",
+            "http2://x",
+        ] {
             assert!(AllowedHosts::parse(&[entry.to_owned()]).is_err(), "{entry}");
         }
     }

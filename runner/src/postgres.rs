@@ -105,11 +105,7 @@ fn check(address: &str, allowed: &AllowedHosts) -> Result<Config, Error> {
     Ok(config)
 }
 
-async fn dial(
-    pools: &Pools,
-    allowed: &AllowedHosts,
-    address: &str,
-) -> Result<Connection, Error> {
+async fn dial(pools: &Pools, allowed: &AllowedHosts, address: &str) -> Result<Connection, Error> {
     let pool = pools.at(address, check(address, allowed)?)?;
     // Debug, as Spin does: Display leaves out why.
     let object = pool
@@ -190,7 +186,9 @@ impl<T: Send> HostConnectionBuilderWithStore<T> for Spin {
     ) -> Result<Resource<Connection>, Error> {
         let address = accessor.with(|mut access| {
             let builder = access.get().table.get(&builder);
-            builder.map(|b| b.address.clone()).map_err(connection_failed)
+            builder
+                .map(|b| b.address.clone())
+                .map_err(connection_failed)
         })?;
         <Self as HostConnectionWithStore<T>>::open_async(accessor, address).await
     }
@@ -265,7 +263,9 @@ impl<T: Send> HostConnectionWithStore<T> for Spin {
         statement: String,
         parameters: Vec<ParameterValue>,
     ) -> Result<u64, Error> {
-        handle(accessor, &connection)?.run(&statement, parameters).await
+        handle(accessor, &connection)?
+            .run(&statement, parameters)
+            .await
     }
 
     async fn query_async(

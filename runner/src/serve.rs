@@ -35,9 +35,10 @@ use crate::manifest::{Route, best_route};
 /// How long requests in flight may go on after a signal to stop.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 
-/// How many requests may be with instances at once. ProxyHandler has no limit of its own, and each request
-/// may need an instance, of which there are [`crate::host`]'s 1000.
-const MAX_CONCURRENT_REQUESTS: usize = 900;
+/// How many requests may be with instances at once; more wait their turn. ProxyHandler has no limit of its
+/// own, a burst can start an instance per request, and each can take two of the 1000 stacks of the pool in
+/// [`crate::host`]: beyond that, instances trap and take their neighbours' requests along.
+const MAX_CONCURRENT_REQUESTS: usize = 400;
 
 /// When instances are reused and when they are dropped: Spin's flags.
 #[derive(Clone, Copy, Debug)]
@@ -258,7 +259,11 @@ fn prepare(
     uri.authority = Some(authority.clone());
     head.uri = Uri::from_parts(uri).ok()?;
     head.headers.remove(header::CONNECTION);
-    if head.headers.values().any(|v| std::str::from_utf8(v.as_bytes()).is_err()) {
+    if head
+        .headers
+        .values()
+        .any(|v| std::str::from_utf8(v.as_bytes()).is_err())
+    {
         return None;
     }
     add_spin_fields(&mut head.headers, &head.uri, &authority, route, client);

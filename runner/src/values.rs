@@ -61,9 +61,9 @@ fn parameter(value: ParameterValue) -> Result<Parameter, Error> {
             Box::new(DateTime::from_timestamp(v, 0).ok_or_else(|| bad("timestamp"))?)
         }
         ParameterValue::Uuid(v) => Box::new(Uuid::parse_str(&v).map_err(|_| bad("uuid"))?),
-        ParameterValue::Jsonb(v) => Box::new(
-            serde_json::from_slice::<serde_json::Value>(&v).map_err(|_| bad("jsonb"))?,
-        ),
+        ParameterValue::Jsonb(v) => {
+            Box::new(serde_json::from_slice::<serde_json::Value>(&v).map_err(|_| bad("jsonb"))?)
+        }
         ParameterValue::ArrayInt32(v) => Box::new(v),
         ParameterValue::ArrayInt64(v) => Box::new(v),
         ParameterValue::ArrayStr(v) => Box::new(v),
@@ -177,8 +177,7 @@ fn read<'r, T: FromSql<'r>>(
 }
 
 fn datetime(v: NaiveDateTime) -> DbValue {
-    let [month, day, h, m, s] =
-        [v.month(), v.day(), v.hour(), v.minute(), v.second()].map(small);
+    let [month, day, h, m, s] = [v.month(), v.day(), v.hour(), v.minute(), v.second()].map(small);
     DbValue::Datetime((v.year(), month, day, h, m, s, v.nanosecond()))
 }
 

@@ -94,9 +94,10 @@ impl Host for HostState {}
 impl<T: Send> HostWithStore<T> for Spin {
     async fn get(accessor: &Accessor<T, Self>, name: String) -> Result<String, Error> {
         let variables = accessor.with(|mut access| access.get().variables.clone());
-        variables.get(&name).cloned().ok_or_else(|| {
-            Error::Undefined(format!("no variable for this component: {name}"))
-        })
+        variables
+            .get(&name)
+            .cloned()
+            .ok_or_else(|| Error::Undefined(format!("no variable for this component: {name}")))
     }
 }
 

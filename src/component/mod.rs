@@ -24,7 +24,11 @@ const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
 #[http_service]
 async fn handle(request: Request) -> http::Response<FullBody<Bytes>> {
-    send(respond(request).await.unwrap_or_else(Problem::into_response))
+    send(
+        respond(request)
+            .await
+            .unwrap_or_else(Problem::into_response),
+    )
 }
 
 async fn respond(request: Request) -> Result<api::Response, Problem> {

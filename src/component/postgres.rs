@@ -71,7 +71,11 @@ impl<'s> PostgresOrders<'s> {
     ) -> Result<Vec<Row>, OrdersUnavailable> {
         let work = async {
             let connection = Connection::open(&self.settings.database_url).await?;
-            connection.query(statement, parameters).await?.collect().await
+            connection
+                .query(statement, parameters)
+                .await?
+                .collect()
+                .await
         };
         match self.budget.spend(work).await {
             Some(Ok(rows)) => Ok(rows),
@@ -102,11 +106,9 @@ impl Orders for PostgresOrders<'_> {
             ParameterValue::Binary(fingerprint.as_bytes().to_vec()),
             ParameterValue::Str(draft.currency().to_owned()),
             ParameterValue::Str(draft.items_json()),
-            draft
-                .note()
-                .map_or(ParameterValue::DbNull, |note| {
-                    ParameterValue::Str(note.to_owned())
-                }),
+            draft.note().map_or(ParameterValue::DbNull, |note| {
+                ParameterValue::Str(note.to_owned())
+            }),
             ParameterValue::Int64(draft.total()),
             ParameterValue::Int64(order_id.created_at_millis()),
         ];

@@ -145,8 +145,9 @@ impl Reservations for RedisReservations<'_> {
         ];
         Ok(match self.guarded("SET", &arguments).await? {
             Reply::Nil => Reservation::Acquired,
-            Reply::Bytes(bytes) => Record::decode(&bytes)
-                .map_or(Reservation::Unintelligible, Reservation::Occupied),
+            Reply::Bytes(bytes) => {
+                Record::decode(&bytes).map_or(Reservation::Unintelligible, Reservation::Occupied)
+            }
             Reply::WrongType => Reservation::Unintelligible,
         })
     }
@@ -200,7 +201,9 @@ fn now() -> Duration {
 /// not among them.
 fn describe(error: &Error) -> String {
     match error {
-        Error::InvalidAddress => "redis_url is invalid, or not in allowed_outbound_hosts".to_owned(),
+        Error::InvalidAddress => {
+            "redis_url is invalid, or not in allowed_outbound_hosts".to_owned()
+        }
         Error::TooManyConnections => "too many connections".to_owned(),
         Error::TypeError => "unexpected type".to_owned(),
         Error::Other(text) => text.clone(),

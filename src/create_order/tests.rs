@@ -192,14 +192,24 @@ fn a_creation_is_one_trip_to_each_store_and_the_first_retry_finishes_the_record(
     let world = World::default();
     assert_eq!(world.ask("k", 1), created(1, 1));
     assert_eq!(world.trips(), (1, 1, 0));
-    assert_eq!(world.record("k").map(|r| r.progress), Some(Progress::Reserved));
+    assert_eq!(
+        world.record("k").map(|r| r.progress),
+        Some(Progress::Reserved)
+    );
 
     assert_eq!(world.ask("k", 1), replayed(1, 1));
     assert_eq!(world.trips(), (1, 1, 1));
-    assert_eq!(world.record("k").map(|r| r.progress), Some(Progress::Finished));
+    assert_eq!(
+        world.record("k").map(|r| r.progress),
+        Some(Progress::Finished)
+    );
 
     assert_eq!(world.ask("k", 1), replayed(1, 1));
-    assert_eq!(world.trips(), (1, 0, 0), "a finished order needs no Postgres");
+    assert_eq!(
+        world.trips(),
+        (1, 0, 0),
+        "a finished order needs no Postgres"
+    );
 }
 
 #[test]
@@ -216,7 +226,11 @@ fn another_content_is_refused_with_what_differs() {
     let world = World::default();
     let _ = world.ask("k", 1);
     assert_eq!(world.ask("k", 2), reused(1));
-    assert_eq!(world.ask("k", 2), reused(1), "also when the record is finished");
+    assert_eq!(
+        world.ask("k", 2),
+        reused(1),
+        "also when the record is finished"
+    );
     assert_eq!(world.ask("k", 1), replayed(1, 1));
     assert_eq!(world.postgres.borrow().len(), 1);
 }
@@ -246,7 +260,11 @@ fn without_redis_the_answers_are_the_same() {
     assert_eq!(world.ask("k", 1), created(1, 1));
     assert_eq!(world.ask("k", 1), replayed(1, 1));
     assert_eq!(world.ask("k", 2), reused(1));
-    assert_eq!(world.trips(), (1, 1, 0), "no second attempt at a store that is down");
+    assert_eq!(
+        world.trips(),
+        (1, 1, 0),
+        "no second attempt at a store that is down"
+    );
 }
 
 #[test]
@@ -313,7 +331,10 @@ fn without_postgres_nothing_is_promised_and_a_retry_succeeds() {
     let world = World::default();
     world.postgres_down.set(true);
     assert_eq!(world.ask("k", 1), Err(CreateError::Unavailable));
-    assert_eq!(world.record("k").map(|r| r.progress), Some(Progress::Reserved));
+    assert_eq!(
+        world.record("k").map(|r| r.progress),
+        Some(Progress::Reserved)
+    );
     world.postgres_down.set(false);
     assert_eq!(world.ask("k", 1), created(1, 1));
 }
@@ -335,7 +356,14 @@ fn customers_do_not_share_keys() {
     let _ = world.ask("k", 1);
     let mut theirs = request("k", 1);
     theirs.slot.customer = Customer::named("somebody else");
-    theirs.fingerprint = Fingerprint::of(&theirs.slot, "POST", "/orders", &theirs.draft.canonical());
-    let outcome = block_on(create_order(theirs, KeyReuse::Reject, &world, &world, &world));
+    theirs.fingerprint =
+        Fingerprint::of(&theirs.slot, "POST", "/orders", &theirs.draft.canonical());
+    let outcome = block_on(create_order(
+        theirs,
+        KeyReuse::Reject,
+        &world,
+        &world,
+        &world,
+    ));
     assert!(matches!(outcome, Ok(Creation::Created(..))));
 }

@@ -78,9 +78,7 @@ impl Problem {
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::InvalidOrder(_) | Self::KeyReused { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Misconfigured => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::OrdersUnavailable | Self::CreationUndecided => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::OrdersUnavailable | Self::CreationUndecided => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -185,10 +183,9 @@ impl Problem {
             Self::MethodNotAllowed { allow } => {
                 fields.push((header::ALLOW.as_str(), allow.to_owned()));
             }
-            Self::OrdersUnavailable | Self::CreationUndecided => fields.push((
-                header::RETRY_AFTER.as_str(),
-                RETRY_AFTER_SECONDS.to_owned(),
-            )),
+            Self::OrdersUnavailable | Self::CreationUndecided => {
+                fields.push((header::RETRY_AFTER.as_str(), RETRY_AFTER_SECONDS.to_owned()))
+            }
             _ => {}
         }
         Response {

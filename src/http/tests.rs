@@ -32,7 +32,10 @@ fn a_creation_needs_a_key_and_json() {
     let space = ("idempotency-key", "k 1");
     assert_eq!(post(&[space, JSON]), Err(Problem::Key(KeyError::Malformed)));
     let other = ("idempotency-key", "k2");
-    assert_eq!(post(&[KEY, other, JSON]), Err(Problem::Key(KeyError::Ambiguous)));
+    assert_eq!(
+        post(&[KEY, other, JSON]),
+        Err(Problem::Key(KeyError::Ambiguous))
+    );
     let quoted = ("idempotency-key", "\"k1\"");
     assert!(post(&[KEY, quoted, JSON]).is_ok());
 
@@ -63,10 +66,19 @@ fn paths_and_methods() {
         at(&Method::GET, &format!("{ORDERS}/nope")),
         Err(Problem::OrderNotFound)
     );
-    for path in ["/", "/api/v1/order", "/api/v1/orders/", "/healthz/", "/api/v1/ordersx"] {
+    for path in [
+        "/",
+        "/api/v1/order",
+        "/api/v1/orders/",
+        "/healthz/",
+        "/api/v1/ordersx",
+    ] {
         assert_eq!(at(&Method::GET, path), Err(Problem::UnknownPath), "{path}");
     }
-    assert_eq!(at(&Method::POST, &format!("{order}/x")), Err(Problem::UnknownPath));
+    assert_eq!(
+        at(&Method::POST, &format!("{order}/x")),
+        Err(Problem::UnknownPath)
+    );
     for (method, path, allow) in [
         (Method::GET, ORDERS, "POST"),
         (Method::DELETE, ORDERS, "POST"),
@@ -95,11 +107,18 @@ fn problems_follow_rfc_9457_and_say_what_to_do() {
         [("content-type", "application/problem+json".to_owned())]
     );
     let body: Value = serde_json::from_str(&response.body).expect("JSON");
-    assert_eq!(body["type"], "urn:problem-type:orders:idempotency-key-reused");
+    assert_eq!(
+        body["type"],
+        "urn:problem-type:orders:idempotency-key-reused"
+    );
     assert_eq!(body["status"], 422);
     assert_eq!(body["orderId"], "01970000-0000-7000-8000-000000000001");
     assert_eq!(body["differs"], json!(["/note"]));
-    assert!(body["detail"].as_str().is_some_and(|d| d.contains("new key")));
+    assert!(
+        body["detail"]
+            .as_str()
+            .is_some_and(|d| d.contains("new key"))
+    );
 }
 
 #[test]

@@ -1,1 +1,19 @@
-fn main(){}
+//! The service as its users see it: the built component over HTTP, on real Redis and Postgres. Run with
+//! `cargo xtask test`; see README.md for running it against a deployment of your own.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that fails panics"
+)]
+
+mod concurrency;
+mod creation;
+mod hosting;
+mod key_reuse;
+mod postgres_faults;
+mod reading;
+mod redis_faults;
+mod support;
+mod validation;

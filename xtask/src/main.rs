@@ -4,11 +4,17 @@ mod clean;
 mod test;
 mod up;
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "The project's commands")]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "The project's commands"
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Task,
@@ -32,7 +38,17 @@ enum Task {
 
 // Children are tied to the thread that starts them, so everything stays on this one.
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<()> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<()> {
     match Arguments::parse().command {
         Task::Up(arguments) => up::up(arguments).await,
         Task::Test(arguments) => test::test(arguments).await,

@@ -14,8 +14,7 @@ pub struct Arguments {
     /// Fail rather than install a missing Redis or Postgres with apt.
     #[arg(long)]
     no_install: bool,
-    /// Passed on to `cargo test`, such as `-- name_of_a_test`.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    /// Passed on to the test programs: parts of test names, or options such as `-- --nocapture`.
     rest: Vec<String>,
 }
 
@@ -36,7 +35,7 @@ pub async fn test(arguments: Arguments) -> Result<()> {
 
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
-        .args(["test", "--workspace"])
+        .args(["test", "--workspace", "--no-fail-fast", "--"])
         .args(&arguments.rest)
         .current_dir(workspace::root())
         .env("DEVSTACK_FOLDER", &folder)
@@ -48,9 +47,13 @@ pub async fn test(arguments: Arguments) -> Result<()> {
 
     drop(redis);
     drop(postgres);
+    ensure!(
+        status.success(),
+        "tests failed; the servers' and applications' logs are in {}",
+        folder.display()
+    );
     Postgres::remove(&folder.join("postgres"))?;
     std::fs::remove_dir_all(&folder)?;
-    ensure!(status.success(), "tests failed");
     eprintln!("All tests passed in {} s.", start.elapsed().as_secs());
     Ok(())
 }

@@ -1,0 +1,180 @@
+//! Many at once: duplicates, several host processes, thousands of clients, and a host that is killed.
+
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+
+use crate::support::{Answer, Service, an_order, an_order_of, new_key, service};
+
+/// All answers are the same order, and exactly one claims to have created it.
+fn assert_one_creation(answers: &[Answer]) {
+    let creations: Vec<_> = answers.iter().filter(|answer| !answer.replayed()).collect();
+    assert_eq!(creations.len(), 1, "answers without the replay mark");
+    for answer in answers.iter().filter(|answer| answer.replayed()) {
+        answer.assert_replay_of(creations[0]);
+    }
+}
+
+#[tokio::test]
+async fn fifty_duplicates_at_once_all_get_the_one_order() {
+    let Some(service) = service().start().await else {
+        return;
+    };
+    for _ in 0..5 {
+        let (key, order) = (new_key(), an_order());
+        let answers = join_all((0..50).map(|_| service.order(&key, &order))).await;
+        assert_one_creation(&answers);
+        service.assert_stored(&key, 1).await;
+    }
+}
+
+#[tokio::test]
+async fn duplicates_sent_to_two_hosts_all_get_the_one_order() {
+    let Some(service) = service().instances(2).start().await else {
+        return;
+    };
+    for _ in 0..5 {
+        let (key, order) = (new_key(), an_order());
+        let answers = join_all((0..50).map(|n| service.order_at(n % 2, &key, &order))).await;
+        assert_one_creation(&answers);
+        service.assert_stored(&key, 1).await;
+    }
+}
+
+#[tokio::test]
+async fn duplicates_without_redis_all_get_the_one_order() {
+    let setup = service().own_redis().instances(2);
+    let Some(mut service) = setup.start().await else {
+        return;
+    };
+    service.redis().stop().unwrap();
+    for _ in 0..5 {
+        let (key, order) = (new_key(), an_order());
+        let answers = join_all((0..50).map(|n| service.order_at(n % 2, &key, &order))).await;
+        assert_one_creation(&answers);
+        service.assert_stored(&key, 1).await;
+    }
+}
+
+#[tokio::test]
+async fn of_different_orders_at_once_under_one_key_exactly_one_wins() {
+    let Some(service) = service().start().await else {
+        return;
+    };
+    for _ in 0..5 {
+        let key = new_key();
+        let orders: Vec<_> = (0..40).map(|n| an_order_of(n % 4 + 1)).collect();
+        let answers = join_all(orders.iter().map(|order| service.order(&key, order))).await;
+        let (accepted, refused): (Vec<_>, Vec<_>) =
+            answers.into_iter().partition(|answer| answer.status == 201);
+        assert_eq!(accepted.len(), 10, "those that asked for the winner");
+        assert_one_creation(&accepted);
+        for answer in refused {
+            answer.assert_problem(422, "idempotency-key-reused");
+            assert_eq!(answer.json()["orderId"], accepted[0].json()["orderId"]);
+        }
+        service.assert_stored(&key, 1).await;
+    }
+}
+
+/// The median of some single requests, one after the other.
+async fn typical_latency(service: &Service) -> Duration {
+    let mut latencies = Vec::new();
+    for _ in 0..51 {
+        let start = Instant::now();
+        service
+            .order(&new_key(), &an_order())
+            .await
+            .assert_created();
+        latencies.push(start.elapsed());
+    }
+    latencies.sort();
+    latencies[25]
+}
+
+#[tokio::test]
+async fn two_thousand_clients_are_all_answered_and_leave_nothing_behind() {
+    let Some(service) = service().start().await else {
+        return;
+    };
+    let before = typical_latency(&service).await;
+    let order = an_order();
+    let client = |_| async {
+        let key = new_key();
+        let mut latencies = Vec::new();
+        let mut first: Option<Answer> = None;
+        // Creates, retries, and once more: until it was answered twice.
+        for _ in 0..20 {
+            let start = Instant::now();
+            let answer = service.order(&key, &order).await;
+            latencies.push(start.elapsed());
+            match (answer.status, &first) {
+                (503, _) => tokio::time::sleep(Duration::from_millis(500)).await,
+                (_, None) => {
+                    assert_eq!(answer.status, 201, "{answer:?}");
+                    first = Some(answer);
+                }
+                (_, Some(first)) => {
+                    answer.assert_replay_of(first);
+                    return (key, latencies);
+                }
+            }
+        }
+        panic!("20 tries were not enough");
+    };
+    let outcomes = join_all((0..2000).map(client)).await;
+
+    let mut latencies: Vec<_> = outcomes.iter().flat_map(|(_, l)| l.clone()).collect();
+    latencies.sort();
+    let worst = latencies[latencies.len() - 1];
+    // 500 ms and 5 s of ours, and what queues before us.
+    assert!(
+        worst < Duration::from_secs(20),
+        "worst answer after {worst:?}"
+    );
+    if let Some(database) = service.database().await {
+        let keys: Vec<_> = outcomes.iter().map(|(key, _)| key).collect();
+        let sql = "SELECT count(*), count(DISTINCT idempotency_key) FROM orders \
+                   WHERE idempotency_key = ANY($1)";
+        let row = database.query_one(sql, &[&keys]).await.unwrap();
+        assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (2000, 2000));
+    }
+    let after = typical_latency(&service).await;
+    assert!(after < before * 4, "{before:?} before, {after:?} after");
+}
+
+#[tokio::test]
+async fn a_host_killed_in_the_middle_loses_and_doubles_nothing() {
+    let Some(mut service) = service().start().await else {
+        return;
+    };
+    if service.apps.is_empty() {
+        return;
+    }
+    let address = service.address();
+    for round in 0..3 {
+        let keys: Vec<_> = (0..50).map(|_| new_key()).collect();
+        let order = an_order();
+        let mut killed = service.apps.remove(0);
+        let in_flight = join_all(
+            keys.iter()
+                .map(|key| service.try_order_at(round, key, &order)),
+        );
+        let kill = async {
+            // While some are answered and others are on their way.
+            tokio::time::sleep(Duration::from_millis(5 + 10 * round as u64)).await;
+            killed.kill().unwrap();
+        };
+        let (answers, ()) = tokio::join!(in_flight, kill);
+        service.serve_at(address);
+
+        for (key, answer) in keys.iter().zip(answers) {
+            let retried = service.order(key, &order).await;
+            assert_eq!(retried.status, 201, "{retried:?}");
+            if let Ok(acknowledged) = answer {
+                retried.assert_replay_of(&acknowledged);
+            }
+            service.assert_stored(key, 1).await;
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The same key with another order: refused with what differs, or, where so configured, replayed.
+
+use serde_json::json;
+
+use crate::support::{an_order, an_order_of, new_key, service};
+
+#[tokio::test]
+async fn another_order_is_refused_with_pointers_and_without_values() {
+    let Some(service) = service().start().await else {
+        return;
+    };
+    let key = new_key();
+    let mut stored = an_order();
+    stored["note"] = json!("a stored secret");
+    let first = service.order(&key, &stored).await;
+    first.assert_created();
+
+    // Once while the record is unfinished, and again when it is finished.
+    for _ in 0..3 {
+        let mut other = an_order_of(3);
+        let another_line = json!({"sku": "B", "quantity": 1, "unitPrice": 1});
+        other["items"].as_array_mut().unwrap().push(another_line);
+        let refused = service.order(&key, &other).await;
+        refused.assert_problem(422, "idempotency-key-reused");
+        assert_eq!(refused.json()["orderId"], first.json()["orderId"]);
+        assert_eq!(
+            refused.json()["differs"],
+            json!(["/items/0/quantity", "/items/1", "/note"])
+        );
+        assert!(!refused.body.contains("secret"));
+    }
+    service.order(&key, &stored).await.assert_replay_of(&first);
+    service.assert_stored(&key, 1).await;
+}
+
+#[tokio::test]
+async fn another_order_gets_the_first_one_where_replay_is_configured() {
+    let Some(service) = service().variable("key_reuse", "replay").start().await else {
+        return;
+    };
+    let key = new_key();
+    let first = service.order(&key, &an_order()).await;
+    first.assert_created();
+    for quantity in [3, 3, 2, 4] {
+        let again = service.order(&key, &an_order_of(quantity)).await;
+        again.assert_replay_of(&first);
+    }
+    service.assert_stored(&key, 1).await;
+}
+
+#[tokio::test]
+async fn a_reservation_whose_request_died_refuses_nobody() {
+    let setup = service().own_redis().own_postgres();
+    let Some(mut service) = setup.start().await else {
+        return;
+    };
+    let (key, order) = (new_key(), an_order());
+    // A request that reserves its key and dies before Postgres.
+    service.postgres().stop().unwrap();
+    service
+        .order(&key, &order)
+        .await
+        .assert_problem(503, "unavailable");
+    service.postgres().restart().unwrap();
+
+    let other = service.order(&key, &an_order_of(3)).await;
+    other.assert_created();
+    let refused = service.order(&key, &order).await;
+    refused.assert_problem(422, "idempotency-key-reused");
+    let again = service.order(&key, &an_order_of(3)).await;
+    again.assert_replay_of(&other);
+    service.assert_stored(&key, 1).await;
+}

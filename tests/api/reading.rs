@@ -1,0 +1,122 @@
+//! Looking orders up, paths and methods, and what the service says of its health.
+
+use reqwest::Method;
+
+use crate::support::{an_order, new_key, service};
+
+#[tokio::test]
+async fn an_order_is_found_by_its_id_only() {
+    let Some(service) = service().start().await else {
+        return;
+    };
+    let first = service.order(&new_key(), &an_order()).await;
+    let location = first.assert_created().field("location").unwrap();
+    let found = service.get(location).await;
+    assert_eq!((found.status, &found.body), (200, &first.body));
+    let head = service.request(Method::HEAD, location, &[], "").await;
+    assert_eq!((head.status, head.body.as_str()), (200, ""));
+    assert_eq!(head.field("content-length"), found.field("content-length"));
+
+    for id in [
+        "01970000-0000-7000-8000-000000000000",
+        "nope",
+        "%00",
+        "1'--",
+    ] {
+        let missing = service.get(&format!("/api/v1/orders/{id}")).await;
+        missing.assert_problem(404, "order-not-found");
+    }
+    let shouted = location
+        .to_uppercase()
+        .replace("/API/V1/ORDERS", "/api/v1/orders");
+    if shouted != location {
+        service
+            .get(&shouted)
+            .await
+            .assert_problem(404, "order-not-found");
+    }
+}
+
+#[tokio::test]
+async fn unknown_paths_are_404_and_wrong_methods_405() {
+    let Some(service) = service().start().await else {
+        return;
+    };
+    for path in [
+        "/",
+        "/api",
+        "/api/v1/orders/",
+        "/api/v1/orders/a/b",
+        "/api/v2/orders",
+    ] {
+        service.get(path).await.assert_problem(404, "not-found");
+    }
+    for (method, path, allow) in [
+        (Method::GET, "/api/v1/orders", "POST"),
+        (Method::PUT, "/api/v1/orders", "POST"),
+        (
+            Method::DELETE,
+            "/api/v1/orders/01970000-0000-7000-8000-000000000000",
+            "GET, HEAD",
+        ),
+        (Method::POST, "/healthz", "GET, HEAD"),
+        (Method::from_bytes(b"BREW").unwrap(), "/readyz", "GET, HEAD"),
+    ] {
+        let refused = service.request(method, path, &[], "").await;
+        refused.assert_problem(405, "method-not-allowed");
+        assert_eq!(refused.field("allow"), Some(allow));
+    }
+}
+
+#[tokio::test]
+async fn health_asks_no_store_and_readiness_asks_both() {
+    let setup = service().own_redis().own_postgres();
+    let Some(mut service) = setup.variable("database_timeout_ms", 1000).start().await else {
+        return;
+    };
+    let ready = service.get("/readyz").await;
+    assert_eq!(
+        (ready.status, &ready.json()["status"]),
+        (200, &"ready".into())
+    );
+    assert!(ready.json()["checks"]["redis"]["latencyMs"].is_number());
+    assert!(ready.json()["checks"]["postgres"]["latencyMs"].is_number());
+
+    service.redis().stop().unwrap();
+    let degraded = service.get("/readyz").await;
+    assert_eq!(degraded.status, 200);
+    assert_eq!(degraded.json()["status"], "degraded");
+    assert_eq!(degraded.json()["checks"]["redis"]["status"], "down");
+    assert_eq!(degraded.json()["checks"]["postgres"]["status"], "up");
+
+    service.postgres().stop().unwrap();
+    let unavailable = service.get("/readyz").await;
+    assert_eq!(unavailable.status, 503);
+    assert_eq!(unavailable.json()["status"], "unavailable");
+    assert_eq!(service.get("/healthz").await.status, 200);
+
+    service.redis().restart().unwrap();
+    service.postgres().restart().unwrap();
+    assert_eq!(service.get("/readyz").await.json()["status"], "ready");
+}
+
+#[tokio::test]
+async fn a_database_without_our_table_is_not_ready() {
+    let Some(service) = service().start().await else {
+        return;
+    };
+    // Only in a database of our own.
+    if service.apps.is_empty() {
+        return;
+    }
+    let database = service.database().await.unwrap();
+    database
+        .batch_execute("ALTER TABLE orders RENAME TO gone")
+        .await
+        .unwrap();
+    assert_eq!(service.get("/readyz").await.status, 503);
+    let refused = service.order(&new_key(), &an_order()).await;
+    refused.assert_problem(503, "unavailable");
+    assert!(!refused.body.contains("relation"), "no store's words");
+    assert!(service.logs().contains("apply the migrations"));
+}

@@ -1,0 +1,401 @@
+//! The one fixture: a served application with a database and a key prefix of its own, and what a client
+//! needs to talk to it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use devstack::app::Output;
+use devstack::{App, Host, Postgres, Programs, Redis, migrate, process, workspace};
+use reqwest::{Client, Method};
+use serde_json::{Value, json};
+use tokio_postgres::NoTls;
+use uuid::Uuid;
+
+/// Longer than any answer may take: our own deadlines are 500 ms and 5 s.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What a test needs beyond the application itself.
+#[derive(Default)]
+pub struct Setup {
+    own_redis: bool,
+    own_postgres: bool,
+    instances: usize,
+    variables: Vec<(String, String)>,
+}
+
+/// Starts to describe what a test needs.
+pub fn service() -> Setup {
+    Setup {
+        instances: 1,
+        ..Setup::default()
+    }
+}
+
+impl Setup {
+    /// A Redis that the test may stop, fill or flush.
+    pub fn own_redis(mut self) -> Self {
+        self.own_redis = true;
+        self
+    }
+
+    /// A Postgres that the test may stop.
+    pub fn own_postgres(mut self) -> Self {
+        self.own_postgres = true;
+        self
+    }
+
+    /// Several host processes over the same stores.
+    pub fn instances(mut self, instances: usize) -> Self {
+        self.instances = instances;
+        self
+    }
+
+    /// A variable other than its default.
+    pub fn variable(mut self, name: &str, value: impl ToString) -> Self {
+        self.variables.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// Starts it all. `None`, with a word about why, where the tests run against a deployment that cannot
+    /// be changed.
+    pub async fn start(self) -> Option<Service> {
+        process::raise_file_limit();
+        if let Ok(base) = std::env::var("ORDERS_BASE_URL") {
+            return self.deployed(base);
+        }
+        Some(self.local().await)
+    }
+
+    fn deployed(self, base: String) -> Option<Service> {
+        if self.own_redis || self.own_postgres || self.instances > 1 || !self.variables.is_empty() {
+            let name = std::thread::current().name().unwrap_or_default().to_owned();
+            eprintln!("{name}: skipped, it needs servers or settings of its own");
+            return None;
+        }
+        Some(Service {
+            apps: Vec::new(),
+            bases: vec![base.trim_end_matches('/').to_owned()],
+            redis: None,
+            postgres: None,
+            redis_url: std::env::var("ORDERS_REDIS_URL").ok(),
+            database_url: std::env::var("ORDERS_DATABASE_URL").ok(),
+            prefix: None,
+            folder: None,
+            variables: Vec::new(),
+            client: client(),
+        })
+    }
+
+    async fn local(self) -> Service {
+        let name = Uuid::new_v4().simple().to_string();
+        let folder = PathBuf::from(stack_variable("DEVSTACK_FOLDER")).join(&name);
+        std::fs::create_dir_all(&folder).unwrap();
+        let programs = || Programs::find_or_install(false).unwrap();
+        let redis = self
+            .own_redis
+            .then(|| Redis::start(&programs(), &folder.join("redis")).unwrap());
+        let postgres = self
+            .own_postgres
+            .then(|| Postgres::start(&programs(), &folder.join("postgres")).unwrap());
+        let redis_url = match &redis {
+            Some(redis) => redis.url(),
+            None => stack_variable("DEVSTACK_REDIS_URL"),
+        };
+        let database_url = match &postgres {
+            Some(postgres) => {
+                let url = postgres.url("postgres");
+                migrate::migrate(&url).await.unwrap();
+                url
+            }
+            None => shared_database(&name).await,
+        };
+        let prefix = format!("{name}:");
+        let mut variables = vec![
+            ("redis_url".to_owned(), redis_url.clone()),
+            ("database_url".to_owned(), database_url.clone()),
+            ("redis_key_prefix".to_owned(), prefix.clone()),
+        ];
+        variables.extend(self.variables);
+        let mut service = Service {
+            apps: Vec::new(),
+            bases: Vec::new(),
+            redis,
+            postgres,
+            redis_url: Some(redis_url),
+            database_url: Some(database_url),
+            prefix: Some(prefix),
+            folder: Some(folder),
+            variables,
+            client: client(),
+        };
+        for _ in 0..self.instances {
+            service.serve_another();
+        }
+        service
+    }
+}
+
+fn client() -> Client {
+    Client::builder().timeout(CLIENT_TIMEOUT).build().unwrap()
+}
+
+fn stack_variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| {
+        panic!(
+            "{name} is not set: run the tests with `cargo xtask test`, or against a deployment with \
+             ORDERS_BASE_URL"
+        )
+    })
+}
+
+async fn shared_database(name: &str) -> String {
+    let admin = stack_variable("DEVSTACK_POSTGRES_URL");
+    let template = stack_variable("DEVSTACK_TEMPLATE");
+    migrate::create_database(&admin, name, Some(&template))
+        .await
+        .unwrap();
+    admin.replace("/postgres", &format!("/{name}"))
+}
+
+/// A served application and its stores.
+pub struct Service {
+    /// The host processes; none against a deployment.
+    pub apps: Vec<App>,
+    bases: Vec<String>,
+    redis: Option<Redis>,
+    postgres: Option<Postgres>,
+    redis_url: Option<String>,
+    database_url: Option<String>,
+    prefix: Option<String>,
+    folder: Option<PathBuf>,
+    variables: Vec<(String, String)>,
+    client: Client,
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.apps.clear();
+        self.redis = None;
+        self.postgres = None;
+        // A failed test's logs are worth more than a tidy folder.
+        if let Some(folder) = self.folder.take().filter(|_| !std::thread::panicking()) {
+            let _ = Postgres::remove(&folder.join("postgres"));
+            let _ = std::fs::remove_dir_all(folder);
+        }
+    }
+}
+
+impl Service {
+    /// The Redis of `own_redis`.
+    pub fn redis(&mut self) -> &mut Redis {
+        self.redis.as_mut().expect("asked for with own_redis()")
+    }
+
+    /// The Postgres of `own_postgres`.
+    pub fn postgres(&mut self) -> &mut Postgres {
+        self.postgres
+            .as_mut()
+            .expect("asked for with own_postgres()")
+    }
+
+    /// Serves the application with one more process, after those there are.
+    pub fn serve_another(&mut self) {
+        let port = process::free_port().unwrap();
+        self.serve_at(process::local(port));
+    }
+
+    /// Serves the application at an address, such as that of a process that was killed.
+    pub fn serve_at(&mut self, address: SocketAddr) {
+        let host = match std::env::var_os("ORDERS_HOST").is_some_and(|host| host == "spin") {
+            true => Host::spin().expect("ORDERS_HOST=spin needs Spin on PATH"),
+            false => Host::Runner(workspace::runner()),
+        };
+        let folder = self.folder.as_ref().expect("served locally");
+        let log = folder.join(format!("app-{}.log", self.apps.len()));
+        let app = App::start(&host, address, &self.variables, Output::File(log)).unwrap();
+        // No connection to a process that was there before.
+        self.client = client();
+        self.bases.push(app.base_url());
+        self.apps.push(app);
+    }
+
+    /// What all host processes have logged.
+    pub fn logs(&self) -> String {
+        let folder = self.folder.as_ref().expect("served locally");
+        (0..self.apps.len())
+            .map(|n| std::fs::read_to_string(folder.join(format!("app-{n}.log"))).unwrap())
+            .collect()
+    }
+
+    /// Where the application is.
+    pub fn base(&self) -> &str {
+        &self.bases[0]
+    }
+
+    /// Its address.
+    pub fn address(&self) -> SocketAddr {
+        self.base().trim_start_matches("http://").parse().unwrap()
+    }
+
+    /// Asks for an order.
+    pub async fn order(&self, key: &str, body: &Value) -> Answer {
+        self.order_at(0, key, body).await
+    }
+
+    /// Asks one of several host processes for an order.
+    pub async fn order_at(&self, instance: usize, key: &str, body: &Value) -> Answer {
+        self.try_order_at(instance, key, body).await.unwrap()
+    }
+
+    /// Asks for an order where the connection may break.
+    pub async fn try_order_at(
+        &self,
+        instance: usize,
+        key: &str,
+        body: &Value,
+    ) -> reqwest::Result<Answer> {
+        let fields = [
+            ("content-type", "application/json"),
+            ("idempotency-key", key),
+        ];
+        let url = format!("{}/api/v1/orders", self.bases[instance]);
+        self.send(Method::POST, &url, &fields, body.to_string())
+            .await
+    }
+
+    /// Any request.
+    pub async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        fields: &[(&str, &str)],
+        body: impl Into<reqwest::Body>,
+    ) -> Answer {
+        let url = format!("{}{path}", self.base());
+        self.send(method, &url, fields, body).await.unwrap()
+    }
+
+    /// Asks for what is at a path.
+    pub async fn get(&self, path: &str) -> Answer {
+        self.request(Method::GET, path, &[], "").await
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        url: &str,
+        fields: &[(&str, &str)],
+        body: impl Into<reqwest::Body>,
+    ) -> reqwest::Result<Answer> {
+        let mut request = self.client.request(method, url).body(body);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let response = request.send().await?;
+        let answer = Answer {
+            status: response.status().as_u16(),
+            fields: response.headers().clone(),
+            body: String::new(),
+        };
+        let body = response.text().await?;
+        Ok(Answer { body, ..answer })
+    }
+
+    /// A connection to the database, or `None` where the deployment's is not known.
+    pub async fn database(&self) -> Option<tokio_postgres::Client> {
+        let url = self.database_url.as_ref()?;
+        let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+        tokio::spawn(connection);
+        Some(client)
+    }
+
+    /// Asserts how many orders a key has in the database, where that is known.
+    pub async fn assert_stored(&self, key: &str, orders: i64) {
+        if let Some(database) = self.database().await {
+            let sql = "SELECT count(*) FROM orders WHERE idempotency_key = $1";
+            let row = database.query_one(sql, &[&key]).await.unwrap();
+            assert_eq!(row.get::<_, i64>(0), orders, "orders of key {key}");
+        }
+    }
+
+    /// Runs a command on Redis, or `None` where the deployment's is not known.
+    pub async fn redis_command(&self, command: &[&str]) -> Option<redis::Value> {
+        let client = redis::Client::open(self.redis_url.clone()?).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        let mut cmd = redis::cmd(command[0]);
+        cmd.arg(&command[1..]);
+        Some(cmd.query_async(&mut connection).await.unwrap())
+    }
+
+    /// The name of a key's record in Redis.
+    pub fn record_of(&self, key: &str) -> String {
+        let prefix = self.prefix.as_ref().expect("served locally");
+        format!("{prefix}9:anonymous:{key}")
+    }
+}
+
+/// An answer, read to its end.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub fields: reqwest::header::HeaderMap,
+    pub body: String,
+}
+
+impl Answer {
+    /// A field's value.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.fields.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    /// Whether it says of itself that it is a replay.
+    pub fn replayed(&self) -> bool {
+        self.field("idempotent-replayed") == Some("true")
+    }
+
+    /// The body as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.body))
+    }
+
+    /// Asserts that this is the first answer to its key.
+    pub fn assert_created(&self) -> &Self {
+        assert_eq!((self.status, self.replayed()), (201, false), "{self:?}");
+        self
+    }
+
+    /// Asserts that this repeats that answer.
+    pub fn assert_replay_of(&self, first: &Self) -> &Self {
+        assert_eq!((self.status, self.replayed()), (201, true), "{self:?}");
+        assert_eq!(self.body, first.body);
+        assert_eq!(self.field("location"), first.field("location"));
+        self
+    }
+
+    /// Asserts a problem of this status and type.
+    pub fn assert_problem(&self, status: u16, kind: &str) -> &Self {
+        assert_eq!(self.status, status, "{self:?}");
+        assert_eq!(self.field("content-type"), Some("application/problem+json"));
+        let body = self.json();
+        assert_eq!(body["type"], format!("urn:problem-type:orders:{kind}"));
+        assert_eq!(body["status"], status);
+        assert!(body["title"].is_string() && body["detail"].is_string());
+        self
+    }
+}
+
+/// A key that nobody has used.
+pub fn new_key() -> String {
+    Uuid::new_v4().to_string()
+}
+
+/// A valid order.
+pub fn an_order() -> Value {
+    an_order_of(2)
+}
+
+/// A valid order of that quantity.
+pub fn an_order_of(quantity: u64) -> Value {
+    json!({"currency": "EUR", "items": [{"sku": "A-1", "quantity": quantity, "unitPrice": 1250}]})
+}
