@@ -13,6 +13,7 @@ pub mod json;
 pub mod order;
 pub mod ports;
 pub mod settings;
+pub mod stores;
 
 #[cfg(target_arch = "wasm32")]
 mod component;

@@ -3,40 +3,18 @@
 
 use std::time::Instant;
 
-use spin_sdk::pg::{Connection, DbValue, Decode, Error, ParameterValue, PgError, QueryError, Row};
+use spin_sdk::pg::{Connection, DbValue, Error, ParameterValue, PgError, QueryError, Row};
 
 use super::deadline::Budget;
 use crate::customer::Customer;
 use crate::error::OrdersUnavailable;
 use crate::http::Probe;
-use crate::idempotency::Fingerprint;
-use crate::order::{Draft, OrderId};
+use crate::order::OrderId;
 use crate::ports::{Insertion, NewOrder, Orders, StoredOrder};
 use crate::settings::Settings;
-
-/// Inserts unless the slot has an order, and otherwise returns that one. Both halves see the statement's
-/// snapshot, so an order that is committed while we wait for its lock gives no row at all: the caller asks
-/// again. `ON CONFLICT` names no constraint because a helper repeats an id as well as a key.
-const INSERT: &str = "\
-    WITH inserted AS ( \
-        INSERT INTO orders (order_id, customer_id, idempotency_key, fingerprint, \
-                            currency, items, note, total, created_at) \
-        VALUES ($1, $2, $3, $4, $5, $6::text::jsonb, $7, $8, to_timestamp($9::bigint / 1000.0)) \
-        ON CONFLICT DO NOTHING \
-        RETURNING order_id \
-    ) \
-    SELECT true, order_id, NULL::bytea, NULL::text, NULL::text, NULL::text, NULL::bigint \
-    FROM inserted \
-    UNION ALL \
-    SELECT false, order_id, fingerprint, currency, items::text, note, total \
-    FROM orders WHERE customer_id = $2 AND idempotency_key = $3";
-
-const FIND: &str = "\
-    SELECT false, order_id, fingerprint, currency, items::text, note, total \
-    FROM orders WHERE order_id = $1 AND customer_id = $2";
-
-/// Touches the table, so that a database without our schema is not called ready.
-const PROBE: &str = "SELECT 1 FROM orders LIMIT 1";
+use crate::stores::postgres::{
+    OrderRow, Parameter, Statement, Unreadable, find, insert, insertion, probe, stored,
+};
 
 /// Postgres, as one request may use it.
 pub struct PostgresOrders<'s> {
@@ -56,7 +34,7 @@ impl<'s> PostgresOrders<'s> {
     /// Asks for a sign of life.
     pub async fn probe(&self) -> Probe {
         let start = Instant::now();
-        let up = self.query(PROBE, vec![]).await.is_ok();
+        let up = self.rows(probe()).await.is_ok();
         Probe {
             up,
             latency_ms: start.elapsed().as_secs_f64() * 1000.0,
@@ -64,60 +42,33 @@ impl<'s> PostgresOrders<'s> {
     }
 
     /// The rows, once the statement is over: only then has its transaction committed.
-    async fn query(
-        &self,
-        statement: &str,
-        parameters: Vec<ParameterValue>,
-    ) -> Result<Vec<Row>, OrdersUnavailable> {
+    async fn rows(&self, statement: Statement) -> Result<Vec<Row>, OrdersUnavailable> {
+        let parameters: Vec<_> = statement.parameters.into_iter().map(value).collect();
         let work = async {
             let connection = Connection::open(&self.settings.database_url).await?;
-            connection
-                .query(statement, parameters)
-                .await?
-                .collect()
-                .await
+            let rows = connection.query(statement.sql, parameters).await?;
+            rows.collect().await
         };
-        match self.budget.spend(work).await {
-            Some(Ok(rows)) => Ok(rows),
-            Some(Err(error)) => {
-                eprintln!("orders: postgres: {}", describe(&error));
-                Err(OrdersUnavailable)
-            }
-            None => {
-                eprintln!("orders: postgres: no answer in time");
-                Err(OrdersUnavailable)
-            }
-        }
+        let failure = match self.budget.spend(work).await {
+            Some(Ok(rows)) => return Ok(rows),
+            Some(Err(error)) => describe(&error),
+            None => "no answer in time".to_owned(),
+        };
+        eprintln!("orders: postgres: {failure}");
+        Err(OrdersUnavailable)
+    }
+
+    async fn first_order(
+        &self,
+        statement: Statement,
+    ) -> Result<Option<OrderRow>, OrdersUnavailable> {
+        Ok(self.rows(statement).await?.first().map(order_row))
     }
 }
 
 impl Orders for PostgresOrders<'_> {
     async fn insert_unless_exists(&self, order: &NewOrder) -> Result<Insertion, OrdersUnavailable> {
-        let NewOrder {
-            slot,
-            order_id,
-            fingerprint,
-            draft,
-        } = order;
-        let parameters = vec![
-            ParameterValue::Uuid(order_id.to_string()),
-            ParameterValue::Str(slot.customer.as_str().to_owned()),
-            ParameterValue::Str(slot.key.as_str().to_owned()),
-            ParameterValue::Binary(fingerprint.as_bytes().to_vec()),
-            ParameterValue::Str(draft.currency().to_owned()),
-            ParameterValue::Str(draft.items_json()),
-            draft.note().map_or(ParameterValue::DbNull, |note| {
-                ParameterValue::Str(note.to_owned())
-            }),
-            ParameterValue::Int64(draft.total()),
-            ParameterValue::Int64(order_id.created_at_millis()),
-        ];
-        let rows = self.query(INSERT, parameters).await?;
-        match rows.first() {
-            None => Ok(Insertion::Conflict),
-            Some(row) if matches!(row[0], DbValue::Boolean(true)) => Ok(Insertion::Inserted),
-            Some(row) => stored(row).map(Insertion::Existing),
-        }
+        insertion(self.first_order(insert(order)).await?).map_err(unreadable)
     }
 
     async fn find(
@@ -125,45 +76,47 @@ impl Orders for PostgresOrders<'_> {
         customer: &Customer,
         order_id: OrderId,
     ) -> Result<Option<StoredOrder>, OrdersUnavailable> {
-        let parameters = vec![
-            ParameterValue::Uuid(order_id.to_string()),
-            ParameterValue::Str(customer.as_str().to_owned()),
-        ];
-        let rows = self.query(FIND, parameters).await?;
-        rows.first().map(stored).transpose()
+        let row = self.first_order(find(customer, order_id)).await?;
+        row.map(stored).transpose().map_err(unreadable)
     }
 }
 
-/// A row as both statements select it.
-fn stored(row: &Row) -> Result<StoredOrder, OrdersUnavailable> {
-    let read = || -> Result<Option<StoredOrder>, Error> {
-        let DbValue::Uuid(order_id) = &row[1] else {
-            return Ok(None);
-        };
-        let fingerprint = Vec::<u8>::decode(&row[2])?;
-        let items = String::decode(&row[4])?;
-        let draft = Draft::from_stored(
-            String::decode(&row[3])?,
-            items.as_bytes(),
-            Option::<String>::decode(&row[5])?,
-            i64::decode(&row[6])?,
-        );
-        Ok(OrderId::parse(order_id)
-            .zip(Fingerprint::from_bytes(&fingerprint))
-            .zip(draft)
-            .map(|((order_id, fingerprint), draft)| StoredOrder {
-                order_id,
-                fingerprint,
-                draft,
-            }))
-    };
-    match read() {
-        Ok(Some(order)) => Ok(order),
-        Ok(None) | Err(_) => {
-            eprintln!("orders: postgres: a stored order is not readable");
-            Err(OrdersUnavailable)
-        }
+fn value(parameter: Parameter) -> ParameterValue {
+    match parameter {
+        Parameter::Uuid(text) => ParameterValue::Uuid(text),
+        Parameter::Text(text) | Parameter::NullableText(Some(text)) => ParameterValue::Str(text),
+        Parameter::NullableText(None) => ParameterValue::DbNull,
+        Parameter::Bytes(bytes) => ParameterValue::Binary(bytes),
+        Parameter::Int64(number) => ParameterValue::Int64(number),
     }
+}
+
+/// The statements select these seven columns in this order.
+fn order_row(row: &Row) -> OrderRow {
+    let text = |value: &DbValue| match value {
+        DbValue::Str(text) | DbValue::Uuid(text) => Some(text.clone()),
+        _ => None,
+    };
+    OrderRow {
+        inserted: matches!(row[0], DbValue::Boolean(true)),
+        order_id: text(&row[1]).unwrap_or_default(),
+        fingerprint: match &row[2] {
+            DbValue::Binary(bytes) => Some(bytes.clone()),
+            _ => None,
+        },
+        currency: text(&row[3]),
+        items: text(&row[4]),
+        note: text(&row[5]),
+        total: match row[6] {
+            DbValue::Int64(number) => Some(number),
+            _ => None,
+        },
+    }
+}
+
+fn unreadable(Unreadable: Unreadable) -> OrdersUnavailable {
+    eprintln!("orders: postgres: a stored order is not readable");
+    OrdersUnavailable
 }
 
 /// For the log: what the server said, without the rows' content that it puts into `detail`.

@@ -15,6 +15,7 @@ use crate::http::Probe;
 use crate::idempotency::{Record, Slot};
 use crate::ports::{Reservation, Reservations};
 use crate::settings::Settings;
+use crate::stores::redis::{Command, Records, Reply, ping};
 
 /// What this instance knows of Redis.
 struct Link {
@@ -36,14 +37,6 @@ pub struct RedisReservations<'s> {
     budget: Budget,
 }
 
-/// What Redis made of a command.
-enum Reply {
-    Nil,
-    Bytes(Vec<u8>),
-    /// The key holds something that is not a string.
-    WrongType,
-}
-
 impl<'s> RedisReservations<'s> {
     /// Starts the request's time for Redis.
     pub fn for_request(settings: &'s Settings) -> Self {
@@ -56,47 +49,30 @@ impl<'s> RedisReservations<'s> {
     /// Asks for a sign of life, past the breaker, and tells the breaker.
     pub async fn probe(&self) -> Probe {
         let start = Instant::now();
-        let up = self.command("PING", &[]).await.is_ok();
+        let up = self.command(ping()).await.is_ok();
         Probe {
             up,
             latency_ms: start.elapsed().as_secs_f64() * 1000.0,
         }
     }
 
-    /// The length keeps ("a", "b:c") and ("a:b", "c") apart.
-    fn key(&self, slot: &Slot) -> RedisParameter {
-        let customer = slot.customer.as_str();
-        binary(format!(
-            "{}{}:{customer}:{}",
-            self.settings.redis_key_prefix,
-            customer.len(),
-            slot.key
-        ))
-    }
-
-    fn ttl_ms(&self) -> RedisParameter {
-        let ttl = self.settings.reservation_ttl.as_millis();
-        RedisParameter::Int64(i64::try_from(ttl).unwrap_or(i64::MAX))
+    fn records(&self) -> Records<'_> {
+        Records {
+            prefix: &self.settings.redis_key_prefix,
+            ttl: self.settings.reservation_ttl,
+        }
     }
 
     /// One command, unless Redis failed a moment ago.
-    async fn guarded(
-        &self,
-        command: &str,
-        arguments: &[RedisParameter],
-    ) -> Result<Reply, ReservationsUnavailable> {
+    async fn guarded(&self, command: Command) -> Result<Reply, ReservationsUnavailable> {
         if !LINK.with_borrow_mut(|link| link.breaker.admits(now())) {
             return Err(ReservationsUnavailable);
         }
-        self.command(command, arguments).await
+        self.command(command).await
     }
 
-    async fn command(
-        &self,
-        command: &str,
-        arguments: &[RedisParameter],
-    ) -> Result<Reply, ReservationsUnavailable> {
-        let outcome = self.budget.spend(self.attempt(command, arguments)).await;
+    async fn command(&self, command: Command) -> Result<Reply, ReservationsUnavailable> {
+        let outcome = self.budget.spend(self.attempt(&command)).await;
         let failure = match outcome {
             Some(Ok(reply)) => {
                 LINK.with_borrow_mut(|link| link.breaker.succeeded());
@@ -115,15 +91,15 @@ impl<'s> RedisReservations<'s> {
 
     /// Over the kept connection; over a new one if there is none or it turns out to be dead. Running a
     /// reservation twice is harmless: the second one finds our own record.
-    async fn attempt(&self, command: &str, arguments: &[RedisParameter]) -> Result<Reply, Error> {
+    async fn attempt(&self, command: &Command) -> Result<Reply, Error> {
         if let Some(kept) = LINK.with_borrow(|link| link.connection.clone()) {
-            match execute(&kept, command, arguments).await {
+            match execute(&kept, command).await {
                 Ok(reply) => return Ok(reply),
                 Err(_) => forget(&kept),
             }
         }
         let dialled = Rc::new(Connection::open(&self.settings.redis_url).await?);
-        let reply = execute(&dialled, command, arguments).await?;
+        let reply = execute(&dialled, command).await?;
         LINK.with_borrow_mut(|link| link.connection = Some(dialled));
         Ok(reply)
     }
@@ -135,40 +111,20 @@ impl Reservations for RedisReservations<'_> {
         slot: &Slot,
         record: &Record,
     ) -> Result<Reservation, ReservationsUnavailable> {
-        let arguments = [
-            self.key(slot),
-            binary(record.encode()),
-            binary("NX"),
-            binary("GET"),
-            binary("PX"),
-            self.ttl_ms(),
-        ];
-        Ok(match self.guarded("SET", &arguments).await? {
-            Reply::Nil => Reservation::Acquired,
-            Reply::Bytes(bytes) => {
-                Record::decode(&bytes).map_or(Reservation::Unintelligible, Reservation::Occupied)
-            }
-            Reply::WrongType => Reservation::Unintelligible,
-        })
+        let command = self.records().reserve(slot, record);
+        self.guarded(command).await.map(Reservation::from)
     }
 
     async fn finish(&self, slot: &Slot, record: &Record) -> Result<(), ReservationsUnavailable> {
-        let arguments = [
-            self.key(slot),
-            binary(record.encode()),
-            binary("PX"),
-            self.ttl_ms(),
-        ];
-        self.guarded("SET", &arguments).await.map(|_| ())
+        let command = self.records().finish(slot, record);
+        self.guarded(command).await.map(|_| ())
     }
 }
 
-async fn execute(
-    connection: &Connection,
-    command: &str,
-    arguments: &[RedisParameter],
-) -> Result<Reply, Error> {
-    match connection.execute(command, arguments.iter().cloned()).await {
+async fn execute(connection: &Connection, command: &Command) -> Result<Reply, Error> {
+    let arguments = command.arguments.iter().cloned();
+    let arguments = arguments.map(RedisParameter::Binary);
+    match connection.execute(command.name, arguments).await {
         Ok(results) => Ok(match results.into_iter().next() {
             Some(RedisResult::Binary(bytes)) => Reply::Bytes(bytes),
             Some(RedisResult::Status(text)) => Reply::Bytes(text.into_bytes()),
@@ -187,10 +143,6 @@ fn forget(dead: &Rc<Connection>) {
         link.connection
             .take_if(|connection| Rc::ptr_eq(connection, dead));
     });
-}
-
-fn binary(bytes: impl Into<Vec<u8>>) -> RedisParameter {
-    RedisParameter::Binary(bytes.into())
 }
 
 fn now() -> Duration {

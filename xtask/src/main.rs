@@ -1,6 +1,7 @@
 //! The project's commands. Each does all it needs on a fresh machine: see `cargo xtask --help`.
 
 mod clean;
+mod simulate;
 mod test;
 mod up;
 
@@ -26,6 +27,8 @@ enum Task {
     Up(up::Arguments),
     /// Run all tests, with everything they need.
     Test(test::Arguments),
+    /// Run the protocol through every schedule of a few requests and faults, and many at random.
+    Simulate(simulate::Arguments),
     /// Bring a database of your own to the current schema.
     Migrate {
         /// postgres://user:password@host:port/database
@@ -52,6 +55,7 @@ async fn run() -> Result<()> {
     match Arguments::parse().command {
         Task::Up(arguments) => up::up(arguments).await,
         Task::Test(arguments) => test::test(arguments).await,
+        Task::Simulate(arguments) => simulate::run(&arguments),
         Task::Migrate { database_url } => {
             devstack::migrate::migrate(&database_url).await?;
             eprintln!("The schema is current.");

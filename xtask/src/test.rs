@@ -54,6 +54,7 @@ pub async fn test(arguments: Arguments) -> Result<()> {
     );
     Postgres::remove(&folder.join("postgres"))?;
     std::fs::remove_dir_all(&folder)?;
+    crate::simulate::simulate_in_tests()?;
     eprintln!("All tests passed in {} s.", start.elapsed().as_secs());
     Ok(())
 }

@@ -1,0 +1,276 @@
+//! The protocol, broken as an engineer might break it: through wrappers around its ports, so that the
+//! product's code is what runs. The simulation must catch every one.
+
+use std::cell::{Cell, RefCell};
+
+use orders::customer::Customer;
+use orders::error::{OrdersUnavailable, ReservationsUnavailable};
+use orders::idempotency::{Progress, Record, Slot};
+use orders::order::{Draft, OrderId};
+use orders::ports::{
+    Insertion, NewOrder, OrderIds, Orders, Reservation, Reservations, StoredOrder,
+};
+use orders::stores::redis::Reply;
+
+use crate::port::Port;
+use crate::scenario::{Protocol, Running, Wish, start};
+use crate::world::Call;
+
+/// A way to break it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Break {
+    /// Postgres without the unique constraint.
+    NoUniqueConstraint,
+    /// The record is finished before the insertion has committed.
+    FinishedBeforeCommit,
+    /// Another request's record is reason enough to refuse.
+    RefusedOnRedissWord,
+    /// Another's unfinished record is taken for a finished one.
+    ReservedTakenForFinished,
+    /// Whoever helps acknowledges the id it has drawn itself.
+    OwnIdWhenHelping,
+    /// The reservation overwrites what is there.
+    OverwrittenWithoutLooking,
+    /// The record is finished with one's own order, whoever's was found.
+    FinishedWithOwnOrder,
+    /// A record of an unknown version is read as if it were ours.
+    UnknownVersionTrusted,
+    /// No answer is taken for "not executed": whatever a second try finds must be one's own.
+    TimeOutTakenForNotExecuted,
+    /// Requests are not compared.
+    FingerprintLeftOut,
+    /// All customers share their keys.
+    CustomerLeftOut,
+    /// A conflict is taken for an insertion.
+    ConflictTakenForInserted,
+    /// An order that was found is called created.
+    FoundTakenForCreated,
+    /// The order is acknowledged before its insertion was answered.
+    AcknowledgedBeforeCommit,
+    /// A reservation is a lock: others have to wait for its expiry.
+    ReservedMeansWait,
+}
+
+/// All of them.
+pub const ALL: [Break; 15] = [
+    Break::NoUniqueConstraint,
+    Break::FinishedBeforeCommit,
+    Break::RefusedOnRedissWord,
+    Break::ReservedTakenForFinished,
+    Break::OwnIdWhenHelping,
+    Break::OverwrittenWithoutLooking,
+    Break::FinishedWithOwnOrder,
+    Break::UnknownVersionTrusted,
+    Break::TimeOutTakenForNotExecuted,
+    Break::FingerprintLeftOut,
+    Break::CustomerLeftOut,
+    Break::ConflictTakenForInserted,
+    Break::FoundTakenForCreated,
+    Break::AcknowledgedBeforeCommit,
+    Break::ReservedMeansWait,
+];
+
+impl Protocol for Break {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::NoUniqueConstraint => "no unique constraint",
+            Self::FinishedBeforeCommit => "finished before commit",
+            Self::RefusedOnRedissWord => "422 on Redis's word",
+            Self::ReservedTakenForFinished => "unfinished taken for finished",
+            Self::OwnIdWhenHelping => "own order id when helping",
+            Self::OverwrittenWithoutLooking => "record overwritten without looking",
+            Self::FinishedWithOwnOrder => "finished with one's own order",
+            Self::UnknownVersionTrusted => "unknown version trusted",
+            Self::TimeOutTakenForNotExecuted => "time-out taken for not executed",
+            Self::FingerprintLeftOut => "fingerprint left out",
+            Self::CustomerLeftOut => "customer left out",
+            Self::ConflictTakenForInserted => "conflict taken for inserted",
+            Self::FoundTakenForCreated => "found taken for created",
+            Self::AcknowledgedBeforeCommit => "acknowledged before commit",
+            Self::ReservedMeansWait => "reserved means wait",
+        }
+    }
+
+    fn start(&self, wish: &Wish, port: Port) -> Running {
+        start(
+            wish,
+            Broken {
+                kind: *self,
+                port,
+                own: Cell::new(None),
+                found: Cell::new(None),
+                order: RefCell::new(None),
+            },
+        )
+    }
+}
+
+/// Ports that misbehave in one way.
+struct Broken {
+    kind: Break,
+    port: Port,
+    /// The record that this request tried to reserve with.
+    own: Cell<Option<Record>>,
+    /// The record that it found.
+    found: Cell<Option<Record>>,
+    /// What it tried to insert.
+    order: RefCell<Option<NewOrder>>,
+}
+
+impl Broken {
+    fn slot(&self, slot: &Slot) -> Slot {
+        let mut slot = slot.clone();
+        if self.kind == Break::CustomerLeftOut {
+            slot.customer = Customer::anonymous();
+        }
+        slot
+    }
+
+    /// An insertion that claims what it finds.
+    async fn claim(&self, order: &NewOrder) -> Result<Insertion, OrdersUnavailable> {
+        match self.port.insert_unless_exists(order).await? {
+            Insertion::Existing(_) => Ok(Insertion::Inserted),
+            other => Ok(other),
+        }
+    }
+
+    fn finished(record: Record) -> Record {
+        Record {
+            progress: Progress::Finished,
+            ..record
+        }
+    }
+}
+
+impl Reservations for Broken {
+    async fn reserve(
+        &self,
+        slot: &Slot,
+        record: &Record,
+    ) -> Result<Reservation, ReservationsUnavailable> {
+        let slot = self.slot(slot);
+        self.own.set(Some(*record));
+        if self.kind == Break::OverwrittenWithoutLooking {
+            self.port.finish(&slot, record).await?;
+            return Ok(Reservation::Acquired);
+        }
+        let mut reply = self.port.reserve_raw(&slot, record).await?;
+        if let (Break::UnknownVersionTrusted, Reply::Bytes(bytes)) = (self.kind, &mut reply)
+            && let Some(version) = bytes.first_mut()
+        {
+            *version = 1;
+        }
+        let Reservation::Occupied(found) = reply.into() else {
+            return Ok(Reservation::Acquired);
+        };
+        self.found.set(Some(found));
+        Ok(Reservation::Occupied(match self.kind {
+            Break::ReservedTakenForFinished => Self::finished(found),
+            Break::FingerprintLeftOut => Record {
+                fingerprint: record.fingerprint,
+                ..found
+            },
+            _ => found,
+        }))
+    }
+
+    async fn finish(&self, slot: &Slot, record: &Record) -> Result<(), ReservationsUnavailable> {
+        let own = self.own.get().map(Self::finished);
+        let record = match (self.kind, own) {
+            (Break::FinishedWithOwnOrder, Some(own)) => own,
+            _ => *record,
+        };
+        self.port.finish(&self.slot(slot), &record).await
+    }
+}
+
+impl Orders for Broken {
+    async fn insert_unless_exists(&self, order: &NewOrder) -> Result<Insertion, OrdersUnavailable> {
+        let mut order = order.clone();
+        order.slot = self.slot(&order.slot);
+        self.order.replace(Some(order.clone()));
+        let own_id = self.own.get().map_or(order.order_id, |own| own.order_id);
+        let boxed = || Box::new(order.clone());
+        match self.kind {
+            Break::NoUniqueConstraint => self.port.insert(Call::InsertUnchecked(boxed())).await,
+            Break::AcknowledgedBeforeCommit => {
+                self.port.insert(Call::InsertUnawaited(boxed())).await
+            }
+            Break::FinishedBeforeCommit => {
+                let record = Record {
+                    progress: Progress::Finished,
+                    fingerprint: order.fingerprint,
+                    order_id: order.order_id,
+                };
+                let _ = self.port.finish(&order.slot, &record).await;
+                self.port.insert_unless_exists(&order).await
+            }
+            Break::RefusedOnRedissWord => match self.found.get() {
+                Some(found) if found.fingerprint != order.fingerprint => {
+                    Ok(Insertion::Existing(StoredOrder {
+                        order_id: found.order_id,
+                        fingerprint: found.fingerprint,
+                        draft: another_draft(),
+                    }))
+                }
+                _ => self.port.insert_unless_exists(&order).await,
+            },
+            Break::ReservedMeansWait => match self.found.get() {
+                Some(found) if found.progress == Progress::Reserved => Err(OrdersUnavailable),
+                _ => self.port.insert_unless_exists(&order).await,
+            },
+            Break::OwnIdWhenHelping => {
+                order.order_id = own_id;
+                Ok(match self.port.insert_unless_exists(&order).await? {
+                    Insertion::Existing(stored) => Insertion::Existing(StoredOrder {
+                        order_id: own_id,
+                        ..stored
+                    }),
+                    other => other,
+                })
+            }
+            Break::TimeOutTakenForNotExecuted => {
+                match self.port.insert_unless_exists(&order).await {
+                    Err(OrdersUnavailable) => self.claim(&order).await,
+                    answered => answered,
+                }
+            }
+            Break::FoundTakenForCreated => self.claim(&order).await,
+            Break::ConflictTakenForInserted => {
+                Ok(match self.port.insert_unless_exists(&order).await? {
+                    Insertion::Conflict => Insertion::Inserted,
+                    other => other,
+                })
+            }
+            Break::FingerprintLeftOut => Ok(match self.port.insert_unless_exists(&order).await? {
+                Insertion::Existing(stored) => Insertion::Existing(StoredOrder {
+                    fingerprint: order.fingerprint,
+                    ..stored
+                }),
+                other => other,
+            }),
+            _ => self.port.insert_unless_exists(&order).await,
+        }
+    }
+
+    async fn find(
+        &self,
+        customer: &Customer,
+        order_id: OrderId,
+    ) -> Result<Option<StoredOrder>, OrdersUnavailable> {
+        self.port.find(customer, order_id).await
+    }
+}
+
+impl OrderIds for Broken {
+    fn draw(&self) -> OrderId {
+        self.port.draw()
+    }
+}
+
+/// An order that differs from all that clients wish for.
+#[allow(clippy::expect_used, reason = "a valid order")]
+fn another_draft() -> Draft {
+    let items = br#"[{"quantity":99,"sku":"Z","unitPrice":1}]"#;
+    Draft::from_stored("EUR".to_owned(), items, None, 99).expect("a valid order")
+}

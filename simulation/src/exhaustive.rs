@@ -1,0 +1,117 @@
+//! All schedules of a scenario within a bound on faults and preemptions, one after the other.
+
+use crate::coverage::Coverage;
+use crate::fault::Fault;
+use crate::run::{Actor, Driver, Enabled, Failure, Step, run};
+use crate::scenario::{Protocol, Scenario};
+
+/// How much is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// Faults in one run, at most.
+    pub faults: u32,
+    /// Times in one run that a request has to give way although it could go on; `None`: any.
+    pub preemptions: Option<u32>,
+}
+
+/// Choices made, and how many there were each time: the path to one leaf of the tree of schedules.
+#[derive(Default)]
+struct Path {
+    choices: Vec<(usize, usize)>,
+    position: usize,
+}
+
+impl Path {
+    fn choose(&mut self, count: usize) -> usize {
+        if self.position == self.choices.len() {
+            self.choices.push((0, count));
+        }
+        let chosen = self.choices.get(self.position).map_or(0, |c| c.0);
+        self.position += 1;
+        chosen
+    }
+
+    /// On to the next leaf; `false` after the last one.
+    fn advance(&mut self) -> bool {
+        self.position = 0;
+        while let Some((chosen, count)) = self.choices.pop() {
+            if chosen + 1 < count {
+                self.choices.push((chosen + 1, count));
+                return true;
+            }
+        }
+        false
+    }
+}
+
+struct Walk<'p> {
+    path: &'p mut Path,
+    faults: u32,
+    preemptions: Option<u32>,
+    last: Option<Actor>,
+}
+
+impl Driver for Walk<'_> {
+    fn next(&mut self, enabled: &[Enabled]) -> Option<Step> {
+        let going_on = enabled.iter().find(|e| Some(e.actor) == self.last);
+        let may_preempt = self.preemptions != Some(0);
+        let options: Vec<&Enabled> = going_on
+            .into_iter()
+            .chain(enabled.iter().filter(|e| {
+                let others_turn = Some(e.actor) != self.last;
+                let is_landing = matches!(e.actor, Actor::Landing(_));
+                others_turn && (is_landing || going_on.is_none() || may_preempt)
+            }))
+            .collect();
+        let chosen = *options.get(self.path.choose(options.len()))?;
+        if let (Some(_), Actor::Client(_)) = (going_on, chosen.actor)
+            && Some(chosen.actor) != self.last
+        {
+            self.preemptions = self.preemptions.map(|left| left.saturating_sub(1));
+        }
+        if matches!(chosen.actor, Actor::Client(_)) {
+            self.last = Some(chosen.actor);
+        }
+        let faults: Vec<Fault> = match chosen.point {
+            Some(point) if self.faults > 0 => Fault::ALL
+                .into_iter()
+                .filter(|fault| fault.applies_at(point))
+                .collect(),
+            _ => Vec::new(),
+        };
+        let fault = match self.path.choose(faults.len() + 1) {
+            0 => None,
+            n => faults.get(n - 1).copied(),
+        };
+        self.faults -= u32::from(fault.is_some());
+        Some(Step {
+            actor: chosen.actor,
+            fault,
+        })
+    }
+}
+
+/// Runs all schedules.
+///
+/// # Errors
+/// The first failure.
+pub fn exhaust(
+    protocol: &dyn Protocol,
+    scenario: &Scenario,
+    bound: Bound,
+    coverage: &mut Coverage,
+) -> Result<(), Box<Failure>> {
+    let mut path = Path::default();
+    loop {
+        let mut walk = Walk {
+            path: &mut path,
+            faults: bound.faults,
+            preemptions: bound.preemptions,
+            last: None,
+        };
+        run(protocol, scenario, &mut walk, coverage, false)?;
+        if !path.advance() {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Makes a failing schedule as short as it gets, so that a person can read it.
+
+use crate::coverage::Coverage;
+use crate::run::{Driver, Enabled, Failure, Step, run};
+use crate::scenario::{Protocol, Scenario};
+
+/// Takes the given steps, leaving out those that cannot be taken, then goes on without faults.
+struct Script<'s> {
+    steps: std::slice::Iter<'s, Step>,
+}
+
+impl Driver for Script<'_> {
+    fn next(&mut self, enabled: &[Enabled]) -> Option<Step> {
+        for step in self.steps.by_ref() {
+            let Some(found) = enabled.iter().find(|e| e.actor == step.actor) else {
+                continue;
+            };
+            let placed = step
+                .fault
+                .filter(|fault| found.point.is_some_and(|point| fault.applies_at(point)));
+            return Some(Step {
+                actor: step.actor,
+                fault: placed,
+            });
+        }
+        None
+    }
+}
+
+fn replay(
+    protocol: &dyn Protocol,
+    scenario: &Scenario,
+    steps: &[Step],
+    traced: bool,
+) -> Option<Box<Failure>> {
+    let mut script = Script {
+        steps: steps.iter(),
+    };
+    run(
+        protocol,
+        scenario,
+        &mut script,
+        &mut Coverage::default(),
+        traced,
+    )
+    .err()
+}
+
+/// A failure with as few clients, faults and steps as leaving some out can find, and its trace.
+pub fn minimise(
+    protocol: &dyn Protocol,
+    scenario: &Scenario,
+    failure: Box<Failure>,
+) -> (Scenario, Box<Failure>) {
+    let mut scenario = scenario.clone();
+    let mut best = failure;
+    loop {
+        let before = (best.steps.len(), faults(&best.steps), scenario.retries);
+        if scenario.retries > 0 {
+            let fewer = Scenario {
+                retries: scenario.retries - 1,
+                ..scenario.clone()
+            };
+            if let Some(found) = replay(protocol, &fewer, &best.steps, false) {
+                (scenario, best) = (fewer, found);
+            }
+        }
+        let mut index = best.steps.len();
+        while index > 0 {
+            index -= 1;
+            let mut shorter = best.steps.clone();
+            shorter.remove(index);
+            let mut milder = best.steps.clone();
+            if let Some(step) = milder.get_mut(index) {
+                step.fault = None;
+            }
+            let found = replay(protocol, &scenario, &shorter, false)
+                .filter(|found| found.steps.len() < best.steps.len())
+                .or_else(|| {
+                    replay(protocol, &scenario, &milder, false)
+                        .filter(|found| faults(&found.steps) < faults(&best.steps))
+                });
+            if let Some(found) = found {
+                best = found;
+                index = index.min(best.steps.len());
+            }
+        }
+        if before == (best.steps.len(), faults(&best.steps), scenario.retries) {
+            break;
+        }
+    }
+    let traced = replay(protocol, &scenario, &best.steps, true);
+    (scenario, traced.unwrap_or(best))
+}
+
+fn faults(steps: &[Step]) -> usize {
+    steps.iter().filter(|step| step.fault.is_some()).count()
+}

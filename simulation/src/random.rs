@@ -1,0 +1,66 @@
+//! Long runs with many clients and many faults, each determined by its seed.
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::coverage::Coverage;
+use crate::fault::Fault;
+use crate::run::{Driver, Enabled, Failure, Step, run};
+use crate::scenario::{Protocol, Scenario, Wish};
+
+struct Dice {
+    rng: StdRng,
+    /// How likely a step goes wrong.
+    fault_rate: f64,
+}
+
+impl Driver for Dice {
+    fn next(&mut self, enabled: &[Enabled]) -> Option<Step> {
+        let chosen = enabled.get(self.rng.random_range(0..enabled.len()))?;
+        let fault = chosen.point.and_then(|point| {
+            if !self.rng.random_bool(self.fault_rate) {
+                return None;
+            }
+            let fault = Fault::ALL.get(self.rng.random_range(0..Fault::ALL.len()))?;
+            fault.applies_at(point).then_some(*fault)
+        });
+        Some(Step {
+            actor: chosen.actor,
+            fault,
+        })
+    }
+}
+
+/// The scenario of a seed: 2 to 20 clients with few keys and many retries.
+pub fn scenario(seed: u64) -> Scenario {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let keys = rng.random_range(1..=4);
+    let orders = rng.random_range(1..=3);
+    let customers = rng.random_range(1..=2);
+    let clients = rng.random_range(2..=20);
+    Scenario {
+        wishes: (0..clients)
+            .map(|_| Wish {
+                customer: rng.random_range(0..customers),
+                key: rng.random_range(0..keys),
+                order: rng.random_range(0..orders),
+            })
+            .collect(),
+        retries: rng.random_range(0..=60),
+    }
+}
+
+/// Runs a seed.
+///
+/// # Errors
+/// The violation it leads to.
+pub fn run_seed(
+    protocol: &dyn Protocol,
+    seed: u64,
+    coverage: &mut Coverage,
+) -> Result<(), Box<Failure>> {
+    let mut rng = StdRng::seed_from_u64(!seed);
+    let fault_rate = rng.random_range(0.05..0.6);
+    let mut dice = Dice { rng, fault_rate };
+    run(protocol, &scenario(seed), &mut dice, coverage, false)
+}

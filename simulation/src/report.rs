@@ -1,0 +1,173 @@
+//! The whole simulation, as `cargo xtask simulate` runs it: everything within the bounds, then seeds until
+//! the time is up.
+
+use std::fmt::Write;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::coverage::Coverage;
+use crate::exhaustive::{Bound, exhaust};
+use crate::minimise::minimise;
+use crate::random::{run_seed, scenario};
+use crate::run::Failure;
+use crate::scenario::{OTHER_CUSTOMER, OTHER_KEY, OTHER_ORDER, Protocol, SAME, Scenario, Wish};
+
+/// Two requests: every interleaving, with at most two faults.
+pub const TWO: Bound = Bound {
+    faults: 2,
+    preemptions: None,
+};
+/// Three requests: at most one preemption and two faults.
+pub const THREE: Bound = Bound {
+    faults: 2,
+    preemptions: Some(1),
+};
+/// Three requests: at most three preemptions and one fault.
+pub const THREE_INTERLEAVED: Bound = Bound {
+    faults: 1,
+    preemptions: Some(3),
+};
+
+/// What is run exhaustively.
+pub fn exhaustive_part() -> Vec<(Scenario, Bound)> {
+    let of = |wishes: &[Wish], bound| {
+        let scenario = Scenario {
+            wishes: wishes.to_vec(),
+            retries: 0,
+        };
+        (scenario, bound)
+    };
+    let others = [SAME, OTHER_ORDER, OTHER_KEY, OTHER_CUSTOMER];
+    let mut part: Vec<_> = others.map(|other| of(&[SAME, other], TWO)).into();
+    part.extend(others.map(|third| of(&[SAME, SAME, third], THREE_INTERLEAVED)));
+    // Another customer's key is another key: two slots behave alike whatever tells them apart.
+    part.extend([SAME, OTHER_ORDER, OTHER_KEY].map(|third| of(&[SAME, SAME, third], THREE)));
+    part
+}
+
+/// What went wrong, ready to be read.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// The seed that leads there; `None` if the exhaustive part found it.
+    pub seed: Option<u64>,
+    /// In words, with the shortest trace found.
+    pub text: String,
+}
+
+/// What came of it all.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// What was run.
+    pub coverage: Coverage,
+    /// The first violation.
+    pub finding: Option<Finding>,
+    /// How long the exhaustive part took.
+    pub exhaustive_took: Duration,
+}
+
+/// Runs the exhaustive part, and then seeds from `first_seed` on until `deadline`, on two threads.
+pub fn simulate(
+    protocol: &'static dyn Protocol,
+    first_seed: u64,
+    deadline: Instant,
+    progress: &(dyn Fn(&str) + Sync),
+) -> Report {
+    let start = Instant::now();
+    let part = exhaustive_part();
+    let (next, next_seed) = (AtomicUsize::new(0), AtomicU64::new(first_seed));
+    let found = AtomicBool::new(false);
+    let report = Mutex::new(Report::default());
+    let file = |coverage: &Coverage, finding: Option<Finding>| {
+        if finding.is_some() {
+            found.store(true, Ordering::Relaxed);
+        }
+        if let Ok(mut report) = report.lock() {
+            report.coverage.add(coverage);
+            report.finding = report.finding.take().or(finding);
+        }
+    };
+    let all_exhausted = AtomicUsize::new(0);
+    let work = || {
+        while !found.load(Ordering::Relaxed) {
+            let Some((scenario, bound)) = part.get(next.fetch_add(1, Ordering::Relaxed)) else {
+                break;
+            };
+            let mut coverage = Coverage::default();
+            let outcome = exhaust(protocol, scenario, *bound, &mut coverage);
+            let finding = outcome
+                .err()
+                .map(|failure| describe(protocol, scenario, None, failure));
+            progress(&format!(
+                "all of {:?} within {bound:?}: {}",
+                names(scenario),
+                coverage.schedules
+            ));
+            file(&coverage, finding);
+            if all_exhausted.fetch_add(1, Ordering::Relaxed) + 1 == part.len()
+                && let Ok(mut report) = report.lock()
+            {
+                report.exhaustive_took = start.elapsed();
+            }
+        }
+        while !found.load(Ordering::Relaxed) && Instant::now() < deadline {
+            let seed = next_seed.fetch_add(1, Ordering::Relaxed);
+            let mut coverage = Coverage::default();
+            let outcome = run_seed(protocol, seed, &mut coverage);
+            let finding = outcome
+                .err()
+                .map(|failure| describe(protocol, &scenario(seed), Some(seed), failure));
+            file(&coverage, finding);
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(work);
+        scope.spawn(work);
+    });
+    report.into_inner().unwrap_or_default()
+}
+
+/// Runs one seed, and tells all about it if it fails.
+pub fn replay(protocol: &dyn Protocol, seed: u64) -> Report {
+    let mut report = Report::default();
+    let outcome = run_seed(protocol, seed, &mut report.coverage);
+    report.finding = outcome
+        .err()
+        .map(|failure| describe(protocol, &scenario(seed), Some(seed), failure));
+    report
+}
+
+fn describe(
+    protocol: &dyn Protocol,
+    scenario: &Scenario,
+    seed: Option<u64>,
+    failure: Box<Failure>,
+) -> Finding {
+    let (smaller, failure) = minimise(protocol, scenario, failure);
+    let mut text = format!("VIOLATION by {}: {}\n", protocol.name(), failure.violation);
+    for (client, wish) in smaller.wishes.iter().enumerate() {
+        let _ = writeln!(text, "  client {client} wants {wish:?}");
+    }
+    for (number, line) in failure.trace.iter().enumerate() {
+        let _ = writeln!(text, "  {:>3} {line}", number + 1);
+    }
+    let _ = match seed {
+        Some(seed) => writeln!(text, "replay with: cargo xtask simulate --replay {seed}"),
+        None => writeln!(
+            text,
+            "replay with: cargo xtask simulate (its exhaustive part finds it again)"
+        ),
+    };
+    Finding { seed, text }
+}
+
+fn names(scenario: &Scenario) -> Vec<&'static str> {
+    let name = |wish: &Wish| match *wish {
+        SAME => "same",
+        OTHER_ORDER => "other order",
+        OTHER_KEY => "other key",
+        OTHER_CUSTOMER => "other customer",
+        _ => "other",
+    };
+    scenario.wishes.iter().map(name).collect()
+}

@@ -1,0 +1,474 @@
+//! One run: takes steps as a driver chooses them, and checks what must hold after each.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use orders::idempotency::{Progress, Record};
+use orders::stores::redis::Reply;
+
+use crate::check::{Checker, Violation};
+use crate::coverage::Coverage;
+use crate::fault::{Fault, Point};
+use crate::port::{Port, SharedWorld};
+use crate::scenario::{Protocol, Running, Scenario, Wish};
+use crate::world::{Answer, Call, Snapshot, World};
+
+/// Calls that one request may make: beyond that it does not end by itself.
+const MAX_CALLS: u32 = 20;
+
+/// Who takes a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Actor {
+    /// The request that this client has under way.
+    Client(usize),
+    /// A call that was left in flight, by its number; a store executes it now.
+    Landing(usize),
+}
+
+/// A step, and what goes wrong in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Who takes it.
+    pub actor: Actor,
+    /// What goes wrong.
+    pub fault: Option<Fault>,
+}
+
+/// A step that can be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Enabled {
+    /// By whom.
+    pub actor: Actor,
+    /// At which call a fault could be placed; `None` where none can.
+    pub point: Option<Point>,
+}
+
+/// Chooses the next step out of those that can be taken; there is always one.
+pub trait Driver {
+    /// The choice, or `None` to end the run here.
+    fn next(&mut self, enabled: &[Enabled]) -> Option<Step>;
+}
+
+/// A violation, and the steps that led to it.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// What did not hold.
+    pub violation: Violation,
+    /// All steps up to then.
+    pub steps: Vec<Step>,
+    /// The same in words.
+    pub trace: Vec<String>,
+}
+
+struct Request {
+    running: Running,
+    port: Port,
+    call: Call,
+    calls: u32,
+    insertions: u32,
+    /// Of an insertion that has begun.
+    snapshot: Option<Snapshot>,
+    /// Its connection to Postgres is gone.
+    cut_off: bool,
+}
+
+impl Request {
+    fn point(&self) -> Point {
+        match (&self.call, self.insertions) {
+            (Call::Reserve(..), _) => Point::Reserve,
+            (Call::Set(..), _) => Point::Finish,
+            (_, 0) => Point::Insert,
+            _ => Point::InsertAgain,
+        }
+    }
+
+    /// An insertion takes two steps: its snapshot, and its execution.
+    fn begins(&self) -> bool {
+        self.call.is_insertion() && self.snapshot.is_none()
+    }
+}
+
+struct Client {
+    wish: Wish,
+    retries: u32,
+    request: Option<Request>,
+}
+
+struct InFlight {
+    number: usize,
+    call: Call,
+    snapshot: Option<Snapshot>,
+}
+
+struct Run<'r> {
+    protocol: &'r dyn Protocol,
+    world: SharedWorld,
+    clients: Vec<Client>,
+    in_flight: Vec<InFlight>,
+    sent: usize,
+    checker: Checker,
+    coverage: &'r mut Coverage,
+    steps: Vec<Step>,
+    trace: Option<Vec<String>>,
+}
+
+/// Runs a scenario to its end: as the driver chooses, then without faults until every client has its
+/// answer, then with all that was still in flight.
+///
+/// # Errors
+/// The first violation. `traced`: with its steps in words, which takes time.
+pub fn run(
+    protocol: &dyn Protocol,
+    scenario: &Scenario,
+    driver: &mut dyn Driver,
+    coverage: &mut Coverage,
+    traced: bool,
+) -> Result<(), Box<Failure>> {
+    coverage.schedules += 1;
+    let mut run = Run {
+        protocol,
+        world: Rc::new(RefCell::new(World::default())),
+        clients: Vec::new(),
+        in_flight: Vec::new(),
+        sent: 0,
+        checker: Checker::default(),
+        coverage,
+        steps: Vec::new(),
+        trace: traced.then(Vec::new),
+    };
+    let outcome = run.all(scenario, driver);
+    outcome.map_err(|violation| {
+        Box::new(Failure {
+            violation,
+            steps: run.steps,
+            trace: run.trace.unwrap_or_default(),
+        })
+    })
+}
+
+impl Run<'_> {
+    fn all(&mut self, scenario: &Scenario, driver: &mut dyn Driver) -> Result<(), Violation> {
+        for wish in &scenario.wishes {
+            self.clients.push(Client {
+                wish: *wish,
+                retries: scenario.retries,
+                request: None,
+            });
+        }
+        for client in 0..self.clients.len() {
+            self.start(client)?;
+        }
+        loop {
+            let enabled = self.enabled();
+            let any_client = enabled
+                .iter()
+                .any(|enabled| matches!(enabled.actor, Actor::Client(_)));
+            if !any_client {
+                break;
+            }
+            let Some(step) = driver.next(&enabled) else {
+                break;
+            };
+            self.take(step)?;
+        }
+        self.finale()
+    }
+
+    /// Faults are over: each client asks once more and must be answered at once. If anything was in flight,
+    /// it lands then, and each client asks again and gets the same.
+    fn finale(&mut self) -> Result<(), Violation> {
+        self.say(|| "all faults are over".to_owned());
+        for client in 0..self.clients.len() {
+            if let Some(client) = self.clients.get_mut(client) {
+                client.request = None;
+                client.retries = 0;
+            }
+        }
+        loop {
+            for client in 0..self.clients.len() {
+                self.start(client)?;
+                let mut settled = false;
+                while self.request(client).is_some() {
+                    settled = self.advance(client, None)?;
+                    self.check()?;
+                }
+                if !settled {
+                    let wish = self.clients.get(client).map(|c| c.wish);
+                    return Err(wish.map_or_else(
+                        || Violation::UnexpectedAnswer("none".to_owned()),
+                        Violation::Stuck,
+                    ));
+                }
+            }
+            if self.in_flight.is_empty() {
+                return Ok(());
+            }
+            while let Some(landing) = self.in_flight.first().map(|f| f.number) {
+                self.land(landing);
+                self.check()?;
+            }
+        }
+    }
+
+    fn enabled(&self) -> Vec<Enabled> {
+        let requests = self.clients.iter().enumerate().filter_map(|(index, c)| {
+            let request = c.request.as_ref()?;
+            Some(Enabled {
+                actor: Actor::Client(index),
+                point: (!request.begins()).then(|| request.point()),
+            })
+        });
+        let landings = self.in_flight.iter().map(|in_flight| Enabled {
+            actor: Actor::Landing(in_flight.number),
+            point: None,
+        });
+        requests.chain(landings).collect()
+    }
+
+    fn take(&mut self, step: Step) -> Result<(), Violation> {
+        self.steps.push(step);
+        self.coverage.steps += 1;
+        match step.actor {
+            Actor::Landing(number) => self.land(number),
+            Actor::Client(client) => {
+                self.advance(client, step.fault)?;
+            }
+        }
+        self.check()
+    }
+
+    fn check(&mut self) -> Result<(), Violation> {
+        self.checker.world(&self.world.borrow())
+    }
+
+    fn request(&mut self, client: usize) -> Option<&mut Request> {
+        self.clients.get_mut(client)?.request.as_mut()
+    }
+
+    /// Starts a client's next request, up to its first call.
+    fn start(&mut self, client: usize) -> Result<(), Violation> {
+        let Some(wish) = self.clients.get(client).map(|c| c.wish) else {
+            return Ok(());
+        };
+        let port = Port::new(self.world.clone());
+        let running = self.protocol.start(&wish, port.clone());
+        self.proceed(client, running, port, 0, 0).map(|_| ())
+    }
+
+    /// Lets a request run up to its next call or its end. `Ok(true)`: it was answered for good.
+    fn proceed(
+        &mut self,
+        client: usize,
+        mut running: Running,
+        port: Port,
+        calls: u32,
+        insertions: u32,
+    ) -> Result<bool, Violation> {
+        let mut context = Context::from_waker(Waker::noop());
+        match running.as_mut().poll(&mut context) {
+            Poll::Ready(outcome) => {
+                let Some(wish) = self.clients.get(client).map(|c| c.wish) else {
+                    return Ok(false);
+                };
+                self.say(|| format!("client {client} is answered: {}", words(&outcome)));
+                let settled = self.checker.answer(&wish, &outcome, &self.world.borrow())?;
+                if !settled {
+                    self.retry(client)?;
+                }
+                Ok(settled)
+            }
+            Poll::Pending => {
+                let call = port.take_call().filter(|_| calls < MAX_CALLS);
+                let Some(call) = call else {
+                    return Err(Violation::UnexpectedAnswer(
+                        "a request that does not end".to_owned(),
+                    ));
+                };
+                let request = Request {
+                    running,
+                    port,
+                    call,
+                    calls: calls + 1,
+                    insertions,
+                    snapshot: None,
+                    cut_off: false,
+                };
+                if let Some(client) = self.clients.get_mut(client) {
+                    client.request = Some(request);
+                }
+                Ok(false)
+            }
+        }
+    }
+
+    fn retry(&mut self, client: usize) -> Result<(), Violation> {
+        match self.clients.get_mut(client) {
+            Some(state) if state.retries > 0 => {
+                state.retries -= 1;
+                self.say(|| format!("client {client} tries again"));
+                self.start(client)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes a client's request one step on. `Ok(true)`: it was answered for good.
+    fn advance(&mut self, client: usize, fault: Option<Fault>) -> Result<bool, Violation> {
+        let snapshot = self.world.borrow().snapshot();
+        let Some(request) = self.request(client) else {
+            return Ok(false);
+        };
+        if request.begins() {
+            request.snapshot = Some(snapshot);
+            self.say(|| format!("client {client}: the insertion begins"));
+            return Ok(false);
+        }
+        let point = request.point();
+        if let Some(fault) = fault {
+            self.coverage.place(fault, point);
+            self.say(|| format!("fault at the next call: {fault}"));
+            self.befall(client, fault);
+        }
+        let Some(request) = self.clients.get_mut(client).and_then(|c| c.request.take()) else {
+            return Ok(false);
+        };
+        let snapshot = request.snapshot.unwrap_or(snapshot);
+        let executed = !matches!(
+            fault,
+            Some(Fault::DiesBefore | Fault::DiesInFlight | Fault::Hangs | Fault::Refuses)
+        ) && !request.cut_off;
+        let unawaited = matches!(request.call, Call::InsertUnawaited(_));
+        let leaves = matches!(fault, Some(Fault::DiesInFlight | Fault::Hangs)) || unawaited;
+        if leaves && !request.cut_off {
+            self.in_flight.push(InFlight {
+                number: self.sent,
+                call: request.call.clone(),
+                snapshot: request.snapshot,
+            });
+            self.sent += 1;
+        }
+        let answer = if unawaited {
+            Answer::Postgres(orders::ports::Insertion::Inserted)
+        } else if executed {
+            self.world.borrow_mut().execute(&request.call, snapshot)
+        } else {
+            Answer::Nothing
+        };
+        self.say(|| format!("client {client}: {point:?} -> {}", short(&answer)));
+        let answer = match fault {
+            Some(Fault::DiesBefore | Fault::DiesAfter | Fault::DiesInFlight) => {
+                self.say(|| format!("client {client}'s request dies"));
+                drop(request);
+                self.retry(client)?;
+                return Ok(false);
+            }
+            Some(Fault::AnswerLost | Fault::Hangs | Fault::Refuses) => Answer::Nothing,
+            Some(Fault::Garbage) => Answer::Redis(Reply::Bytes(b"garbage".to_vec())),
+            _ => answer,
+        };
+        let insertions = request.insertions + u32::from(request.call.is_insertion());
+        request.port.answer(answer);
+        self.proceed(
+            client,
+            request.running,
+            request.port,
+            request.calls,
+            insertions,
+        )
+    }
+
+    /// Faults of the stores themselves, before the call.
+    fn befall(&mut self, client: usize, fault: Fault) {
+        let Some(request) = self.request(client) else {
+            return;
+        };
+        let call = request.call.clone();
+        match fault {
+            Fault::Flush => self.world.borrow_mut().flush(),
+            Fault::Evict => self.world.borrow_mut().evict(call.slot()),
+            Fault::Rollback => self.world.borrow_mut().roll_back(),
+            Fault::FutureRecord => {
+                let like = record_like(&call);
+                self.world
+                    .borrow_mut()
+                    .plant_future_record(call.slot(), like);
+            }
+            Fault::PostgresRestart => {
+                self.in_flight.retain(|f| !f.call.is_insertion());
+                for client in &mut self.clients {
+                    if let Some(request) = &mut client.request {
+                        request.cut_off |= request.snapshot.is_some();
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn land(&mut self, number: usize) {
+        let Some(index) = self.in_flight.iter().position(|f| f.number == number) else {
+            return;
+        };
+        let landing = self.in_flight.remove(index);
+        let mut world = self.world.borrow_mut();
+        let snapshot = landing.snapshot.unwrap_or_else(|| world.snapshot());
+        // Nobody waits for it any more; a broken variant's own sending is executed like any other.
+        let call = match landing.call {
+            Call::InsertUnawaited(order) => Call::Insert(order),
+            call => call,
+        };
+        let answer = world.execute(&call, snapshot);
+        drop(world);
+        self.say(|| format!("a call in flight lands -> {}", short(&answer)));
+    }
+
+    fn say(&mut self, line: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(line());
+        }
+    }
+}
+
+fn record_like(call: &Call) -> Option<Record> {
+    match call {
+        Call::Reserve(_, record) | Call::Set(_, record) => Some(*record),
+        Call::Insert(order) | Call::InsertUnchecked(order) | Call::InsertUnawaited(order) => {
+            Some(Record {
+                progress: Progress::Reserved,
+                fingerprint: order.fingerprint,
+                order_id: order.order_id,
+            })
+        }
+    }
+}
+
+fn short(answer: &Answer) -> String {
+    match answer {
+        Answer::Nothing => "no answer".to_owned(),
+        Answer::Redis(Reply::Bytes(bytes)) => match Record::decode(bytes) {
+            Some(record) => format!("{:?}, order {}", record.progress, record.order_id),
+            None => String::from_utf8_lossy(bytes).into_owned(),
+        },
+        Answer::Redis(reply) => format!("{reply:?}"),
+        Answer::Postgres(orders::ports::Insertion::Existing(order)) => {
+            format!("existing order {}", order.order_id)
+        }
+        Answer::Postgres(insertion) => format!("{insertion:?}"),
+    }
+}
+
+fn words(outcome: &crate::scenario::Outcome) -> impl fmt::Display {
+    match outcome {
+        Ok(response) => {
+            let replayed = response
+                .headers
+                .iter()
+                .any(|(n, _)| *n == "idempotent-replayed");
+            let how = if replayed { "replayed" } else { "created" };
+            format!("{} {how} {}", response.status, response.body)
+        }
+        Err(problem) => format!("{} {problem:?}", problem.status()),
+    }
+}

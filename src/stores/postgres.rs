@@ -1,0 +1,147 @@
+//! Orders as SQL: every call is one statement, and so one implicit transaction.
+
+use crate::customer::Customer;
+use crate::idempotency::Fingerprint;
+use crate::order::{Draft, OrderId};
+use crate::ports::{Insertion, NewOrder, StoredOrder};
+
+/// A statement and its parameters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Statement {
+    /// The SQL.
+    pub sql: &'static str,
+    /// `$1`, `$2`, …
+    pub parameters: Vec<Parameter>,
+}
+
+/// A parameter, by the type that Postgres expects for it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Parameter {
+    /// `uuid`, in its hyphenated form.
+    Uuid(String),
+    /// `text`
+    Text(String),
+    /// `text`, maybe NULL.
+    NullableText(Option<String>),
+    /// `bytea`
+    Bytes(Vec<u8>),
+    /// `bigint`
+    Int64(i64),
+}
+
+/// A row as [`insert`] and [`find`] return it, column by column.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OrderRow {
+    /// Whether this statement inserted it; then only the id is filled in.
+    pub inserted: bool,
+    /// `uuid`, in its hyphenated form.
+    pub order_id: String,
+    /// `bytea`
+    pub fingerprint: Option<Vec<u8>>,
+    /// `text`
+    pub currency: Option<String>,
+    /// `text`, JSON.
+    pub items: Option<String>,
+    /// `text`
+    pub note: Option<String>,
+    /// `bigint`
+    pub total: Option<i64>,
+}
+
+/// A stored order that cannot be read back; somebody else has written to the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unreadable;
+
+/// Inserts unless the slot has an order, and otherwise returns that one. Both halves see the statement's
+/// snapshot, so an order that is committed while we wait for its lock gives no row at all: the caller asks
+/// again. `ON CONFLICT` names no constraint because a helper repeats an id as well as a key.
+const INSERT: &str = "\
+    WITH inserted AS ( \
+        INSERT INTO orders (order_id, customer_id, idempotency_key, fingerprint, \
+                            currency, items, note, total, created_at) \
+        VALUES ($1, $2, $3, $4, $5, $6::text::jsonb, $7, $8, to_timestamp($9::bigint / 1000.0)) \
+        ON CONFLICT DO NOTHING \
+        RETURNING order_id \
+    ) \
+    SELECT true, order_id, NULL::bytea, NULL::text, NULL::text, NULL::text, NULL::bigint \
+    FROM inserted \
+    UNION ALL \
+    SELECT false, order_id, fingerprint, currency, items::text, note, total \
+    FROM orders WHERE customer_id = $2 AND idempotency_key = $3";
+
+const FIND: &str = "\
+    SELECT false, order_id, fingerprint, currency, items::text, note, total \
+    FROM orders WHERE order_id = $1 AND customer_id = $2";
+
+/// Touches the table, so that a database without our schema is not called ready.
+const PROBE: &str = "SELECT 1 FROM orders LIMIT 1";
+
+/// Inserts the order unless its slot has one; read the outcome with [`insertion`].
+pub fn insert(order: &NewOrder) -> Statement {
+    let NewOrder {
+        slot,
+        order_id,
+        fingerprint,
+        draft,
+    } = order;
+    Statement {
+        sql: INSERT,
+        parameters: vec![
+            Parameter::Uuid(order_id.to_string()),
+            Parameter::Text(slot.customer.as_str().to_owned()),
+            Parameter::Text(slot.key.as_str().to_owned()),
+            Parameter::Bytes(fingerprint.as_bytes().to_vec()),
+            Parameter::Text(draft.currency().to_owned()),
+            Parameter::Text(draft.items_json()),
+            Parameter::NullableText(draft.note().map(ToOwned::to_owned)),
+            Parameter::Int64(draft.total()),
+            Parameter::Int64(order_id.created_at_millis()),
+        ],
+    }
+}
+
+/// How an insertion ended, by the first row it returned.
+///
+/// # Errors
+/// [`Unreadable`] when the order that is there cannot be read.
+pub fn insertion(first: Option<OrderRow>) -> Result<Insertion, Unreadable> {
+    match first {
+        None => Ok(Insertion::Conflict),
+        Some(row) if row.inserted => Ok(Insertion::Inserted),
+        Some(row) => stored(row).map(Insertion::Existing),
+    }
+}
+
+/// Looks for a customer's order; read a row with [`stored`].
+pub fn find(customer: &Customer, order_id: OrderId) -> Statement {
+    Statement {
+        sql: FIND,
+        parameters: vec![
+            Parameter::Uuid(order_id.to_string()),
+            Parameter::Text(customer.as_str().to_owned()),
+        ],
+    }
+}
+
+/// A sign of life.
+pub fn probe() -> Statement {
+    Statement {
+        sql: PROBE,
+        parameters: Vec::new(),
+    }
+}
+
+/// The order that a row is.
+///
+/// # Errors
+/// [`Unreadable`] when it is not as [`insert`] wrote it.
+pub fn stored(row: OrderRow) -> Result<StoredOrder, Unreadable> {
+    let read = || {
+        Some(StoredOrder {
+            order_id: OrderId::parse(&row.order_id)?,
+            fingerprint: Fingerprint::from_bytes(&row.fingerprint?)?,
+            draft: Draft::from_stored(row.currency?, row.items?.as_bytes(), row.note, row.total?)?,
+        })
+    };
+    read().ok_or(Unreadable)
+}

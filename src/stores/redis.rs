@@ -1,0 +1,116 @@
+//! Reservations as Redis commands.
+
+use std::time::Duration;
+
+use crate::idempotency::{Record, Slot};
+use crate::ports::Reservation;
+
+/// A command and its arguments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// The command's name.
+    pub name: &'static str,
+    /// What follows it.
+    pub arguments: Vec<Vec<u8>>,
+}
+
+/// What Redis made of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// Nothing was there.
+    Nil,
+    /// A string, or a status.
+    Bytes(Vec<u8>),
+    /// The key holds something that is not a string.
+    WrongType,
+}
+
+/// Where records lie, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Records<'s> {
+    /// What every key starts with.
+    pub prefix: &'s str,
+    /// How long a record is kept.
+    pub ttl: Duration,
+}
+
+impl Records<'_> {
+    /// Set-if-absent that returns what is there, in one trip. Needs Redis 7 (`NX` with `GET`).
+    pub fn reserve(&self, slot: &Slot, record: &Record) -> Command {
+        let mut command = self.set(slot, record);
+        command.arguments.extend([b"NX".to_vec(), b"GET".to_vec()]);
+        command
+    }
+
+    /// Set, whatever is there.
+    pub fn finish(&self, slot: &Slot, record: &Record) -> Command {
+        self.set(slot, record)
+    }
+
+    fn set(&self, slot: &Slot, record: &Record) -> Command {
+        Command {
+            name: "SET",
+            arguments: vec![
+                self.key(slot).into_bytes(),
+                record.encode(),
+                b"PX".to_vec(),
+                self.ttl.as_millis().to_string().into_bytes(),
+            ],
+        }
+    }
+
+    /// The name of a slot's record. The length keeps ("a", "b:c") and ("a:b", "c") apart.
+    pub fn key(&self, slot: &Slot) -> String {
+        let customer = slot.customer.as_str();
+        format!(
+            "{}{}:{customer}:{}",
+            self.prefix,
+            customer.len(),
+            slot.key.as_str()
+        )
+    }
+}
+
+/// A sign of life.
+pub fn ping() -> Command {
+    Command {
+        name: "PING",
+        arguments: Vec::new(),
+    }
+}
+
+impl From<Reply> for Reservation {
+    fn from(reply: Reply) -> Self {
+        match reply {
+            Reply::Nil => Self::Acquired,
+            Reply::Bytes(bytes) => {
+                Record::decode(&bytes).map_or(Self::Unintelligible, Self::Occupied)
+            }
+            Reply::WrongType => Self::Unintelligible,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::customer::Customer;
+    use crate::idempotency::IdempotencyKey;
+
+    #[test]
+    fn no_two_slots_share_a_record() {
+        let records = Records {
+            prefix: "orders:",
+            ttl: Duration::from_secs(1),
+        };
+        let key = |customer: &str, key: &str| {
+            records.key(&Slot {
+                customer: Customer::named(customer),
+                key: IdempotencyKey::parse(key.as_bytes()).expect("a key"),
+            })
+        };
+        assert_eq!(key("anonymous", "k"), "orders:9:anonymous:k");
+        assert_ne!(key("a", "b:c"), key("a:b", "c"));
+        assert_ne!(key("a:1", "c"), key("a", "1:c"));
+    }
+}
