@@ -29,6 +29,9 @@ pub const THREE_INTERLEAVED: Bound = Bound {
     preemptions: Some(3),
 };
 
+/// How long seeds are run at least.
+const MIN_RANDOM: Duration = Duration::from_secs(5);
+
 /// What is run exhaustively.
 pub fn exhaustive_part() -> Vec<(Scenario, Bound)> {
     let of = |wishes: &[Wish], bound| {
@@ -66,7 +69,8 @@ pub struct Report {
     pub exhaustive_took: Duration,
 }
 
-/// Runs the exhaustive part, and then seeds from `first_seed` on until `deadline`, on two threads.
+/// Runs the exhaustive part, and then seeds from `first_seed` on until `deadline`, and for a while at least
+/// however long the exhaustive part took, on two threads.
 pub fn simulate(
     protocol: &'static dyn Protocol,
     first_seed: u64,
@@ -110,6 +114,7 @@ pub fn simulate(
                 report.exhaustive_took = start.elapsed();
             }
         }
+        let deadline = deadline.max(Instant::now() + MIN_RANDOM);
         while !found.load(Ordering::Relaxed) && Instant::now() < deadline {
             let seed = next_seed.fetch_add(1, Ordering::Relaxed);
             let mut coverage = Coverage::default();

@@ -1,0 +1,190 @@
+//! Real stores over native connections, for the commands and statements that the component sends.
+
+use std::time::Duration;
+
+use devstack::migrate;
+use orders::customer::Customer;
+use orders::idempotency::Slot;
+use orders::order::OrderId;
+use orders::ports::StoredOrder;
+use orders::stores::postgres::{self, OrderRow, Parameter, Statement, insertion, stored};
+use orders::stores::redis::{Command, Records, Reply};
+use redis::Value;
+use redis::aio::MultiplexedConnection;
+use simulation::world::{Answer, Call};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, NoTls};
+use uuid::Uuid;
+
+/// A key prefix and a database of its own.
+pub struct Stores {
+    redis: MultiplexedConnection,
+    prefix: String,
+    postgres: Client,
+    database_url: String,
+}
+
+fn stack_variable(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: use `cargo xtask test`"))
+}
+
+async fn connect(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+impl Stores {
+    /// Empty ones.
+    pub async fn fresh() -> Self {
+        let name = Uuid::new_v4().simple().to_string();
+        let admin = stack_variable("DEVSTACK_POSTGRES_URL");
+        let template = stack_variable("DEVSTACK_TEMPLATE");
+        migrate::create_database(&admin, &name, Some(&template))
+            .await
+            .unwrap();
+        let database_url = admin.replace("/postgres", &format!("/{name}"));
+        let redis = redis::Client::open(stack_variable("DEVSTACK_REDIS_URL")).unwrap();
+        Self {
+            redis: redis.get_multiplexed_async_connection().await.unwrap(),
+            prefix: format!("{name}:"),
+            postgres: connect(&database_url).await,
+            database_url,
+        }
+    }
+
+    /// The same stores over another connection.
+    pub async fn second_connection(&self) -> Self {
+        Self {
+            redis: self.redis.clone(),
+            prefix: self.prefix.clone(),
+            postgres: connect(&self.database_url).await,
+            database_url: self.database_url.clone(),
+        }
+    }
+
+    fn records(&self) -> Records<'_> {
+        Records {
+            prefix: &self.prefix,
+            ttl: Duration::from_secs(60),
+        }
+    }
+
+    /// What the component would send, and how it would read the answer.
+    pub async fn execute(&mut self, call: &Call) -> Answer {
+        match call {
+            Call::Reserve(slot, record) => {
+                let command = self.records().reserve(slot, record);
+                Answer::Redis(self.send(command).await)
+            }
+            Call::Set(slot, record) => {
+                let command = self.records().finish(slot, record);
+                Answer::Redis(self.send(command).await)
+            }
+            Call::Insert(order) => {
+                let first = self.first_row(postgres::insert(order)).await;
+                Answer::Postgres(insertion(first).unwrap())
+            }
+            Call::InsertUnchecked(_) | Call::InsertUnawaited(_) => panic!("not a real call"),
+        }
+    }
+
+    /// A customer's order by its id.
+    pub async fn find(&self, customer: &Customer, id: OrderId) -> Option<StoredOrder> {
+        let row = self.first_row(postgres::find(customer, id)).await;
+        row.map(|row| stored(row).unwrap())
+    }
+
+    /// Removes everything under our prefix.
+    pub async fn flush(&mut self) {
+        let pattern = format!("{}*", self.prefix);
+        let keys: Vec<Vec<u8>> = redis::cmd("KEYS")
+            .arg(pattern)
+            .query_async(&mut self.redis)
+            .await
+            .unwrap();
+        for key in keys {
+            self.delete(&key).await;
+        }
+    }
+
+    /// Removes a slot's record.
+    pub async fn evict(&mut self, slot: &Slot) {
+        let key = self.records().key(slot);
+        self.delete(key.as_bytes()).await;
+    }
+
+    async fn delete(&mut self, key: &[u8]) {
+        let () = redis::cmd("DEL")
+            .arg(key)
+            .query_async(&mut self.redis)
+            .await
+            .unwrap();
+    }
+
+    async fn send(&mut self, command: Command) -> Reply {
+        let mut cmd = redis::cmd(command.name);
+        for argument in command.arguments {
+            cmd.arg(argument);
+        }
+        match cmd.query_async(&mut self.redis).await.unwrap() {
+            Value::Nil => Reply::Nil,
+            Value::Okay => Reply::Bytes(b"OK".to_vec()),
+            Value::BulkString(bytes) => Reply::Bytes(bytes),
+            other => panic!("unexpected: {other:?}"),
+        }
+    }
+
+    async fn first_row(&self, statement: Statement) -> Option<OrderRow> {
+        let parameters: Vec<Box<dyn ToSql + Sync>> = statement
+            .parameters
+            .into_iter()
+            .map(|parameter| -> Box<dyn ToSql + Sync> {
+                match parameter {
+                    Parameter::Uuid(text) => Box::new(Uuid::parse_str(&text).unwrap()),
+                    Parameter::Text(text) => Box::new(text),
+                    Parameter::NullableText(text) => Box::new(text),
+                    Parameter::Bytes(bytes) => Box::new(bytes),
+                    Parameter::Int64(number) => Box::new(number),
+                }
+            })
+            .collect();
+        let references: Vec<_> = parameters.iter().map(AsRef::as_ref).collect();
+        let rows = self
+            .postgres
+            .query(statement.sql, &references)
+            .await
+            .unwrap();
+        assert!(rows.len() <= 1, "one statement, one row");
+        rows.first().map(|row| OrderRow {
+            inserted: row.get(0),
+            order_id: row.get::<_, Uuid>(1).to_string(),
+            fingerprint: row.get(2),
+            currency: row.get(3),
+            items: row.get(4),
+            note: row.get(5),
+            total: row.get(6),
+        })
+    }
+
+    /// Any SQL.
+    pub async fn run_sql(&self, sql: &str) {
+        self.postgres.batch_execute(sql).await.unwrap();
+    }
+
+    /// Returns once another connection to this database waits for a lock.
+    pub async fn wait_until_somebody_waits(&self) {
+        let sql = "SELECT count(*) FROM pg_stat_activity \
+                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        while self
+            .postgres
+            .query_one(sql, &[])
+            .await
+            .unwrap()
+            .get::<_, i64>(0)
+            == 0
+        {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
