@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -56,14 +57,22 @@ pub struct Reuse {
 struct GuestHandler {
     guest: Guest,
     reuse: Reuse,
+    stopping: Arc<AtomicBool>,
+}
+
+/// What an instance's worker goes by.
+struct Worker {
+    reuse: Reuse,
+    /// Set when the process ends: instances that are dropped from then on have not failed.
+    stopping: Arc<AtomicBool>,
 }
 
 impl HandlerState for GuestHandler {
     type StoreData = HostState;
     type WorkerExpiration = Expiration;
-    type WorkerState = Reuse;
+    type WorkerState = Worker;
 
-    async fn instantiate(&self) -> wasmtime::Result<Instance<HostState, Expiration, Reuse>> {
+    async fn instantiate(&self) -> wasmtime::Result<Instance<HostState, Expiration, Worker>> {
         let (store, service) = self.guest.instantiate().await?;
         Ok(Instance {
             store,
@@ -73,19 +82,22 @@ impl HandlerState for GuestHandler {
                 reuse: self.reuse,
                 sleep: Box::pin(tokio::time::sleep(Duration::MAX)),
             },
-            state: self.reuse,
+            state: Worker {
+                reuse: self.reuse,
+                stopping: self.stopping.clone(),
+            },
         })
     }
 }
 
-impl WorkerState for Reuse {
+impl WorkerState for Worker {
     type StoreData = HostState;
     type RequestData = ();
 
     fn should_accept_request(&self, concurrent: usize, total: usize) -> ShouldAccept {
-        if total >= self.max_count {
+        if total >= self.reuse.max_count {
             ShouldAccept::Never
-        } else if concurrent >= self.max_concurrent {
+        } else if concurrent >= self.reuse.max_concurrent {
             ShouldAccept::No
         } else {
             ShouldAccept::Yes
@@ -98,14 +110,16 @@ impl WorkerState for Reuse {
         (): (),
         _: GuestTaskId,
     ) -> Pin<Box<dyn Future<Output = ()> + Send + Sync>> {
-        match self.request_timeout {
+        match self.reuse.request_timeout {
             Some(timeout) => Box::pin(tokio::time::sleep(timeout)),
             None => Box::pin(std::future::pending()),
         }
     }
 
     fn drop(&self, store: Store<HostState>, result: Result<(), wasmtime::Error>) {
-        if let Err(error) = result {
+        if let Err(error) = result
+            && !self.stopping.load(Ordering::Relaxed)
+        {
             eprintln!("runner: an instance failed: {error:?}");
         }
         drop(store);
@@ -145,18 +159,28 @@ pub struct Server {
     routes: Vec<Route>,
     handlers: HashMap<String, ProxyHandler<GuestHandler>>,
     permits: Semaphore,
+    stopping: Arc<AtomicBool>,
 }
 
 impl Server {
     /// Puts components behind routes.
     pub fn new(routes: Vec<Route>, guests: HashMap<String, Guest>, reuse: Reuse) -> Self {
+        let stopping = Arc::new(AtomicBool::new(false));
+        let handler = |guest| {
+            ProxyHandler::new(GuestHandler {
+                guest,
+                reuse,
+                stopping: stopping.clone(),
+            })
+        };
         Self {
             routes,
             handlers: guests
                 .into_iter()
-                .map(|(id, guest)| (id, ProxyHandler::new(GuestHandler { guest, reuse })))
+                .map(|(id, guest)| (id, handler(guest)))
                 .collect(),
             permits: Semaphore::new(MAX_CONCURRENT_REQUESTS),
+            stopping,
         }
     }
 
@@ -202,6 +226,7 @@ impl Server {
         {
             eprintln!("runner: gave up on requests that were still in flight");
         }
+        self.stopping.store(true, Ordering::Relaxed);
         Ok(())
     }
 

@@ -94,6 +94,7 @@ async fn a_stop_lets_requests_in_flight_finish() {
     let mut database = service.database().await.unwrap();
     let blockade = database.transaction().await.unwrap();
     blockade.batch_execute("LOCK TABLE orders").await.unwrap();
+    let log = service.folder().join("app-0.log");
     let mut app = service.apps.remove(0);
     let stop = async {
         tokio::time::sleep(Duration::from_millis(300)).await;
@@ -104,6 +105,8 @@ async fn a_stop_lets_requests_in_flight_finish() {
     };
     let (answer, status) = tokio::join!(service.order(&key, &order), stop);
     answer.assert_created();
+    let logs = std::fs::read_to_string(log).unwrap();
     assert!(status.success(), "{status}");
+    assert!(!logs.contains("failed"), "{logs}");
     service.assert_stored(&key, 1).await;
 }

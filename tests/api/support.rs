@@ -2,7 +2,7 @@
 //! needs to talk to it.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use devstack::app::Output;
@@ -211,8 +211,7 @@ impl Service {
             true => Host::spin().expect("ORDERS_HOST=spin needs Spin on PATH"),
             false => Host::Runner(workspace::runner()),
         };
-        let folder = self.folder.as_ref().expect("served locally");
-        let log = folder.join(format!("app-{}.log", self.apps.len()));
+        let log = self.folder().join(format!("app-{}.log", self.apps.len()));
         let app = App::start(&host, address, &self.variables, Output::File(log)).unwrap();
         // No connection to a process that was there before.
         self.client = client();
@@ -220,9 +219,14 @@ impl Service {
         self.apps.push(app);
     }
 
+    /// Where the logs of what this test runs are.
+    pub fn folder(&self) -> &Path {
+        self.folder.as_ref().expect("served locally")
+    }
+
     /// What all host processes have logged.
     pub fn logs(&self) -> String {
-        let folder = self.folder.as_ref().expect("served locally");
+        let folder = self.folder();
         (0..self.apps.len())
             .map(|n| std::fs::read_to_string(folder.join(format!("app-{n}.log"))).unwrap())
             .collect()
