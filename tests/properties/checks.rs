@@ -34,7 +34,7 @@ pub fn quote(key: &[u8]) -> Vec<u8> {
         b'"' | b'\\' => vec![b'\\', *byte],
         plain => vec![*plain],
     });
-    [b'"'].into_iter().chain(escaped).chain([b'"']).collect()
+    [b"\"", escaped.collect::<Vec<_>>().as_slice(), b"\""].concat()
 }
 
 /// A key has one quoted spelling. So a value is one if undoing the quotes, in however lax a way, and quoting
