@@ -8,6 +8,7 @@
     reason = "a test that fails panics"
 )]
 
+mod bad_input;
 mod concurrency;
 mod creation;
 mod hosting;

@@ -1,0 +1,220 @@
+//! Asserts what must hold for any input whatever, by rules said a second time in another way. The fuzz
+//! targets assert the same.
+
+use std::collections::BTreeSet;
+
+use orders::http::Problem;
+use orders::idempotency::{Fingerprint, IdempotencyKey, Slot};
+use orders::json::{self, Malformed};
+use orders::order::{Draft, Violation};
+use serde_json::{Value, json};
+
+/// A field value is taken for the key it stands for, or for none.
+pub fn key_header(value: &[u8]) {
+    let key = IdempotencyKey::parse(value);
+    let bytes = key.as_ref().map(|key| key.as_str().as_bytes());
+    assert_eq!(bytes, key_of(value).as_deref());
+}
+
+/// Several field values are one key exactly if each stands for it.
+pub fn key_headers(values: &[&[u8]]) {
+    let keys: BTreeSet<_> = values.iter().map(|value| key_of(value)).collect();
+    let key = IdempotencyKey::from_field_values(values.iter().copied());
+    match (key, keys.len(), keys.first()) {
+        (Ok(key), 1, Some(Some(only))) => assert_eq!(key.as_str().as_bytes(), only),
+        (Ok(key), ..) => panic!("{keys:?} gave {key}"),
+        (Err(_), 1, Some(Some(only))) => panic!("refused {only:?}"),
+        (Err(_), ..) => {}
+    }
+}
+
+/// A key as a Structured Field string (RFC 9651 §4.1.6).
+pub fn quote(key: &[u8]) -> Vec<u8> {
+    let escaped = key.iter().flat_map(|byte| match byte {
+        b'"' | b'\\' => vec![b'\\', *byte],
+        plain => vec![*plain],
+    });
+    [b"\"", escaped.collect::<Vec<_>>().as_slice(), b"\""].concat()
+}
+
+/// A key has one quoted spelling. So a value is one if undoing the quotes, in however lax a way, and quoting
+/// again gives it back.
+fn key_of(value: &[u8]) -> Option<Vec<u8>> {
+    let value = value.trim_ascii();
+    let key = if value.contains(&b'"') {
+        let mut escaped = false;
+        let mut key = value.get(1..value.len() - 1)?.to_vec();
+        key.retain(|byte| {
+            escaped = *byte == b'\\' && !escaped;
+            !escaped
+        });
+        (quote(&key) == value).then_some(key)?
+    } else {
+        value.to_vec()
+    };
+    let visible = key.iter().all(|byte| (0x21..=0x7e).contains(byte));
+    (visible && !key.is_empty() && key.len() <= 255).then_some(key)
+}
+
+/// A body is read as serde_json reads it unless a member is given twice, and makes an order exactly if it
+/// is one; what is made of it survives being written and read.
+pub fn json_body(body: &[u8]) {
+    let expected = serde_json::from_slice::<Value>(body)
+        .ok()
+        .filter(|value| members_of(value) == members_written(body));
+    match json::parse(body) {
+        Ok(value) => {
+            assert_eq!(Some(&value), expected.as_ref());
+            order(&value);
+        }
+        Err(Malformed(why)) => {
+            assert_eq!(expected, None, "{why}");
+            assert!(why.len() < 200, "{why}");
+        }
+    }
+}
+
+fn members_of(value: &Value) -> usize {
+    match value {
+        Value::Object(members) => members.len() + members.values().map(members_of).sum::<usize>(),
+        Value::Array(items) => items.iter().map(members_of).sum(),
+        _ => 0,
+    }
+}
+
+/// How many members a valid text spells out: one for each colon outside strings.
+fn members_written(text: &[u8]) -> usize {
+    let (mut colons, mut in_string, mut escaped) = (0, false, false);
+    for byte in text {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => in_string = !in_string,
+            b':' if !in_string => colons += 1,
+            _ => {}
+        }
+    }
+    colons
+}
+
+fn order(value: &Value) {
+    match Draft::from_json(value) {
+        Ok(draft) => {
+            assert!(is_order(value), "accepted {value}");
+            accepted(value, &draft);
+        }
+        Err(violations) => {
+            assert!(!is_order(value), "refused {value}: {violations:?}");
+            refused(value, violations);
+        }
+    }
+}
+
+fn accepted(value: &Value, draft: &Draft) {
+    let canonical = draft.canonical();
+    let reread = json::parse(canonical.as_bytes()).expect("the canonical form is JSON");
+    let mut expected = value.clone();
+    expected["note"] = value.get("note").cloned().unwrap_or_default();
+    assert_eq!(reread, expected);
+    assert_eq!(Draft::from_json(&reread).as_ref(), Ok(draft));
+
+    let stored = Draft::from_stored(
+        draft.currency().to_owned(),
+        draft.items_json().as_bytes(),
+        draft.note().map(str::to_owned),
+        draft.total(),
+    );
+    assert_eq!(stored.as_ref(), Some(draft));
+}
+
+/// Every violation names another member that is there, or is missing in an object that is there.
+fn refused(value: &Value, violations: Vec<Violation>) {
+    assert!(!violations.is_empty());
+    let pointers: BTreeSet<_> = violations.iter().map(|v| &v.pointer).collect();
+    assert_eq!(pointers.len(), violations.len(), "{violations:?}");
+    for pointer in pointers {
+        let parent = pointer.rsplit_once('/').map_or("", |(parent, _)| parent);
+        let parent_is_object = value.pointer(parent).is_some_and(Value::is_object);
+        assert!(
+            value.pointer(pointer).is_some() || parent_is_object,
+            "{pointer} in {value}"
+        );
+    }
+    let answer = Problem::InvalidOrder(violations).into_response();
+    assert_eq!(answer.status, 422);
+    serde_json::from_str::<Value>(&answer.body).expect("the answer is JSON");
+}
+
+/// The rules for orders, as README.md has them.
+fn is_order(value: &Value) -> bool {
+    let Value::Object(members) = value else {
+        return false;
+    };
+    let known = |name: &String| ["currency", "items", "note"].contains(&name.as_str());
+    let note_fits = match members.get("note") {
+        None | Some(Value::Null) => true,
+        Some(note) => chars(note).is_some_and(|chars| chars <= 500),
+    };
+    let Some(Value::Array(items)) = members.get("items") else {
+        return false;
+    };
+    let lines: Option<Vec<u128>> = items.iter().map(line).collect();
+    members.keys().all(known)
+        && note_fits
+        && is_currency(&members.get("currency").cloned().unwrap_or_default())
+        && (1..=100).contains(&items.len())
+        && lines.is_some_and(|lines| lines.iter().sum::<u128>() <= i64::MAX.unsigned_abs().into())
+}
+
+/// What a line comes to, if it is one.
+fn line(item: &Value) -> Option<u128> {
+    let quantity = item.get("quantity")?.as_u64()?;
+    let price = item.get("unitPrice")?.as_u64()?;
+    let fits = item.as_object()?.len() == 3
+        && (1..=10_000).contains(&quantity)
+        && i64::try_from(price).is_ok()
+        && (1..=64).contains(&chars(item.get("sku")?)?);
+    fits.then_some(u128::from(quantity) * u128::from(price))
+}
+
+/// The length of a string that Postgres can hold.
+fn chars(value: &Value) -> Option<usize> {
+    let text = value.as_str()?;
+    (!text.contains('\0')).then(|| text.chars().count())
+}
+
+/// The one rule not said again: the list of currencies. A code is looked up by way of the smallest order.
+fn is_currency(code: &Value) -> bool {
+    let item = json!({"sku": "A", "quantity": 1, "unitPrice": 0});
+    Draft::from_json(&json!({"currency": code, "items": [item]}))
+        .is_ok_and(|draft| draft.currency().len() == 3 && code == draft.currency())
+}
+
+/// Everything that makes a request the one it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    pub slot: Slot,
+    pub method: String,
+    pub path: String,
+    pub draft: Draft,
+}
+
+impl Request {
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(
+            &self.slot,
+            &self.method,
+            &self.path,
+            &self.draft.canonical(),
+        )
+    }
+}
+
+/// Equal orders have equal canonical texts and no differences, equal requests equal fingerprints; and the
+/// other way round.
+pub fn fingerprints(a: &Request, b: &Request) {
+    let same_order = a.draft == b.draft;
+    assert_eq!(a.draft.canonical() == b.draft.canonical(), same_order);
+    assert_eq!(a.draft.differences(&b.draft).is_empty(), same_order);
+    assert_eq!(a.fingerprint() == b.fingerprint(), a == b, "{a:?} {b:?}");
+}
