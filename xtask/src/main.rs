@@ -1,5 +1,6 @@
 //! The project's commands. Each does all it needs on a fresh machine: see `cargo xtask --help`.
 
+mod chaos;
 mod clean;
 mod test;
 mod up;
@@ -24,8 +25,10 @@ struct Arguments {
 enum Task {
     /// Serve the application, with everything it needs, until Ctrl-C.
     Up(up::Arguments),
-    /// Run all tests, with everything they need.
+    /// Run all tests and a minute of chaos, with everything they need.
     Test(test::Arguments),
+    /// Break a real deployment in every way we know while clients retry, and check what became of it.
+    Chaos(chaos::Arguments),
     /// Bring a database of your own to the current schema.
     Migrate {
         /// postgres://user:password@host:port/database
@@ -52,6 +55,7 @@ async fn run() -> Result<()> {
     match Arguments::parse().command {
         Task::Up(arguments) => up::up(arguments).await,
         Task::Test(arguments) => test::test(arguments).await,
+        Task::Chaos(arguments) => chaos::chaos(arguments).await,
         Task::Migrate { database_url } => {
             devstack::migrate::migrate(&database_url).await?;
             eprintln!("The schema is current.");

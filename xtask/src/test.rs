@@ -1,4 +1,5 @@
-//! `cargo xtask test`: builds everything, starts the stores that tests share, and runs all tests.
+//! `cargo xtask test`: builds everything, starts the stores that tests share, runs all tests, and then
+//! chaos for a minute.
 
 use std::process::Command;
 use std::time::Instant;
@@ -14,6 +15,9 @@ pub struct Arguments {
     /// Fail rather than install a missing Redis or Postgres with apt.
     #[arg(long)]
     no_install: bool,
+    /// Leave out the minute of `cargo xtask chaos` at the end; so do names of tests.
+    #[arg(long)]
+    no_chaos: bool,
     /// Passed on to the test programs: parts of test names, or options such as `-- --nocapture`.
     rest: Vec<String>,
 }
@@ -54,6 +58,9 @@ pub async fn test(arguments: Arguments) -> Result<()> {
     );
     Postgres::remove(&folder.join("postgres"))?;
     std::fs::remove_dir_all(&folder)?;
+    if !arguments.no_chaos && arguments.rest.is_empty() {
+        crate::chaos::for_test(programs).await?;
+    }
     eprintln!("All tests passed in {} s.", start.elapsed().as_secs());
     Ok(())
 }
