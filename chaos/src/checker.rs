@@ -30,7 +30,8 @@ pub struct Row {
 pub struct Recovery {
     /// How many there were.
     pub faults: u64,
-    /// The longest time from the end of one to the first good answer that followed.
+    /// The longest time from the end of one, and of those that overlapped it, to the first good answer that
+    /// followed.
     pub longest_ms: u64,
 }
 
@@ -63,7 +64,8 @@ impl Verdict {
         self.duplicates == 0 && self.lost == 0 && self.disagreeing == 0 && self.unanswered == 0
     }
 
-    /// The longest time from the end of a fault to the first good answer that followed.
+    /// The longest time from the end of a fault, and of those that overlapped it, to the first good answer
+    /// that followed, whoever gave it.
     pub fn longest_recovery_ms(&self) -> u64 {
         let each = self.recoveries.values().map(|recovery| recovery.longest_ms);
         each.max().unwrap_or_default()
@@ -153,7 +155,11 @@ struct Checker {
     verdict: Verdict,
     keys: HashMap<String, Key>,
     open: HashMap<u64, Open>,
-    /// Faults that ended without a good answer since.
+    /// How many faults go on.
+    going_on: usize,
+    /// Faults that ended while another went on: what that one breaks is not theirs to answer for.
+    overlapped: Vec<String>,
+    /// Faults that ended without a good answer since, and when.
     ended: Vec<(String, u64)>,
     faults_ended: bool,
 }
@@ -218,9 +224,17 @@ impl Checker {
             }
             What::FaultBegin { name, .. } => {
                 self.verdict.faults += 1;
+                self.going_on += 1;
                 self.verdict.recoveries.entry(name).or_default().faults += 1;
             }
-            What::FaultEnd { name, .. } => self.ended.push((name, event.t_ms)),
+            What::FaultEnd { name, .. } => {
+                self.going_on = self.going_on.saturating_sub(1);
+                self.overlapped.push(name);
+                if self.going_on == 0 {
+                    let over = self.overlapped.drain(..).map(|name| (name, event.t_ms));
+                    self.ended.extend(over);
+                }
+            }
             What::FaultsEnded => self.faults_ended = true,
         }
     }

@@ -9,7 +9,7 @@ use rand::{RngExt, SeedableRng};
 use tokio::time::sleep;
 
 use crate::deployment::Deployment;
-use crate::fault::{Deck, Fault};
+use crate::fault::{Damage, Deck, Fault, Kind, Store};
 use crate::history::{History, What};
 
 /// How often one fault begins while another goes on.
@@ -40,7 +40,13 @@ pub async fn rage(
                 faults.push(Fault::random(second, &mut rng));
             }
         }
-        let hold = millis(&mut rng, 200, 3000);
+        let stalled = Kind::Link(Store::Postgres, Damage::Stalled);
+        let hold = if faults.iter().any(|fault| fault.kind == stalled) && rng.random_bool(0.5) {
+            // Beyond the service's deadline of 5 s: what was sent before lands after its 503.
+            millis(&mut rng, 5500, 8000)
+        } else {
+            millis(&mut rng, 200, 3000)
+        };
         let pause = millis(&mut rng, 100, 1500);
         nemesis.inflict(&faults, hold).await?;
         sleep(pause).await;

@@ -369,3 +369,20 @@ fn recovery_is_measured_to_the_first_good_answer_after_each_fault() {
     assert_eq!(longest("postgres stopped"), 40);
     assert_eq!(verdict.faults, 2);
 }
+
+#[test]
+fn recovery_begins_when_nothing_is_broken_any_more() {
+    let verdict = stored()
+        .fault("redis flushed")
+        .fault("postgres stopped")
+        .fault_over("redis flushed") // at 20
+        .asks(2)
+        .created() // at 40
+        .fault_over("postgres stopped") // at 50
+        .asks(2)
+        .replayed() // at 70
+        .ends_well();
+    assert_eq!(wrong(&verdict), [0; 4]);
+    assert_eq!(verdict.recoveries["redis flushed"].longest_ms, 20);
+    assert_eq!(verdict.recoveries["postgres stopped"].longest_ms, 20);
+}
