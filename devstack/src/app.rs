@@ -130,6 +130,16 @@ impl App {
         self.process.kill()
     }
 
+    /// Makes it hang.
+    pub fn pause(&mut self) -> Result<()> {
+        self.process.pause()
+    }
+
+    /// Ends the hang.
+    pub fn resume(&mut self) -> Result<()> {
+        self.process.resume()
+    }
+
     /// How it ended, if it has.
     pub fn exited(&mut self) -> Result<Option<ExitStatus>> {
         self.process.exited()

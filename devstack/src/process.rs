@@ -1,5 +1,6 @@
 //! Child processes that end with us, free ports, and waiting for a server to answer.
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus};
@@ -130,11 +131,21 @@ pub fn raise_file_limit() {
     }
 }
 
+/// Ports that no usual system takes for outgoing connections. Whoever dials a server that was killed could
+/// otherwise be given that very port for their own end, and the server could not come back.
+const PORTS: std::ops::Range<u16> = 15_000..32_000;
+
 /// A port on the loopback interface that nobody listens on at the moment.
 pub fn free_port() -> Result<u16> {
-    let listener =
-        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("looking for a free port")?;
-    Ok(listener.local_addr()?.port())
+    for _ in 0..1000 {
+        // The standard library's hasher is seeded at random; nothing here needs more than that.
+        let random = RandomState::new().hash_one(std::process::id());
+        let port = PORTS.start + u16::try_from(random % PORTS.len() as u64)?;
+        if TcpListener::bind(local(port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("found no free port on the loopback interface")
 }
 
 /// That port on the loopback interface.

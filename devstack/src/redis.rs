@@ -70,6 +70,17 @@ impl Redis {
         Ok(())
     }
 
+    /// Starts it again, on the same port with nothing in it.
+    pub fn restart_empty(&mut self) -> Result<()> {
+        self.kill()?;
+        let data = self.folder.join("appendonlydir");
+        if data.exists() {
+            std::fs::remove_dir_all(&data)
+                .with_context(|| format!("removing {}", data.display()))?;
+        }
+        self.restart()
+    }
+
     /// Ends it in good order.
     pub fn stop(&mut self) -> Result<()> {
         if let Some(mut process) = self.process.take() {

@@ -1,5 +1,6 @@
 //! The project's commands. Each does all it needs on a fresh machine: see `cargo xtask --help`.
 
+mod chaos;
 mod clean;
 mod simulate;
 mod test;
@@ -25,10 +26,12 @@ struct Arguments {
 enum Task {
     /// Serve the application, with everything it needs, until Ctrl-C.
     Up(up::Arguments),
-    /// Run all tests, with everything they need.
+    /// Run all tests, the simulation and a minute of chaos, with everything they need.
     Test(test::Arguments),
     /// Run the protocol through every schedule of a few requests and faults, and many at random.
     Simulate(simulate::Arguments),
+    /// Break a real deployment in every way we know while clients retry, and check what became of it.
+    Chaos(chaos::Arguments),
     /// Bring a database of your own to the current schema.
     Migrate {
         /// postgres://user:password@host:port/database
@@ -56,6 +59,7 @@ async fn run() -> Result<()> {
         Task::Up(arguments) => up::up(arguments).await,
         Task::Test(arguments) => test::test(arguments).await,
         Task::Simulate(arguments) => simulate::run(&arguments),
+        Task::Chaos(arguments) => chaos::chaos(arguments).await,
         Task::Migrate { database_url } => {
             devstack::migrate::migrate(&database_url).await?;
             eprintln!("The schema is current.");

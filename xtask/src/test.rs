@@ -1,4 +1,5 @@
-//! `cargo xtask test`: builds everything, starts the stores that tests share, and runs all tests.
+//! `cargo xtask test`: builds everything, starts the stores that tests share, runs all tests, and then
+//! chaos for a minute.
 
 use std::process::Command;
 use std::time::Instant;
@@ -14,6 +15,9 @@ pub struct Arguments {
     /// Fail rather than install a missing Redis or Postgres with apt.
     #[arg(long)]
     no_install: bool,
+    /// Leave out the minute of `cargo xtask chaos` at the end; so do names of tests.
+    #[arg(long)]
+    no_chaos: bool,
     /// Passed on to the test programs: parts of test names, or options such as `-- --nocapture`.
     rest: Vec<String>,
 }
@@ -57,6 +61,9 @@ pub async fn test(arguments: Arguments) -> Result<()> {
     // Whoever names tests wants just those.
     if arguments.rest.is_empty() {
         crate::simulate::simulate_in_tests()?;
+        if !arguments.no_chaos {
+            crate::chaos::for_test(programs).await?;
+        }
     }
     eprintln!("All tests passed in {} s.", start.elapsed().as_secs());
     Ok(())

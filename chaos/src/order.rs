@@ -1,0 +1,69 @@
+//! Orders as clients make them up and as the history keeps them. Deliberately not the product's own type:
+//! a mistake there must not hide itself here.
+
+use rand::RngExt;
+use rand::rngs::StdRng;
+use serde::{Deserialize, Serialize};
+
+/// An order as it is sent. Equal orders are equal values, whatever JSON they came from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// ISO 4217 code.
+    pub currency: String,
+    /// Its lines.
+    pub items: Vec<Item>,
+    /// The client's remark.
+    pub note: Option<String>,
+}
+
+/// One line of an order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Item {
+    /// The article.
+    pub sku: String,
+    /// How many.
+    pub quantity: u64,
+    /// The price of one, in minor units.
+    pub unit_price: i64,
+}
+
+impl Order {
+    /// A valid order.
+    pub fn random(rng: &mut StdRng) -> Self {
+        let currencies = ["EUR", "USD", "JPY", "CHF"];
+        let currency = currencies
+            .get(rng.random_range(0..currencies.len()))
+            .unwrap_or(&"EUR");
+        let item = |rng: &mut StdRng| Item {
+            sku: format!("A-{}", rng.random_range(1..1000)),
+            quantity: rng.random_range(1..=10_000),
+            unit_price: rng.random_range(0..1_000_000),
+        };
+        Self {
+            currency: (*currency).to_owned(),
+            items: (0..rng.random_range(1..=4)).map(|_| item(rng)).collect(),
+            note: rng
+                .random_bool(0.3)
+                .then(|| format!("note „{}“\n", rng.random::<u32>())),
+        }
+    }
+
+    /// Another order, and not by much.
+    pub fn changed(&self, rng: &mut StdRng) -> Self {
+        let mut other = self.clone();
+        match other.items.first_mut() {
+            Some(item) if rng.random_bool(0.7) => item.unit_price += 1,
+            _ => other.note = Some(format!("changed {}", rng.random::<u32>())),
+        }
+        other
+    }
+
+    /// The sum over its lines; `None` if it does not fit.
+    pub fn total(&self) -> Option<i64> {
+        self.items.iter().try_fold(0_i64, |total, item| {
+            let quantity = i64::try_from(item.quantity).ok()?;
+            total.checked_add(item.unit_price.checked_mul(quantity)?)
+        })
+    }
+}

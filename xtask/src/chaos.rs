@@ -1,0 +1,79 @@
+//! `cargo xtask chaos`: real faults on a real deployment, and what the checker says of it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use chaos::Options;
+use devstack::{Programs, workspace};
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// How long faults go on.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// Repeat the faults and the clients' wishes of another run; by default at random.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How many clients send and retry.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..))]
+    clients: u16,
+    /// Fail rather than install a missing Redis or Postgres with apt.
+    #[arg(long)]
+    no_install: bool,
+}
+
+pub async fn chaos(arguments: Arguments) -> Result<()> {
+    workspace::ensure_wasm_target()?;
+    let programs = Programs::find_or_install(!arguments.no_install)?;
+    workspace::build_component()?;
+    let runner = workspace::build_runner()?;
+    judge(arguments, programs, runner).await
+}
+
+/// What `cargo xtask test` runs of it, once everything is built.
+pub async fn for_test(programs: Programs) -> Result<()> {
+    let arguments = Arguments {
+        seconds: 60,
+        seed: None,
+        clients: 50,
+        no_install: true,
+    };
+    judge(arguments, programs, workspace::runner()).await
+}
+
+async fn judge(arguments: Arguments, programs: Programs, runner: PathBuf) -> Result<()> {
+    // Short enough to be typed.
+    let seed = arguments
+        .seed
+        .unwrap_or_else(|| rand::random::<u32>().into());
+    let outcome = chaos::run(Options {
+        duration: Duration::from_secs(arguments.seconds),
+        seed,
+        clients: arguments.clients.into(),
+        programs,
+        runner,
+    })
+    .await?;
+    let verdict = &outcome.verdict;
+    for (name, recovery) in &verdict.recoveries {
+        eprintln!(
+            "{:3} x {name}: first good answer within {} ms of its end",
+            recovery.faults, recovery.longest_ms
+        );
+    }
+    println!("{verdict}");
+    if verdict.is_clean() {
+        return Ok(());
+    }
+    for example in &verdict.examples {
+        eprintln!("{example}");
+    }
+    bail!(
+        "chaos found violations with seed {seed}; the history is {}; the same faults again: cargo xtask \
+         chaos --seconds {} --clients {} --seed {seed}",
+        outcome.history.display(),
+        arguments.seconds,
+        arguments.clients
+    );
+}
