@@ -1,5 +1,5 @@
-//! `cargo xtask test`: builds everything, starts the stores that tests share, runs all tests, and then
-//! chaos for a minute.
+//! `cargo xtask test`: builds everything, starts the stores that tests share, runs all tests, and then the
+//! simulation, and chaos for a minute.
 
 use std::process::Command;
 use std::time::Instant;
