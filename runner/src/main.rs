@@ -7,6 +7,7 @@
 )]
 
 mod bindings;
+mod calls;
 mod host;
 mod manifest;
 mod outbound;
@@ -64,6 +65,9 @@ struct Arguments {
     /// How long an instance is kept without a request.
     #[arg(long, default_value = "1s", value_parser = duration)]
     idle_instance_timeout: Duration,
+    /// Show at /.well-known/runner/calls how often the stores were asked.
+    #[arg(long, env = "RUNNER_COUNT_CALLS")]
+    count_calls: bool,
     /// Where compiled components are kept; by default .spin/runner-cache beside the manifest.
     #[arg(long)]
     cache_dir: Option<PathBuf>,
@@ -140,7 +144,12 @@ async fn run() -> Result<()> {
         request_timeout: arguments.request_timeout,
         idle_timeout: arguments.idle_instance_timeout,
     };
-    let server = Arc::new(Server::new(manifest.routes()?, guests, reuse));
+    let server = Arc::new(Server::new(
+        manifest.routes()?,
+        guests,
+        reuse,
+        arguments.count_calls,
+    ));
 
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;

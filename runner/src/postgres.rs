@@ -20,6 +20,7 @@ use crate::bindings::spin::postgres::postgres::{
     HostConnectionBuilderWithStore, HostConnectionWithStore, ParameterValue, QueryError, Row,
     RowSet,
 };
+use crate::calls;
 use crate::host::{HostState, Spin};
 use crate::outbound::AllowedHosts;
 use crate::values;
@@ -106,6 +107,7 @@ fn check(address: &str, allowed: &AllowedHosts) -> Result<Config, Error> {
 }
 
 async fn dial(pools: &Pools, allowed: &AllowedHosts, address: &str) -> Result<Connection, Error> {
+    calls::POSTGRES_OPENED.count();
     let pool = pools.at(address, check(address, allowed)?)?;
     // Debug, as Spin does: Display leaves out why.
     let object = pool
@@ -121,6 +123,7 @@ impl Connection {
         statement: &str,
         parameters: Vec<ParameterValue>,
     ) -> Result<RowStream, Error> {
+        calls::POSTGRES_STATEMENTS.count();
         let parameters = values::to_sql(parameters)?;
         self.0
             .query_raw(statement, parameters)
@@ -129,6 +132,7 @@ impl Connection {
     }
 
     async fn run(&self, statement: &str, parameters: Vec<ParameterValue>) -> Result<u64, Error> {
+        calls::POSTGRES_STATEMENTS.count();
         let parameters = values::to_sql(parameters)?;
         let references: Vec<&(dyn ToSql + Sync)> = parameters
             .iter()

@@ -9,6 +9,7 @@ use wasmtime::component::{Accessor, Resource};
 use crate::bindings::spin::redis::redis::{
     Error, Host, HostConnection, HostConnectionWithStore, Payload, RedisParameter, RedisResult,
 };
+use crate::calls;
 use crate::host::{HostState, Spin};
 
 /// An open connection.
@@ -23,11 +24,12 @@ impl HostConnection for HostState {
     }
 }
 
-/// A second handle, so that nothing of the store is held while waiting.
+/// A second handle for a command, so that nothing of the store is held while waiting.
 fn handle<T: Send>(
     accessor: &Accessor<T, Spin>,
     connection: &Resource<Connection>,
 ) -> Result<MultiplexedConnection, Error> {
+    calls::REDIS_COMMANDS.count();
     accessor.with(|mut access| {
         let connection = access.get().table.get(connection).map_err(other)?;
         Ok(connection.0.clone())
@@ -68,6 +70,7 @@ impl<T: Send> HostConnectionWithStore<T> for Spin {
         if url.scheme() != "redis" {
             return Err(other("this runner speaks redis:// only; use Spin for TLS"));
         }
+        calls::REDIS_OPENED.count();
         let connection = redis::Client::open(address.as_str())
             .map_err(|_| Error::InvalidAddress)?
             .get_multiplexed_async_connection()

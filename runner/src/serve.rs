@@ -30,6 +30,7 @@ use wasmtime_wasi_http::handler::{
 };
 use wasmtime_wasi_http::{WasiBody, WasiHttpView};
 
+use crate::calls;
 use crate::host::{Guest, HostState};
 use crate::manifest::{Route, best_route};
 
@@ -160,11 +161,17 @@ pub struct Server {
     handlers: HashMap<String, ProxyHandler<GuestHandler>>,
     permits: Semaphore,
     stopping: Arc<AtomicBool>,
+    shows_calls: bool,
 }
 
 impl Server {
     /// Puts components behind routes.
-    pub fn new(routes: Vec<Route>, guests: HashMap<String, Guest>, reuse: Reuse) -> Self {
+    pub fn new(
+        routes: Vec<Route>,
+        guests: HashMap<String, Guest>,
+        reuse: Reuse,
+        shows_calls: bool,
+    ) -> Self {
         let stopping = Arc::new(AtomicBool::new(false));
         let handler = |guest| {
             ProxyHandler::new(GuestHandler {
@@ -181,6 +188,7 @@ impl Server {
                 .collect(),
             permits: Semaphore::new(MAX_CONCURRENT_REQUESTS),
             stopping,
+            shows_calls,
         }
     }
 
@@ -235,6 +243,9 @@ impl Server {
         if path == "/.well-known/spin/health" {
             return plain(StatusCode::OK, "OK");
         }
+        if self.shows_calls && path == calls::PATH {
+            return plain(StatusCode::OK, calls::to_json());
+        }
         let found = best_route(&self.routes, path)
             .and_then(|route| Some((route, self.handlers.get(&route.component)?)));
         let Some((route, handler)) = found else {
@@ -256,8 +267,8 @@ impl Server {
     }
 }
 
-fn plain(status: StatusCode, body: &'static str) -> Response<WasiBody> {
-    let body = Full::new(Bytes::from_static(body.as_bytes()));
+fn plain(status: StatusCode, body: impl Into<Bytes>) -> Response<WasiBody> {
+    let body = Full::new(body.into());
     let mut response = Response::new(body.map_err(|never| match never {}).boxed_unsync());
     *response.status_mut() = status;
     response

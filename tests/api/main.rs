@@ -17,4 +17,5 @@ mod postgres_faults;
 mod reading;
 mod redis_faults;
 mod support;
+mod trips;
 mod validation;

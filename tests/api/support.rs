@@ -219,6 +219,13 @@ impl Service {
         self.apps.push(app);
     }
 
+    /// Whether its host counts calls of the stores, as the runner does.
+    pub fn counts_calls(&self) -> bool {
+        !self.apps.is_empty()
+            && std::env::var_os("RUNNER_COUNT_CALLS").is_some()
+            && std::env::var_os("ORDERS_HOST").is_none()
+    }
+
     /// Where the logs of what this test runs are.
     pub fn folder(&self) -> &Path {
         self.folder.as_ref().expect("served locally")

@@ -1,0 +1,53 @@
+//! What a request costs: exact numbers of trips to the stores, counted by the runner.
+
+use serde_json::Value;
+
+use crate::support::{Service, an_order, an_order_of, new_key, service};
+
+/// Commands to Redis, statements to Postgres.
+async fn trips(service: &Service) -> (u64, u64) {
+    let calls: Value = service.get("/.well-known/runner/calls").await.json();
+    let count = |name: &str| calls[name].as_u64().unwrap();
+    (count("redisCommands"), count("postgresStatements"))
+}
+
+/// What a request adds to them.
+async fn cost<T>(service: &Service, request: impl Future<Output = T>) -> ((u64, u64), T) {
+    let before = trips(service).await;
+    let answer = request.await;
+    let after = trips(service).await;
+    ((after.0 - before.0, after.1 - before.1), answer)
+}
+
+#[tokio::test]
+async fn a_creation_is_one_trip_to_each_store_and_a_finished_replay_one_to_redis() {
+    let Some(service) = service().start().await else {
+        return;
+    };
+    if !service.counts_calls() {
+        return;
+    }
+    for _ in 0..3 {
+        let (key, order) = (new_key(), an_order());
+        let (creation, first) = cost(&service, service.order(&key, &order)).await;
+        first.assert_created();
+        assert_eq!(creation, (1, 1), "a creation");
+
+        let (retry, answer) = cost(&service, service.order(&key, &order)).await;
+        answer.assert_replay_of(&first);
+        assert_eq!(retry, (2, 1), "the first retry, which finishes the record");
+
+        for _ in 0..2 {
+            let (replay, answer) = cost(&service, service.order(&key, &order)).await;
+            answer.assert_replay_of(&first);
+            assert_eq!(replay, (1, 0), "a replay of a finished order");
+        }
+        let (refusal, answer) = cost(&service, service.order(&key, &an_order_of(3))).await;
+        answer.assert_problem(422, "idempotency-key-reused");
+        assert_eq!(refusal, (1, 1), "a refusal, which Postgres has to confirm");
+
+        let (nothing, answer) = cost(&service, service.order("two words", &order)).await;
+        answer.assert_problem(400, "idempotency-key-malformed");
+        assert_eq!(nothing, (0, 0), "a bad request");
+    }
+}
