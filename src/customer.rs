@@ -1,7 +1,5 @@
 //! Who an order belongs to. Keys and orders of different customers never meet.
 
-use std::fmt;
-
 /// The party a request acts for; part of every key, row and fingerprint.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Customer(String);
@@ -20,11 +18,5 @@ impl Customer {
     /// The name, as stored.
     pub fn as_str(&self) -> &str {
         &self.0
-    }
-}
-
-impl fmt::Display for Customer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }

@@ -1,8 +1,6 @@
 //! What makes two requests the same: the key a client chose (draft-ietf-httpapi-idempotency-key-header),
 //! the fingerprint of what it asked for, and the record in which Redis remembers both.
 
-use std::fmt;
-
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -71,12 +69,6 @@ impl IdempotencyKey {
     }
 }
 
-impl fmt::Display for IdempotencyKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 /// Undoes the escapes of a Structured Field string; `None` for any that does not exist.
 fn unquote(inner: &[u8]) -> Option<Vec<u8>> {
     let mut text = Vec::with_capacity(inner.len());
@@ -102,7 +94,7 @@ pub struct Slot {
 }
 
 /// SHA-256 over everything that makes two requests the same, [`Slot`] included.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
@@ -133,15 +125,6 @@ impl Fingerprint {
     /// A value read back from a store.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
-    }
-}
-
-impl fmt::Debug for Fingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for byte in &self.0 {
-            write!(f, "{byte:02x}")?;
-        }
-        Ok(())
     }
 }
 

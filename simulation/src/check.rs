@@ -54,7 +54,12 @@ impl fmt::Display for Violation {
             Self::Stuck(wish) => return write!(f, "no success at once after all faults: {wish:?}"),
             Self::UnexpectedAnswer(answer) => return write!(f, "unexpected answer: {answer}"),
         };
-        write!(f, "{what}: {} of {}", slot.key, slot.customer)
+        write!(
+            f,
+            "{what}: {} of {}",
+            slot.key.as_str(),
+            slot.customer.as_str()
+        )
     }
 }
 

@@ -145,3 +145,89 @@ pub fn stored(row: OrderRow) -> Result<StoredOrder, Unreadable> {
     };
     read().ok_or(Unreadable)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::idempotency::{IdempotencyKey, Slot};
+
+    fn new_order() -> NewOrder {
+        let slot = Slot {
+            customer: Customer::anonymous(),
+            key: IdempotencyKey::parse(b"k").expect("a key"),
+        };
+        let items = br#"[{"quantity":2,"sku":"A","unitPrice":5}]"#;
+        let draft = Draft::from_stored("EUR".into(), items, Some("a note".into()), 10);
+        NewOrder {
+            order_id: OrderId::parse("01970000-0000-7000-8000-000000000001").expect("an id"),
+            fingerprint: Fingerprint::of(&slot, "POST", "/", ""),
+            draft: draft.expect("readable"),
+            slot,
+        }
+    }
+
+    /// The row that inserting the order leaves, as it is selected.
+    fn row(order: &NewOrder) -> OrderRow {
+        OrderRow {
+            inserted: false,
+            order_id: order.order_id.to_string(),
+            fingerprint: Some(order.fingerprint.as_bytes().to_vec()),
+            currency: Some(order.draft.currency().to_owned()),
+            items: Some(order.draft.items_json()),
+            note: order.draft.note().map(ToOwned::to_owned),
+            total: Some(order.draft.total()),
+        }
+    }
+
+    #[test]
+    fn an_order_is_read_back_as_it_was_inserted() {
+        let order = new_order();
+        let expected = StoredOrder {
+            order_id: order.order_id,
+            fingerprint: order.fingerprint,
+            draft: order.draft.clone(),
+        };
+        assert_eq!(stored(row(&order)), Ok(expected.clone()));
+        assert_eq!(
+            insertion(Some(row(&order))),
+            Ok(Insertion::Existing(expected))
+        );
+        let inserted = OrderRow {
+            inserted: true,
+            ..row(&order)
+        };
+        assert_eq!(insertion(Some(inserted)), Ok(Insertion::Inserted));
+        assert_eq!(insertion(None), Ok(Insertion::Conflict));
+    }
+
+    #[test]
+    fn a_row_of_other_hands_is_unreadable() {
+        let order = new_order();
+        for damage in [
+            (|row| row.order_id.clear()) as fn(&mut OrderRow),
+            |row| row.fingerprint = Some(vec![1]),
+            |row| row.fingerprint = None,
+            |row| row.currency = None,
+            |row| row.items = Some("[{}]".into()),
+            |row| row.total = None,
+        ] {
+            let mut damaged = row(&order);
+            damage(&mut damaged);
+            assert_eq!(stored(damaged), Err(Unreadable));
+        }
+    }
+
+    #[test]
+    fn every_placeholder_has_its_parameter() {
+        let order = new_order();
+        let statements = [
+            insert(&order),
+            find(&order.slot.customer, order.order_id),
+            probe(),
+        ];
+        for Statement { sql, parameters } in statements {
+            let highest = (1..=20).rev().find(|n| sql.contains(&format!("${n}")));
+            assert_eq!(highest.unwrap_or(0), parameters.len(), "{sql}");
+        }
+    }
+}

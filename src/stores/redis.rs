@@ -95,7 +95,45 @@ impl From<Reply> for Reservation {
 mod tests {
     use super::*;
     use crate::customer::Customer;
-    use crate::idempotency::IdempotencyKey;
+    use crate::idempotency::{Fingerprint, IdempotencyKey, Progress};
+    use crate::order::OrderId;
+
+    #[test]
+    fn a_reservation_sets_if_absent_and_a_finishing_always() {
+        let records = Records {
+            prefix: "p:",
+            ttl: Duration::from_secs(2),
+        };
+        let slot = Slot {
+            customer: Customer::named("c"),
+            key: IdempotencyKey::parse(b"k").expect("a key"),
+        };
+        let record = Record {
+            progress: Progress::Reserved,
+            fingerprint: Fingerprint::of(&slot, "POST", "/", ""),
+            order_id: OrderId::parse("01970000-0000-7000-8000-000000000001").expect("an id"),
+        };
+        let always = [
+            b"p:1:c:k".to_vec(),
+            record.encode(),
+            b"PX".into(),
+            b"2000".into(),
+        ];
+        let finish = records.finish(&slot, &record);
+        assert_eq!((finish.name, &finish.arguments[..]), ("SET", &always[..]));
+        let reserve = records.reserve(&slot, &record);
+        let absent = [&always[..], &[b"NX".into(), b"GET".into()]].concat();
+        assert_eq!((reserve.name, reserve.arguments), ("SET", absent));
+        assert_eq!(ping().name, "PING");
+    }
+
+    #[test]
+    fn replies_are_read_as_reservations() {
+        assert_eq!(Reservation::from(Reply::Nil), Reservation::Acquired);
+        for nonsense in [Reply::WrongType, Reply::Bytes(b"garbage".to_vec())] {
+            assert_eq!(Reservation::from(nonsense), Reservation::Unintelligible);
+        }
+    }
 
     #[test]
     fn no_two_slots_share_a_record() {
