@@ -7,9 +7,11 @@ pub mod migrate;
 pub mod postgres;
 pub mod process;
 pub mod redis;
+pub mod shared;
 pub mod workspace;
 
 pub use app::{App, Host};
 pub use install::Programs;
 pub use postgres::Postgres;
 pub use redis::Redis;
+pub use shared::Shared;

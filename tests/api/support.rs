@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use devstack::app::Output;
-use devstack::{App, Host, Postgres, Programs, Redis, migrate, process, workspace};
+use devstack::{App, Host, Postgres, Programs, Redis, Shared, migrate, process, workspace};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use tokio_postgres::NoTls;
@@ -89,7 +89,8 @@ impl Setup {
 
     async fn local(self) -> Service {
         let name = Uuid::new_v4().simple().to_string();
-        let folder = PathBuf::from(stack_variable("DEVSTACK_FOLDER")).join(&name);
+        let shared = Shared::told().unwrap();
+        let folder = shared.folder.join(&name);
         std::fs::create_dir_all(&folder).unwrap();
         let programs = || Programs::find_or_install(false).unwrap();
         let redis = self
@@ -100,7 +101,7 @@ impl Setup {
             .then(|| Postgres::start(&programs(), &folder.join("postgres")).unwrap());
         let redis_url = match &redis {
             Some(redis) => redis.url(),
-            None => stack_variable("DEVSTACK_REDIS_URL"),
+            None => shared.redis_url.clone(),
         };
         let database_url = match &postgres {
             Some(postgres) => {
@@ -108,7 +109,7 @@ impl Setup {
                 migrate::migrate(&url).await.unwrap();
                 url
             }
-            None => shared_database(&name).await,
+            None => shared.create_database(&name).await.unwrap(),
         };
         let prefix = format!("{name}:");
         let mut variables = vec![
@@ -138,24 +139,6 @@ impl Setup {
 
 fn client() -> Client {
     Client::builder().timeout(CLIENT_TIMEOUT).build().unwrap()
-}
-
-fn stack_variable(name: &str) -> String {
-    std::env::var(name).unwrap_or_else(|_| {
-        panic!(
-            "{name} is not set: run the tests with `cargo xtask test`, or against a deployment with \
-             ORDERS_BASE_URL"
-        )
-    })
-}
-
-async fn shared_database(name: &str) -> String {
-    let admin = stack_variable("DEVSTACK_POSTGRES_URL");
-    let template = stack_variable("DEVSTACK_TEMPLATE");
-    migrate::create_database(&admin, name, Some(&template))
-        .await
-        .unwrap();
-    admin.replace("/postgres", &format!("/{name}"))
 }
 
 /// A served application and its stores.

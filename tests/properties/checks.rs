@@ -22,7 +22,7 @@ pub fn key_headers(values: &[&[u8]]) {
     let key = IdempotencyKey::from_field_values(values.iter().copied());
     match (key, keys.len(), keys.first()) {
         (Ok(key), 1, Some(Some(only))) => assert_eq!(key.as_str().as_bytes(), only),
-        (Ok(key), ..) => panic!("{keys:?} gave {key}"),
+        (Ok(key), ..) => panic!("{keys:?} gave {key:?}"),
         (Err(_), 1, Some(Some(only))) => panic!("refused {only:?}"),
         (Err(_), ..) => {}
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use devstack::migrate;
+use devstack::Shared;
 use orders::customer::Customer;
 use orders::idempotency::Slot;
 use orders::order::OrderId;
@@ -24,10 +24,6 @@ pub struct Stores {
     database_url: String,
 }
 
-fn stack_variable(name: &str) -> String {
-    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: use `cargo xtask test`"))
-}
-
 async fn connect(url: &str) -> Client {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
     tokio::spawn(connection);
@@ -38,13 +34,9 @@ impl Stores {
     /// Empty ones.
     pub async fn fresh() -> Self {
         let name = Uuid::new_v4().simple().to_string();
-        let admin = stack_variable("DEVSTACK_POSTGRES_URL");
-        let template = stack_variable("DEVSTACK_TEMPLATE");
-        migrate::create_database(&admin, &name, Some(&template))
-            .await
-            .unwrap();
-        let database_url = admin.replace("/postgres", &format!("/{name}"));
-        let redis = redis::Client::open(stack_variable("DEVSTACK_REDIS_URL")).unwrap();
+        let shared = Shared::told().unwrap();
+        let database_url = shared.create_database(&name).await.unwrap();
+        let redis = redis::Client::open(shared.redis_url).unwrap();
         Self {
             redis: redis.get_multiplexed_async_connection().await.unwrap(),
             prefix: format!("{name}:"),

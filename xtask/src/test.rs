@@ -5,10 +5,8 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use devstack::{Postgres, Programs, Redis, migrate, workspace};
-
-/// A migrated database for tests to copy.
-pub const TEMPLATE: &str = "orders_template";
+use devstack::shared::TEMPLATE;
+use devstack::{Postgres, Programs, Redis, Shared, migrate, workspace};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -33,19 +31,21 @@ pub async fn test(arguments: Arguments) -> Result<()> {
     eprintln!("Starting Redis and Postgres for the tests ...");
     let redis = Redis::start(&programs, &folder.join("redis"))?;
     let postgres = Postgres::start(&programs, &folder.join("postgres"))?;
-    let admin_url = postgres.url("postgres");
-    migrate::create_database(&admin_url, TEMPLATE, None).await?;
+    let shared = Shared {
+        folder: folder.clone(),
+        redis_url: redis.url(),
+        postgres_url: postgres.url("postgres"),
+    };
+    migrate::create_database(&shared.postgres_url, TEMPLATE, None).await?;
     migrate::migrate(&postgres.url(TEMPLATE)).await?;
 
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
+    let mut command = Command::new(cargo);
+    shared.tell(&mut command);
+    let status = command
         .args(["test", "--workspace", "--no-fail-fast", "--"])
         .args(&arguments.rest)
         .current_dir(workspace::root())
-        .env("DEVSTACK_FOLDER", &folder)
-        .env("DEVSTACK_REDIS_URL", redis.url())
-        .env("DEVSTACK_POSTGRES_URL", &admin_url)
-        .env("DEVSTACK_TEMPLATE", TEMPLATE)
         // For the runners that tests start: some assert how often the stores were asked.
         .env("RUNNER_COUNT_CALLS", "true")
         .status()
