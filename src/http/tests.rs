@@ -122,6 +122,22 @@ fn problems_follow_rfc_9457_and_say_what_to_do() {
 }
 
 #[test]
+fn an_invalid_order_is_answered_with_its_violations() {
+    let violations = Draft::from_json(&json!({"currency": "EUR"})).expect_err("no items");
+    let response = Problem::InvalidOrder(violations).into_response();
+    assert_eq!(response.status, 422);
+    let body: Value = serde_json::from_str(&response.body).expect("JSON");
+    assert_eq!(
+        body["violations"],
+        json!([{"pointer": "/items", "detail": "is required"}])
+    );
+    assert_eq!(
+        (&body["orderId"], &body["differs"]),
+        (&Value::Null, &Value::Null)
+    );
+}
+
+#[test]
 fn unavailable_asks_to_come_back() {
     for problem in [Problem::OrdersUnavailable, Problem::CreationUndecided] {
         let response = problem.into_response();
