@@ -124,7 +124,10 @@ async fn a_replay_survives_a_flush_of_redis() {
 
 #[tokio::test]
 async fn a_replay_survives_the_expiry_of_its_record() {
-    let Some(service) = service().variable("reservation_ttl", 1).start().await else {
+    let setup = service()
+        .patient_with_redis()
+        .variable("reservation_ttl", 3);
+    let Some(service) = setup.start().await else {
         return;
     };
     let key = new_key();
@@ -170,7 +173,8 @@ async fn a_replay_survives_a_restart_of_everything() {
 
 #[tokio::test]
 async fn a_finished_order_is_replayed_without_postgres() {
-    let Some(mut service) = service().own_postgres().start().await else {
+    let setup = service().own_postgres().patient_with_redis();
+    let Some(mut service) = setup.start().await else {
         return;
     };
     let key = new_key();

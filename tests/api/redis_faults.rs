@@ -140,7 +140,8 @@ async fn redis_read_only() {
 
 #[tokio::test]
 async fn redis_that_drops_its_connections() {
-    let Some(service) = service().own_redis().start().await else {
+    let setup = service().own_redis().patient_with_redis();
+    let Some(service) = setup.start().await else {
         return;
     };
     for _ in 0..5 {
@@ -162,7 +163,8 @@ async fn redis_that_drops_its_connections() {
 
 #[tokio::test]
 async fn nonsense_under_the_key() {
-    let Some(service) = service().own_redis().start().await else {
+    let setup = service().own_redis().patient_with_redis();
+    let Some(service) = setup.start().await else {
         return;
     };
     let future = "\u{2}f-a-record-of-a-version-that-is-not-there-yet-123";

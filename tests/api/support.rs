@@ -57,6 +57,11 @@ impl Setup {
         self
     }
 
+    /// More time for Redis than a busy machine ever takes, for tests that assert that it was used.
+    pub fn patient_with_redis(self) -> Self {
+        self.variable("redis_timeout_ms", 20_000)
+    }
+
     /// Starts it all. `None`, with a word about why, where the tests run against a deployment that cannot
     /// be changed.
     pub async fn start(self) -> Option<Service> {

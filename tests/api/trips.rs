@@ -21,7 +21,7 @@ async fn cost<T>(service: &Service, request: impl Future<Output = T>) -> ((u64, 
 
 #[tokio::test]
 async fn a_creation_is_one_trip_to_each_store_and_a_finished_replay_one_to_redis() {
-    let Some(service) = service().start().await else {
+    let Some(service) = service().patient_with_redis().start().await else {
         return;
     };
     if !service.counts_calls() {

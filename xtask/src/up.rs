@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use devstack::app::Output;
-use devstack::{App, Host, Postgres, Programs, Redis, migrate, workspace};
+use devstack::{App, Host, Postgres, Programs, Redis, migrate, process, workspace};
 use nix::fcntl::{Flock, FlockArg};
 use tokio::signal::unix::{SignalKind, signal};
 use url::Url;
@@ -38,7 +38,7 @@ pub struct Arguments {
 struct Servers {
     redis: Option<Redis>,
     postgres: Option<Postgres>,
-    _lock: Option<Flock<File>>,
+    lock: Option<Flock<File>>,
 }
 
 pub async fn up(arguments: Arguments) -> Result<()> {
@@ -46,6 +46,8 @@ pub async fn up(arguments: Arguments) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
 
+    // One connection is one open file, here and in the host that we start.
+    process::raise_file_limit();
     workspace::ensure_wasm_target()?;
     workspace::build_component()?;
     let host = match Host::spin() {
@@ -65,17 +67,14 @@ pub async fn up(arguments: Arguments) -> Result<()> {
     eprintln!("Applying migrations ...");
     migrate::migrate(&database_url).await?;
 
-    let mut variables = vec![
+    // All other variables come from the environment, or have their defaults.
+    let variables = [
         ("redis_allowed_host", allowed_host(&redis_url)?),
         ("database_allowed_host", allowed_host(&database_url)?),
         ("redis_url", redis_url),
         ("database_url", database_url),
     ];
-    // What is set outside wins over nothing of ours but the servers.
-    let variables: Vec<_> = variables
-        .drain(..)
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect();
+    let variables = variables.map(|(name, value)| (name.to_owned(), value));
     eprintln!("Serving with {host} ...");
     let mut app = App::start(&host, arguments.listen, &variables, Output::Inherit)?;
     print_welcome(&app.base_url());
@@ -107,13 +106,13 @@ async fn watch(app: &mut App) -> Result<()> {
 }
 
 fn programs(servers: &mut Servers, arguments: &Arguments) -> Result<Programs> {
-    if servers._lock.is_none() {
+    if servers.lock.is_none() {
         let folder = workspace::stack_folder().join("up");
         std::fs::create_dir_all(&folder)?;
         let file = File::create(folder.join("lock"))?;
         let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, e)| e);
         let lock = lock.context("another `cargo xtask up` is running in this checkout")?;
-        servers._lock = Some(lock);
+        servers.lock = Some(lock);
     }
     Programs::find_or_install(!arguments.no_install)
 }
