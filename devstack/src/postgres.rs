@@ -92,7 +92,7 @@ impl Postgres {
 
     /// Starts it again, on the same port with the same data.
     pub fn restart(&mut self) -> Result<()> {
-        self.kill()?;
+        self.stop_immediately()?;
         let log = fs::File::create(self.folder.join("postgres.log"))?;
         let mut command = Command::new(&self.program);
         command
@@ -140,11 +140,6 @@ impl Postgres {
         Ok(())
     }
 
-    /// Used before a start: whatever runs must end.
-    fn kill(&mut self) -> Result<()> {
-        self.end(Signal::SIGQUIT)
-    }
-
     /// Makes it accept nothing new: connections are taken by the kernel and never answered. What is open
     /// goes on, because those are processes of their own.
     pub fn pause(&mut self) -> Result<()> {
@@ -160,7 +155,7 @@ impl Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         // Killing the postmaster alone would leave its children behind.
-        let _ = self.end(Signal::SIGQUIT);
+        let _ = self.stop_immediately();
     }
 }
 

@@ -180,11 +180,9 @@ impl Run<'_> {
     /// it lands then, and each client asks again and gets the same.
     fn finale(&mut self) -> Result<(), Violation> {
         self.say(|| "all faults are over".to_owned());
-        for client in 0..self.clients.len() {
-            if let Some(client) = self.clients.get_mut(client) {
-                client.request = None;
-                client.retries = 0;
-            }
+        for client in &mut self.clients {
+            client.request = None;
+            client.retries = 0;
         }
         loop {
             for client in 0..self.clients.len() {

@@ -15,17 +15,22 @@ fn assert_one_creation(answers: &[Answer]) {
     }
 }
 
+/// Fifty duplicates at once, dealt to so many hosts, a few times over.
+async fn assert_duplicates_meet(service: &Service, hosts: usize) {
+    for _ in 0..5 {
+        let (key, order) = (new_key(), an_order());
+        let duplicates = (0..50).map(|n| service.order_at(n % hosts, &key, &order));
+        assert_one_creation(&join_all(duplicates).await);
+        service.assert_stored(&key, 1).await;
+    }
+}
+
 #[tokio::test]
 async fn fifty_duplicates_at_once_all_get_the_one_order() {
     let Some(service) = service().start().await else {
         return;
     };
-    for _ in 0..5 {
-        let (key, order) = (new_key(), an_order());
-        let answers = join_all((0..50).map(|_| service.order(&key, &order))).await;
-        assert_one_creation(&answers);
-        service.assert_stored(&key, 1).await;
-    }
+    assert_duplicates_meet(&service, 1).await;
 }
 
 #[tokio::test]
@@ -33,12 +38,7 @@ async fn duplicates_sent_to_two_hosts_all_get_the_one_order() {
     let Some(service) = service().instances(2).start().await else {
         return;
     };
-    for _ in 0..5 {
-        let (key, order) = (new_key(), an_order());
-        let answers = join_all((0..50).map(|n| service.order_at(n % 2, &key, &order))).await;
-        assert_one_creation(&answers);
-        service.assert_stored(&key, 1).await;
-    }
+    assert_duplicates_meet(&service, 2).await;
 }
 
 #[tokio::test]
@@ -48,12 +48,7 @@ async fn duplicates_without_redis_all_get_the_one_order() {
         return;
     };
     service.redis().stop().unwrap();
-    for _ in 0..5 {
-        let (key, order) = (new_key(), an_order());
-        let answers = join_all((0..50).map(|n| service.order_at(n % 2, &key, &order))).await;
-        assert_one_creation(&answers);
-        service.assert_stored(&key, 1).await;
-    }
+    assert_duplicates_meet(&service, 2).await;
 }
 
 #[tokio::test]
