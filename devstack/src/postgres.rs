@@ -104,6 +104,9 @@ impl Postgres {
             .args(["-c", "fsync=on"])
             // Several served applications at once, each with Spin's pool of 64.
             .args(["-c", "max_connections=500"])
+            // Even SIGQUIT waits for whoever was turned away at the door but has not said a word yet, as
+            // behind a stalled link: for this long.
+            .args(["-c", "authentication_timeout=5"])
             .current_dir(&self.folder)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
