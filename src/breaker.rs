@@ -18,6 +18,11 @@ impl Breaker {
         Self { open_until: None }
     }
 
+    /// Whether anyone may call, so that nobody need look at a clock.
+    pub const fn is_closed(&self) -> bool {
+        self.open_until.is_none()
+    }
+
     /// Whether a call may be made now. Someone who is let through an open breaker is its probe and keeps
     /// the others away for another [`COOL_DOWN`].
     pub fn admits(&mut self, now: Duration) -> bool {
@@ -51,9 +56,10 @@ mod tests {
     #[test]
     fn after_a_failure_one_probe_per_cool_down_until_one_succeeds() {
         let mut breaker = Breaker::closed();
-        assert!(breaker.admits(MS) && breaker.admits(MS));
+        assert!(breaker.is_closed() && breaker.admits(MS) && breaker.admits(MS));
 
         breaker.failed(MS);
+        assert!(!breaker.is_closed());
         assert!(!breaker.admits(COOL_DOWN));
         assert!(breaker.admits(COOL_DOWN + MS), "the probe");
         assert!(!breaker.admits(COOL_DOWN + MS), "only one");

@@ -7,7 +7,9 @@
 use crate::error::{CreateError, OrdersUnavailable};
 use crate::idempotency::{Fingerprint, Progress, Record, Slot};
 use crate::order::{Draft, OrderId};
-use crate::ports::{Insertion, NewOrder, OrderIds, Orders, Reservation, Reservations, StoredOrder};
+use crate::ports::{
+    Attempt, Insertion, NewOrder, OrderIds, Orders, Reservation, Reservations, StoredOrder,
+};
 
 /// What to do with a key that comes back with other content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +46,8 @@ const INSERTION_TRIES: u32 = 4;
 
 /// Creates the order that the request asks for, or finds the one that its key stands for already.
 ///
-/// A creation is one call of `reserve` and one of `insert_unless_exists`. A replay of a finished order is
-/// one call of `reserve`.
+/// A creation is one call of `reserve` and one of `insert_new`. A replay of a finished order is one call of
+/// `reserve`.
 ///
 /// # Errors
 /// [`CreateError::KeyReused`] only when Postgres holds another order for the key;
@@ -90,7 +92,14 @@ pub async fn create_order(
         fingerprint,
         draft,
     };
-    let settled = settle(order, orders, ids).await?;
+    // With nothing in Redis the slot is most likely empty in Postgres as well. Without Redis nobody knows,
+    // but new orders are more frequent than retries.
+    let likely_new = matches!(reservation, Ok(Reservation::Acquired) | Err(_));
+    let settled = if likely_new && orders.insert_new(&order).await == Attempt::Inserted {
+        Settled::Inserted(order)
+    } else {
+        settle(order, orders, ids).await?
+    };
 
     let truth = Record {
         progress: Progress::Finished,

@@ -1,6 +1,8 @@
 //! What makes two requests the same: the key a client chose (draft-ietf-httpapi-idempotency-key-header),
 //! the fingerprint of what it asked for, and the record in which Redis remembers both.
 
+use std::fmt;
+
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -125,6 +127,13 @@ impl Fingerprint {
     /// A value read back from a store.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
+    }
+}
+
+/// In lower-case hexadecimal.
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 

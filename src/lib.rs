@@ -7,6 +7,7 @@ pub mod breaker;
 pub mod create_order;
 pub mod customer;
 pub mod error;
+pub mod group_commit;
 pub mod http;
 pub mod idempotency;
 pub mod json;

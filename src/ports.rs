@@ -79,8 +79,21 @@ pub enum Insertion {
     Conflict,
 }
 
+/// How an insertion ended that looked for nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    /// The order exists now, because of this call, and is committed.
+    Inserted,
+    /// It may exist or not, because of this call or another: [`Orders::insert_unless_exists`] tells.
+    Undecided,
+}
+
 /// The orders (Postgres). `UNIQUE (customer_id, idempotency_key)` in it decides every race.
 pub trait Orders {
+    /// Inserts an order whose slot is most likely empty: cheaper than [`Self::insert_unless_exists`], which
+    /// has to follow unless this has inserted it. It may share a statement with other requests' orders.
+    async fn insert_new(&self, order: &NewOrder) -> Attempt;
+
     /// Inserts the order unless its slot has one, in one statement and one implicit transaction.
     async fn insert_unless_exists(&self, order: &NewOrder) -> Result<Insertion, OrdersUnavailable>;
 

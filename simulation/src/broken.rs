@@ -5,10 +5,11 @@ use std::cell::{Cell, RefCell};
 
 use orders::customer::Customer;
 use orders::error::{OrdersUnavailable, ReservationsUnavailable};
+use orders::group_commit::Batches;
 use orders::idempotency::{Progress, Record, Slot};
 use orders::order::{Draft, OrderId};
 use orders::ports::{
-    Insertion, NewOrder, OrderIds, Orders, Reservation, Reservations, StoredOrder,
+    Attempt, Insertion, NewOrder, OrderIds, Orders, Reservation, Reservations, StoredOrder,
 };
 use orders::stores::redis::Reply;
 
@@ -49,10 +50,14 @@ pub enum Break {
     AcknowledgedBeforeCommit,
     /// A reservation is a lock: others have to wait for its expiry.
     ReservedMeansWait,
+    /// A statement for several orders that succeeded is taken to have inserted all of them.
+    BatchTakenForInserted,
+    /// The answers to a statement for several orders are given to the wrong ones.
+    BatchMixedUp,
 }
 
 /// All of them.
-pub const ALL: [Break; 15] = [
+pub const ALL: [Break; 17] = [
     Break::NoUniqueConstraint,
     Break::FinishedBeforeCommit,
     Break::RefusedOnRedissWord,
@@ -68,6 +73,8 @@ pub const ALL: [Break; 15] = [
     Break::FoundTakenForCreated,
     Break::AcknowledgedBeforeCommit,
     Break::ReservedMeansWait,
+    Break::BatchTakenForInserted,
+    Break::BatchMixedUp,
 ];
 
 impl Protocol for Break {
@@ -88,6 +95,8 @@ impl Protocol for Break {
             Self::FoundTakenForCreated => "found taken for created",
             Self::AcknowledgedBeforeCommit => "acknowledged before commit",
             Self::ReservedMeansWait => "reserved means wait",
+            Self::BatchTakenForInserted => "batch taken for inserted",
+            Self::BatchMixedUp => "answers to a batch mixed up",
         }
     }
 
@@ -184,7 +193,29 @@ impl Reservations for Broken {
     }
 }
 
+impl Batches for Broken {
+    async fn insert_all(&self, orders: &[&NewOrder]) -> Result<Vec<Attempt>, OrdersUnavailable> {
+        let mut attempts = self.port.insert_all(orders).await?;
+        match self.kind {
+            Break::BatchTakenForInserted => attempts.fill(Attempt::Inserted),
+            _ => attempts.rotate_left(1),
+        }
+        Ok(attempts)
+    }
+}
+
 impl Orders for Broken {
+    async fn insert_new(&self, order: &NewOrder) -> Attempt {
+        if let Break::BatchTakenForInserted | Break::BatchMixedUp = self.kind {
+            return self.port.insert_with_others(order, self).await;
+        }
+        // All other breaks are in the insertion that looks.
+        match self.insert_unless_exists(order).await {
+            Ok(Insertion::Inserted) => Attempt::Inserted,
+            _ => Attempt::Undecided,
+        }
+    }
+
     async fn insert_unless_exists(&self, order: &NewOrder) -> Result<Insertion, OrdersUnavailable> {
         let mut order = order.clone();
         order.slot = self.slot(&order.slot);

@@ -1,7 +1,9 @@
 //! All schedules of a scenario within a bound on faults and preemptions, one after the other.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::coverage::Coverage;
-use crate::fault::Fault;
+use crate::fault::{Fault, Point};
 use crate::run::{Actor, Driver, Enabled, Failure, Step, run};
 use crate::scenario::{Protocol, Scenario};
 
@@ -53,12 +55,15 @@ struct Walk<'p> {
 
 impl Driver for Walk<'_> {
     fn next(&mut self, enabled: &[Enabled]) -> Option<Step> {
-        let going_on = enabled.iter().find(|e| Some(e.actor) == self.last);
+        // Who waits for another does not go on.
+        let going_on = enabled
+            .iter()
+            .find(|e| Some(e.actor) == self.last && e.point != Some(Point::Wait));
         let may_preempt = self.preemptions != Some(0);
         let options: Vec<&Enabled> = going_on
             .into_iter()
             .chain(enabled.iter().filter(|e| {
-                let others_turn = Some(e.actor) != self.last;
+                let others_turn = Some(e.actor) != self.last || e.point == Some(Point::Wait);
                 let is_landing = matches!(e.actor, Actor::Landing(_));
                 others_turn && (is_landing || going_on.is_none() || may_preempt)
             }))
@@ -91,7 +96,7 @@ impl Driver for Walk<'_> {
     }
 }
 
-/// Runs all schedules.
+/// Runs all schedules, or those up to when `stop` is set.
 ///
 /// # Errors
 /// The first failure.
@@ -100,9 +105,10 @@ pub fn exhaust(
     scenario: &Scenario,
     bound: Bound,
     coverage: &mut Coverage,
+    stop: &AtomicBool,
 ) -> Result<(), Box<Failure>> {
     let mut path = Path::default();
-    loop {
+    while !stop.load(Ordering::Relaxed) {
         let mut walk = Walk {
             path: &mut path,
             faults: bound.faults,
@@ -111,7 +117,8 @@ pub fn exhaust(
         };
         run(protocol, scenario, &mut walk, coverage, false)?;
         if !path.advance() {
-            return Ok(());
+            break;
         }
     }
+    Ok(())
 }

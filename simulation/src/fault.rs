@@ -7,7 +7,11 @@ use std::fmt;
 pub enum Point {
     /// The reservation.
     Reserve,
-    /// The insertion.
+    /// The insertion of what is most likely new, for itself and for others.
+    InsertNew,
+    /// Waiting for another request of the instance, which inserts for both.
+    Wait,
+    /// The insertion, or else the finding.
     Insert,
     /// The insertion, asked again after a conflict.
     InsertAgain,
@@ -17,7 +21,14 @@ pub enum Point {
 
 impl Point {
     /// All of them, in the protocol's order.
-    pub const ALL: [Self; 4] = [Self::Reserve, Self::Insert, Self::InsertAgain, Self::Finish];
+    pub const ALL: [Self; 6] = [
+        Self::Reserve,
+        Self::InsertNew,
+        Self::Wait,
+        Self::Insert,
+        Self::InsertAgain,
+        Self::Finish,
+    ];
 
     /// Whether it is a call of Redis.
     pub fn is_redis(self) -> bool {
@@ -72,9 +83,14 @@ impl Fault {
     ];
 
     /// Whether it can happen at that call. Postgres's answers are checked by its protocol and driver, and
-    /// nobody reads the answer to a finishing.
+    /// nobody reads the answer to a finishing. Who waits can only die.
     pub fn applies_at(self, point: Point) -> bool {
-        self != Self::Garbage || point == Point::Reserve
+        match (self, point) {
+            (Self::DiesBefore, Point::Wait) => true,
+            (_, Point::Wait) => false,
+            (Self::Garbage, _) => point == Point::Reserve,
+            _ => true,
+        }
     }
 }
 

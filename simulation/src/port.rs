@@ -1,16 +1,18 @@
 //! A request's connection to the simulated stores: it puts down what it asks and waits for the scheduler.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::rc::Rc;
-use std::task::Poll;
+use std::pin::{Pin, pin};
+use std::rc::{Rc, Weak};
+use std::task::{Context, Poll};
 
 use orders::customer::Customer;
 use orders::error::{OrdersUnavailable, ReservationsUnavailable};
+use orders::group_commit::{Batches, Group, Signals};
 use orders::idempotency::{Record, Slot};
 use orders::order::OrderId;
 use orders::ports::{
-    Insertion, NewOrder, OrderIds, Orders, Reservation, Reservations, StoredOrder,
+    Attempt, Insertion, NewOrder, OrderIds, Orders, Reservation, Reservations, StoredOrder,
 };
 use orders::stores::redis::Reply;
 
@@ -19,6 +21,38 @@ use crate::world::{Answer, Call, World};
 /// The world, shared by a run's requests.
 pub type SharedWorld = Rc<RefCell<World>>;
 
+/// What the requests of one instance share.
+pub type Instance = Rc<Group<SharedSignals>>;
+
+/// Signals between them. The scheduler looks at everybody who waits after each step; that wakers are told
+/// is for the unit tests of the group.
+pub struct SharedSignals;
+
+/// Ready once the other end is gone.
+pub struct Gone(Weak<()>);
+
+impl Future for Gone {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        match self.0.strong_count() {
+            0 => Poll::Ready(()),
+            _ => Poll::Pending,
+        }
+    }
+}
+
+impl Signals for SharedSignals {
+    type Sender = Rc<()>;
+    type Receiver = Gone;
+
+    fn signal(&self) -> (Rc<()>, Gone) {
+        let sender = Rc::new(());
+        let receiver = Gone(Rc::downgrade(&sender));
+        (sender, receiver)
+    }
+}
+
 #[derive(Debug, Default)]
 struct Exchange {
     call: Option<Call>,
@@ -26,19 +60,40 @@ struct Exchange {
 }
 
 /// What one request holds of the stores. The scheduler holds a clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Port {
     world: SharedWorld,
+    /// The instance that the request is in.
+    pub instance: Instance,
     exchange: Rc<RefCell<Exchange>>,
+    /// Whether its time to wait for others is over.
+    impatient: Rc<Cell<bool>>,
 }
 
 impl Port {
     /// A port of one request.
-    pub fn new(world: SharedWorld) -> Self {
+    pub fn new(world: SharedWorld, instance: Instance) -> Self {
         Self {
             world,
+            instance,
             exchange: Rc::default(),
+            impatient: Rc::default(),
         }
+    }
+
+    /// Ends the request's time to wait for others.
+    pub fn lose_patience(&self) {
+        self.impatient.set(true);
+    }
+
+    /// The insertion along with others, as long as there is patience.
+    pub async fn insert_with_others(&self, order: &NewOrder, batches: &impl Batches) -> Attempt {
+        let mut insertion = pin!(self.instance.insert(order, batches));
+        poll_fn(|cx| match insertion.as_mut().poll(cx) {
+            Poll::Pending if self.impatient.take() => Poll::Ready(Attempt::Undecided),
+            other => other,
+        })
+        .await
     }
 
     /// What the request asks for, once.
@@ -69,7 +124,7 @@ impl Port {
     ) -> Result<Reply, ReservationsUnavailable> {
         match self.ask(Call::Reserve(slot.clone(), *record)).await {
             Answer::Redis(reply) => Ok(reply),
-            Answer::Postgres(_) | Answer::Nothing => Err(ReservationsUnavailable),
+            _ => Err(ReservationsUnavailable),
         }
     }
 
@@ -77,7 +132,7 @@ impl Port {
     pub async fn insert(&self, call: Call) -> Result<Insertion, OrdersUnavailable> {
         match self.ask(call).await {
             Answer::Postgres(insertion) => Ok(insertion),
-            Answer::Redis(_) | Answer::Nothing => Err(OrdersUnavailable),
+            _ => Err(OrdersUnavailable),
         }
     }
 }
@@ -94,12 +149,26 @@ impl Reservations for Port {
     async fn finish(&self, slot: &Slot, record: &Record) -> Result<(), ReservationsUnavailable> {
         match self.ask(Call::Set(slot.clone(), *record)).await {
             Answer::Redis(_) => Ok(()),
-            Answer::Postgres(_) | Answer::Nothing => Err(ReservationsUnavailable),
+            _ => Err(ReservationsUnavailable),
+        }
+    }
+}
+
+impl Batches for Port {
+    async fn insert_all(&self, orders: &[&NewOrder]) -> Result<Vec<Attempt>, OrdersUnavailable> {
+        let orders = orders.iter().map(|order| (*order).clone()).collect();
+        match self.ask(Call::InsertAll(orders)).await {
+            Answer::Attempts(attempts) => Ok(attempts),
+            _ => Err(OrdersUnavailable),
         }
     }
 }
 
 impl Orders for Port {
+    async fn insert_new(&self, order: &NewOrder) -> Attempt {
+        self.insert_with_others(order, self).await
+    }
+
     async fn insert_unless_exists(&self, order: &NewOrder) -> Result<Insertion, OrdersUnavailable> {
         self.insert(Call::Insert(Box::new(order.clone()))).await
     }

@@ -47,6 +47,7 @@ pub fn scenario(seed: u64) -> Scenario {
             })
             .collect(),
         retries: rng.random_range(0..=60),
+        instances: rng.random_range(1..=4),
     }
 }
 

@@ -34,18 +34,35 @@ const MIN_RANDOM: Duration = Duration::from_secs(5);
 
 /// What is run exhaustively.
 pub fn exhaustive_part() -> Vec<(Scenario, Bound)> {
-    let of = |wishes: &[Wish], bound| {
+    let of = |wishes: &[Wish], instances, bound| {
         let scenario = Scenario {
             wishes: wishes.to_vec(),
             retries: 0,
+            instances,
         };
         (scenario, bound)
     };
-    let others = [SAME, OTHER_ORDER, OTHER_KEY, OTHER_CUSTOMER];
-    let mut part: Vec<_> = others.map(|other| of(&[SAME, other], TWO)).into();
-    part.extend(others.map(|third| of(&[SAME, SAME, third], THREE_INTERLEAVED)));
-    // Another customer's key is another key: two slots behave alike whatever tells them apart.
-    part.extend([SAME, OTHER_ORDER, OTHER_KEY].map(|third| of(&[SAME, SAME, third], THREE)));
+    // What finds most comes first: a broken protocol should not take long to be caught.
+    let mut part = vec![
+        of(&[SAME, OTHER_CUSTOMER], 2, TWO),
+        of(&[SAME, OTHER_ORDER], 2, TWO),
+        of(&[SAME, OTHER_KEY], 1, TWO),
+        of(&[SAME, SAME, OTHER_KEY], 1, THREE_INTERLEAVED),
+        of(&[SAME, SAME], 2, TWO),
+        of(&[SAME, OTHER_CUSTOMER], 1, TWO),
+        of(&[SAME, OTHER_KEY], 2, TWO),
+        of(&[SAME, SAME], 1, TWO),
+        of(&[SAME, OTHER_ORDER], 1, TWO),
+    ];
+    // Requests of one key meet in the stores; those of different keys only where they share an instance.
+    part.extend([
+        of(&[SAME, SAME, SAME], 3, THREE_INTERLEAVED),
+        of(&[SAME, SAME, OTHER_ORDER], 3, THREE_INTERLEAVED),
+        of(&[SAME, SAME, SAME], 1, THREE_INTERLEAVED),
+        of(&[SAME, SAME, SAME], 3, THREE),
+        of(&[SAME, SAME, OTHER_ORDER], 3, THREE),
+        of(&[SAME, SAME, OTHER_KEY], 1, THREE),
+    ]);
     part
 }
 
@@ -98,13 +115,14 @@ pub fn simulate(
                 break;
             };
             let mut coverage = Coverage::default();
-            let outcome = exhaust(protocol, scenario, *bound, &mut coverage);
+            let outcome = exhaust(protocol, scenario, *bound, &mut coverage, &found);
             let finding = outcome
                 .err()
                 .map(|failure| describe(protocol, scenario, None, failure));
             progress(&format!(
-                "all of {:?} within {bound:?}: {}",
+                "all of {:?} in {} instances within {bound:?}: {}",
                 names(scenario),
+                scenario.instances,
                 coverage.schedules
             ));
             file(&coverage, finding);

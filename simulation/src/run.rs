@@ -5,13 +5,14 @@ use std::fmt;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use orders::group_commit::Group;
 use orders::idempotency::{Progress, Record};
 use orders::stores::redis::Reply;
 
 use crate::check::{Checker, Violation};
 use crate::coverage::Coverage;
 use crate::fault::{Fault, Point};
-use crate::port::{Port, SharedWorld};
+use crate::port::{Instance, Port, SharedSignals, SharedWorld};
 use crate::scenario::{Protocol, Running, Scenario, Wish};
 use crate::world::{Answer, Call, Snapshot, World};
 
@@ -65,7 +66,8 @@ pub struct Failure {
 struct Request {
     running: Running,
     port: Port,
-    call: Call,
+    /// `None`: it waits for another request of its instance.
+    call: Option<Call>,
     calls: u32,
     insertions: u32,
     /// Of an insertion that has begun.
@@ -77,16 +79,18 @@ struct Request {
 impl Request {
     fn point(&self) -> Point {
         match (&self.call, self.insertions) {
-            (Call::Reserve(..), _) => Point::Reserve,
-            (Call::Set(..), _) => Point::Finish,
-            (_, 0) => Point::Insert,
-            _ => Point::InsertAgain,
+            (None, _) => Point::Wait,
+            (Some(Call::Reserve(..)), _) => Point::Reserve,
+            (Some(Call::Set(..)), _) => Point::Finish,
+            (Some(Call::InsertAll(..)), _) => Point::InsertNew,
+            (Some(_), 0) => Point::Insert,
+            (Some(_), _) => Point::InsertAgain,
         }
     }
 
-    /// An insertion takes two steps: its snapshot, and its execution.
+    /// An insertion that looks takes two steps: its snapshot, and its execution.
     fn begins(&self) -> bool {
-        self.call.is_insertion() && self.snapshot.is_none()
+        matches!(self.point(), Point::Insert | Point::InsertAgain) && self.snapshot.is_none()
     }
 }
 
@@ -105,6 +109,7 @@ struct InFlight {
 struct Run<'r> {
     protocol: &'r dyn Protocol,
     world: SharedWorld,
+    instances: Vec<Instance>,
     clients: Vec<Client>,
     in_flight: Vec<InFlight>,
     sent: usize,
@@ -130,6 +135,7 @@ pub fn run(
     let mut run = Run {
         protocol,
         world: Rc::new(RefCell::new(World::default())),
+        instances: Vec::new(),
         clients: Vec::new(),
         in_flight: Vec::new(),
         sent: 0,
@@ -150,6 +156,8 @@ pub fn run(
 
 impl Run<'_> {
     fn all(&mut self, scenario: &Scenario, driver: &mut dyn Driver) -> Result<(), Violation> {
+        let instance = || Rc::new(Group::new(SharedSignals));
+        self.instances = (0..scenario.instances.max(1)).map(|_| instance()).collect();
         for wish in &scenario.wishes {
             self.clients.push(Client {
                 wish: *wish,
@@ -234,7 +242,44 @@ impl Run<'_> {
                 self.advance(client, step.fault)?;
             }
         }
-        self.check()
+        self.check()?;
+        self.wake_all()
+    }
+
+    /// Lets everybody who waits look whether they still have to.
+    fn wake_all(&mut self) -> Result<(), Violation> {
+        for client in 0..self.clients.len() {
+            let waits = |request: &mut Request| request.call.is_none();
+            if let Some(request) = self
+                .clients
+                .get_mut(client)
+                .and_then(|c| c.request.take_if(waits))
+            {
+                self.proceed(client, request)?;
+            }
+        }
+        let is_led = |instance: usize| {
+            let mut members = self
+                .clients
+                .iter()
+                .skip(instance)
+                .step_by(self.instances.len());
+            members.any(|c| {
+                c.request
+                    .as_ref()
+                    .is_some_and(|r| r.point() == Point::InsertNew)
+            })
+        };
+        let waits_for_nobody = |(index, client): (usize, &Client)| {
+            let waits = client.request.as_ref().is_some_and(|r| r.call.is_none());
+            waits && !is_led(index % self.instances.len())
+        };
+        if self.clients.iter().enumerate().any(waits_for_nobody) {
+            return Err(Violation::UnexpectedAnswer(
+                "none: it waits for nobody".to_owned(),
+            ));
+        }
+        Ok(())
     }
 
     fn check(&mut self) -> Result<(), Violation> {
@@ -250,22 +295,27 @@ impl Run<'_> {
         let Some(wish) = self.clients.get(client).map(|c| c.wish) else {
             return Ok(());
         };
-        let port = Port::new(self.world.clone());
-        let running = self.protocol.start(&wish, port.clone());
-        self.proceed(client, running, port, 0, 0).map(|_| ())
+        let instance = self.instances.iter().cycle().nth(client).cloned();
+        let Some(instance) = instance else {
+            return Ok(());
+        };
+        let port = Port::new(self.world.clone(), instance);
+        let request = Request {
+            running: self.protocol.start(&wish, port.clone()),
+            port,
+            call: None,
+            calls: 0,
+            insertions: 0,
+            snapshot: None,
+            cut_off: false,
+        };
+        self.proceed(client, request).map(|_| ())
     }
 
     /// Lets a request run up to its next call or its end. `Ok(true)`: it was answered for good.
-    fn proceed(
-        &mut self,
-        client: usize,
-        mut running: Running,
-        port: Port,
-        calls: u32,
-        insertions: u32,
-    ) -> Result<bool, Violation> {
+    fn proceed(&mut self, client: usize, mut request: Request) -> Result<bool, Violation> {
         let mut context = Context::from_waker(Waker::noop());
-        match running.as_mut().poll(&mut context) {
+        match request.running.as_mut().poll(&mut context) {
             Poll::Ready(outcome) => {
                 let Some(wish) = self.clients.get(client).map(|c| c.wish) else {
                     return Ok(false);
@@ -278,23 +328,20 @@ impl Run<'_> {
                 Ok(settled)
             }
             Poll::Pending => {
-                let call = port.take_call().filter(|_| calls < MAX_CALLS);
-                let Some(call) = call else {
+                let call = request.port.take_call();
+                request.calls += u32::from(call.is_some());
+                if request.calls > MAX_CALLS {
                     return Err(Violation::UnexpectedAnswer(
-                        "a request that does not end".to_owned(),
+                        "none: a request that does not end".to_owned(),
                     ));
-                };
-                let request = Request {
-                    running,
-                    port,
-                    call,
-                    calls: calls + 1,
-                    insertions,
-                    snapshot: None,
-                    cut_off: false,
-                };
+                }
                 if let Some(client) = self.clients.get_mut(client) {
-                    client.request = Some(request);
+                    client.request = Some(Request {
+                        call,
+                        snapshot: None,
+                        cut_off: false,
+                        ..request
+                    });
                 }
                 Ok(false)
             }
@@ -329,52 +376,58 @@ impl Run<'_> {
             self.say(|| format!("fault at the next call: {fault}"));
             self.befall(client, fault);
         }
-        let Some(request) = self.clients.get_mut(client).and_then(|c| c.request.take()) else {
+        let Some(mut request) = self.clients.get_mut(client).and_then(|c| c.request.take()) else {
             return Ok(false);
         };
-        let snapshot = request.snapshot.unwrap_or(snapshot);
-        let executed = !matches!(
-            fault,
-            Some(Fault::DiesBefore | Fault::DiesInFlight | Fault::Hangs | Fault::Refuses)
-        ) && !request.cut_off;
-        let unawaited = matches!(request.call, Call::InsertUnawaited(_));
+        if let Some(call) = request.call.take() {
+            let answer = self.answer(&request, &call, snapshot, fault);
+            self.say(|| format!("client {client}: {point:?} -> {}", short(&answer)));
+            request.insertions += u32::from(matches!(point, Point::Insert | Point::InsertAgain));
+            request.port.answer(answer);
+        } else {
+            self.say(|| format!("client {client} waits no longer"));
+            request.port.lose_patience();
+        }
+        if let Some(Fault::DiesBefore | Fault::DiesAfter | Fault::DiesInFlight) = fault {
+            self.say(|| format!("client {client}'s request dies"));
+            drop(request);
+            self.retry(client)?;
+            return Ok(false);
+        }
+        self.proceed(client, request)
+    }
+
+    /// Has a call executed, or not, or later, and gives the answer that its request gets.
+    fn answer(
+        &mut self,
+        request: &Request,
+        call: &Call,
+        snapshot: Snapshot,
+        fault: Option<Fault>,
+    ) -> Answer {
+        let unawaited = matches!(call, Call::InsertUnawaited(_));
         let leaves = matches!(fault, Some(Fault::DiesInFlight | Fault::Hangs)) || unawaited;
         if leaves && !request.cut_off {
             self.in_flight.push(InFlight {
                 number: self.sent,
-                call: request.call.clone(),
+                call: call.clone(),
                 snapshot: request.snapshot,
             });
             self.sent += 1;
         }
-        let answer = if unawaited {
-            Answer::Postgres(orders::ports::Insertion::Inserted)
-        } else if executed {
-            self.world.borrow_mut().execute(&request.call, snapshot)
-        } else {
-            Answer::Nothing
-        };
-        self.say(|| format!("client {client}: {point:?} -> {}", short(&answer)));
-        let answer = match fault {
-            Some(Fault::DiesBefore | Fault::DiesAfter | Fault::DiesInFlight) => {
-                self.say(|| format!("client {client}'s request dies"));
-                drop(request);
-                self.retry(client)?;
-                return Ok(false);
-            }
-            Some(Fault::AnswerLost | Fault::Hangs | Fault::Refuses) => Answer::Nothing,
+        if unawaited {
+            return Answer::Postgres(orders::ports::Insertion::Inserted);
+        }
+        if leaves || request.cut_off || matches!(fault, Some(Fault::DiesBefore | Fault::Refuses)) {
+            return Answer::Nothing;
+        }
+        let snapshot = request.snapshot.unwrap_or(snapshot);
+        let answer = self.world.borrow_mut().execute(call, snapshot);
+        match fault {
+            Some(Fault::AnswerLost) => Answer::Nothing,
             Some(Fault::Garbage) => Answer::Redis(Reply::Bytes(b"garbage".to_vec())),
             _ => answer,
-        };
-        let insertions = request.insertions + u32::from(request.call.is_insertion());
-        request.port.answer(answer);
-        self.proceed(
-            client,
-            request.running,
-            request.port,
-            request.calls,
-            insertions,
-        )
+        }
     }
 
     /// Faults of the stores themselves, before the call.
@@ -383,17 +436,16 @@ impl Run<'_> {
             return;
         };
         let call = request.call.clone();
-        match fault {
-            Fault::Flush => self.world.borrow_mut().flush(),
-            Fault::Evict => self.world.borrow_mut().evict(call.slot()),
-            Fault::Rollback => self.world.borrow_mut().roll_back(),
-            Fault::FutureRecord => {
-                let like = record_like(&call);
-                self.world
-                    .borrow_mut()
-                    .plant_future_record(call.slot(), like);
+        let slot = call.as_ref().and_then(Call::slot);
+        match (fault, slot) {
+            (Fault::Flush, _) => self.world.borrow_mut().flush(),
+            (Fault::Evict, Some(slot)) => self.world.borrow_mut().evict(slot),
+            (Fault::Rollback, _) => self.world.borrow_mut().roll_back(),
+            (Fault::FutureRecord, Some(slot)) => {
+                let like = call.as_ref().and_then(record_like);
+                self.world.borrow_mut().plant_future_record(slot, like);
             }
-            Fault::PostgresRestart => {
+            (Fault::PostgresRestart, _) => {
                 self.in_flight.retain(|f| !f.call.is_insertion());
                 for client in &mut self.clients {
                     if let Some(request) = &mut client.request {
@@ -430,16 +482,15 @@ impl Run<'_> {
 }
 
 fn record_like(call: &Call) -> Option<Record> {
-    match call {
-        Call::Reserve(_, record) | Call::Set(_, record) => Some(*record),
-        Call::Insert(order) | Call::InsertUnchecked(order) | Call::InsertUnawaited(order) => {
-            Some(Record {
-                progress: Progress::Reserved,
-                fingerprint: order.fingerprint,
-                order_id: order.order_id,
-            })
-        }
+    if let Call::Reserve(_, record) | Call::Set(_, record) = call {
+        return Some(*record);
     }
+    let order = call.order()?;
+    Some(Record {
+        progress: Progress::Reserved,
+        fingerprint: order.fingerprint,
+        order_id: order.order_id,
+    })
 }
 
 fn short(answer: &Answer) -> String {
@@ -454,6 +505,7 @@ fn short(answer: &Answer) -> String {
             format!("existing order {}", order.order_id)
         }
         Answer::Postgres(insertion) => format!("{insertion:?}"),
+        Answer::Attempts(attempts) => format!("{attempts:?}"),
     }
 }
 

@@ -71,6 +71,8 @@ pub struct Scenario {
     pub wishes: Vec<Wish>,
     /// Retries per client, while faults are on.
     pub retries: u32,
+    /// How many instances the clients are spread over.
+    pub instances: usize,
 }
 
 /// Something that answers requests over a port.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use orders::customer::Customer;
 use orders::idempotency::{Progress, Record, Slot};
 use orders::order::OrderId;
-use orders::ports::{Insertion, NewOrder, StoredOrder};
+use orders::ports::{Attempt, Insertion, NewOrder, StoredOrder};
 use orders::stores::redis::Reply;
 use uuid::Uuid;
 
@@ -18,6 +18,8 @@ pub enum Call {
     Set(Slot, Record),
     /// Insert unless the slot has an order.
     Insert(Box<NewOrder>),
+    /// Insert those that nothing is in the way of; never empty.
+    InsertAll(Vec<NewOrder>),
     /// Only for broken variants: insert, whatever the slot has.
     InsertUnchecked(Box<NewOrder>),
     /// Only for broken variants: send an insertion off and do not wait for it.
@@ -30,13 +32,22 @@ impl Call {
         !matches!(self, Self::Reserve(..) | Self::Set(..))
     }
 
-    /// The slot it is about.
-    pub fn slot(&self) -> &Slot {
+    /// The order to insert, or the first of several.
+    pub fn order(&self) -> Option<&NewOrder> {
         match self {
-            Self::Reserve(slot, _) | Self::Set(slot, _) => slot,
+            Self::Reserve(..) | Self::Set(..) => None,
             Self::Insert(order) | Self::InsertUnchecked(order) | Self::InsertUnawaited(order) => {
-                &order.slot
+                Some(order)
             }
+            Self::InsertAll(orders) => orders.first(),
+        }
+    }
+
+    /// The slot it is about, or the first of several.
+    pub fn slot(&self) -> Option<&Slot> {
+        match self {
+            Self::Reserve(slot, _) | Self::Set(slot, _) => Some(slot),
+            _ => self.order().map(|order| &order.slot),
         }
     }
 }
@@ -48,6 +59,8 @@ pub enum Answer {
     Redis(Reply),
     /// To a call of Postgres.
     Postgres(Insertion),
+    /// To an insertion of several.
+    Attempts(Vec<Attempt>),
     /// None, as far as the request can tell.
     Nothing,
 }
@@ -143,6 +156,10 @@ impl World {
                 Answer::Redis(Reply::Bytes(b"OK".to_vec()))
             }
             Call::Insert(order) => Answer::Postgres(self.insert(order, snapshot)),
+            Call::InsertAll(orders) => {
+                let attempts = orders.iter().map(|order| self.attempt(order));
+                Answer::Attempts(attempts.collect())
+            }
             Call::InsertUnchecked(order) | Call::InsertUnawaited(order) => {
                 self.push(order);
                 Answer::Postgres(Insertion::Inserted)
@@ -152,12 +169,7 @@ impl World {
 
     /// The statement of `orders::stores::postgres`: constraints know all rows, the rest only the snapshot.
     fn insert(&mut self, order: &NewOrder, Snapshot(visible): Snapshot) -> Insertion {
-        let conflicts = self
-            .rows
-            .iter()
-            .any(|row| row.slot == order.slot || row.order.order_id == order.order_id);
-        if !conflicts {
-            self.push(order);
+        if self.attempt(order) == Attempt::Inserted {
             return Insertion::Inserted;
         }
         self.rows
@@ -167,6 +179,18 @@ impl World {
             .map_or(Insertion::Conflict, |row| {
                 Insertion::Existing(row.order.clone())
             })
+    }
+
+    fn attempt(&mut self, order: &NewOrder) -> Attempt {
+        let conflicts = self
+            .rows
+            .iter()
+            .any(|row| row.slot == order.slot || row.order.order_id == order.order_id);
+        if conflicts {
+            return Attempt::Undecided;
+        }
+        self.push(order);
+        Attempt::Inserted
     }
 
     fn push(&mut self, order: &NewOrder) {

@@ -1,33 +1,48 @@
-//! Orders in Postgres: each call takes a connection from the host's pool, runs one statement on it and
-//! gives it back. Never a transaction: the pool's reset does not roll back.
+//! Orders in Postgres, each call one statement on a connection of the host's pool. New orders share
+//! statements, on a connection that is kept for a moment; all else takes one and gives it back. Never a
+//! transaction: the pool's reset does not roll back.
 
+use std::rc::Rc;
 use std::time::Instant;
 
 use spin_sdk::pg::{Connection, DbValue, Error, ParameterValue, PgError, QueryError, Row};
 
-use super::deadline::Budget;
+use super::deadline::{Budget, Timer};
+use super::kept;
+use super::signals::TaskSignals;
 use crate::customer::Customer;
 use crate::error::OrdersUnavailable;
+use crate::group_commit::{Batches, Group};
 use crate::http::Probe;
 use crate::order::OrderId;
-use crate::ports::{Insertion, NewOrder, Orders, StoredOrder};
+use crate::ports::{Attempt, Insertion, NewOrder, Orders, StoredOrder};
 use crate::settings::Settings;
 use crate::stores::postgres::{
-    OrderRow, Parameter, Statement, Unreadable, find, insert, insertion, probe, stored,
+    OrderRow, Parameter, Statement, Unreadable, attempts, find, insert, insert_all, insert_one,
+    insertion, probe, stored,
 };
 
+thread_local! {
+    static NEW_ORDERS: Rc<Group<TaskSignals>> = Rc::new(Group::new(TaskSignals));
+}
+
 /// Postgres, as one request may use it.
-pub struct PostgresOrders<'s> {
-    settings: &'s Settings,
+pub struct PostgresOrders<'r> {
+    settings: &'r Settings,
+    timer: &'r Timer,
+    /// Half of the time, for the attempt that depends on others.
+    shared: Budget,
     budget: Budget,
 }
 
-impl<'s> PostgresOrders<'s> {
-    /// Starts the request's time for Postgres.
-    pub fn for_request(settings: &'s Settings) -> Self {
+impl<'r> PostgresOrders<'r> {
+    /// With the request's time for Postgres.
+    pub fn for_request(settings: &'r Settings, timer: &'r Timer) -> Self {
         Self {
             settings,
-            budget: Budget::starting_now(settings.database_timeout),
+            timer,
+            shared: Budget::of(settings.database_timeout / 2),
+            budget: Budget::of(settings.database_timeout),
         }
     }
 
@@ -43,13 +58,13 @@ impl<'s> PostgresOrders<'s> {
 
     /// The rows, once the statement is over: only then has its transaction committed.
     async fn rows(&self, statement: Statement) -> Result<Vec<Row>, OrdersUnavailable> {
-        let parameters: Vec<_> = statement.parameters.into_iter().map(value).collect();
         let work = async {
             let connection = Connection::open(&self.settings.database_url).await?;
+            let parameters = values(statement.parameters);
             let rows = connection.query(statement.sql, parameters).await?;
             rows.collect().await
         };
-        let failure = match self.budget.spend(work).await {
+        let failure = match self.timer.within(&self.budget, work).await {
             Some(Ok(rows)) => return Ok(rows),
             Some(Err(error)) => describe(&error),
             None => "no answer in time".to_owned(),
@@ -67,6 +82,13 @@ impl<'s> PostgresOrders<'s> {
 }
 
 impl Orders for PostgresOrders<'_> {
+    async fn insert_new(&self, order: &NewOrder) -> Attempt {
+        let group = NEW_ORDERS.with(Rc::clone);
+        let insertion = group.insert(order, self);
+        let attempt = self.timer.within(&self.shared, insertion).await;
+        attempt.unwrap_or(Attempt::Undecided)
+    }
+
     async fn insert_unless_exists(&self, order: &NewOrder) -> Result<Insertion, OrdersUnavailable> {
         insertion(self.first_order(insert(order)).await?).map_err(unreadable)
     }
@@ -81,6 +103,47 @@ impl Orders for PostgresOrders<'_> {
     }
 }
 
+impl Batches for PostgresOrders<'_> {
+    async fn insert_all(&self, orders: &[&NewOrder]) -> Result<Vec<Attempt>, OrdersUnavailable> {
+        let kept = match kept::take() {
+            Some(connection) => Ok(connection),
+            None => Connection::open(&self.settings.database_url).await,
+        };
+        let outcome = match kept {
+            Ok(connection) => insert_over(&connection, orders)
+                .await
+                .inspect(|_| kept::give_back(connection)),
+            Err(error) => Err(error),
+        };
+        outcome.map_err(|error| {
+            eprintln!("orders: postgres: {}", describe(&error));
+            OrdersUnavailable
+        })
+    }
+}
+
+async fn insert_over(connection: &Connection, orders: &[&NewOrder]) -> Result<Vec<Attempt>, Error> {
+    if let [order] = orders {
+        let Statement { sql, parameters } = insert_one(order);
+        let inserted = connection.execute(sql, values(parameters)).await?;
+        return Ok(vec![match inserted {
+            0 => Attempt::Undecided,
+            _ => Attempt::Inserted,
+        }]);
+    }
+    let Statement { sql, parameters } = insert_all(orders);
+    let rows = connection.query(sql, values(parameters)).await?;
+    let inserted = match rows.collect().await?.first().map(|row| &row[0]) {
+        Some(DbValue::ArrayStr(ids)) => ids.iter().flatten().cloned().collect(),
+        _ => Vec::new(),
+    };
+    Ok(attempts(orders, &inserted))
+}
+
+fn values(parameters: Vec<Parameter>) -> Vec<ParameterValue> {
+    parameters.into_iter().map(value).collect()
+}
+
 fn value(parameter: Parameter) -> ParameterValue {
     match parameter {
         Parameter::Uuid(text) => ParameterValue::Uuid(text),
@@ -88,6 +151,10 @@ fn value(parameter: Parameter) -> ParameterValue {
         Parameter::NullableText(None) => ParameterValue::DbNull,
         Parameter::Bytes(bytes) => ParameterValue::Binary(bytes),
         Parameter::Int64(number) => ParameterValue::Int64(number),
+        Parameter::Texts(texts) => ParameterValue::ArrayStr(texts),
+        Parameter::Int64s(numbers) => {
+            ParameterValue::ArrayInt64(numbers.into_iter().map(Some).collect())
+        }
     }
 }
 

@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 
 use spin_sdk::redis::{Connection, Error, RedisParameter, RedisResult};
 
-use super::deadline::Budget;
+use super::deadline::{Budget, Timer};
+use super::signals::TaskSignals;
 use crate::breaker::Breaker;
 use crate::error::ReservationsUnavailable;
+use crate::group_commit::Signals;
 use crate::http::Probe;
 use crate::idempotency::{Record, Slot};
 use crate::ports::{Reservation, Reservations};
@@ -19,30 +21,40 @@ use crate::stores::redis::{Command, Records, Reply, ping};
 
 /// What this instance knows of Redis.
 struct Link {
-    connection: Option<Rc<Connection>>,
+    line: Line,
     breaker: Breaker,
+}
+
+/// The connection.
+enum Line {
+    Down,
+    /// One request dials; the others wait to be woken.
+    Dialling(Vec<<TaskSignals as Signals>::Sender>),
+    Up(Rc<Connection>),
 }
 
 thread_local! {
     static LINK: RefCell<Link> = const {
-        RefCell::new(Link { connection: None, breaker: Breaker::closed() })
+        RefCell::new(Link { line: Line::Down, breaker: Breaker::closed() })
     };
 }
 
 static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// Redis, as one request may use it.
-pub struct RedisReservations<'s> {
-    settings: &'s Settings,
+pub struct RedisReservations<'r> {
+    settings: &'r Settings,
+    timer: &'r Timer,
     budget: Budget,
 }
 
-impl<'s> RedisReservations<'s> {
-    /// Starts the request's time for Redis.
-    pub fn for_request(settings: &'s Settings) -> Self {
+impl<'r> RedisReservations<'r> {
+    /// With the request's time for Redis.
+    pub fn for_request(settings: &'r Settings, timer: &'r Timer) -> Self {
         Self {
             settings,
-            budget: Budget::starting_now(settings.redis_timeout),
+            timer,
+            budget: Budget::of(settings.redis_timeout),
         }
     }
 
@@ -65,14 +77,17 @@ impl<'s> RedisReservations<'s> {
 
     /// One command, unless Redis failed a moment ago.
     async fn guarded(&self, command: Command) -> Result<Reply, ReservationsUnavailable> {
-        if !LINK.with_borrow_mut(|link| link.breaker.admits(now())) {
+        if !LINK.with_borrow_mut(|link| link.breaker.is_closed() || link.breaker.admits(now())) {
             return Err(ReservationsUnavailable);
         }
         self.command(command).await
     }
 
     async fn command(&self, command: Command) -> Result<Reply, ReservationsUnavailable> {
-        let outcome = self.budget.spend(self.attempt(&command)).await;
+        let outcome = self
+            .timer
+            .within(&self.budget, self.attempt(&command))
+            .await;
         let failure = match outcome {
             Some(Ok(reply)) => {
                 LINK.with_borrow_mut(|link| link.breaker.succeeded());
@@ -83,25 +98,99 @@ impl<'s> RedisReservations<'s> {
         };
         eprintln!("orders: redis: {failure}; going without it for a while");
         LINK.with_borrow_mut(|link| {
-            link.connection = None;
+            link.hang_up();
             link.breaker.failed(now());
         });
         Err(ReservationsUnavailable)
     }
 
-    /// Over the kept connection; over a new one if there is none or it turns out to be dead. Running a
-    /// reservation twice is harmless: the second one finds our own record.
+    /// Over the kept connection; over a new one if that turns out to be dead. Running a reservation twice is
+    /// harmless: the second one finds our own record.
     async fn attempt(&self, command: &Command) -> Result<Reply, Error> {
-        if let Some(kept) = LINK.with_borrow(|link| link.connection.clone()) {
-            match execute(&kept, command).await {
-                Ok(reply) => return Ok(reply),
-                Err(_) => forget(&kept),
+        let connection = self.connection().await?;
+        match execute(&connection, command).await {
+            Ok(reply) => return Ok(reply),
+            Err(_) => LINK.with_borrow_mut(|link| link.forget(&connection)),
+        }
+        let another = self.connection().await?;
+        execute(&another, command).await
+    }
+
+    /// The kept connection, or a new one that is kept from now on. Those who want one at the same time get
+    /// the same.
+    async fn connection(&self) -> Result<Rc<Connection>, Error> {
+        loop {
+            let wait = match LINK.with_borrow_mut(Link::join) {
+                Joined::Up(connection) => return Ok(connection),
+                Joined::Waits(wait) => wait,
+                Joined::Dials(dial) => {
+                    let dialled = Rc::new(Connection::open(&self.settings.redis_url).await?);
+                    dial.succeeded(&dialled);
+                    return Ok(dialled);
+                }
+            };
+            // If the one who dialled has failed, the first to be woken dials.
+            wait.await;
+        }
+    }
+}
+
+/// What someone who wants a connection is to do.
+enum Joined {
+    Up(Rc<Connection>),
+    Waits(<TaskSignals as Signals>::Receiver),
+    Dials(Dial),
+}
+
+impl Link {
+    fn join(&mut self) -> Joined {
+        match &mut self.line {
+            Line::Up(connection) => Joined::Up(connection.clone()),
+            Line::Dialling(others) => {
+                let (sender, wait) = TaskSignals.signal();
+                others.push(sender);
+                Joined::Waits(wait)
+            }
+            Line::Down => {
+                self.line = Line::Dialling(Vec::new());
+                Joined::Dials(Dial)
             }
         }
-        let dialled = Rc::new(Connection::open(&self.settings.redis_url).await?);
-        let reply = execute(&dialled, command).await?;
-        LINK.with_borrow_mut(|link| link.connection = Some(dialled));
-        Ok(reply)
+    }
+
+    /// Drops the kept connection, if there is one. Who dials goes on dialling.
+    fn hang_up(&mut self) {
+        if let Line::Up(_) = self.line {
+            self.line = Line::Down;
+        }
+    }
+
+    /// The same, if it is still this one.
+    fn forget(&mut self, dead: &Rc<Connection>) {
+        if let Line::Up(connection) = &self.line
+            && Rc::ptr_eq(connection, dead)
+        {
+            self.line = Line::Down;
+        }
+    }
+}
+
+/// Held by the one who dials. Others are woken when it is dropped, whatever came of it.
+struct Dial;
+
+impl Dial {
+    fn succeeded(self, connection: &Rc<Connection>) {
+        LINK.with_borrow_mut(|link| link.line = Line::Up(connection.clone()));
+    }
+}
+
+impl Drop for Dial {
+    fn drop(&mut self) {
+        LINK.with_borrow_mut(|link| {
+            if let Line::Dialling(_) = link.line {
+                link.line = Line::Down;
+            }
+        });
     }
 }
 
@@ -135,14 +224,6 @@ async fn execute(connection: &Connection, command: &Command) -> Result<Reply, Er
         Err(Error::Other(text)) if text.contains("WRONGTYPE") => Ok(Reply::WrongType),
         Err(error) => Err(error),
     }
-}
-
-/// Drops the kept connection, if it is still this one.
-fn forget(dead: &Rc<Connection>) {
-    LINK.with_borrow_mut(|link| {
-        link.connection
-            .take_if(|connection| Rc::ptr_eq(connection, dead));
-    });
 }
 
 fn now() -> Duration {

@@ -3,7 +3,7 @@
 use crate::customer::Customer;
 use crate::idempotency::Fingerprint;
 use crate::order::{Draft, OrderId};
-use crate::ports::{Insertion, NewOrder, StoredOrder};
+use crate::ports::{Attempt, Insertion, NewOrder, StoredOrder};
 
 /// A statement and its parameters.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +27,10 @@ pub enum Parameter {
     Bytes(Vec<u8>),
     /// `bigint`
     Int64(i64),
+    /// `text[]`, with NULLs.
+    Texts(Vec<Option<String>>),
+    /// `bigint[]`
+    Int64s(Vec<i64>),
 }
 
 /// A row as [`insert`] and [`find`] return it, column by column.
@@ -69,6 +73,34 @@ const INSERT: &str = "\
     SELECT false, order_id, fingerprint, currency, items::text, note, total \
     FROM orders WHERE customer_id = $2 AND idempotency_key = $3";
 
+/// Inserts one order unless anything is in the way, and says only how many that were. A conflict with a
+/// statement that is still under way is waited for briefly: [`INSERT`] can wait longer, and alone.
+const INSERT_ONE: &str = "\
+    INSERT INTO orders (order_id, customer_id, idempotency_key, fingerprint, \
+                        currency, items, note, total, created_at) \
+    SELECT $1::uuid, $2::text, $3::text, $4::bytea, $5::text, $6::text::jsonb, $7::text, $8::bigint, \
+           to_timestamp($9::bigint / 1000.0) \
+    WHERE set_config('lock_timeout', '200ms', true) IS NOT NULL \
+    ON CONFLICT DO NOTHING";
+
+/// The same for many, and says which.
+const INSERT_ALL: &str = "\
+    WITH patience AS MATERIALIZED (SELECT set_config('lock_timeout', '200ms', true)), \
+    inserted AS ( \
+        INSERT INTO orders (order_id, customer_id, idempotency_key, fingerprint, \
+                            currency, items, note, total, created_at) \
+        SELECT order_id::uuid, customer_id, idempotency_key, decode(fingerprint, 'hex'), \
+               currency, items::jsonb, note, total, to_timestamp(millis / 1000.0) \
+        FROM patience, \
+             unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], \
+                    $8::bigint[], $9::bigint[]) \
+             AS new (order_id, customer_id, idempotency_key, fingerprint, currency, items, note, total, \
+                     millis) \
+        ON CONFLICT DO NOTHING \
+        RETURNING order_id \
+    ) \
+    SELECT array_agg(order_id::text) FROM inserted";
+
 const FIND: &str = "\
     SELECT false, order_id, fingerprint, currency, items::text, note, total \
     FROM orders WHERE order_id = $1 AND customer_id = $2";
@@ -98,6 +130,53 @@ pub fn insert(order: &NewOrder) -> Statement {
             Parameter::Int64(order_id.created_at_millis()),
         ],
     }
+}
+
+/// Inserts the order if nothing is in the way; the number of rows inserted tells.
+pub fn insert_one(order: &NewOrder) -> Statement {
+    Statement {
+        sql: INSERT_ONE,
+        ..insert(order)
+    }
+}
+
+/// Inserts those orders that nothing is in the way of, in the order given; read the one row it returns, the
+/// ids of those inserted, with [`attempts`].
+pub fn insert_all(orders: &[&NewOrder]) -> Statement {
+    let texts = |of: fn(&NewOrder) -> String| {
+        Parameter::Texts(orders.iter().map(|order| Some(of(order))).collect())
+    };
+    let numbers = |of: fn(&NewOrder) -> i64| {
+        Parameter::Int64s(orders.iter().map(|order| of(order)).collect())
+    };
+    let notes = orders.iter().map(|o| o.draft.note().map(ToOwned::to_owned));
+    Statement {
+        sql: INSERT_ALL,
+        parameters: vec![
+            texts(|order| order.order_id.to_string()),
+            texts(|order| order.slot.customer.as_str().to_owned()),
+            texts(|order| order.slot.key.as_str().to_owned()),
+            texts(|order| order.fingerprint.to_string()),
+            texts(|order| order.draft.currency().to_owned()),
+            texts(|order| order.draft.items_json()),
+            Parameter::Texts(notes.collect()),
+            numbers(|order| order.draft.total()),
+            numbers(|order| order.order_id.created_at_millis()),
+        ],
+    }
+}
+
+/// What became of each order, by the ids that were inserted.
+pub fn attempts(orders: &[&NewOrder], inserted: &[String]) -> Vec<Attempt> {
+    let attempt = |order: &&NewOrder| {
+        let id = order.order_id.to_string();
+        if inserted.contains(&id) {
+            Attempt::Inserted
+        } else {
+            Attempt::Undecided
+        }
+    };
+    orders.iter().map(attempt).collect()
 }
 
 /// How an insertion ended, by the first row it returned.

@@ -14,7 +14,7 @@ use native::Stores;
 use orders::customer::Customer;
 use orders::idempotency::{Fingerprint, IdempotencyKey, Progress, Record, Slot};
 use orders::order::{Draft, OrderId};
-use orders::ports::{Insertion, NewOrder};
+use orders::ports::{Attempt, Insertion, NewOrder};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use simulation::world::{Answer, Call, World};
@@ -63,6 +63,16 @@ fn new_order(rng: &mut StdRng) -> NewOrder {
     }
 }
 
+/// One to four orders for one statement. Its members have ids of their own.
+fn batch(rng: &mut StdRng) -> Vec<NewOrder> {
+    let mut orders: Vec<NewOrder> = (0..rng.random_range(1..=4))
+        .map(|_| new_order(rng))
+        .collect();
+    orders.sort_by_key(|order| order.order_id);
+    orders.dedup_by_key(|order| order.order_id);
+    orders
+}
+
 fn record(order: &NewOrder, progress: Progress) -> Record {
     Record {
         progress,
@@ -73,7 +83,7 @@ fn record(order: &NewOrder, progress: Progress) -> Record {
 
 #[tokio::test]
 async fn the_simulated_stores_answer_as_the_real_ones_do() {
-    let mut kinds = [0_u32; 3];
+    let mut kinds = [0_u32; 5];
     for seed in 0..SEQUENCES {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut stores = Stores::fresh().await;
@@ -83,7 +93,8 @@ async fn the_simulated_stores_answer_as_the_real_ones_do() {
             let call = match rng.random_range(0..10) {
                 0..3 => Call::Reserve(order.slot.clone(), record(&order, Progress::Reserved)),
                 3..5 => Call::Set(order.slot.clone(), record(&order, Progress::Finished)),
-                5..8 => Call::Insert(Box::new(order)),
+                5..7 => Call::Insert(Box::new(order)),
+                7 => Call::InsertAll(batch(&mut rng)),
                 8 => {
                     let (customer, id) = (order.slot.customer, order_id(&mut rng));
                     let real = stores.find(&customer, id).await;
@@ -105,12 +116,16 @@ async fn the_simulated_stores_answer_as_the_real_ones_do() {
             let simulated = world.execute(&call, snapshot);
             let real = stores.execute(&call).await;
             assert_eq!(simulated, real, "sequence {seed}, call {number}: {call:?}");
-            if let Answer::Postgres(insertion) = real {
-                kinds[match insertion {
-                    Insertion::Inserted => 0,
-                    Insertion::Existing(_) => 1,
-                    Insertion::Conflict => 2,
-                }] += 1;
+            match real {
+                Answer::Postgres(Insertion::Inserted) => kinds[0] += 1,
+                Answer::Postgres(Insertion::Existing(_)) => kinds[1] += 1,
+                Answer::Postgres(Insertion::Conflict) => kinds[2] += 1,
+                Answer::Attempts(attempts) => {
+                    for attempt in attempts {
+                        kinds[3 + usize::from(attempt == Attempt::Inserted)] += 1;
+                    }
+                }
+                _ => {}
             }
         }
     }

@@ -13,7 +13,7 @@ use redis::Value;
 use redis::aio::MultiplexedConnection;
 use simulation::world::{Answer, Call};
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::{Client, NoTls, Row};
 use uuid::Uuid;
 
 /// A key prefix and a database of its own.
@@ -77,6 +77,17 @@ impl Stores {
                 let first = self.first_row(postgres::insert(order)).await;
                 Answer::Postgres(insertion(first).unwrap())
             }
+            Call::InsertAll(orders) => {
+                let orders: Vec<_> = orders.iter().collect();
+                let rows = self.rows(postgres::insert_all(&orders)).await;
+                let inserted: Option<Vec<String>> = rows[0].get(0);
+                let attempts = postgres::attempts(&orders, &inserted.unwrap_or_default());
+                if let [order] = orders[..] {
+                    // Once more as a single one: it must find what the first has left behind.
+                    assert!(self.rows(postgres::insert_one(order)).await.is_empty());
+                }
+                Answer::Attempts(attempts)
+            }
             Call::InsertUnchecked(_) | Call::InsertUnawaited(_) => panic!("not a real call"),
         }
     }
@@ -127,7 +138,7 @@ impl Stores {
         }
     }
 
-    async fn first_row(&self, statement: Statement) -> Option<OrderRow> {
+    async fn rows(&self, statement: Statement) -> Vec<Row> {
         let parameters: Vec<Box<dyn ToSql + Sync>> = statement
             .parameters
             .into_iter()
@@ -138,15 +149,20 @@ impl Stores {
                     Parameter::NullableText(text) => Box::new(text),
                     Parameter::Bytes(bytes) => Box::new(bytes),
                     Parameter::Int64(number) => Box::new(number),
+                    Parameter::Texts(texts) => Box::new(texts),
+                    Parameter::Int64s(numbers) => Box::new(numbers),
                 }
             })
             .collect();
         let references: Vec<_> = parameters.iter().map(AsRef::as_ref).collect();
-        let rows = self
-            .postgres
+        self.postgres
             .query(statement.sql, &references)
             .await
-            .unwrap();
+            .unwrap()
+    }
+
+    async fn first_row(&self, statement: Statement) -> Option<OrderRow> {
+        let rows = self.rows(statement).await;
         assert!(rows.len() <= 1, "one statement, one row");
         rows.first().map(|row| OrderRow {
             inserted: row.get(0),

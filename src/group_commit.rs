@@ -1,0 +1,185 @@
+//! Group commit: requests of one instance that want to insert while a statement of theirs is under way
+//! share the next one. It costs Postgres little more than a single insertion, and the instance needs one
+//! connection for all of them. Whoever comes first leads; a leader may die at any await.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use crate::error::OrdersUnavailable;
+use crate::ports::{Attempt, NewOrder};
+
+/// Inserts many orders at once.
+#[allow(
+    async_fn_in_trait,
+    reason = "the callers are generic and single-threaded; none needs a Send bound"
+)]
+pub trait Batches {
+    /// Inserts those orders that nothing stands in the way of, in one statement and one implicit
+    /// transaction, and says of each whether it was inserted. On an error nothing is known.
+    async fn insert_all(&self, orders: &[&NewOrder]) -> Result<Vec<Attempt>, OrdersUnavailable>;
+}
+
+/// Makes pairs of a sender and a receiver; the receiver is ready as soon as the sender is dropped. How one
+/// request can wake another is the host's affair.
+pub trait Signals {
+    /// Wakes by being dropped.
+    type Sender;
+    /// Waits.
+    type Receiver: Future<Output = ()>;
+
+    /// A new pair.
+    fn signal(&self) -> (Self::Sender, Self::Receiver);
+}
+
+/// The requests of one instance that want to insert.
+pub struct Group<S: Signals> {
+    signals: S,
+    queue: RefCell<Queue<S>>,
+}
+
+struct Queue<S: Signals> {
+    /// Whether somebody leads, or was told to.
+    led: bool,
+    waiting: Vec<Waiting<S>>,
+}
+
+/// A request that waits, as others see it.
+struct Waiting<S: Signals> {
+    order: NewOrder,
+    seat: Rc<Seat>,
+    /// Dropped when the seat has its word.
+    _wake: S::Sender,
+}
+
+/// Where a waiting request finds what became of it.
+#[derive(Default)]
+struct Seat(Cell<Option<Word>>);
+
+enum Word {
+    Attempted(Attempt),
+    /// The last leader is through; this request leads now.
+    Lead,
+}
+
+impl<S: Signals> Group<S> {
+    /// An empty one.
+    pub const fn new(signals: S) -> Self {
+        Self {
+            signals,
+            queue: RefCell::new(Queue {
+                led: false,
+                waiting: Vec::new(),
+            }),
+        }
+    }
+
+    /// Inserts the order along with those of others. Dropping this half-way leaves nobody waiting, and
+    /// undecided whether the order was inserted.
+    pub async fn insert(&self, order: &NewOrder, batches: &impl Batches) -> Attempt {
+        if let Some(place) = self.queue_up(order) {
+            match place.word().await {
+                Some(Word::Attempted(attempt)) => return attempt,
+                Some(Word::Lead) => {}
+                // The leader died with our order under way.
+                None => return Attempt::Undecided,
+            }
+        }
+        let _lead = Lead(self);
+        self.commit(order, batches).await
+    }
+
+    /// A place among the waiting, or `None` if there is nobody to wait for: then the caller leads.
+    fn queue_up(&self, order: &NewOrder) -> Option<Place<'_, S>> {
+        let mut queue = self.queue.borrow_mut();
+        if !queue.led {
+            queue.led = true;
+            return None;
+        }
+        let (wake, receiver) = self.signals.signal();
+        let seat = Rc::new(Seat::default());
+        queue.waiting.push(Waiting {
+            order: order.clone(),
+            seat: seat.clone(),
+            _wake: wake,
+        });
+        Some(Place {
+            group: self,
+            seat,
+            receiver: Some(receiver),
+        })
+    }
+
+    /// Inserts the leader's order and those of all who wait, and tells them.
+    async fn commit(&self, order: &NewOrder, batches: &impl Batches) -> Attempt {
+        let members = std::mem::take(&mut self.queue.borrow_mut().waiting);
+        let mut orders: Vec<&NewOrder> = members.iter().map(|member| &member.order).collect();
+        orders.push(order);
+        // Two statements that insert the same keys in different orders could wait for each other.
+        orders.sort_by_key(|order| &order.slot);
+        let Ok(attempts) = batches.insert_all(&orders).await else {
+            return Attempt::Undecided;
+        };
+        let of = |order: &NewOrder| {
+            let position = orders.iter().position(|other| std::ptr::eq(*other, order));
+            let attempt = position.and_then(|position| attempts.get(position).copied());
+            attempt.unwrap_or(Attempt::Undecided)
+        };
+        for member in &members {
+            member.seat.0.set(Some(Word::Attempted(of(&member.order))));
+        }
+        of(order)
+    }
+
+    /// Makes the first who waits the leader.
+    fn hand_over(&self) {
+        let mut queue = self.queue.borrow_mut();
+        if queue.waiting.is_empty() {
+            queue.led = false;
+        } else {
+            let next = queue.waiting.remove(0);
+            next.seat.0.set(Some(Word::Lead));
+        }
+    }
+}
+
+/// The lead, which goes on to the next when this is dropped, however the leader ends.
+struct Lead<'g, S: Signals>(&'g Group<S>);
+
+impl<S: Signals> Drop for Lead<'_, S> {
+    fn drop(&mut self) {
+        self.0.hand_over();
+    }
+}
+
+/// A place among the waiting, as its owner sees it.
+struct Place<'g, S: Signals> {
+    group: &'g Group<S>,
+    seat: Rc<Seat>,
+    receiver: Option<S::Receiver>,
+}
+
+impl<S: Signals> Place<'_, S> {
+    async fn word(mut self) -> Option<Word> {
+        if let Some(receiver) = self.receiver.take() {
+            receiver.await;
+        }
+        self.seat.0.take()
+    }
+}
+
+impl<S: Signals> Drop for Place<'_, S> {
+    /// The owner gave up, or died, or has its word.
+    fn drop(&mut self) {
+        if let Some(Word::Lead) = self.seat.0.take() {
+            self.group.hand_over();
+        } else {
+            let mut queue = self.group.queue.borrow_mut();
+            queue
+                .waiting
+                .retain(|waiting| !Rc::ptr_eq(&waiting.seat, &self.seat));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
