@@ -1,9 +1,13 @@
-//! Group commit: requests of one instance that want to insert while a statement of theirs is under way
-//! share the next one. It costs Postgres little more than a single insertion, and the instance needs one
-//! connection for all of them. Whoever comes first leads; a leader may die at any await.
+//! Group commit: requests of one instance that want to insert at about the same time share a statement. It
+//! costs Postgres and the host little more than a single insertion, and the instance needs one connection
+//! for all of them. Whoever comes first leads, and waits for those who are on their way; whoever comes while
+//! a statement is under way shares the next. A leader may die at any await.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 
 use crate::error::OrdersUnavailable;
 use crate::ports::{Attempt, NewOrder};
@@ -17,6 +21,10 @@ pub trait Batches {
     /// Inserts those orders that nothing stands in the way of, in one statement and one implicit
     /// transaction, and says of each whether it was inserted. On an error nothing is known.
     async fn insert_all(&self, orders: &[&NewOrder]) -> Result<Vec<Attempt>, OrdersUnavailable>;
+
+    /// Returns when a leader has waited long enough for those on their way: what a slow one of them may cost
+    /// the others.
+    async fn patience(&self);
 }
 
 /// Makes pairs of a sender and a receiver; the receiver is ready as soon as the sender is dropped. How one
@@ -41,6 +49,10 @@ struct Queue<S: Signals> {
     /// Whether somebody leads, or was told to.
     led: bool,
     waiting: Vec<Waiting<S>>,
+    /// How many are on their way.
+    approaching: usize,
+    /// Wakes the leader who waits for them.
+    gathering: Option<S::Sender>,
 }
 
 /// A request that waits, as others see it.
@@ -69,8 +81,17 @@ impl<S: Signals> Group<S> {
             queue: RefCell::new(Queue {
                 led: false,
                 waiting: Vec::new(),
+                approaching: 0,
+                gathering: None,
             }),
         }
+    }
+
+    /// Tells that someone is on their way, until they are here or it turns out that they do not come: either
+    /// drops the result.
+    pub fn approach(self: &Rc<Self>) -> Approach<S> {
+        self.queue.borrow_mut().approaching += 1;
+        Approach(self.clone())
     }
 
     /// Inserts the order along with those of others. Dropping this half-way leaves nobody waiting, and
@@ -85,6 +106,7 @@ impl<S: Signals> Group<S> {
             }
         }
         let _lead = Lead(self);
+        self.gather(batches).await;
         self.commit(order, batches).await
     }
 
@@ -107,6 +129,21 @@ impl<S: Signals> Group<S> {
             seat,
             receiver: Some(receiver),
         })
+    }
+
+    /// Waits for those on their way within reason.
+    async fn gather(&self, batches: &impl Batches) {
+        if self.queue.borrow().approaching == 0 {
+            return;
+        }
+        let (wake, receiver) = self.signals.signal();
+        self.queue.borrow_mut().gathering = Some(wake);
+        let (mut all_here, mut patience) = (pin!(receiver), pin!(batches.patience()));
+        poll_fn(|cx| match all_here.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(()),
+            Poll::Pending => patience.as_mut().poll(cx),
+        })
+        .await;
     }
 
     /// Inserts the leader's order and those of all who wait, and tells them.
@@ -138,6 +175,19 @@ impl<S: Signals> Group<S> {
         } else {
             let next = queue.waiting.remove(0);
             next.seat.0.set(Some(Word::Lead));
+        }
+    }
+}
+
+/// Someone on their way.
+pub struct Approach<S: Signals>(Rc<Group<S>>);
+
+impl<S: Signals> Drop for Approach<S> {
+    fn drop(&mut self) {
+        let mut queue = self.0.queue.borrow_mut();
+        queue.approaching -= 1;
+        if queue.approaching == 0 {
+            queue.gathering = None;
         }
     }
 }

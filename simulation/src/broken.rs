@@ -202,6 +202,10 @@ impl Batches for Broken {
         }
         Ok(attempts)
     }
+
+    async fn patience(&self) {
+        self.port.patience().await;
+    }
 }
 
 impl Orders for Broken {

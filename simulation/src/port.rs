@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use orders::customer::Customer;
 use orders::error::{OrdersUnavailable, ReservationsUnavailable};
-use orders::group_commit::{Batches, Group, Signals};
+use orders::group_commit::{Approach, Batches, Group, Signals};
 use orders::idempotency::{Record, Slot};
 use orders::order::OrderId;
 use orders::ports::{
@@ -68,6 +68,7 @@ pub struct Port {
     exchange: Rc<RefCell<Exchange>>,
     /// Whether its time to wait for others is over.
     impatient: Rc<Cell<bool>>,
+    approach: Rc<Cell<Option<Approach<SharedSignals>>>>,
 }
 
 impl Port {
@@ -75,6 +76,7 @@ impl Port {
     pub fn new(world: SharedWorld, instance: Instance) -> Self {
         Self {
             world,
+            approach: Rc::new(Cell::new(Some(instance.approach()))),
             instance,
             exchange: Rc::default(),
             impatient: Rc::default(),
@@ -88,6 +90,7 @@ impl Port {
 
     /// The insertion along with others, as long as there is patience.
     pub async fn insert_with_others(&self, order: &NewOrder, batches: &impl Batches) -> Attempt {
+        drop(self.approach.take());
         let mut insertion = pin!(self.instance.insert(order, batches));
         poll_fn(|cx| match insertion.as_mut().poll(cx) {
             Poll::Pending if self.impatient.take() => Poll::Ready(Attempt::Undecided),
@@ -130,6 +133,7 @@ impl Port {
 
     /// An insertion of some kind.
     pub async fn insert(&self, call: Call) -> Result<Insertion, OrdersUnavailable> {
+        drop(self.approach.take());
         match self.ask(call).await {
             Answer::Postgres(insertion) => Ok(insertion),
             _ => Err(OrdersUnavailable),
@@ -161,6 +165,14 @@ impl Batches for Port {
             Answer::Attempts(attempts) => Ok(attempts),
             _ => Err(OrdersUnavailable),
         }
+    }
+
+    async fn patience(&self) {
+        poll_fn(|_| match self.impatient.take() {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        })
+        .await;
     }
 }
 

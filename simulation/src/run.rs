@@ -258,21 +258,14 @@ impl Run<'_> {
                 self.proceed(client, request)?;
             }
         }
-        let is_led = |instance: usize| {
-            let mut members = self
-                .clients
-                .iter()
-                .skip(instance)
-                .step_by(self.instances.len());
-            members.any(|c| {
-                c.request
-                    .as_ref()
-                    .is_some_and(|r| r.point() == Point::InsertNew)
-            })
+        let is_active = |instance: usize| {
+            let count = self.instances.len();
+            let mut members = self.clients.iter().skip(instance).step_by(count);
+            members.any(|c| c.request.as_ref().is_some_and(|r| r.call.is_some()))
         };
         let waits_for_nobody = |(index, client): (usize, &Client)| {
             let waits = client.request.as_ref().is_some_and(|r| r.call.is_none());
-            waits && !is_led(index % self.instances.len())
+            waits && !is_active(index % self.instances.len())
         };
         if self.clients.iter().enumerate().any(waits_for_nobody) {
             return Err(Violation::UnexpectedAnswer(
@@ -385,7 +378,7 @@ impl Run<'_> {
             request.insertions += u32::from(matches!(point, Point::Insert | Point::InsertAgain));
             request.port.answer(answer);
         } else {
-            self.say(|| format!("client {client} waits no longer"));
+            self.say(|| format!("client {client} waits no longer for others"));
             request.port.lose_patience();
         }
         if let Some(Fault::DiesBefore | Fault::DiesAfter | Fault::DiesInFlight) = fault {

@@ -53,7 +53,7 @@ async fn respond(request: Request) -> Result<api::Response, Problem> {
                 &body,
                 settings.key_reuse,
                 &RedisReservations::for_request(&settings, &timer),
-                &PostgresOrders::for_request(&settings, &timer),
+                &PostgresOrders::for_creation(&settings, &timer),
                 &RandomIds,
             )
             .await

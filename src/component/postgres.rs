@@ -2,17 +2,19 @@
 //! statements, on a connection that is kept for a moment; all else takes one and gives it back. Never a
 //! transaction: the pool's reset does not roll back.
 
+use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use spin_sdk::pg::{Connection, DbValue, Error, ParameterValue, PgError, QueryError, Row};
+use spin_sdk::time::sleep;
 
 use super::deadline::{Budget, Timer};
 use super::kept;
 use super::signals::TaskSignals;
 use crate::customer::Customer;
 use crate::error::OrdersUnavailable;
-use crate::group_commit::{Batches, Group};
+use crate::group_commit::{Approach, Batches, Group};
 use crate::http::Probe;
 use crate::order::OrderId;
 use crate::ports::{Attempt, Insertion, NewOrder, Orders, StoredOrder};
@@ -21,6 +23,9 @@ use crate::stores::postgres::{
     OrderRow, Parameter, Statement, Unreadable, attempts, find, insert, insert_all, insert_one,
     insertion, probe, stored,
 };
+
+/// How long a new order may wait for others that are with Redis still: a few trips to Redis.
+const GATHERING: Duration = Duration::from_millis(2);
 
 thread_local! {
     static NEW_ORDERS: Rc<Group<TaskSignals>> = Rc::new(Group::new(TaskSignals));
@@ -33,6 +38,8 @@ pub struct PostgresOrders<'r> {
     /// Half of the time, for the attempt that depends on others.
     shared: Budget,
     budget: Budget,
+    /// Lets others wait for this request's insertion.
+    approach: Cell<Option<Approach<TaskSignals>>>,
 }
 
 impl<'r> PostgresOrders<'r> {
@@ -43,7 +50,15 @@ impl<'r> PostgresOrders<'r> {
             timer,
             shared: Budget::of(settings.database_timeout / 2),
             budget: Budget::of(settings.database_timeout),
+            approach: Cell::new(None),
         }
+    }
+
+    /// The same for a request that may come to insert.
+    pub fn for_creation(settings: &'r Settings, timer: &'r Timer) -> Self {
+        let orders = Self::for_request(settings, timer);
+        orders.approach.set(Some(NEW_ORDERS.with(Group::approach)));
+        orders
     }
 
     /// Asks for a sign of life.
@@ -83,6 +98,7 @@ impl<'r> PostgresOrders<'r> {
 
 impl Orders for PostgresOrders<'_> {
     async fn insert_new(&self, order: &NewOrder) -> Attempt {
+        drop(self.approach.take());
         let group = NEW_ORDERS.with(Rc::clone);
         let insertion = group.insert(order, self);
         let attempt = self.timer.within(&self.shared, insertion).await;
@@ -90,6 +106,7 @@ impl Orders for PostgresOrders<'_> {
     }
 
     async fn insert_unless_exists(&self, order: &NewOrder) -> Result<Insertion, OrdersUnavailable> {
+        drop(self.approach.take());
         insertion(self.first_order(insert(order)).await?).map_err(unreadable)
     }
 
@@ -119,6 +136,10 @@ impl Batches for PostgresOrders<'_> {
             eprintln!("orders: postgres: {}", describe(&error));
             OrdersUnavailable
         })
+    }
+
+    async fn patience(&self) {
+        sleep(GATHERING).await;
     }
 }
 

@@ -30,6 +30,7 @@ type Outcome = Result<Vec<Attempt>, OrdersUnavailable>;
 /// Statements that wait to be answered by the test.
 #[derive(Default)]
 struct Database {
+    impatient: Cell<bool>,
     statements: RefCell<Vec<(Vec<String>, oneshot::Sender<Outcome>)>>,
 }
 
@@ -39,6 +40,12 @@ impl Batches for Rc<Database> {
         let keys = orders.iter().map(|o| o.slot.key.as_str().to_owned());
         self.statements.borrow_mut().push((keys.collect(), sender));
         receiver.await.unwrap_or(Err(OrdersUnavailable))
+    }
+
+    async fn patience(&self) {
+        if !self.impatient.get() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 
@@ -185,4 +192,50 @@ fn who_gives_up_waiting_is_not_inserted_and_does_not_keep_the_lead() {
     assert_eq!(setup.under_way(), [["c"]]);
     setup.answer(Ok(vec![Inserted]));
     assert_eq!(last.outcome.get(), Some(Inserted));
+}
+
+#[test]
+fn a_leader_waits_for_those_on_their_way_whether_they_come_or_not() {
+    let mut setup = Setup::new();
+    let (coming, not_coming) = (setup.group.approach(), setup.group.approach());
+    let leader = setup.request("m");
+    assert!(setup.under_way().is_empty());
+    drop(coming);
+    let other = setup.request("a");
+    assert!(setup.under_way().is_empty());
+    drop(not_coming);
+    setup.pool.run_until_stalled();
+    assert_eq!(setup.under_way(), [["a", "m"]]);
+    setup.answer(Ok(vec![Inserted, Undecided]));
+    assert_eq!(
+        (leader.outcome.get(), other.outcome.get()),
+        (Some(Undecided), Some(Inserted))
+    );
+}
+
+#[test]
+fn a_leader_does_not_wait_for_ever() {
+    let mut setup = Setup::new();
+    let slow = setup.group.approach();
+    setup.database.impatient.set(true);
+    let leader = setup.request("m");
+    assert_eq!(setup.under_way(), [["m"]]);
+    setup.answer(Ok(vec![Inserted]));
+    assert_eq!(leader.outcome.get(), Some(Inserted));
+    drop(slow);
+}
+
+#[test]
+fn a_leader_that_dies_while_it_waits_hands_over() {
+    let mut setup = Setup::new();
+    let on_the_way = setup.group.approach();
+    let mut leader = setup.request("m");
+    let next = setup.request("a");
+    setup.give_up(&mut leader);
+    assert!(setup.under_way().is_empty());
+    drop(on_the_way);
+    setup.pool.run_until_stalled();
+    assert_eq!(setup.under_way(), [["a"]]);
+    setup.answer(Ok(vec![Inserted]));
+    assert_eq!(next.outcome.get(), Some(Inserted));
 }
