@@ -1,11 +1,12 @@
-//! Counts what components ask of the stores, for tests that assert how many trips a request takes.
+//! Counts what components ask of the stores and what their code takes of the processor, for tests that assert
+//! how many trips a request takes and for benchmarks.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Where the counts are shown with `--count-calls`.
+/// Where the counts are shown with `--count-calls` and `--measure-guests`.
 pub const PATH: &str = "/.well-known/runner/calls";
 
-/// One kind of call, counted since the start of the process.
+/// One kind of thing, counted since the start of the process.
 pub struct Counter(AtomicU64);
 
 impl Counter {
@@ -15,7 +16,12 @@ impl Counter {
 
     /// Counts one.
     pub fn count(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.add(1);
+    }
+
+    /// Counts several.
+    pub fn add(&self, number: u64) {
+        self.0.fetch_add(number, Ordering::Relaxed);
     }
 
     fn get(&self) -> u64 {
@@ -31,6 +37,8 @@ pub static REDIS_COMMANDS: Counter = Counter::new();
 pub static POSTGRES_OPENED: Counter = Counter::new();
 /// Statements sent to Postgres.
 pub static POSTGRES_STATEMENTS: Counter = Counter::new();
+/// Nanoseconds of processor time spent in components' own code, with `--measure-guests`.
+pub static GUEST_NANOSECONDS: Counter = Counter::new();
 
 /// All counts, as JSON.
 pub fn to_json() -> String {
@@ -39,6 +47,7 @@ pub fn to_json() -> String {
         "redisCommands": REDIS_COMMANDS.get(),
         "postgresOpened": POSTGRES_OPENED.get(),
         "postgresStatements": POSTGRES_STATEMENTS.get(),
+        "guestNanoseconds": GUEST_NANOSECONDS.get(),
     })
     .to_string()
 }
