@@ -141,6 +141,17 @@ impl Row {
         for_goals || !quick
     }
 
+    /// How long one of its turns takes, in seconds. A quick run is brief where no goal is at stake.
+    pub fn seconds(&self, connections: usize, quick: bool) -> u64 {
+        let is_component = matches!(self.contestant, Contestant::Component(_));
+        let for_goals = is_component || self.contestant == NATIVE;
+        match (quick, for_goals, connections) {
+            (false, _, _) => 3,
+            (true, true, crate::GOAL_CONNECTIONS) => 2,
+            (true, _, _) => 1,
+        }
+    }
+
     /// The native row with the same work.
     pub fn native(&self) -> Option<&'static str> {
         match self.workload {

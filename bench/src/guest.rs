@@ -1,17 +1,22 @@
-//! How much of its host's processor time the component's own code takes. Measured in a run of its own, in
-//! which the runner reads a clock at every change between guest and host.
+//! How much of its host's processor time the component's own code takes. Told by a runner that reads a clock
+//! at every change between guest and host.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use devstack::Host;
+use devstack::{App, Host};
 use serde::Deserialize;
 
 use crate::contestants::{Component, Workload};
 use crate::generator::wrk;
 use crate::goals::{Bound, Goal};
 use crate::stage::Stage;
+use crate::statistics::median;
 use crate::{GOAL_CONNECTIONS, Options, cpu};
+
+/// How long each of the two hosts has its turn, and how often.
+const SECONDS: u64 = 1;
+const TURNS: usize = 3;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -34,25 +39,34 @@ pub async fn goal(options: &Options, stage: &Stage) -> Result<Goal> {
     ))
 }
 
+/// The guest's time per answer comes from a host that reads clocks, the host's from one that does not.
 async fn share(options: &Options, stage: &Stage, runner: &Host) -> Result<Option<f64>> {
     let place = stage.place("guest").await?;
-    let measuring = [("RUNNER_MEASURE_GUESTS", "true")];
-    let app = stage.serve(runner, Component::Ours, &place, &measuring)?;
-    let base_url = app.base_url();
-    let load = |seconds| {
-        let workload = Workload::Create;
-        wrk(&options.wrk, &base_url, workload, GOAL_CONNECTIONS, seconds)
+    let serve =
+        |environment: &[(&str, &str)]| stage.serve(runner, Component::Ours, &place, environment);
+    let (plain, measuring) = (serve(&[])?, serve(&[("RUNNER_MEASURE_GUESTS", "true")])?);
+    let load = |app: &App| {
+        let (url, workload) = (app.base_url(), Workload::Create);
+        wrk(&options.wrk, &url, workload, GOAL_CONNECTIONS, SECONDS)
     };
-    load(1)?;
-    let (guest_before, host_before) = (guest(&base_url).await?, cpu::of_tree(app.process_id()));
-    load(options.round_seconds())?;
-    let (guest_after, host_after) = (guest(&base_url).await?, cpu::of_tree(app.process_id()));
-    let (Some(before), Some(after)) = (host_before, host_after) else {
-        return Ok(None);
-    };
-    let host = after.saturating_sub(before);
-    let guest = guest_after.saturating_sub(guest_before);
-    Ok(Some(guest.as_secs_f64() / host.as_secs_f64()))
+    for app in [&plain, &measuring] {
+        load(app)?;
+    }
+    let mut shares = Vec::new();
+    for _ in 0..TURNS {
+        let before = cpu::of_tree(plain.process_id());
+        let answers = load(&plain)?.requests as f64;
+        let after = cpu::of_tree(plain.process_id());
+        let (Some(before), Some(after)) = (before, after) else {
+            return Ok(None);
+        };
+        let host = after.saturating_sub(before).as_secs_f64() / answers;
+        let before = guest(&measuring.base_url()).await?;
+        let answers = load(&measuring)?.requests as f64;
+        let spent = guest(&measuring.base_url()).await?.saturating_sub(before);
+        shares.push(spent.as_secs_f64() / answers / host);
+    }
+    Ok(median(shares))
 }
 
 async fn guest(base_url: &str) -> Result<Duration> {

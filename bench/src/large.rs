@@ -85,9 +85,10 @@ async fn fill(place: &Place, orders: u64) -> Result<()> {
         eprint!("\rStoring orders and keys: {stored} of {orders} ");
     }
     eprintln!();
-    database
-        .batch_execute("VACUUM ANALYZE orders; CHECKPOINT")
-        .await?;
+    // One by one: VACUUM cannot be part of a transaction, which several statements in one text are.
+    for sql in ["VACUUM ANALYZE orders", "CHECKPOINT"] {
+        database.batch_execute(sql).await?;
+    }
     Ok(())
 }
 

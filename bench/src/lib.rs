@@ -18,8 +18,11 @@ mod statistics;
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use devstack::{Host, Programs};
+
+use crate::report::Machine;
+use crate::stage::Stage;
 
 pub use chart::draw;
 pub use report::Report;
@@ -52,22 +55,23 @@ pub struct Options {
     pub stored_orders: Option<u64>,
 }
 
-impl Options {
-    fn round_seconds(&self) -> u64 {
-        if self.quick { 2 } else { 3 }
-    }
-}
-
 /// Measures everything. Servers' and hosts' data and logs are in `.stack/bench-<pid>`, removed at the end.
 ///
 /// # Errors
 /// Whatever makes a figure worthless: an answer that is no success, a count of orders that does not fit.
 pub async fn run(options: &Options) -> Result<Report> {
     devstack::process::raise_file_limit();
-    let stage = stage::Stage::set(&options.programs).await?;
-    let rounds = rounds::measure(options, &stage).await?;
-    let goals = goals::measure(options, &stage, &rounds).await?;
-    let report = Report::new(options, &rounds, goals);
+    let machine = Machine::idle();
+    let stage = Stage::set(&options.programs).await?;
+    let report = measure(options, &stage, machine).await;
+    let logs = stage.folder().display().to_string();
+    let report = report.with_context(|| format!("the logs are in {logs}"))?;
     stage.clear()?;
     Ok(report)
+}
+
+async fn measure(options: &Options, stage: &Stage, machine: Machine) -> Result<Report> {
+    let rounds = rounds::measure(options, stage).await?;
+    let goals = goals::measure(options, stage, &rounds).await?;
+    Ok(Report::new(machine, options.quick, &rounds, goals))
 }

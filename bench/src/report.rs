@@ -4,11 +4,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ROUNDS;
 use crate::contestants::FLOOR;
 use crate::goals::Goal;
 use crate::rounds::{Measurement, Processor, Sample};
 use crate::statistics::{Spread, median, median_ratio};
-use crate::{Options, ROUNDS};
 
 /// Everything.
 #[derive(Debug, Serialize, Deserialize)]
@@ -19,8 +19,6 @@ pub struct Report {
     pub quick: bool,
     /// How many rounds each figure is the median of.
     pub rounds: usize,
-    /// How long each turn took, in seconds.
-    pub round_seconds: u64,
     /// The rows, by connections.
     pub lines: Vec<Line>,
     /// The goals.
@@ -34,8 +32,8 @@ pub struct Machine {
     pub processor: String,
     /// How many of its cores we may use.
     pub cores: usize,
-    /// Load over the minute before the end (it includes our own).
-    pub load: String,
+    /// How many processes wanted a core in the minute before we began: others', which disturb.
+    pub load_before: String,
 }
 
 /// A row with one number of connections: medians over the rounds.
@@ -75,12 +73,16 @@ pub struct Shares {
 }
 
 impl Report {
-    pub(crate) fn new(options: &Options, measured: &[Measurement], goals: Vec<Goal>) -> Self {
+    pub(crate) fn new(
+        machine: Machine,
+        quick: bool,
+        measured: &[Measurement],
+        goals: Vec<Goal>,
+    ) -> Self {
         Self {
-            machine: Machine::this(),
-            quick: options.quick,
+            machine,
+            quick,
             rounds: ROUNDS,
-            round_seconds: options.round_seconds(),
             lines: measured
                 .iter()
                 .filter_map(|measurement| line(measurement, measured))
@@ -91,7 +93,8 @@ impl Report {
 }
 
 impl Machine {
-    fn this() -> Self {
+    /// This one, before we burden it.
+    pub(crate) fn idle() -> Self {
         let read = |path| std::fs::read_to_string(path).unwrap_or_default();
         let cpus = read("/proc/cpuinfo");
         let name = cpus.lines().find_map(|l| l.strip_prefix("model name"));
@@ -100,7 +103,7 @@ impl Machine {
         Self {
             processor: name.unwrap_or(std::env::consts::ARCH).to_owned(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
-            load: load.split(' ').next().unwrap_or_default().to_owned(),
+            load_before: load.split(' ').next().unwrap_or_default().to_owned(),
         }
     }
 }
@@ -163,13 +166,13 @@ impl fmt::Display for Report {
         let Machine {
             processor,
             cores,
-            load,
+            load_before,
         } = &self.machine;
-        writeln!(f, "{processor}, {cores} cores, load {load} at the end")?;
+        writeln!(f, "{processor}, {cores} cores, load before: {load_before}")?;
         writeln!(
             f,
-            "medians of {} rounds of {} s; processor time in microseconds per answer, load generator included",
-            self.rounds, self.round_seconds
+            "medians of {} rounds; right: microseconds of processor time per answer",
+            self.rounds
         )?;
         let mut connections = 0;
         for line in &self.lines {
@@ -189,7 +192,7 @@ impl fmt::Display for Report {
                     "host",
                     "redis",
                     "pg",
-                    "load"
+                    "wrk"
                 )?;
             }
             writeln!(f, "{line}")?;

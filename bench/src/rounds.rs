@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use devstack::App;
+use devstack::{App, Host};
 
 use crate::contestants::{Contestant, ROWS, Row, Workload};
 use crate::generator::{Run, output_of, wrk};
@@ -82,9 +82,20 @@ pub async fn measure(options: &Options, stage: &Stage) -> Result<Vec<Measurement
     for connections in CONNECTIONS {
         let takes_part = |e: &&Entrant| e.row.runs_with(connections, options.quick);
         let field: Vec<&Entrant> = entrants.iter().filter(takes_part).collect();
+        if field.is_empty() {
+            continue;
+        }
         measurements.extend(compare(options, stage, &field, connections).await?);
     }
     Ok(measurements)
+}
+
+/// What tables call a host.
+fn label(host: &Host) -> String {
+    match host {
+        Host::Spin(version) => format!("Spin {version}"),
+        Host::Runner(_) => "runner".to_owned(),
+    }
 }
 
 /// Lets entrants take turns.
@@ -98,21 +109,21 @@ pub async fn compare(
         .iter()
         .map(|entrant| Measurement {
             row: entrant.row,
-            host: entrant.host.as_ref().map(ToString::to_string),
+            host: entrant.host.as_ref().map(label),
             connections,
             samples: Vec::new(),
         })
         .collect();
     for round in 1..=ROUNDS {
-        eprint!("\r{connections:4} connections, round {round} of {ROUNDS} ");
+        eprint!("{connections:4} connections, round {round} of {ROUNDS} ");
         for (entrant, measurement) in field.iter().zip(&mut measurements) {
             let sample = sample(options, stage, entrant, connections).await;
             let sample = sample.with_context(|| format!("{}, round {round}", entrant.row.name))?;
             measurement.samples.push(sample);
             eprint!(".");
         }
+        eprintln!();
     }
-    eprintln!();
     Ok(measurements)
 }
 
@@ -123,8 +134,9 @@ async fn sample(
     connections: usize,
 ) -> Result<Sample> {
     let orders = Place::count(&entrant.database).await?;
+    let seconds = entrant.row.seconds(connections, options.quick);
     let before = readings(stage, entrant);
-    let run = run(options, entrant, connections, options.round_seconds())?;
+    let run = run(options, entrant, connections, seconds)?;
     let after = readings(stage, entrant);
     let added = settled_count(entrant).await?.saturating_sub(orders);
     let expected = expected_orders(entrant.row, &run, connections);

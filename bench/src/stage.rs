@@ -1,7 +1,7 @@
 //! The servers, and every contestant as a process of its own over a database and a key prefix of its own.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -80,6 +80,11 @@ impl Stage {
         migrate::create_database(&stage.postgres.url("postgres"), TEMPLATE, None).await?;
         migrate::migrate(&stage.postgres.url(TEMPLATE)).await?;
         Ok(stage)
+    }
+
+    /// Where data and logs are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Another Redis, with its data here.
@@ -188,7 +193,7 @@ pub struct Entrant {
 }
 
 /// Without a limit of memory, and without the pauses in which its log is written anew.
-fn start_redis(programs: &Programs, folder: &std::path::Path) -> Result<Redis> {
+fn start_redis(programs: &Programs, folder: &Path) -> Result<Redis> {
     let redis = Redis::start(programs, folder)?;
     let mut connection = redis::Client::open(redis.url())?.get_connection()?;
     for (name, value) in [("maxmemory", "0"), ("auto-aof-rewrite-percentage", "0")] {

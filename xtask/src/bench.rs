@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: builds the component and everything it is compared with, and measures.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use bench::{Options, Report, STORED_ORDERS};
@@ -32,6 +33,7 @@ pub async fn bench(arguments: Arguments) -> Result<()> {
     workspace::build_optimised(&["runner", "contestant-native"])?;
     let runner = Host::Runner(workspace::optimised("runner"));
     let default_orders = if arguments.quick { 0 } else { STORED_ORDERS };
+    let start = Instant::now();
     let report = bench::run(&Options {
         programs,
         wrk,
@@ -42,6 +44,7 @@ pub async fn bench(arguments: Arguments) -> Result<()> {
     })
     .await?;
     println!("{report}");
+    eprintln!("Measured in {} s.", start.elapsed().as_secs());
     match &arguments.json {
         Some(file) => write(&report, file),
         None => Ok(()),
