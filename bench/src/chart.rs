@@ -13,7 +13,7 @@ const SIZE: (u32, u32) = (860, 520);
 const OURS: RGBColor = RGBColor(38, 110, 170);
 const OTHERS: RGBColor = RGBColor(160, 170, 180);
 
-/// Draws the rates with 64 connections, fastest first, into an SVG file.
+/// Draws the rates with 64 connections, fastest on top, into an SVG file.
 ///
 /// # Errors
 /// When the file cannot be written, or there is nothing to draw.
@@ -23,7 +23,8 @@ pub fn draw(report: &Report, file: &Path) -> Result<()> {
     let mut lines: Vec<&Line> = lines
         .filter(|line| line.connections == GOAL_CONNECTIONS && line.name != "store reserve")
         .collect();
-    lines.sort_by(|a, b| b.rate.median.total_cmp(&a.rate.median));
+    // The axis starts at the bottom.
+    lines.sort_by(|a, b| a.rate.median.total_cmp(&b.rate.median));
     let root = SVGBackend::new(file, SIZE).into_drawing_area();
     bars(&root, report, &lines).map_err(|e| anyhow!("drawing {}: {e}", file.display()))
 }

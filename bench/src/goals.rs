@@ -6,11 +6,12 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use crate::contestants::{CREATE, FLOOR, NAIVE_CREATE, NATIVE_CREATE, REPLAY};
+use crate::guest::GuestShare;
 use crate::report::find;
 use crate::rounds::Measurement;
 use crate::stage::Stage;
 use crate::statistics::median_ratio;
-use crate::{GOAL_CONNECTIONS, Options, crowd, guest, large, sizes};
+use crate::{GOAL_CONNECTIONS, Options, crowd, large, sizes};
 
 /// A goal, and what was measured for it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -85,10 +86,16 @@ pub async fn measure(
     options: &Options,
     stage: &Stage,
     rounds: &[Measurement],
+    guests: &[GuestShare],
 ) -> Result<Vec<Goal>> {
     let mut goals = compared(rounds);
-    eprintln!("Measuring what is not a row ...");
-    goals.push(guest::goal(options, stage).await?);
+    let guest = guests.iter().find(|guest| guest.row.name == CREATE);
+    goals.push(Goal::new(
+        "the guest's share of its host's processor time on create",
+        Bound::AtMost(10.0),
+        " %",
+        guest.map(|guest| guest.share * 100.0),
+    ));
     goals.push(crowd::goal(options, stage).await?);
     goals.push(large::goal(options, stage).await?);
     goals.extend(sizes::goals(options, stage).await?);

@@ -1,77 +1,77 @@
-//! How much of its host's processor time the component's own code takes. Told by a runner that reads a clock
-//! at every change between guest and host.
+//! How much of its host's processor time a component's own code takes, told by a runner that looks every so
+//! often.
 
-use std::time::Duration;
-
-use anyhow::{Context, Result};
-use devstack::{App, Host};
+use anyhow::{Context, Result, bail};
+use devstack::Host;
 use serde::Deserialize;
 
-use crate::contestants::{Component, Workload};
+use crate::contestants::{CREATE, Contestant, REPLAY, ROWS, Row, Workload};
 use crate::generator::wrk;
-use crate::goals::{Bound, Goal};
-use crate::stage::Stage;
-use crate::statistics::median;
-use crate::{GOAL_CONNECTIONS, Options, cpu};
+use crate::stage::{Stage, finish_replayed_keys};
+use crate::{GOAL_CONNECTIONS, Options};
 
-/// How long each of the two hosts has its turn, and how often.
-const SECONDS: u64 = 1;
-const TURNS: usize = 3;
+/// What was found for one row.
+pub struct GuestShare {
+    /// Which.
+    pub row: Row,
+    /// The guest's part of the host's processor time, 0 to 1.
+    pub share: f64,
+}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Calls {
-    guest_nanoseconds: u64,
+    samples: u64,
+    guest_samples: u64,
 }
 
-/// The guest's share on creation. Spin cannot tell, so it is the runner's.
-pub async fn goal(options: &Options, stage: &Stage) -> Result<Goal> {
-    let runner = options.hosts.iter().find(|h| matches!(h, Host::Runner(_)));
-    let share = match runner {
-        Some(runner) => share(options, stage, runner).await?,
-        None => None,
-    };
-    Ok(Goal::new(
-        "the guest's share of its host's processor time on create",
-        Bound::AtMost(10.0),
-        " %",
-        share.map(|share| share * 100.0),
-    ))
-}
-
-/// The guest's time per answer comes from a host that reads clocks, the host's from one that does not.
-async fn share(options: &Options, stage: &Stage, runner: &Host) -> Result<Option<f64>> {
-    let place = stage.place("guest").await?;
-    let serve =
-        |environment: &[(&str, &str)]| stage.serve(runner, Component::Ours, &place, environment);
-    let (plain, measuring) = (serve(&[])?, serve(&[("RUNNER_MEASURE_GUESTS", "true")])?);
-    let load = |app: &App| {
-        let (url, workload) = (app.base_url(), Workload::Create);
-        wrk(&options.wrk, &url, workload, GOAL_CONNECTIONS, SECONDS)
-    };
-    for app in [&plain, &measuring] {
-        load(app)?;
-    }
+/// The shares of all components. Only the runner can tell; on Spin there are none.
+pub async fn measure(options: &Options, stage: &Stage) -> Result<Vec<GuestShare>> {
+    let is_wanted = |row: &Row| !options.quick || [CREATE, REPLAY].contains(&row.name);
     let mut shares = Vec::new();
-    for _ in 0..TURNS {
-        let before = cpu::of_tree(plain.process_id());
-        let answers = load(&plain)?.requests as f64;
-        let after = cpu::of_tree(plain.process_id());
-        let (Some(before), Some(after)) = (before, after) else {
-            return Ok(None);
-        };
-        let host = after.saturating_sub(before).as_secs_f64() / answers;
-        let before = guest(&measuring.base_url()).await?;
-        let answers = load(&measuring)?.requests as f64;
-        let spent = guest(&measuring.base_url()).await?.saturating_sub(before);
-        shares.push(spent.as_secs_f64() / answers / host);
+    for host in options
+        .hosts
+        .iter()
+        .filter(|h| matches!(h, Host::Runner(_)))
+    {
+        for row in ROWS.into_iter().filter(is_wanted) {
+            if matches!(row.contestant, Contestant::Component(_)) {
+                shares.push(GuestShare {
+                    row,
+                    share: share(options, stage, host, row).await?,
+                });
+            }
+        }
     }
-    Ok(median(shares))
+    Ok(shares)
 }
 
-async fn guest(base_url: &str) -> Result<Duration> {
+async fn share(options: &Options, stage: &Stage, host: &Host, row: Row) -> Result<f64> {
+    let Contestant::Component(component) = row.contestant else {
+        bail!("{} has no guest", row.name);
+    };
+    let place = stage.place(&format!("{} guest", row.name)).await?;
+    let app = stage.serve(
+        host,
+        component,
+        &place,
+        &[("RUNNER_MEASURE_GUESTS", "true")],
+    )?;
+    let url = app.base_url();
+    if row.workload == Workload::Replay {
+        finish_replayed_keys(&url).await?;
+    }
+    let load = |seconds| wrk(&options.wrk, &url, row.workload, GOAL_CONNECTIONS, seconds);
+    load(1)?;
+    let before = looks(&url).await?;
+    load(if options.quick { 2 } else { 5 })?;
+    let after = looks(&url).await?;
+    let guest = after.guest_samples - before.guest_samples;
+    Ok(guest as f64 / (after.samples - before.samples).max(1) as f64)
+}
+
+async fn looks(base_url: &str) -> Result<Calls> {
     let answer = reqwest::get(format!("{base_url}/.well-known/runner/calls")).await?;
-    let calls: Calls = serde_json::from_str(&answer.text().await?)
-        .context("the runner does not say what guests take")?;
-    Ok(Duration::from_nanos(calls.guest_nanoseconds))
+    serde_json::from_str(&answer.text().await?)
+        .context("the runner does not say what it found in guests")
 }

@@ -72,6 +72,9 @@ pub async fn run(options: &Options) -> Result<Report> {
 
 async fn measure(options: &Options, stage: &Stage, machine: Machine) -> Result<Report> {
     let rounds = rounds::measure(options, stage).await?;
-    let goals = goals::measure(options, stage, &rounds).await?;
-    Ok(Report::new(machine, options.quick, &rounds, goals))
+    eprintln!("Measuring what is not a row ...");
+    let guests = guest::measure(options, stage).await?;
+    let goals = goals::measure(options, stage, &rounds, &guests).await?;
+    let lines = report::lines(&rounds, &guests);
+    Ok(Report::new(machine, options.quick, lines, goals))
 }

@@ -4,11 +4,12 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ROUNDS;
 use crate::contestants::FLOOR;
 use crate::goals::Goal;
-use crate::rounds::{Measurement, Processor, Sample};
+use crate::guest::GuestShare;
+use crate::rounds::{Measurement, Processor, RUNNER, Sample};
 use crate::statistics::{Spread, median, median_ratio};
+use crate::{GOAL_CONNECTIONS, ROUNDS};
 
 /// Everything.
 #[derive(Debug, Serialize, Deserialize)]
@@ -57,6 +58,8 @@ pub struct Line {
     pub to_floor: Option<f64>,
     /// Microseconds of processor time per answer.
     pub processor: Option<Shares>,
+    /// The guest's part of the host's, 0 to 1; told by the runner alone.
+    pub guest_share: Option<f64>,
 }
 
 /// Microseconds of processor time per answer.
@@ -73,20 +76,12 @@ pub struct Shares {
 }
 
 impl Report {
-    pub(crate) fn new(
-        machine: Machine,
-        quick: bool,
-        measured: &[Measurement],
-        goals: Vec<Goal>,
-    ) -> Self {
+    pub(crate) fn new(machine: Machine, quick: bool, lines: Vec<Line>, goals: Vec<Goal>) -> Self {
         Self {
             machine,
             quick,
             rounds: ROUNDS,
-            lines: measured
-                .iter()
-                .filter_map(|measurement| line(measurement, measured))
-                .collect(),
+            lines,
             goals,
         }
     }
@@ -108,7 +103,13 @@ impl Machine {
     }
 }
 
-fn line(measurement: &Measurement, all: &[Measurement]) -> Option<Line> {
+/// The table's lines.
+pub(crate) fn lines(measured: &[Measurement], guests: &[GuestShare]) -> Vec<Line> {
+    let line = |measurement| line(measurement, measured, guests);
+    measured.iter().filter_map(line).collect()
+}
+
+fn line(measurement: &Measurement, all: &[Measurement], guests: &[GuestShare]) -> Option<Line> {
     let rates = measurement.rates();
     let against = |name: &str, host: &Option<String>| {
         let other = find(all, name, host, measurement.connections)?;
@@ -131,6 +132,12 @@ fn line(measurement: &Measurement, all: &[Measurement]) -> Option<Line> {
             .as_ref()
             .and_then(|_| against(FLOOR, &measurement.host)),
         processor: shares(samples),
+        guest_share: guests
+            .iter()
+            .find(|guest| guest.row == measurement.row)
+            .filter(|_| measurement.connections == GOAL_CONNECTIONS)
+            .filter(|_| measurement.host.as_deref() == Some(RUNNER))
+            .map(|guest| guest.share),
     })
 }
 
@@ -171,7 +178,7 @@ impl fmt::Display for Report {
         writeln!(f, "{processor}, {cores} cores, load before: {load_before}")?;
         writeln!(
             f,
-            "medians of {} rounds; right: microseconds of processor time per answer",
+            "medians of {} rounds; right: microseconds of processor time per answer, the guest's part of the host's",
             self.rounds
         )?;
         let mut connections = 0;
@@ -181,7 +188,7 @@ impl fmt::Display for Report {
                 writeln!(f, "\n{connections} connections")?;
                 writeln!(
                     f,
-                    "{:<16} {:>8} {:>15} {:>9} {:>9} {:>8} {:>8} {:>7} {:>6} {:>6} {:>6}  on",
+                    "{:<16} {:>8} {:>15} {:>9} {:>9} {:>8} {:>8} {:>7} {:>6} {:>6} {:>6} {:>6}  on",
                     "",
                     "req/s",
                     "min-max",
@@ -192,7 +199,8 @@ impl fmt::Display for Report {
                     "host",
                     "redis",
                     "pg",
-                    "wrk"
+                    "wrk",
+                    "guest",
                 )?;
             }
             writeln!(f, "{line}")?;
@@ -228,6 +236,10 @@ impl fmt::Display for Line {
                 " {host:>7.0} {redis:>6.0} {postgres:>6.0} {generator:>6.0}"
             )?;
         }
+        let guest = self
+            .guest_share
+            .map(|share| format!("{:.0} %", share * 100.0));
+        write!(f, " {:>6}", guest.unwrap_or_default())?;
         write!(f, "  {}", self.host.as_deref().unwrap_or("-"))
     }
 }

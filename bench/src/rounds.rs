@@ -90,11 +90,14 @@ pub async fn measure(options: &Options, stage: &Stage) -> Result<Vec<Measurement
     Ok(measurements)
 }
 
+/// What tables call our stand-in for Spin.
+pub const RUNNER: &str = "runner";
+
 /// What tables call a host.
 fn label(host: &Host) -> String {
     match host {
         Host::Spin(version) => format!("Spin {version}"),
-        Host::Runner(_) => "runner".to_owned(),
+        Host::Runner(_) => RUNNER.to_owned(),
     }
 }
 

@@ -207,7 +207,7 @@ fn start_redis(programs: &Programs, folder: &Path) -> Result<Redis> {
 }
 
 /// Creates the orders, and asks for each until Redis alone knows it.
-async fn finish_replayed_keys(base_url: &str) -> Result<()> {
+pub async fn finish_replayed_keys(base_url: &str) -> Result<()> {
     let client = reqwest::Client::new();
     for number in 0..REPLAYED_KEYS {
         let key = format!("00000000-0000-4000-8000-{number:012x}");
@@ -219,7 +219,7 @@ async fn finish_replayed_keys(base_url: &str) -> Result<()> {
 }
 
 /// Sends the order under a key; it must be created, or have been.
-pub async fn order(client: &reqwest::Client, base_url: &str, key: &str) -> Result<()> {
+async fn order(client: &reqwest::Client, base_url: &str, key: &str) -> Result<()> {
     let answer = client
         .post(format!("{base_url}/api/v1/orders"))
         .header("Content-Type", "application/json")

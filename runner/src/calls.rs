@@ -1,5 +1,5 @@
-//! Counts what components ask of the stores and what their code takes of the processor, for tests that assert
-//! how many trips a request takes and for benchmarks.
+//! Counts what components ask of the stores, for tests that assert how many trips a request takes, and how
+//! often the processor was found in their code, for benchmarks.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,12 +16,7 @@ impl Counter {
 
     /// Counts one.
     pub fn count(&self) {
-        self.add(1);
-    }
-
-    /// Counts several.
-    pub fn add(&self, number: u64) {
-        self.0.fetch_add(number, Ordering::Relaxed);
+        self.0.fetch_add(1, Ordering::Relaxed);
     }
 
     fn get(&self) -> u64 {
@@ -37,8 +32,10 @@ pub static REDIS_COMMANDS: Counter = Counter::new();
 pub static POSTGRES_OPENED: Counter = Counter::new();
 /// Statements sent to Postgres.
 pub static POSTGRES_STATEMENTS: Counter = Counter::new();
-/// Nanoseconds of processor time spent in components' own code, with `--measure-guests`.
-pub static GUEST_NANOSECONDS: Counter = Counter::new();
+/// Looks at what the processor does for this process, with `--measure-guests`.
+pub static SAMPLES: Counter = Counter::new();
+/// Those that found it in a component's own code.
+pub static GUEST_SAMPLES: Counter = Counter::new();
 
 /// All counts, as JSON.
 pub fn to_json() -> String {
@@ -47,7 +44,8 @@ pub fn to_json() -> String {
         "redisCommands": REDIS_COMMANDS.get(),
         "postgresOpened": POSTGRES_OPENED.get(),
         "postgresStatements": POSTGRES_STATEMENTS.get(),
-        "guestNanoseconds": GUEST_NANOSECONDS.get(),
+        "samples": SAMPLES.get(),
+        "guestSamples": GUEST_SAMPLES.get(),
     })
     .to_string()
 }

@@ -1,65 +1,57 @@
-//! Measures how much of the processor's time goes into a component's own code, host functions left out.
+//! Measures how much of the process's processor time goes into components' own code, host functions left out:
+//! instances note for their thread whether it is in the guest, and a timer looks every so often.
 
-use std::sync::LazyLock;
-use std::thread::{self, ThreadId};
-use std::time::Duration;
+use std::cell::Cell;
+use std::io;
+use std::ptr;
 
-use nix::time::{ClockId, clock_gettime};
+use anyhow::{Result, ensure};
 use wasmtime::Store;
 
 use crate::calls;
 
-/// What an interval is too long by: between two readings lies the cost of one.
-static COST_OF_READING: LazyLock<Duration> = LazyLock::new(|| {
-    let interval = || {
-        let start = Reading::now()?;
-        Some(Reading::now()?.since(&start))
-    };
-    let mut intervals: Vec<Duration> = (0..1001).filter_map(|_| interval()).collect();
-    intervals.sort();
-    intervals
-        .get(intervals.len() / 2)
-        .copied()
-        .unwrap_or_default()
-});
+/// Of processor time, not of time. Kernels round it up to their own tick.
+const PERIOD_MICROSECONDS: libc::suseconds_t = 1000;
 
-/// Counts what this instance's code takes from now on. Two readings of a clock per change between guest and
-/// host: for a run of its own, not for one whose rate matters.
-pub fn measure<T: 'static>(store: &mut Store<T>) {
-    let cost = *COST_OF_READING;
-    let mut entered: Option<Reading> = None;
-    store.call_hook(move |_, change| {
-        if change.exiting_host() {
-            entered = Reading::now();
-        } else if let (Some(start), Some(end)) = (entered.take(), Reading::now()) {
-            let spent = end.since(&start).saturating_sub(cost);
-            calls::GUEST_NANOSECONDS.add(u64::try_from(spent.as_nanos()).unwrap_or(u64::MAX));
-        }
+thread_local! {
+    static IN_GUEST: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Follows this instance in and out of its own code.
+pub fn follow<T: 'static>(store: &mut Store<T>) {
+    store.call_hook(|_, change| {
+        IN_GUEST.set(change.exiting_host());
         Ok(())
     });
 }
 
-/// What a thread has had of the processor so far.
-struct Reading {
-    thread: ThreadId,
-    spent: Duration,
+/// Starts to look.
+pub fn start() -> Result<()> {
+    let period = libc::timeval {
+        tv_sec: 0,
+        tv_usec: PERIOD_MICROSECONDS,
+    };
+    let timer = libc::itimerval {
+        it_interval: period,
+        it_value: period,
+    };
+    // SAFETY: an all-zero sigaction is valid; the handler does only what a signal handler may: it reads a
+    // thread-local that needs no initialisation, and adds to atomics. Both calls read what they are pointed to.
+    let started = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = look as extern "C" fn(libc::c_int) as libc::sighandler_t;
+        action.sa_flags = libc::SA_RESTART;
+        libc::sigaction(libc::SIGPROF, &action, ptr::null_mut()) == 0
+            && libc::setitimer(libc::ITIMER_PROF, &timer, ptr::null_mut()) == 0
+    };
+    ensure!(started, "no timer: {}", io::Error::last_os_error());
+    Ok(())
 }
 
-impl Reading {
-    fn now() -> Option<Self> {
-        let spent = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).ok()?;
-        Some(Self {
-            thread: thread::current().id(),
-            spent: Duration::from(spent),
-        })
-    }
-
-    /// Nothing across threads: a guest that was made to give way may go on in another one, whose clock has
-    /// nothing to do with the first one's.
-    fn since(&self, start: &Self) -> Duration {
-        if self.thread != start.thread {
-            return Duration::ZERO;
-        }
-        self.spent.saturating_sub(start.spent)
+/// Runs on the thread whose time has used a period up.
+extern "C" fn look(_: libc::c_int) {
+    calls::SAMPLES.count();
+    if IN_GUEST.get() {
+        calls::GUEST_SAMPLES.count();
     }
 }

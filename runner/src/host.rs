@@ -208,7 +208,7 @@ impl Guest {
         store.set_epoch_deadline(1);
         store.epoch_deadline_async_yield_and_update(1);
         if self.is_measured {
-            guest_time::measure(&mut store);
+            guest_time::follow(&mut store);
         }
         let service = self.pre.instantiate_async(&mut store).await?;
         Ok((store, service))

@@ -69,7 +69,7 @@ struct Arguments {
     /// Show at /.well-known/runner/calls how often the stores were asked.
     #[arg(long, env = "RUNNER_COUNT_CALLS")]
     count_calls: bool,
-    /// Show there what the components' own code takes of the processor, too; slows requests down.
+    /// Show there how much of the processor's time the components' own code takes, too: its share of samples.
     #[arg(long, env = "RUNNER_MEASURE_GUESTS")]
     measure_guests: bool,
     /// Where compiled components are kept; by default .spin/runner-cache beside the manifest.
@@ -149,6 +149,9 @@ async fn run() -> Result<()> {
         request_timeout: arguments.request_timeout,
         idle_timeout: arguments.idle_instance_timeout,
     };
+    if arguments.measure_guests {
+        guest_time::start()?;
+    }
     let server = Arc::new(Server::new(
         manifest.routes()?,
         guests,
