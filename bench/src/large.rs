@@ -71,7 +71,8 @@ async fn entrant(options: &Options, stage: &Stage, place: Place) -> Result<Entra
     })
 }
 
-async fn fill(place: &Place, orders: u64) -> Result<()> {
+/// Stores orders, and a key for each.
+pub async fn fill(place: &Place, orders: u64) -> Result<()> {
     let database = place.database().await?;
     let redis = redis::Client::open(place.redis_url.as_str())?;
     let mut redis = redis.get_multiplexed_async_connection().await?;
@@ -82,9 +83,8 @@ async fn fill(place: &Place, orders: u64) -> Result<()> {
         database.execute(FILL, &[&numbers.0, &numbers.1]).await?;
         fill_redis(&mut redis, &place.prefix, numbers).await?;
         stored = last;
-        eprint!("\rStoring orders and keys: {stored} of {orders} ");
+        eprintln!("  stored {stored} of {orders} orders and keys");
     }
-    eprintln!();
     // One by one: VACUUM cannot be part of a transaction, which several statements in one text are.
     for sql in ["VACUUM ANALYZE orders", "CHECKPOINT"] {
         database.batch_execute(sql).await?;

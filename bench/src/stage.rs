@@ -219,7 +219,7 @@ pub async fn finish_replayed_keys(base_url: &str) -> Result<()> {
 }
 
 /// Sends the order under a key; it must be created, or have been.
-async fn order(client: &reqwest::Client, base_url: &str, key: &str) -> Result<()> {
+pub async fn order(client: &reqwest::Client, base_url: &str, key: &str) -> Result<()> {
     let answer = client
         .post(format!("{base_url}/api/v1/orders"))
         .header("Content-Type", "application/json")
