@@ -70,9 +70,9 @@ pub fn output_of(command: &mut Command) -> Result<Run> {
     Ok(run)
 }
 
-/// The last line that is JSON; wrk says things of its own before it.
+/// The line that is JSON; wrk says things of its own before it.
 fn parse(text: &str) -> Result<Run> {
-    let line = text.lines().rev().find(|line| line.starts_with('{'));
+    let line = text.lines().find(|line| line.starts_with('{'));
     let line = line.with_context(|| format!("no result in: {text}"))?;
     serde_json::from_str(line).with_context(|| format!("not a result: {line}"))
 }
