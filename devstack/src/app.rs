@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -38,19 +38,31 @@ impl Host {
         ((major, minor) >= MIN_SPIN).then_some(Self::Spin(version))
     }
 
-    fn command(&self) -> Command {
-        match self {
+    /// What serves the application of that manifest on an address. `variables` go into its environment,
+    /// where other users cannot read them, as they could on a command line.
+    pub fn command(
+        &self,
+        manifest: &Path,
+        address: SocketAddr,
+        variables: &[(String, String)],
+    ) -> Command {
+        let mut command = match self {
             Self::Spin(_) => {
                 let mut command = Command::new("spin");
-                command.args(["up", "--from"]);
+                command.arg("up");
                 command
             }
-            Self::Runner(path) => {
-                let mut command = Command::new(path);
-                command.arg("--from");
-                command
-            }
+            Self::Runner(path) => Command::new(path),
+        };
+        command
+            .arg("--from")
+            .arg(manifest)
+            .args(["--listen", &address.to_string()]);
+        for (name, value) in variables {
+            let name = name.to_ascii_uppercase();
+            command.env(format!("SPIN_VARIABLE_{name}"), value);
         }
+        command
     }
 }
 
@@ -78,26 +90,20 @@ pub struct App {
 }
 
 impl App {
-    /// Serves the application of this checkout until it answers on `address`. `variables` go into its
-    /// environment, where other users cannot read them, as they could on a command line.
+    /// Serves the application of this checkout until it answers on `address`.
     pub fn start(
         host: &Host,
         address: SocketAddr,
         variables: &[(String, String)],
         output: Output,
     ) -> Result<Self> {
-        let mut command = host.command();
-        command
-            .arg(workspace::root().join("spin.toml"))
-            .args(["--listen", &address.to_string()])
-            .current_dir(workspace::root())
-            .stdin(Stdio::null());
-        for (name, value) in variables {
-            command.env(
-                format!("SPIN_VARIABLE_{}", name.to_ascii_uppercase()),
-                value,
-            );
-        }
+        let manifest = workspace::root().join("spin.toml");
+        Self::run(host.command(&manifest, address, variables), address, output)
+    }
+
+    /// Serves whatever a command serves, until it answers `GET /healthz` on `address`.
+    pub fn run(mut command: Command, address: SocketAddr, output: Output) -> Result<Self> {
+        command.current_dir(workspace::root()).stdin(Stdio::null());
         if let Output::File(path) = &output {
             let log = std::fs::File::create(path)?;
             command.stdout(log.try_clone()?).stderr(log);
@@ -113,6 +119,11 @@ impl App {
                 }
             })?;
         Ok(Self { address, process })
+    }
+
+    /// Its process id.
+    pub fn process_id(&self) -> u32 {
+        self.process.id()
     }
 
     /// Where it is.

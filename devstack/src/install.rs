@@ -35,8 +35,7 @@ impl Programs {
         .into_iter()
         .filter_map(|(is_missing, package)| is_missing.then_some(package))
         .collect();
-        let debian = Path::new("/usr/bin/apt-get").exists();
-        if !(may_install && debian && Uid::effective().is_root()) {
+        if !(may_install && can_install()) {
             bail!(
                 "missing on this machine: {}. Install with one of\n  \
                  Debian, Ubuntu:  sudo apt-get install redis-server postgresql\n  \
@@ -75,6 +74,27 @@ impl Programs {
         }
         Ok(self)
     }
+}
+
+/// Finds wrk, which benchmarks generate load with; installs it under the same conditions.
+pub fn find_or_install_wrk(may_install: bool) -> Result<PathBuf> {
+    if let Some(wrk) = on_path("wrk") {
+        return Ok(wrk);
+    }
+    ensure!(
+        may_install && can_install(),
+        "missing on this machine: wrk. Install with one of\n  \
+         Debian, Ubuntu:  sudo apt-get install wrk\n  \
+         Fedora:          sudo dnf install wrk\n  \
+         macOS:           brew install wrk"
+    );
+    install(&["wrk"])?;
+    on_path("wrk").context("wrk not found even after installing")
+}
+
+/// Whether this is Debian or Ubuntu, and we are root.
+fn can_install() -> bool {
+    Path::new("/usr/bin/apt-get").exists() && Uid::effective().is_root()
 }
 
 fn redis_server() -> Option<PathBuf> {

@@ -90,6 +90,11 @@ impl Postgres {
         self.port
     }
 
+    /// Its process id, if it runs.
+    pub fn process_id(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
+    }
+
     /// Starts it again, on the same port with the same data.
     pub fn restart(&mut self) -> Result<()> {
         self.stop_immediately()?;
@@ -102,8 +107,8 @@ impl Postgres {
             .args(["-c", "listen_addresses=127.0.0.1"])
             .args(["-c", "unix_socket_directories="])
             .args(["-c", "fsync=on"])
-            // Several served applications at once, each with Spin's pool of 64.
-            .args(["-c", "max_connections=500"])
+            // Several served applications at once, each with Spin's pool of 64; a dozen in benchmarks.
+            .args(["-c", "max_connections=1000"])
             // Even SIGQUIT waits for whoever was turned away at the door but has not said a word yet, as
             // behind a stalled link: for this long.
             .args(["-c", "authentication_timeout=5"])

@@ -46,6 +46,11 @@ impl Redis {
         self.port
     }
 
+    /// Its process id, if it runs.
+    pub fn process_id(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
+    }
+
     /// Starts it again, on the same port with the same data.
     pub fn restart(&mut self) -> Result<()> {
         self.kill()?;

@@ -1,11 +1,12 @@
-//! Counts what components ask of the stores, for tests that assert how many trips a request takes.
+//! Counts what components ask of the stores, for tests that assert how many trips a request takes, and how
+//! often the processor was found in their code, for benchmarks.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Where the counts are shown with `--count-calls`.
+/// Where the counts are shown with `--count-calls` and `--measure-guests`.
 pub const PATH: &str = "/.well-known/runner/calls";
 
-/// One kind of call, counted since the start of the process.
+/// One kind of thing, counted since the start of the process.
 pub struct Counter(AtomicU64);
 
 impl Counter {
@@ -31,6 +32,10 @@ pub static REDIS_COMMANDS: Counter = Counter::new();
 pub static POSTGRES_OPENED: Counter = Counter::new();
 /// Statements sent to Postgres.
 pub static POSTGRES_STATEMENTS: Counter = Counter::new();
+/// Looks at what the processor does for this process, with `--measure-guests`.
+pub static SAMPLES: Counter = Counter::new();
+/// Those that found it in a component's own code.
+pub static GUEST_SAMPLES: Counter = Counter::new();
 
 /// All counts, as JSON.
 pub fn to_json() -> String {
@@ -39,6 +44,8 @@ pub fn to_json() -> String {
         "redisCommands": REDIS_COMMANDS.get(),
         "postgresOpened": POSTGRES_OPENED.get(),
         "postgresStatements": POSTGRES_STATEMENTS.get(),
+        "samples": SAMPLES.get(),
+        "guestSamples": GUEST_SAMPLES.get(),
     })
     .to_string()
 }

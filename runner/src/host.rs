@@ -17,6 +17,7 @@ use wasmtime_wasi_http::{
 };
 
 use crate::bindings;
+use crate::guest_time;
 use crate::outbound::AllowedHosts;
 use crate::postgres::Pools;
 
@@ -133,6 +134,7 @@ pub struct Guest {
     allowed_hosts: Arc<AllowedHosts>,
     variables: Arc<BTreeMap<String, String>>,
     pools: Arc<Pools>,
+    is_measured: bool,
 }
 
 impl Guest {
@@ -144,6 +146,7 @@ impl Guest {
         allowed_hosts: AllowedHosts,
         variables: Arc<BTreeMap<String, String>>,
         pools: Arc<Pools>,
+        is_measured: bool,
     ) -> Result<Self> {
         if !source.exists() {
             bail!(
@@ -178,6 +181,7 @@ impl Guest {
             allowed_hosts: Arc::new(allowed_hosts),
             variables,
             pools,
+            is_measured,
         })
     }
 
@@ -203,6 +207,9 @@ impl Guest {
         // Before instantiation: a store without a deadline traps at its first instruction.
         store.set_epoch_deadline(1);
         store.epoch_deadline_async_yield_and_update(1);
+        if self.is_measured {
+            guest_time::follow(&mut store);
+        }
         let service = self.pre.instantiate_async(&mut store).await?;
         Ok((store, service))
     }

@@ -8,6 +8,7 @@
 
 mod bindings;
 mod calls;
+mod guest_time;
 mod host;
 mod manifest;
 mod outbound;
@@ -68,6 +69,9 @@ struct Arguments {
     /// Show at /.well-known/runner/calls how often the stores were asked.
     #[arg(long, env = "RUNNER_COUNT_CALLS")]
     count_calls: bool,
+    /// Show there how much of the processor's time the components' own code takes, too: its share of samples.
+    #[arg(long, env = "RUNNER_MEASURE_GUESTS")]
+    measure_guests: bool,
     /// Where compiled components are kept; by default .spin/runner-cache beside the manifest.
     #[arg(long)]
     cache_dir: Option<PathBuf>,
@@ -135,6 +139,7 @@ async fn run() -> Result<()> {
             AllowedHosts::parse(&hosts)?,
             variables.of_component(&component.variables)?,
             pools.clone(),
+            arguments.measure_guests,
         )?;
         guests.insert(id.clone(), guest);
     }
@@ -144,11 +149,14 @@ async fn run() -> Result<()> {
         request_timeout: arguments.request_timeout,
         idle_timeout: arguments.idle_instance_timeout,
     };
+    if arguments.measure_guests {
+        guest_time::start()?;
+    }
     let server = Arc::new(Server::new(
         manifest.routes()?,
         guests,
         reuse,
-        arguments.count_calls,
+        arguments.count_calls || arguments.measure_guests,
     ));
 
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -1,5 +1,6 @@
 //! The project's commands. Each does all it needs on a fresh machine: see `cargo xtask --help`.
 
+mod bench;
 mod chaos;
 mod clean;
 mod simulate;
@@ -32,6 +33,8 @@ enum Task {
     Simulate(simulate::Arguments),
     /// Break a real deployment in every way we know while clients retry, and check what became of it.
     Chaos(chaos::Arguments),
+    /// Measure the component against its host's floor, a naive component and native services.
+    Bench(bench::Arguments),
     /// Bring a database of your own to the current schema.
     Migrate {
         /// postgres://user:password@host:port/database
@@ -60,6 +63,7 @@ async fn run() -> Result<()> {
         Task::Test(arguments) => test::test(arguments).await,
         Task::Simulate(arguments) => simulate::run(&arguments),
         Task::Chaos(arguments) => chaos::chaos(arguments).await,
+        Task::Bench(arguments) => bench::bench(arguments).await,
         Task::Migrate { database_url } => {
             devstack::migrate::migrate(&database_url).await?;
             eprintln!("The schema is current.");

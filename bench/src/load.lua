@@ -1,0 +1,71 @@
+-- What the connections of wrk send, and what came of it as one line of JSON. Arguments: kind of load, seed,
+-- connections. The keys that `replay` repeats are those of stage.rs.
+
+local BODY = '{"currency":"EUR","items":[{"sku":"A-1","quantity":2,"unitPrice":1250}]}'
+local REPLAYED_KEYS = 64
+local RETRY_EVERY = 20
+
+local threads = {}
+local kind, connections, head, tail
+local recent = {}
+sent = 0
+drawn = 0
+
+function setup(thread)
+   table.insert(threads, thread)
+end
+
+function init(args)
+   kind, connections = args[1], tonumber(args[3])
+   math.randomseed(tonumber(args[2]))
+   local host = "Host: " .. wrk.headers["Host"] .. "\r\n"
+   if kind == "nothing" then
+      head = "GET / HTTP/1.1\r\n" .. host .. "\r\n"
+      return
+   end
+   head = "POST /api/v1/orders HTTP/1.1\r\n" .. host .. "Content-Type: application/json\r\n"
+      .. "Content-Length: " .. #BODY .. "\r\nIdempotency-Key: "
+   tail = "\r\n\r\n" .. BODY
+end
+
+-- Like what clients draw: a random UUID.
+local function new_key()
+   local random = math.random
+   drawn = drawn + 1
+   return string.format("%08x-%04x-4%03x-8%03x-%06x%06x", random(0, 0xffffffff), random(0, 0xffff),
+      random(0, 0xfff), random(0, 0xfff), random(0, 0xffffff), random(0, 0xffffff))
+end
+
+-- One of the last 1000 keys, but none that may still be in flight.
+local function retried_key()
+   local key = recent[(drawn - 2 * connections - math.random(0, 999)) % 4096]
+   return key or new_key()
+end
+
+function request()
+   sent = sent + 1
+   if kind == "nothing" then
+      return head
+   elseif kind == "replay" then
+      return head .. string.format("00000000-0000-4000-8000-%012x", sent % REPLAYED_KEYS) .. tail
+   elseif kind == "mix" and sent % RETRY_EVERY == 0 then
+      return head .. retried_key() .. tail
+   end
+   local key = new_key()
+   if kind == "mix" then
+      recent[drawn % 4096] = key
+   end
+   return head .. key .. tail
+end
+
+function done(summary, latency, requests)
+   local keys = 0
+   for _, thread in ipairs(threads) do
+      keys = keys + thread:get("drawn")
+   end
+   local errors = summary.errors
+   local failures = errors.connect + errors.read + errors.write + errors.status + errors.timeout
+   io.write(string.format(
+      '{"requests":%d,"microseconds":%d,"p50":%d,"p99":%d,"errors":%d,"keys":%d}\n',
+      summary.requests, summary.duration, latency:percentile(50), latency:percentile(99), failures, keys))
+end
