@@ -10,7 +10,7 @@ use orders::customer::Customer;
 use orders::idempotency::{Fingerprint, IdempotencyKey, Progress, Record, Slot};
 use orders::order::Draft;
 use orders::ports::{NewOrder, OrderIds};
-use orders::stores::postgres::insert;
+use orders::stores::postgres::insert_one;
 use orders::stores::redis::Reply;
 use uuid::Uuid;
 
@@ -63,8 +63,8 @@ async fn client(stores: Stores, question: Question, end: Instant) -> Result<Hist
         let start = Instant::now();
         match question {
             Question::Insert => {
-                let row = stores.first_row(insert(&order)).await?;
-                ensure!(row.is_some(), "nothing was inserted");
+                let inserted = stores.inserted(insert_one(&order)).await?;
+                ensure!(inserted == 1, "nothing was inserted");
             }
             Question::Reserve => {
                 let record = Record {

@@ -10,10 +10,10 @@ use orders::error::{OrdersUnavailable, ReservationsUnavailable};
 use orders::idempotency::{Record, Slot};
 use orders::order::OrderId;
 use orders::ports::{
-    Insertion, NewOrder, OrderIds, Orders, Reservation, Reservations, StoredOrder,
+    Attempt, Insertion, NewOrder, OrderIds, Orders, Reservation, Reservations, StoredOrder,
 };
 use orders::stores::postgres::{
-    OrderRow, Parameter, Statement, Unreadable, find, insert, insertion, stored,
+    OrderRow, Parameter, Statement, Unreadable, find, insert, insert_one, insertion, stored,
 };
 use orders::stores::redis::{Command, Records, Reply};
 use redis::Value;
@@ -87,14 +87,22 @@ impl Stores {
     /// The first row of a statement, which is prepared once per connection.
     pub async fn first_row(&self, statement: Statement) -> Result<Option<Row>> {
         let parameters = to_sql(statement.parameters)?;
-        let references: Vec<&(dyn ToSql + Sync)> = parameters
-            .iter()
-            .map(|p| p.as_ref() as &(dyn ToSql + Sync))
-            .collect();
         let connection = self.postgres.get().await?;
         let prepared = connection.prepare_cached(statement.sql).await?;
-        let rows = connection.query(&prepared, &references).await?;
+        let rows = connection
+            .query(&prepared, &references(&parameters))
+            .await?;
         Ok(rows.into_iter().next())
+    }
+
+    /// How many rows a statement has inserted.
+    pub async fn inserted(&self, statement: Statement) -> Result<u64> {
+        let parameters = to_sql(statement.parameters)?;
+        let connection = self.postgres.get().await?;
+        let prepared = connection.prepare_cached(statement.sql).await?;
+        Ok(connection
+            .execute(&prepared, &references(&parameters))
+            .await?)
     }
 
     async fn first_order(
@@ -129,6 +137,14 @@ impl Reservations for Stores {
 }
 
 impl Orders for Stores {
+    async fn insert_new(&self, order: &NewOrder) -> Attempt {
+        let insertion = self.inserted(insert_one(order));
+        match tokio::time::timeout(DATABASE_TIMEOUT / 2, insertion).await {
+            Ok(Ok(1)) => Attempt::Inserted,
+            _ => Attempt::Undecided,
+        }
+    }
+
     async fn insert_unless_exists(&self, order: &NewOrder) -> Result<Insertion, OrdersUnavailable> {
         let first = self.first_order(insert(order)).await?;
         insertion(first).map_err(|Unreadable| OrdersUnavailable)
@@ -166,8 +182,17 @@ pub fn to_sql(parameters: Vec<Parameter>) -> Result<Vec<Box<dyn ToSql + Send + S
                 Parameter::NullableText(text) => Box::new(text),
                 Parameter::Bytes(bytes) => Box::new(bytes),
                 Parameter::Int64(number) => Box::new(number),
+                Parameter::Texts(texts) => Box::new(texts),
+                Parameter::Int64s(numbers) => Box::new(numbers),
             })
         })
+        .collect()
+}
+
+fn references(parameters: &[Box<dyn ToSql + Send + Sync>]) -> Vec<&(dyn ToSql + Sync)> {
+    parameters
+        .iter()
+        .map(|p| p.as_ref() as &(dyn ToSql + Sync))
         .collect()
 }
 
