@@ -12,6 +12,7 @@ pub mod idempotency;
 pub mod json;
 pub mod order;
 pub mod ports;
+pub mod reading;
 pub mod settings;
 pub mod stores;
 

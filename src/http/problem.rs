@@ -5,6 +5,7 @@ use http::{StatusCode, header};
 use serde::Serialize;
 
 use super::Response;
+use super::query::{MAX_LIMIT, QueryError};
 use crate::error::CreateError;
 use crate::idempotency::{KeyError, MAX_KEY_CHARS};
 use crate::json::Malformed;
@@ -40,10 +41,14 @@ pub enum Problem {
         /// JSON Pointers to what differs.
         differs: Vec<String>,
     },
+    /// The query asks for something that there is not.
+    Query(QueryError),
     /// There is nothing at this path.
     UnknownPath,
     /// There is no such order, or none of this customer's.
     OrderNotFound,
+    /// Nothing is known of the key, or it is another customer's.
+    KeyNotFound,
     /// The path exists and does not take this method.
     MethodNotAllowed {
         /// The methods it takes, as in the `Allow` field.
@@ -70,8 +75,10 @@ impl Problem {
     /// The status that the problem is sent with.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Key(_) | Self::NotJson(_) | Self::BodyTruncated => StatusCode::BAD_REQUEST,
-            Self::UnknownPath | Self::OrderNotFound => StatusCode::NOT_FOUND,
+            Self::Key(_) | Self::NotJson(_) | Self::BodyTruncated | Self::Query(_) => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::UnknownPath | Self::OrderNotFound | Self::KeyNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimedOut => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -104,8 +111,10 @@ impl Problem {
                 "idempotency-key-reused",
                 "Idempotency-Key was used for another order",
             ),
+            Self::Query(_) => ("invalid-query", "The query is not valid"),
             Self::UnknownPath => ("not-found", "There is nothing at this path"),
             Self::OrderNotFound => ("order-not-found", "There is no such order"),
+            Self::KeyNotFound => ("idempotency-key-not-found", "Nothing is known of this key"),
             Self::MethodNotAllowed { .. } => ("method-not-allowed", "The method is not allowed"),
             Self::OrdersUnavailable | Self::CreationUndecided => {
                 ("unavailable", "Orders are unavailable at the moment")
@@ -144,8 +153,19 @@ impl Problem {
                  \"differs\". To repeat that order, send it unchanged; to place another one, use a new key."
                     .into()
             }
+            Self::Query(QueryError::Unknown) => "Send no parameters but limit and cursor.".into(),
+            Self::Query(QueryError::Repeated) => "Send each parameter once.".into(),
+            Self::Query(QueryError::Limit) => format!("limit must be a number from 1 to {MAX_LIMIT}."),
+            Self::Query(QueryError::Cursor) => {
+                "cursor must be as in the \"next\" of one of your pages; leave it out to begin anew.".into()
+            }
             Self::UnknownPath => "See the documentation for the paths of this API.".into(),
             Self::OrderNotFound => "Check the order id.".into(),
+            Self::KeyNotFound => {
+                "No request with this key has come, or none was remembered. A request with it creates its order \
+                 once."
+                    .into()
+            }
             Self::MethodNotAllowed { allow } => format!("Use one of: {allow}."),
             Self::OrdersUnavailable => "Send the request again.".into(),
             Self::CreationUndecided => {

@@ -47,6 +47,14 @@ impl Records<'_> {
         self.set(slot, record)
     }
 
+    /// What is there; read the reply with [`trace`].
+    pub fn look(&self, slot: &Slot) -> Command {
+        Command {
+            name: "GET",
+            arguments: vec![self.key(slot).into_bytes()],
+        }
+    }
+
     fn set(&self, slot: &Slot, record: &Record) -> Command {
         Command {
             name: "SET",
@@ -91,6 +99,14 @@ impl From<Reply> for Reservation {
     }
 }
 
+/// The record that a reply is, if it is one.
+pub fn trace(reply: Reply) -> Option<Record> {
+    match Reservation::from(reply) {
+        Reservation::Occupied(record) => Some(record),
+        Reservation::Acquired | Reservation::Unintelligible => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,6 +140,10 @@ mod tests {
         let reserve = records.reserve(&slot, &record);
         let absent = [&always[..], &[b"NX".into(), b"GET".into()]].concat();
         assert_eq!((reserve.name, reserve.arguments), ("SET", absent));
+        let look = records.look(&slot);
+        assert_eq!((look.name, &look.arguments[..]), ("GET", &always[..1]));
+        assert_eq!(trace(Reply::Bytes(record.encode())), Some(record));
+        assert_eq!(trace(Reply::Nil), None);
         assert_eq!(ping().name, "PING");
     }
 

@@ -48,12 +48,13 @@ async fn unknown_paths_are_404_and_wrong_methods_405() {
         "/api/v1/orders/",
         "/api/v1/orders/a/b",
         "/api/v2/orders",
+        "/api/v1/idempotency-keys",
     ] {
         service.get(path).await.assert_problem(404, "not-found");
     }
     for (method, path, allow) in [
-        (Method::GET, "/api/v1/orders", "POST"),
-        (Method::PUT, "/api/v1/orders", "POST"),
+        (Method::PUT, "/api/v1/orders", "GET, HEAD, POST"),
+        (Method::POST, "/api/v1/idempotency-keys/k", "GET, HEAD"),
         (
             Method::DELETE,
             "/api/v1/orders/01970000-0000-7000-8000-000000000000",

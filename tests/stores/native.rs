@@ -83,7 +83,7 @@ impl Stores {
 
     /// A customer's order by its id.
     pub async fn find(&self, customer: &Customer, id: OrderId) -> Option<StoredOrder> {
-        let row = self.first_row(postgres::find(customer, id)).await;
+        let row = self.first_row(postgres::reading::find(customer, id)).await;
         row.map(|row| stored(row).unwrap())
     }
 
