@@ -199,7 +199,7 @@ mod tests {
 
     fn slot(customer: &str, key: &str) -> Slot {
         Slot {
-            customer: Customer::named(customer),
+            customer: Customer::named(customer).expect("a name"),
             key: IdempotencyKey::parse(key.as_bytes()).expect("a key"),
         }
     }

@@ -9,6 +9,7 @@ pub mod customer;
 pub mod error;
 pub mod http;
 pub mod idempotency;
+pub mod identity;
 pub mod json;
 pub mod order;
 pub mod ports;

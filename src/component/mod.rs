@@ -7,7 +7,7 @@ mod postgres;
 mod redis;
 mod variables;
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -15,7 +15,6 @@ use http_body_util::{BodyExt, Limited};
 use spin_sdk::http::{FullBody, Request};
 use spin_sdk::http_service;
 
-use crate::customer::Customer;
 use crate::http::{self as api, BodyError, MAX_BODY_BYTES, Operation, Problem, Route};
 use crate::settings::Settings;
 use ids::RandomIds;
@@ -47,7 +46,7 @@ async fn respond(request: Request) -> Result<api::Response, Problem> {
         }
         Route::Of(resource) => {
             let settings = variables::settings().await?;
-            let customer = Customer::anonymous();
+            let customer = api::identify(&settings.identity, &head.headers, unix_seconds())?;
             let operation = resource.admit(customer, head.uri.query(), &head.headers)?;
             perform(operation, &head.headers, body, &settings).await
         }
@@ -86,6 +85,13 @@ where
         Operation::ShowOrder(customer, id) => api::show(&customer, id, headers, &orders()).await,
         Operation::ShowKey(slot) => api::show_key(&slot, &reservations(), &orders()).await,
     }
+}
+
+fn unix_seconds() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    })
 }
 
 /// Reads a body up to its limit and not one chunk further.

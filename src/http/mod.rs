@@ -13,6 +13,7 @@ use http::{HeaderMap, Method, StatusCode, header};
 
 use crate::customer::Customer;
 use crate::idempotency::{IdempotencyKey, Slot};
+use crate::identity::Identity;
 use crate::order::OrderId;
 
 pub use creation::{BodyError, MAX_BODY_BYTES, create};
@@ -116,6 +117,18 @@ pub fn route<'p>(method: &Method, path: &'p str) -> Result<Route<'p>, Problem> {
             (None, None) => Err(Problem::UnknownPath),
         },
     }
+}
+
+/// Finds out who is asking, before anything else is. `now` is in seconds since the Unix epoch.
+///
+/// # Errors
+/// Nobody knows.
+pub fn identify(identity: &Identity, headers: &HeaderMap, now: i64) -> Result<Customer, Problem> {
+    let values = identity.field().map(|name| headers.get_all(name));
+    let values = values.iter().flatten().map(|value| value.as_bytes());
+    identity
+        .customer(values, now)
+        .map_err(Problem::Unidentified)
 }
 
 impl Resource<'_> {

@@ -8,6 +8,7 @@ use super::Response;
 use super::query::{MAX_LIMIT, QueryError};
 use crate::error::CreateError;
 use crate::idempotency::{KeyError, MAX_KEY_CHARS};
+use crate::identity::Unidentified;
 use crate::json::Malformed;
 use crate::order::{OrderId, Violation};
 
@@ -20,6 +21,8 @@ const RETRY_AFTER_SECONDS: &str = "1";
 /// A reason not to do what was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
+    /// Nobody knows who is asking.
+    Unidentified(Unidentified),
     /// The `Idempotency-Key` field is not one key.
     Key(KeyError),
     /// The body is not declared to be JSON.
@@ -78,6 +81,7 @@ impl Problem {
             Self::Key(_) | Self::NotJson(_) | Self::BodyTruncated | Self::Query(_) => {
                 StatusCode::BAD_REQUEST
             }
+            Self::Unidentified(_) => StatusCode::UNAUTHORIZED,
             Self::UnknownPath | Self::OrderNotFound | Self::KeyNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimedOut => StatusCode::REQUEST_TIMEOUT,
@@ -92,6 +96,12 @@ impl Problem {
     /// The last part of the problem's type, and its title.
     fn kind(&self) -> (&'static str, &'static str) {
         match self {
+            Self::Unidentified(Unidentified::NotNamed | Unidentified::NoToken) => {
+                ("unauthenticated", "Nobody knows who is asking")
+            }
+            Self::Unidentified(Unidentified::InvalidToken | Unidentified::ExpiredToken) => {
+                ("invalid-token", "The token is not valid")
+            }
             Self::Key(KeyError::Missing) => {
                 ("idempotency-key-missing", "Idempotency-Key is missing")
             }
@@ -125,6 +135,13 @@ impl Problem {
 
     fn detail(&self) -> String {
         match self {
+            Self::Unidentified(Unidentified::NotNamed) => {
+                "The gateway in front of this service has to say who is asking, once and in 1 to 128 characters."
+                    .into()
+            }
+            Self::Unidentified(Unidentified::NoToken) => "Send Authorization: Bearer with a token.".into(),
+            Self::Unidentified(Unidentified::InvalidToken) => "Send a token that is meant for this service.".into(),
+            Self::Unidentified(Unidentified::ExpiredToken) => "It has expired; get a new one.".into(),
             Self::Key(KeyError::Missing) => {
                 "Send an Idempotency-Key header: a value of your choice, new for each order and the same for \
                  every retry of it, such as a UUID."
@@ -200,6 +217,9 @@ impl Problem {
                 document.differs = Some(differs);
             }
             Self::InvalidOrder(violations) => document.violations = Some(violations),
+            Self::Unidentified(why) => {
+                fields.push((header::WWW_AUTHENTICATE.as_str(), challenge(why).to_owned()));
+            }
             Self::MethodNotAllowed { allow } => {
                 fields.push((header::ALLOW.as_str(), allow.to_owned()));
             }
@@ -213,6 +233,16 @@ impl Problem {
             headers: fields,
             body: serde_json::to_string(&document).unwrap_or_default(),
         }
+    }
+}
+
+/// What would do instead (RFC 9110 §11.6.1). An error is named only to somebody who has sent a token (RFC
+/// 6750 §3.1). No scheme is registered for what gateways do, and a 401 must name one.
+fn challenge(why: Unidentified) -> &'static str {
+    match why {
+        Unidentified::NotNamed => "Gateway",
+        Unidentified::NoToken => "Bearer",
+        Unidentified::InvalidToken | Unidentified::ExpiredToken => "Bearer error=\"invalid_token\"",
     }
 }
 

@@ -121,7 +121,7 @@ mod tests {
             ttl: Duration::from_secs(2),
         };
         let slot = Slot {
-            customer: Customer::named("c"),
+            customer: Customer::named("c").expect("a name"),
             key: IdempotencyKey::parse(b"k").expect("a key"),
         };
         let record = Record {
@@ -163,7 +163,7 @@ mod tests {
         };
         let key = |customer: &str, key: &str| {
             records.key(&Slot {
-                customer: Customer::named(customer),
+                customer: Customer::named(customer).expect("a name"),
                 key: IdempotencyKey::parse(key.as_bytes()).expect("a key"),
             })
         };
