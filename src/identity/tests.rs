@@ -286,7 +286,7 @@ fn keys_for_other_uses_are_left_out_and_broken_ones_are_not() {
         with(ec(), "key_ops", json!(["sign"])),
     ] {
         assert!(
-            set_of(&[left_out.clone()]).is_none(),
+            set_of(std::slice::from_ref(&left_out)).is_none(),
             "{left_out}: none is left"
         );
         assert!(set_of(&[left_out.clone(), okp()]).is_some(), "{left_out}");

@@ -102,6 +102,24 @@ async fn health_asks_no_store_and_readiness_asks_both() {
 }
 
 #[tokio::test]
+async fn a_database_with_an_older_schema_is_not_ready() {
+    let Some(service) = service().start().await else {
+        return;
+    };
+    // Only in a database of our own.
+    if service.apps.is_empty() {
+        return;
+    }
+    let database = service.database().await.unwrap();
+    let older = "ALTER TABLE orders DROP COLUMN seq, DROP COLUMN follows";
+    database.batch_execute(older).await.unwrap();
+    assert_eq!(service.get("/readyz").await.status, 503);
+    let refused = service.get("/api/v1/orders").await;
+    refused.assert_problem(503, "unavailable");
+    assert!(service.logs().contains("apply the migrations"));
+}
+
+#[tokio::test]
 async fn a_database_without_our_table_is_not_ready() {
     let Some(service) = service().start().await else {
         return;

@@ -9,6 +9,7 @@
 )]
 
 mod native;
+mod reading;
 
 use native::Stores;
 use orders::customer::Customer;
