@@ -57,6 +57,11 @@ impl IdempotencyKey {
             None if value.contains(&b'"') => return None,
             None => value.to_vec(),
         };
+        Self::from_chars(key)
+    }
+
+    /// The key of exactly these characters, as a path names it: nothing is trimmed or unquoted.
+    pub fn from_chars(key: Vec<u8>) -> Option<Self> {
         let well_formed =
             (1..=MAX_KEY_CHARS).contains(&key.len()) && key.iter().all(u8::is_ascii_graphic);
         if !well_formed {
@@ -203,7 +208,7 @@ mod tests {
 
     fn slot(customer: &str, key: &str) -> Slot {
         Slot {
-            customer: Customer::named(customer),
+            customer: Customer::named(customer).expect("a name"),
             key: IdempotencyKey::parse(key.as_bytes()).expect("a key"),
         }
     }
@@ -250,6 +255,15 @@ mod tests {
             "k".repeat(256).as_bytes(),
         ] {
             assert_eq!(IdempotencyKey::parse(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn exact_characters_are_a_key_as_they_are() {
+        let exact = |text: &str| IdempotencyKey::from_chars(text.into());
+        assert_eq!(exact("\"a\"").expect("a key").as_str(), "\"a\"");
+        for bad in ["", " a", "a b", "\u{e9}", &"k".repeat(256)] {
+            assert_eq!(exact(bad), None, "{bad:?}");
         }
     }
 

@@ -10,9 +10,11 @@ pub mod error;
 pub mod group_commit;
 pub mod http;
 pub mod idempotency;
+pub mod identity;
 pub mod json;
 pub mod order;
 pub mod ports;
+pub mod reading;
 pub mod settings;
 pub mod stores;
 

@@ -10,6 +10,7 @@ use crate::customer::Customer;
 use crate::error::{OrdersUnavailable, ReservationsUnavailable};
 use crate::idempotency::{Fingerprint, Record, Slot};
 use crate::order::{Draft, OrderId};
+use crate::reading::Page;
 
 /// Draws ids for new orders.
 pub trait OrderIds {
@@ -103,4 +104,25 @@ pub trait Orders {
         customer: &Customer,
         order_id: OrderId,
     ) -> Result<Option<StoredOrder>, OrdersUnavailable>;
+}
+
+/// Orders in numbers and by key (Postgres). Apart from [`Orders`], which is all that creation needs.
+pub trait OrderLists {
+    /// Up to `limit` of the customer's orders, newest first: those older than `after`, if it is given.
+    /// `None` when `after` is none of the customer's orders.
+    async fn page(
+        &self,
+        customer: &Customer,
+        after: Option<OrderId>,
+        limit: usize,
+    ) -> Result<Option<Page>, OrdersUnavailable>;
+
+    /// The order of a slot.
+    async fn find_by_key(&self, slot: &Slot) -> Result<Option<StoredOrder>, OrdersUnavailable>;
+}
+
+/// What requests leave in the fast memory (Redis), without leaving anything.
+pub trait Traces {
+    /// The record in the slot, if there is one that this version understands.
+    async fn look(&self, slot: &Slot) -> Result<Option<Record>, ReservationsUnavailable>;
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::create_order::KeyReuse;
+use crate::identity::{Identity, KeySet, TokenRules};
 
 /// The variables in `spin.toml`, as the component uses them. Holds secrets: not `Debug`.
 pub struct Settings {
@@ -21,6 +22,8 @@ pub struct Settings {
     pub database_timeout: Duration,
     /// What a key that comes back with other content gets.
     pub key_reuse: KeyReuse,
+    /// How customers are told apart.
+    pub identity: Identity,
 }
 
 /// A variable that is not what it must be. Names the variable and the rule, never the value.
@@ -55,12 +58,25 @@ pub struct RawSettings {
     pub database_timeout_ms: String,
     /// `key_reuse`
     pub key_reuse: String,
+    /// `identity`
+    pub identity: String,
+    /// `identity_header`
+    pub identity_header: String,
+    /// `jwt_keys`
+    pub jwt_keys: String,
+    /// `jwt_issuer`
+    pub jwt_issuer: String,
+    /// `jwt_audience`
+    pub jwt_audience: String,
 }
 
 /// A year: more is a mistake, and Redis refuses expiries that overflow its clock.
 const MAX_TTL_SECONDS: u64 = 366 * 24 * 60 * 60;
 /// A minute: no client waits longer for a store.
 const MAX_TIMEOUT_MS: u64 = 60_000;
+
+const JWT_KEYS: &str = "must be a JWK set with at least one key for EdDSA (Ed25519), ES256, RS256 (2048 to 4096 \
+                        bits) or HS256 (256 bits or more), and none of these broken";
 
 impl RawSettings {
     /// Checks all values.
@@ -69,6 +85,13 @@ impl RawSettings {
     /// The first variable that breaks its rule.
     pub fn check(self) -> Result<Settings, SettingError> {
         Ok(Settings {
+            identity: identity(
+                &self.identity,
+                self.identity_header,
+                &self.jwt_keys,
+                self.jwt_issuer,
+                self.jwt_audience,
+            )?,
             redis_url: not_empty("redis_url", self.redis_url)?,
             database_url: not_empty("database_url", self.database_url)?,
             redis_key_prefix: self.redis_key_prefix,
@@ -92,6 +115,35 @@ impl RawSettings {
             },
         })
     }
+}
+
+fn identity(
+    mode: &str,
+    header: String,
+    keys: &str,
+    issuer: String,
+    audience: String,
+) -> Result<Identity, SettingError> {
+    let error = |variable, rule| SettingError { variable, rule };
+    // Not set and set to nothing are the same to Spin.
+    let set = |text: String| Some(text).filter(|text| !text.is_empty());
+    match mode {
+        "none" => Ok(Identity::None),
+        "header" if is_field_name(&header) => Ok(Identity::Header(header)),
+        "header" => Err(error("identity_header", "must be the name of a field")),
+        "jwt" => Ok(Identity::Jwt(Box::new(TokenRules {
+            keys: KeySet::parse(keys).ok_or(error("jwt_keys", JWT_KEYS))?,
+            issuer: set(issuer),
+            audience: set(audience),
+        }))),
+        _ => Err(error("identity", "must be \"none\", \"header\" or \"jwt\"")),
+    }
+}
+
+/// RFC 9110 §5.6.2.
+fn is_field_name(name: &str) -> bool {
+    let part_of_one = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    !name.is_empty() && name.chars().all(part_of_one)
 }
 
 fn not_empty(variable: &'static str, value: String) -> Result<String, SettingError> {
@@ -135,6 +187,9 @@ mod tests {
             redis_timeout_ms: "500".into(),
             database_timeout_ms: "5000".into(),
             key_reuse: "reject".into(),
+            identity: "none".into(),
+            identity_header: "X-User-Id".into(),
+            ..RawSettings::default()
         }
     }
 
@@ -180,9 +235,51 @@ mod tests {
     }
 
     #[test]
+    fn identity_is_one_of_three_words_and_needs_what_the_word_needs() {
+        let of = |identity: &str, header: &str, keys: &str| {
+            let checked = RawSettings {
+                identity: identity.into(),
+                identity_header: header.into(),
+                jwt_keys: keys.into(),
+                ..raw()
+            }
+            .check();
+            checked
+                .map(|s| s.identity.field().map(ToOwned::to_owned))
+                .map_err(|e| e.variable)
+        };
+        let keys = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+        assert_eq!(of("none", "", ""), Ok(None));
+        assert_eq!(of("header", "X-User-Id", ""), Ok(Some("X-User-Id".into())));
+        assert_eq!(of("jwt", "", keys), Ok(Some("authorization".into())));
+
+        assert_eq!(of("", "", keys), Err("identity"));
+        assert_eq!(of("JWT", "", keys), Err("identity"));
+        assert_eq!(of("header", "", keys), Err("identity_header"));
+        assert_eq!(of("header", "X User", keys), Err("identity_header"));
+        for keys in [
+            "",
+            "{}",
+            r#"{"keys":[]}"#,
+            r#"{"keys":[{"kty":"EC","crv":"P-521"}]}"#,
+        ] {
+            assert_eq!(of("jwt", "", keys), Err("jwt_keys"), "{keys}");
+        }
+    }
+
+    #[test]
     fn a_bad_value_is_named_without_being_shown() {
         type Break = fn(&mut RawSettings, &str);
-        let breaks: [(&str, Break); 6] = [
+        let breaks: [(&str, Break); 9] = [
+            ("identity", |raw, bad| raw.identity = bad.into()),
+            ("identity_header", |raw, bad| {
+                raw.identity = "header".into();
+                raw.identity_header = format!("{bad}:");
+            }),
+            ("jwt_keys", |raw, bad| {
+                raw.identity = "jwt".into();
+                raw.jwt_keys = bad.into();
+            }),
             ("redis_url", |raw, _| raw.redis_url.clear()),
             ("database_url", |raw, _| raw.database_url.clear()),
             ("reservation_ttl", |raw, bad| {

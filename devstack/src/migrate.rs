@@ -9,12 +9,17 @@ use crate::workspace;
 /// Applies all migrations that the database does not have yet. Safe to run twice and by several at once:
 /// the migrator holds a lock in the database and records there what it did.
 pub async fn migrate(database_url: &str) -> Result<()> {
+    migrate_to(database_url, i64::MAX).await
+}
+
+/// [`migrate`], but only up to a version, as a deployment of then has it.
+pub async fn migrate_to(database_url: &str, version: i64) -> Result<()> {
     let migrator = Migrator::new(workspace::migrations())
         .await
         .context("reading the migrations")?;
     let mut connection = connect(database_url).await?;
     migrator
-        .run(&mut connection)
+        .run_to(version, &mut connection)
         .await
         .context("applying the migrations")?;
     connection.close().await?;

@@ -13,7 +13,7 @@ use orders_fuzz::spelling::spell;
 fn request(customer: &str, key: &str, method: &str, path: &str, body: &str) -> Option<Request> {
     Some(Request {
         slot: Slot {
-            customer: Customer::named(customer),
+            customer: Customer::named(customer)?,
             key: IdempotencyKey::parse(key.as_bytes())?,
         },
         method: method.to_owned(),

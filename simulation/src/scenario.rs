@@ -47,11 +47,12 @@ impl Wish {
     /// The customer and key.
     pub fn slot(&self) -> Slot {
         let customer = match self.customer {
-            0 => Customer::anonymous(),
+            0 => Some(Customer::anonymous()),
             n => Customer::named(format!("customer-{n}")),
         };
-        #[allow(clippy::expect_used, reason = "a literal of visible ASCII")]
-        let key = IdempotencyKey::parse(format!("key-{}", self.key).as_bytes()).expect("a key");
+        let key = IdempotencyKey::parse(format!("key-{}", self.key).as_bytes());
+        #[allow(clippy::expect_used, reason = "literals of visible ASCII")]
+        let (customer, key) = customer.zip(key).expect("a name and a key");
         Slot { customer, key }
     }
 

@@ -1,7 +1,7 @@
 //! Takes a request from Spin and hands the answer back, with as few calls of the host as that takes: each
 //! costs about as much as all of the protocol's own computing.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use spin_sdk::wasip3::http::types::{ErrorCode, Fields, Request, Response};
 use spin_sdk::wasip3::{spawn, wit_future, wit_stream};
 use spin_sdk::wit_bindgen::StreamResult;
@@ -73,11 +73,14 @@ pub async fn body(request: Request, headers: &HeaderMap) -> Result<Vec<u8>, Body
 /// Hands an answer to the host, and its body once the host asks for it.
 ///
 /// `Content-Length` is always set: without it the answer leaves in two segments, and a keep-alive client
-/// waits 40 ms for the second one, because Spin does not set TCP_NODELAY.
+/// waits 40 ms for the second one, because Spin does not set TCP_NODELAY. Except where there is nothing to
+/// send: with 304 it would have to be that of the answer that is not repeated (RFC 9110 §8.6).
 pub fn send(answer: api::Response) -> Result<Response, ErrorCode> {
     let mut fields = Vec::with_capacity(answer.headers.len() + 1);
-    let length = answer.body.len().to_string();
-    fields.push((header::CONTENT_LENGTH.to_string(), length.into_bytes()));
+    if answer.status != StatusCode::NOT_MODIFIED {
+        let length = answer.body.len().to_string();
+        fields.push((header::CONTENT_LENGTH.to_string(), length.into_bytes()));
+    }
     for (name, value) in answer.headers {
         fields.push((name.to_owned(), value.into_bytes()));
     }

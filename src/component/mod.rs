@@ -10,13 +10,15 @@ mod redis;
 mod signals;
 mod variables;
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use http::HeaderMap;
 use spin_sdk::wasip3::exports::http::handler::Guest;
 use spin_sdk::wasip3::http::service;
 use spin_sdk::wasip3::http::types::{ErrorCode, Request, Response};
 
-use crate::http::{self as api, BodyError, Operation, Problem};
+use crate::http::{self as api, BodyError, Operation, Problem, Route};
+use crate::settings::Settings;
 use deadline::{Budget, Timer};
 use ids::RandomIds;
 use postgres::PostgresOrders;
@@ -41,35 +43,63 @@ impl Guest for Component {
 async fn respond(request: Request) -> Result<api::Response, Problem> {
     let timer = Timer::default();
     let head = exchange::head(&request);
-    let path = head.target.split('?').next().unwrap_or_default();
-    match api::admit(&head.method, path, &head.headers)? {
-        Operation::CreateOrder(slot) => {
-            let arrival = exchange::body(request, &head.headers);
-            let body = timer.within(&Budget::of(BODY_DEADLINE), arrival).await;
-            let body = body.unwrap_or(Err(BodyError::TimedOut))?;
-            let settings = variables::settings().await?;
-            api::create(
-                slot,
-                &body,
-                settings.key_reuse,
-                &RedisReservations::for_request(&settings, &timer),
-                &PostgresOrders::for_creation(&settings, &timer),
-                &RandomIds,
-            )
-            .await
-        }
-        Operation::ShowOrder(customer, id) => {
-            let settings = variables::settings().await?;
-            let orders = PostgresOrders::for_request(&settings, &timer);
-            api::show(&customer, id, &orders).await
-        }
-        Operation::Health => Ok(api::health()),
-        Operation::Readiness => {
+    let (path, query) = match head.target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (&*head.target, None),
+    };
+    match api::route(&head.method, path)? {
+        Route::Health => Ok(api::health()),
+        Route::Readiness => {
             let settings = variables::settings().await?;
             let reservations = RedisReservations::for_request(&settings, &timer);
             let orders = PostgresOrders::for_request(&settings, &timer);
             let (redis, postgres) = futures::join!(reservations.probe(), orders.probe());
             Ok(api::ready(redis, postgres))
         }
+        Route::Of(resource) => {
+            let settings = variables::settings().await?;
+            let customer = api::identify(&settings.identity, &head.headers, unix_seconds)?;
+            let operation = resource.admit(customer, query, &head.headers)?;
+            perform(operation, &head.headers, request, &settings, &timer).await
+        }
     }
+}
+
+async fn perform(
+    operation: Operation,
+    headers: &HeaderMap,
+    request: Request,
+    settings: &Settings,
+    timer: &Timer,
+) -> Result<api::Response, Problem> {
+    let reservations = || RedisReservations::for_request(settings, timer);
+    let orders = || PostgresOrders::for_request(settings, timer);
+    match operation {
+        Operation::CreateOrder(slot) => {
+            let arrival = exchange::body(request, headers);
+            let body = timer.within(&Budget::of(BODY_DEADLINE), arrival).await;
+            let body = body.unwrap_or(Err(BodyError::TimedOut))?;
+            api::create(
+                slot,
+                &body,
+                settings.key_reuse,
+                &reservations(),
+                &PostgresOrders::for_creation(settings, timer),
+                &RandomIds,
+            )
+            .await
+        }
+        Operation::ListOrders(customer, page) => {
+            api::list(&customer, page, headers, &orders()).await
+        }
+        Operation::ShowOrder(customer, id) => api::show(&customer, id, headers, &orders()).await,
+        Operation::ShowKey(slot) => api::show_key(&slot, &reservations(), &orders()).await,
+    }
+}
+
+fn unix_seconds() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    })
 }

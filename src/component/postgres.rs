@@ -16,11 +16,14 @@ use crate::customer::Customer;
 use crate::error::OrdersUnavailable;
 use crate::group_commit::{Approach, Batches, Group};
 use crate::http::Probe;
+use crate::idempotency::Slot;
 use crate::order::OrderId;
-use crate::ports::{Attempt, Insertion, NewOrder, Orders, StoredOrder};
+use crate::ports::{Attempt, Insertion, NewOrder, OrderLists, Orders, StoredOrder};
+use crate::reading::Page;
 use crate::settings::Settings;
+use crate::stores::postgres::reading::{PageRow, find, find_by_key, page, paged};
 use crate::stores::postgres::{
-    OrderRow, Parameter, Statement, Unreadable, attempts, find, insert, insert_all, insert_one,
+    OrderRow, Parameter, Statement, Unreadable, attempts, insert, insert_all, insert_one,
     insertion, probe, stored,
 };
 
@@ -94,6 +97,14 @@ impl<'r> PostgresOrders<'r> {
     ) -> Result<Option<OrderRow>, OrdersUnavailable> {
         Ok(self.rows(statement).await?.first().map(order_row))
     }
+
+    async fn stored_order(
+        &self,
+        statement: Statement,
+    ) -> Result<Option<StoredOrder>, OrdersUnavailable> {
+        let row = self.first_order(statement).await?;
+        row.map(stored).transpose().map_err(unreadable)
+    }
 }
 
 impl Orders for PostgresOrders<'_> {
@@ -115,8 +126,23 @@ impl Orders for PostgresOrders<'_> {
         customer: &Customer,
         order_id: OrderId,
     ) -> Result<Option<StoredOrder>, OrdersUnavailable> {
-        let row = self.first_order(find(customer, order_id)).await?;
-        row.map(stored).transpose().map_err(unreadable)
+        self.stored_order(find(customer, order_id)).await
+    }
+}
+
+impl OrderLists for PostgresOrders<'_> {
+    async fn page(
+        &self,
+        customer: &Customer,
+        after: Option<OrderId>,
+        limit: usize,
+    ) -> Result<Option<Page>, OrdersUnavailable> {
+        let rows = self.rows(page(customer, after, limit)).await?;
+        paged(rows.iter().map(page_row).collect(), limit).map_err(unreadable)
+    }
+
+    async fn find_by_key(&self, slot: &Slot) -> Result<Option<StoredOrder>, OrdersUnavailable> {
+        self.stored_order(find_by_key(slot)).await
     }
 }
 
@@ -188,10 +214,7 @@ fn order_row(row: &Row) -> OrderRow {
     OrderRow {
         inserted: matches!(row[0], DbValue::Boolean(true)),
         order_id: text(&row[1]).unwrap_or_default(),
-        fingerprint: match &row[2] {
-            DbValue::Binary(bytes) => Some(bytes.clone()),
-            _ => None,
-        },
+        fingerprint: binary(&row[2]),
         currency: text(&row[3]),
         items: text(&row[4]),
         note: text(&row[5]),
@@ -202,15 +225,33 @@ fn order_row(row: &Row) -> OrderRow {
     }
 }
 
+/// Two more columns.
+fn page_row(row: &Row) -> PageRow {
+    PageRow {
+        order: order_row(row),
+        cursor_known: matches!(row[7], DbValue::Boolean(true)),
+        state: binary(&row[8]),
+    }
+}
+
+fn binary(value: &DbValue) -> Option<Vec<u8>> {
+    match value {
+        DbValue::Binary(bytes) => Some(bytes.clone()),
+        _ => None,
+    }
+}
+
 fn unreadable(Unreadable: Unreadable) -> OrdersUnavailable {
     eprintln!("orders: postgres: a stored order is not readable");
     OrdersUnavailable
 }
 
-/// For the log: what the server said, without the rows' content that it puts into `detail`.
+/// For the log, undefined tables and columns with a hint: what the server said, without the rows' content that it puts into `detail`.
 fn describe(error: &Error) -> String {
     match error {
-        Error::PgError(PgError::QueryFailed(QueryError::DbError(e))) if e.code == "42P01" => {
+        Error::PgError(PgError::QueryFailed(QueryError::DbError(e)))
+            if ["42P01", "42703"].contains(&e.code.as_str()) =>
+        {
             format!("{}; apply the migrations", e.message)
         }
         Error::PgError(PgError::QueryFailed(QueryError::DbError(e))) => {

@@ -15,9 +15,9 @@ use crate::error::ReservationsUnavailable;
 use crate::group_commit::Signals;
 use crate::http::Probe;
 use crate::idempotency::{Record, Slot};
-use crate::ports::{Reservation, Reservations};
+use crate::ports::{Reservation, Reservations, Traces};
 use crate::settings::Settings;
-use crate::stores::redis::{Command, Records, Reply, ping};
+use crate::stores::redis::{Command, Records, Reply, ping, trace};
 
 /// What this instance knows of Redis.
 struct Link {
@@ -207,6 +207,13 @@ impl Reservations for RedisReservations<'_> {
     async fn finish(&self, slot: &Slot, record: &Record) -> Result<(), ReservationsUnavailable> {
         let command = self.records().finish(slot, record);
         self.guarded(command).await.map(|_| ())
+    }
+}
+
+impl Traces for RedisReservations<'_> {
+    async fn look(&self, slot: &Slot) -> Result<Option<Record>, ReservationsUnavailable> {
+        let command = self.records().look(slot);
+        self.guarded(command).await.map(trace)
     }
 }
 

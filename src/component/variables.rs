@@ -6,6 +6,7 @@ use std::rc::Rc;
 use spin_sdk::variables;
 
 use crate::http::Problem;
+use crate::identity::Identity;
 use crate::settings::{RawSettings, Settings};
 
 thread_local! {
@@ -29,11 +30,19 @@ pub async fn settings() -> Result<Rc<Settings>, Problem> {
         redis_timeout_ms: get("redis_timeout_ms").await?,
         database_timeout_ms: get("database_timeout_ms").await?,
         key_reuse: get("key_reuse").await?,
+        identity: get("identity").await?,
+        identity_header: get("identity_header").await?,
+        jwt_keys: get("jwt_keys").await?,
+        jwt_issuer: get("jwt_issuer").await?,
+        jwt_audience: get("jwt_audience").await?,
     };
     let settings = Rc::new(raw.check().map_err(|error| {
         eprintln!("orders: {error}");
         Problem::Misconfigured
     })?);
+    if matches!(settings.identity, Identity::None) {
+        eprintln!("orders: identity is none: whoever comes is the same customer");
+    }
     SETTINGS.set(Some(settings.clone()));
     Ok(settings)
 }

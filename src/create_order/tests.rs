@@ -362,7 +362,7 @@ fn customers_do_not_share_keys() {
     let world = World::default();
     let _ = world.ask("k", 1);
     let mut theirs = request("k", 1);
-    theirs.slot.customer = Customer::named("somebody else");
+    theirs.slot.customer = Customer::named("somebody else").expect("a name");
     theirs.fingerprint =
         Fingerprint::of(&theirs.slot, "POST", "/orders", &theirs.draft.canonical());
     let outcome = block_on(create_order(

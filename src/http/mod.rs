@@ -1,26 +1,29 @@
 //! The API over HTTP: what a request asks for, and what each outcome looks like on the wire. Knows methods,
-//! paths, fields and bodies; knows no Spin. [`admit`] judges what can be judged before the body is read.
+//! paths, fields and bodies; knows no Spin. [`route`] reads method and path, [`Resource::admit`] judges what
+//! can be judged before the body is read.
 
+mod creation;
+mod etag;
+mod health;
 mod problem;
+mod query;
+mod reading;
 
 use http::{HeaderMap, Method, StatusCode, header};
-use serde::Serialize;
 
-use crate::create_order::{CreateOrder, Creation, KeyReuse, create_order};
 use crate::customer::Customer;
-use crate::error::OrdersUnavailable;
-use crate::idempotency::{Fingerprint, IdempotencyKey, Slot};
-use crate::order::{Draft, OrderId, representation};
-use crate::ports::{OrderIds, Orders, Reservations};
+use crate::idempotency::{IdempotencyKey, Slot};
+use crate::identity::Identity;
+use crate::order::OrderId;
 
+pub use creation::{BodyError, MAX_BODY_BYTES, create};
+pub use health::{Probe, health, ready};
 pub use problem::Problem;
-
-/// The longest request body that is read, in bytes.
-pub const MAX_BODY_BYTES: usize = 64 * 1024;
+pub use query::PageRequest;
+pub use reading::{list, show, show_key};
 
 const ORDERS: &str = "/api/v1/orders";
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
-const IDEMPOTENT_REPLAYED: &str = "idempotent-replayed";
+const KEYS: &str = "/api/v1/idempotency-keys";
 
 /// A whole answer. Its body is complete, so that whoever sends it can give `Content-Length`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,198 +51,115 @@ impl Response {
     }
 }
 
+/// What a method and a path name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route<'p> {
+    /// Whether the process answers; for [`health`].
+    Health,
+    /// Whether the stores answer; for [`ready`].
+    Readiness,
+    /// Something of a customer's, who has to be known first.
+    Of(Resource<'p>),
+}
+
+/// What there is for every customer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resource<'p> {
+    /// `POST` to the orders.
+    NewOrder,
+    /// The orders.
+    Orders,
+    /// One of them, by the last part of its path.
+    Order(&'p str),
+    /// A key, by the last part of its path.
+    Key(&'p str),
+}
+
 /// What an admissible request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// Create an order; its body has to be read, up to [`MAX_BODY_BYTES`], for [`create`].
     CreateOrder(Slot),
+    /// Show some orders; for [`list`].
+    ListOrders(Customer, PageRequest),
     /// Show one order; for [`show`].
     ShowOrder(Customer, OrderId),
-    /// Whether the process answers.
-    Health,
-    /// Whether the stores answer; for [`ready`].
-    Readiness,
+    /// Show what has become of a key; for [`show_key`].
+    ShowKey(Slot),
 }
 
-/// Why the body could not be had.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BodyError {
-    /// It is longer than [`MAX_BODY_BYTES`].
-    TooLarge,
-    /// It ended before it was complete.
-    Truncated,
-    /// It did not arrive in time.
-    TimedOut,
-}
-
-impl From<BodyError> for Problem {
-    fn from(error: BodyError) -> Self {
-        match error {
-            BodyError::TooLarge => Self::BodyTooLarge,
-            BodyError::Truncated => Self::BodyTruncated,
-            BodyError::TimedOut => Self::BodyTimedOut,
-        }
-    }
-}
-
-/// Judges a request by its head.
+/// Finds what a request is about.
 ///
 /// # Errors
-/// The problem to answer with, when the request can be refused without its body.
-pub fn admit(method: &Method, path: &str, headers: &HeaderMap) -> Result<Operation, Problem> {
-    let reads = || match *method {
-        Method::GET | Method::HEAD => Ok(()),
+/// There is nothing at the path, or it does not take the method.
+pub fn route<'p>(method: &Method, path: &'p str) -> Result<Route<'p>, Problem> {
+    let read = |route| match *method {
+        Method::GET | Method::HEAD => Ok(route),
         _ => Err(Problem::MethodNotAllowed { allow: "GET, HEAD" }),
     };
+    let below = |collection: &str| {
+        let name = path.strip_prefix(collection)?.strip_prefix('/')?;
+        (!name.is_empty() && !name.contains('/')).then_some(name)
+    };
     match path {
-        ORDERS if *method == Method::POST => admit_creation(headers),
-        ORDERS => Err(Problem::MethodNotAllowed { allow: "POST" }),
-        "/healthz" => reads().map(|()| Operation::Health),
-        "/readyz" => reads().map(|()| Operation::Readiness),
-        _ => {
-            let id = path
-                .strip_prefix(ORDERS)
-                .and_then(|rest| rest.strip_prefix('/'))
-                .filter(|id| !id.is_empty() && !id.contains('/'))
-                .ok_or(Problem::UnknownPath)?;
-            reads()?;
-            OrderId::parse(id)
-                .map(|id| Operation::ShowOrder(Customer::anonymous(), id))
-                .ok_or(Problem::OrderNotFound)
-        }
+        ORDERS => match *method {
+            Method::POST => Ok(Route::Of(Resource::NewOrder)),
+            Method::GET | Method::HEAD => Ok(Route::Of(Resource::Orders)),
+            _ => Err(Problem::MethodNotAllowed {
+                allow: "GET, HEAD, POST",
+            }),
+        },
+        "/healthz" => read(Route::Health),
+        "/readyz" => read(Route::Readiness),
+        _ => match (below(ORDERS), below(KEYS)) {
+            (Some(id), _) => read(Route::Of(Resource::Order(id))),
+            (None, Some(key)) => read(Route::Of(Resource::Key(key))),
+            (None, None) => Err(Problem::UnknownPath),
+        },
     }
 }
 
-fn admit_creation(headers: &HeaderMap) -> Result<Operation, Problem> {
-    let values = headers.get_all(IDEMPOTENCY_KEY).iter();
-    let key = IdempotencyKey::from_field_values(values.map(|value| value.as_bytes()))
-        .map_err(Problem::Key)?;
-    if !is_json(headers) {
-        return Err(Problem::UnsupportedMediaType);
-    }
-    let declared = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if declared.is_some_and(|length| length > MAX_BODY_BYTES as u64) {
-        return Err(Problem::BodyTooLarge);
-    }
-    Ok(Operation::CreateOrder(Slot {
-        customer: Customer::anonymous(),
-        key,
-    }))
-}
-
-/// `application/json`, with or without parameters (RFC 9110 §8.3.1), given once.
-fn is_json(headers: &HeaderMap) -> bool {
-    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
-    let (Some(value), None) = (values.next(), values.next()) else {
-        return false;
-    };
-    let essence = value.to_str().ok().and_then(|text| text.split(';').next());
-    essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
-}
-
-/// Answers a request for a new order whose body was read.
-pub async fn create(
-    slot: Slot,
-    body: &[u8],
-    key_reuse: KeyReuse,
-    reservations: &impl Reservations,
-    orders: &impl Orders,
-    ids: &impl OrderIds,
-) -> Result<Response, Problem> {
-    let document = crate::json::parse(body).map_err(Problem::NotJson)?;
-    let draft = Draft::from_json(&document).map_err(Problem::InvalidOrder)?;
-    let request = CreateOrder {
-        fingerprint: Fingerprint::of(&slot, Method::POST.as_str(), ORDERS, &draft.canonical()),
-        slot,
-        draft,
-    };
-    let creation = create_order(request, key_reuse, reservations, orders, ids).await?;
-    let (id, draft, replayed) = match creation {
-        Creation::Created(id, draft) => (id, draft, false),
-        Creation::Replayed(id, draft) => (id, draft, true),
-    };
-    let response = Response::json(StatusCode::CREATED, representation(&id, &draft))
-        .with(header::LOCATION.as_str(), format!("{ORDERS}/{id}"));
-    Ok(if replayed {
-        response.with(IDEMPOTENT_REPLAYED, "true")
-    } else {
-        response
-    })
-}
-
-/// Answers a request for one order.
+/// Finds out who is asking, before anything else is. `now` is in seconds since the Unix epoch.
 ///
 /// # Errors
-/// Not found, also when it is another customer's; or the store does not answer.
-pub async fn show(
-    customer: &Customer,
-    id: OrderId,
-    orders: &impl Orders,
-) -> Result<Response, Problem> {
-    match orders.find(customer, id).await {
-        Ok(Some(order)) => Ok(Response::json(
-            StatusCode::OK,
-            representation(&order.order_id, &order.draft),
-        )),
-        Ok(None) => Err(Problem::OrderNotFound),
-        Err(OrdersUnavailable) => Err(Problem::OrdersUnavailable),
-    }
+/// Nobody knows.
+pub fn identify(
+    identity: &Identity,
+    headers: &HeaderMap,
+    now: impl FnOnce() -> i64,
+) -> Result<Customer, Problem> {
+    let values = identity.field().map(|name| headers.get_all(name));
+    let values = values.iter().flatten().map(|value| value.as_bytes());
+    identity
+        .customer(values, now)
+        .map_err(Problem::Unidentified)
 }
 
-/// Answers that the process is alive; says nothing about the stores.
-pub fn health() -> Response {
-    Response::json(StatusCode::OK, r#"{"status":"ok"}"#.to_owned())
-}
-
-/// What asking one store for a sign of life gave.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Probe {
-    /// Whether it answered as it should.
-    pub up: bool,
-    /// How long it took, or how long we waited, in milliseconds.
-    pub latency_ms: f64,
-}
-
-/// Answers whether orders can be created: not without Postgres; without Redis, only slower.
-pub fn ready(redis: Probe, postgres: Probe) -> Response {
-    #[derive(Serialize)]
-    struct Readiness {
-        status: &'static str,
-        checks: Checks,
+impl Resource<'_> {
+    /// Judges the rest of a customer's request by its head.
+    ///
+    /// # Errors
+    /// The problem to answer with, when the request can be refused without a body and without a store.
+    pub fn admit(
+        self,
+        customer: Customer,
+        query: Option<&str>,
+        headers: &HeaderMap,
+    ) -> Result<Operation, Problem> {
+        match self {
+            Self::NewOrder => creation::admit(customer, headers),
+            Self::Orders => {
+                let page = PageRequest::parse(query.unwrap_or_default()).map_err(Problem::Query)?;
+                Ok(Operation::ListOrders(customer, page))
+            }
+            Self::Order(id) => OrderId::parse(id)
+                .map(|id| Operation::ShowOrder(customer, id))
+                .ok_or(Problem::OrderNotFound),
+            Self::Key(key) => IdempotencyKey::from_chars(query::decoded(key))
+                .map(|key| Operation::ShowKey(Slot { customer, key }))
+                .ok_or(Problem::KeyNotFound),
+        }
     }
-
-    #[derive(Serialize)]
-    struct Checks {
-        redis: Check,
-        postgres: Check,
-    }
-
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Check {
-        status: &'static str,
-        latency_ms: f64,
-    }
-
-    let check = |probe: Probe| Check {
-        status: if probe.up { "up" } else { "down" },
-        latency_ms: (probe.latency_ms * 1000.0).round() / 1000.0,
-    };
-    let (status, code) = match (postgres.up, redis.up) {
-        (true, true) => ("ready", StatusCode::OK),
-        (true, false) => ("degraded", StatusCode::OK),
-        (false, _) => ("unavailable", StatusCode::SERVICE_UNAVAILABLE),
-    };
-    let body = serde_json::to_string(&Readiness {
-        status,
-        checks: Checks {
-            redis: check(redis),
-            postgres: check(postgres),
-        },
-    });
-    Response::json(code, body.unwrap_or_default()).with(header::CACHE_CONTROL.as_str(), "no-store")
 }
 
 #[cfg(test)]

@@ -5,8 +5,10 @@ use http::{StatusCode, header};
 use serde::Serialize;
 
 use super::Response;
+use super::query::{MAX_LIMIT, QueryError};
 use crate::error::CreateError;
 use crate::idempotency::{KeyError, MAX_KEY_CHARS};
+use crate::identity::Unidentified;
 use crate::json::Malformed;
 use crate::order::{OrderId, Violation};
 
@@ -19,6 +21,8 @@ const RETRY_AFTER_SECONDS: &str = "1";
 /// A reason not to do what was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
+    /// Nobody knows who is asking.
+    Unidentified(Unidentified),
     /// The `Idempotency-Key` field is not one key.
     Key(KeyError),
     /// The body is not declared to be JSON.
@@ -40,10 +44,14 @@ pub enum Problem {
         /// JSON Pointers to what differs.
         differs: Vec<String>,
     },
+    /// The query asks for something that there is not.
+    Query(QueryError),
     /// There is nothing at this path.
     UnknownPath,
     /// There is no such order, or none of this customer's.
     OrderNotFound,
+    /// Nothing is known of the key, or it is another customer's.
+    KeyNotFound,
     /// The path exists and does not take this method.
     MethodNotAllowed {
         /// The methods it takes, as in the `Allow` field.
@@ -70,8 +78,11 @@ impl Problem {
     /// The status that the problem is sent with.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Key(_) | Self::NotJson(_) | Self::BodyTruncated => StatusCode::BAD_REQUEST,
-            Self::UnknownPath | Self::OrderNotFound => StatusCode::NOT_FOUND,
+            Self::Key(_) | Self::NotJson(_) | Self::BodyTruncated | Self::Query(_) => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::Unidentified(_) => StatusCode::UNAUTHORIZED,
+            Self::UnknownPath | Self::OrderNotFound | Self::KeyNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimedOut => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -85,6 +96,12 @@ impl Problem {
     /// The last part of the problem's type, and its title.
     fn kind(&self) -> (&'static str, &'static str) {
         match self {
+            Self::Unidentified(Unidentified::NotNamed | Unidentified::NoToken) => {
+                ("unauthenticated", "Nobody knows who is asking")
+            }
+            Self::Unidentified(Unidentified::InvalidToken | Unidentified::ExpiredToken) => {
+                ("invalid-token", "The token is not valid")
+            }
             Self::Key(KeyError::Missing) => {
                 ("idempotency-key-missing", "Idempotency-Key is missing")
             }
@@ -104,8 +121,10 @@ impl Problem {
                 "idempotency-key-reused",
                 "Idempotency-Key was used for another order",
             ),
+            Self::Query(_) => ("invalid-query", "The query is not valid"),
             Self::UnknownPath => ("not-found", "There is nothing at this path"),
             Self::OrderNotFound => ("order-not-found", "There is no such order"),
+            Self::KeyNotFound => ("idempotency-key-not-found", "Nothing is known of this key"),
             Self::MethodNotAllowed { .. } => ("method-not-allowed", "The method is not allowed"),
             Self::OrdersUnavailable | Self::CreationUndecided => {
                 ("unavailable", "Orders are unavailable at the moment")
@@ -116,6 +135,13 @@ impl Problem {
 
     fn detail(&self) -> String {
         match self {
+            Self::Unidentified(Unidentified::NotNamed) => {
+                "The gateway in front of this service has to say who is asking, once and in 1 to 128 characters."
+                    .into()
+            }
+            Self::Unidentified(Unidentified::NoToken) => "Send Authorization: Bearer with a token.".into(),
+            Self::Unidentified(Unidentified::InvalidToken) => "Send a token that is meant for this service.".into(),
+            Self::Unidentified(Unidentified::ExpiredToken) => "It has expired; get a new one.".into(),
             Self::Key(KeyError::Missing) => {
                 "Send an Idempotency-Key header: a value of your choice, new for each order and the same for \
                  every retry of it, such as a UUID."
@@ -144,8 +170,19 @@ impl Problem {
                  \"differs\". To repeat that order, send it unchanged; to place another one, use a new key."
                     .into()
             }
+            Self::Query(QueryError::Unknown) => "Send no parameters but limit and cursor.".into(),
+            Self::Query(QueryError::Repeated) => "Send each parameter once.".into(),
+            Self::Query(QueryError::Limit) => format!("limit must be a number from 1 to {MAX_LIMIT}."),
+            Self::Query(QueryError::Cursor) => {
+                "cursor must be as in the \"next\" of one of your pages; leave it out to begin anew.".into()
+            }
             Self::UnknownPath => "See the documentation for the paths of this API.".into(),
             Self::OrderNotFound => "Check the order id.".into(),
+            Self::KeyNotFound => {
+                "No request with this key has come, or none was remembered. A request with it creates its order \
+                 once."
+                    .into()
+            }
             Self::MethodNotAllowed { allow } => format!("Use one of: {allow}."),
             Self::OrdersUnavailable => "Send the request again.".into(),
             Self::CreationUndecided => {
@@ -180,6 +217,9 @@ impl Problem {
                 document.differs = Some(differs);
             }
             Self::InvalidOrder(violations) => document.violations = Some(violations),
+            Self::Unidentified(why) => {
+                fields.push((header::WWW_AUTHENTICATE.as_str(), challenge(why).to_owned()));
+            }
             Self::MethodNotAllowed { allow } => {
                 fields.push((header::ALLOW.as_str(), allow.to_owned()));
             }
@@ -193,6 +233,16 @@ impl Problem {
             headers: fields,
             body: serde_json::to_string(&document).unwrap_or_default(),
         }
+    }
+}
+
+/// What would do instead (RFC 9110 §11.6.1). An error is named only to somebody who has sent a token (RFC
+/// 6750 §3.1). No scheme is registered for what gateways do, and a 401 must name one.
+fn challenge(why: Unidentified) -> &'static str {
+    match why {
+        Unidentified::NotNamed => "Gateway",
+        Unidentified::NoToken => "Bearer",
+        Unidentified::InvalidToken | Unidentified::ExpiredToken => "Bearer error=\"invalid_token\"",
     }
 }
 

@@ -3,8 +3,10 @@
 use http::HeaderValue;
 use serde_json::{Value, json};
 
+use super::query::QueryError;
 use super::*;
 use crate::idempotency::KeyError;
+use crate::order::Draft;
 
 fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
     let mut map = HeaderMap::new();
@@ -15,7 +17,19 @@ fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
 }
 
 fn post(fields: &[(&'static str, &str)]) -> Result<Operation, Problem> {
-    admit(&Method::POST, ORDERS, &headers(fields))
+    ask(&Method::POST, ORDERS, &headers(fields))
+}
+
+/// Everything that is judged by the head of a request of a customer's.
+fn ask(method: &Method, target: &str, headers: &HeaderMap) -> Result<Operation, Problem> {
+    let (path, query) = match target.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (target, None),
+    };
+    match route(method, path)? {
+        Route::Of(resource) => resource.admit(Customer::anonymous(), query, headers),
+        Route::Health | Route::Readiness => panic!("not a customer's"),
+    }
 }
 
 const KEY: (&str, &str) = ("idempotency-key", "k1");
@@ -53,18 +67,26 @@ fn a_creation_needs_a_key_and_json() {
 
 #[test]
 fn paths_and_methods() {
-    let at = |method: &Method, path: &str| admit(method, path, &HeaderMap::new());
+    let at = |method: &Method, path: &str| ask(method, path, &HeaderMap::new());
     let id = "01970000-0000-7000-8000-000000000001";
     let order = format!("{ORDERS}/{id}");
     assert!(matches!(
         at(&Method::GET, &order),
         Ok(Operation::ShowOrder(..))
     ));
-    assert_eq!(at(&Method::HEAD, "/healthz"), Ok(Operation::Health));
-    assert_eq!(at(&Method::GET, "/readyz"), Ok(Operation::Readiness));
+    assert!(matches!(
+        at(&Method::HEAD, "/api/v1/orders?limit=1"),
+        Ok(Operation::ListOrders(_, PageRequest { limit: 1, .. }))
+    ));
+    assert_eq!(route(&Method::HEAD, "/healthz"), Ok(Route::Health));
+    assert_eq!(route(&Method::GET, "/readyz"), Ok(Route::Readiness));
     assert_eq!(
         at(&Method::GET, &format!("{ORDERS}/nope")),
         Err(Problem::OrderNotFound)
+    );
+    assert_eq!(
+        at(&Method::GET, &format!("{ORDERS}?offset=1")),
+        Err(Problem::Query(QueryError::Unknown))
     );
     for path in [
         "/",
@@ -72,25 +94,45 @@ fn paths_and_methods() {
         "/api/v1/orders/",
         "/healthz/",
         "/api/v1/ordersx",
+        KEYS,
+        "/api/v1/idempotency-keys/",
+        "/api/v1/idempotency-keys/a/b",
     ] {
-        assert_eq!(at(&Method::GET, path), Err(Problem::UnknownPath), "{path}");
+        assert_eq!(
+            route(&Method::GET, path),
+            Err(Problem::UnknownPath),
+            "{path}"
+        );
     }
     assert_eq!(
         at(&Method::POST, &format!("{order}/x")),
         Err(Problem::UnknownPath)
     );
     for (method, path, allow) in [
-        (Method::GET, ORDERS, "POST"),
-        (Method::DELETE, ORDERS, "POST"),
+        (Method::DELETE, ORDERS, "GET, HEAD, POST"),
         (Method::POST, &order, "GET, HEAD"),
+        (Method::PUT, "/api/v1/idempotency-keys/k", "GET, HEAD"),
         (Method::POST, "/healthz", "GET, HEAD"),
         (Method::PUT, "/readyz", "GET, HEAD"),
     ] {
-        let problem = at(&method, path).expect_err("not allowed");
+        let problem = route(&method, path).expect_err("not allowed");
         assert_eq!(problem, Problem::MethodNotAllowed { allow });
         let response = problem.into_response();
         assert_eq!(response.status, 405);
         assert!(response.headers.contains(&("allow", allow.to_owned())));
+    }
+}
+
+#[test]
+fn a_key_in_a_path_is_percent_decoded() {
+    let key = |name: &str| match ask(&Method::GET, &format!("{KEYS}/{name}"), &HeaderMap::new()) {
+        Ok(Operation::ShowKey(slot)) => slot.key.as_str().to_owned(),
+        other => format!("{other:?}"),
+    };
+    assert_eq!(key("a%2Fb%3F%25"), "a/b?%");
+    assert_eq!(key("%22k%22"), "\"k\"", "nothing is unquoted");
+    for no_key in ["a%20b", "%C3%A9", &"k".repeat(256)] {
+        assert_eq!(key(no_key), "Err(KeyNotFound)");
     }
 }
 

@@ -1,6 +1,8 @@
-//! Orders as SQL: every call is one statement, and so one implicit transaction.
+//! Orders as SQL: every call is one statement, and so one implicit transaction. Creation here, reading in
+//! [`reading`].
 
-use crate::customer::Customer;
+pub mod reading;
+
 use crate::idempotency::Fingerprint;
 use crate::order::{Draft, OrderId};
 use crate::ports::{Attempt, Insertion, NewOrder, StoredOrder};
@@ -33,7 +35,7 @@ pub enum Parameter {
     Int64s(Vec<i64>),
 }
 
-/// A row as [`insert`] and [`find`] return it, column by column.
+/// A row as [`insert`] and [`reading::find`] return it, column by column.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OrderRow {
     /// Whether this statement inserted it; then only the id is filled in.
@@ -101,12 +103,8 @@ const INSERT_ALL: &str = "\
     ) \
     SELECT array_agg(order_id::text) FROM inserted";
 
-const FIND: &str = "\
-    SELECT false, order_id, fingerprint, currency, items::text, note, total \
-    FROM orders WHERE order_id = $1 AND customer_id = $2";
-
-/// Touches the table, so that a database without our schema is not called ready.
-const PROBE: &str = "SELECT 1 FROM orders LIMIT 1";
+/// Touches the table's latest column, so that a database without our schema is not called ready.
+const PROBE: &str = "SELECT seq FROM orders LIMIT 1";
 
 /// Inserts the order unless its slot has one; read the outcome with [`insertion`].
 pub fn insert(order: &NewOrder) -> Statement {
@@ -191,17 +189,6 @@ pub fn insertion(first: Option<OrderRow>) -> Result<Insertion, Unreadable> {
     }
 }
 
-/// Looks for a customer's order; read a row with [`stored`].
-pub fn find(customer: &Customer, order_id: OrderId) -> Statement {
-    Statement {
-        sql: FIND,
-        parameters: vec![
-            Parameter::Uuid(order_id.to_string()),
-            Parameter::Text(customer.as_str().to_owned()),
-        ],
-    }
-}
-
 /// A sign of life.
 pub fn probe() -> Statement {
     Statement {
@@ -228,6 +215,7 @@ pub fn stored(row: OrderRow) -> Result<StoredOrder, Unreadable> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::customer::Customer;
     use crate::idempotency::{IdempotencyKey, Slot};
 
     fn new_order() -> NewOrder {
@@ -301,7 +289,9 @@ mod tests {
         let order = new_order();
         let statements = [
             insert(&order),
-            find(&order.slot.customer, order.order_id),
+            reading::find(&order.slot.customer, order.order_id),
+            reading::find_by_key(&order.slot),
+            reading::page(&order.slot.customer, None, 1),
             probe(),
         ];
         for Statement { sql, parameters } in statements {

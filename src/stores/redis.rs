@@ -47,6 +47,14 @@ impl Records<'_> {
         self.set(slot, record)
     }
 
+    /// What is there; read the reply with [`trace`].
+    pub fn look(&self, slot: &Slot) -> Command {
+        Command {
+            name: "GET",
+            arguments: vec![self.key(slot).into_bytes()],
+        }
+    }
+
     fn set(&self, slot: &Slot, record: &Record) -> Command {
         Command {
             name: "SET",
@@ -91,6 +99,14 @@ impl From<Reply> for Reservation {
     }
 }
 
+/// The record that a reply is, if it is one.
+pub fn trace(reply: Reply) -> Option<Record> {
+    match Reservation::from(reply) {
+        Reservation::Occupied(record) => Some(record),
+        Reservation::Acquired | Reservation::Unintelligible => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,7 +121,7 @@ mod tests {
             ttl: Duration::from_secs(2),
         };
         let slot = Slot {
-            customer: Customer::named("c"),
+            customer: Customer::named("c").expect("a name"),
             key: IdempotencyKey::parse(b"k").expect("a key"),
         };
         let record = Record {
@@ -124,6 +140,10 @@ mod tests {
         let reserve = records.reserve(&slot, &record);
         let absent = [&always[..], &[b"NX".into(), b"GET".into()]].concat();
         assert_eq!((reserve.name, reserve.arguments), ("SET", absent));
+        let look = records.look(&slot);
+        assert_eq!((look.name, &look.arguments[..]), ("GET", &always[..1]));
+        assert_eq!(trace(Reply::Bytes(record.encode())), Some(record));
+        assert_eq!(trace(Reply::Nil), None);
         assert_eq!(ping().name, "PING");
     }
 
@@ -143,7 +163,7 @@ mod tests {
         };
         let key = |customer: &str, key: &str| {
             records.key(&Slot {
-                customer: Customer::named(customer),
+                customer: Customer::named(customer).expect("a name"),
                 key: IdempotencyKey::parse(key.as_bytes()).expect("a key"),
             })
         };

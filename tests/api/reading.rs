@@ -48,12 +48,13 @@ async fn unknown_paths_are_404_and_wrong_methods_405() {
         "/api/v1/orders/",
         "/api/v1/orders/a/b",
         "/api/v2/orders",
+        "/api/v1/idempotency-keys",
     ] {
         service.get(path).await.assert_problem(404, "not-found");
     }
     for (method, path, allow) in [
-        (Method::GET, "/api/v1/orders", "POST"),
-        (Method::PUT, "/api/v1/orders", "POST"),
+        (Method::PUT, "/api/v1/orders", "GET, HEAD, POST"),
+        (Method::POST, "/api/v1/idempotency-keys/k", "GET, HEAD"),
         (
             Method::DELETE,
             "/api/v1/orders/01970000-0000-7000-8000-000000000000",
@@ -98,6 +99,24 @@ async fn health_asks_no_store_and_readiness_asks_both() {
     service.redis().restart().unwrap();
     service.postgres().restart().unwrap();
     assert_eq!(service.get("/readyz").await.json()["status"], "ready");
+}
+
+#[tokio::test]
+async fn a_database_with_an_older_schema_is_not_ready() {
+    let Some(service) = service().start().await else {
+        return;
+    };
+    // Only in a database of our own.
+    if service.apps.is_empty() {
+        return;
+    }
+    let database = service.database().await.unwrap();
+    let older = "ALTER TABLE orders DROP COLUMN seq, DROP COLUMN follows";
+    database.batch_execute(older).await.unwrap();
+    assert_eq!(service.get("/readyz").await.status, 503);
+    let refused = service.get("/api/v1/orders").await;
+    refused.assert_problem(503, "unavailable");
+    assert!(service.logs().contains("apply the migrations"));
 }
 
 #[tokio::test]

@@ -49,5 +49,11 @@ async fn a_creation_is_one_trip_to_each_store_and_a_finished_replay_one_to_redis
         let (nothing, answer) = cost(&service, service.order("two words", &order)).await;
         answer.assert_problem(400, "idempotency-key-malformed");
         assert_eq!(nothing, (0, 0), "a bad request");
+
+        let path = format!("/api/v1/idempotency-keys/{key}");
+        let (state, answer) = cost(&service, service.get(&path)).await;
+        assert_eq!((state, answer.status), ((1, 1), 200), "a key's state");
+        let (list, answer) = cost(&service, service.get("/api/v1/orders")).await;
+        assert_eq!((list, answer.status), ((0, 1), 200), "a list and its tag");
     }
 }

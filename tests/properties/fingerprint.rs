@@ -17,7 +17,7 @@ const VISIBLE: &str = "[!#-~]{1,20}";
 
 fn slot(customer: &str, key: &[u8]) -> Slot {
     Slot {
-        customer: Customer::named(customer),
+        customer: Customer::named(customer).expect("a name"),
         key: IdempotencyKey::parse(key).expect("a key"),
     }
 }

@@ -9,6 +9,7 @@
 )]
 
 mod native;
+mod reading;
 
 use native::Stores;
 use orders::customer::Customer;
@@ -28,7 +29,7 @@ fn slot(rng: &mut StdRng) -> Slot {
     let customers = ["anonymous", "a", "a:b", "ä"];
     let keys = ["k", "b:c", "c", "K"];
     Slot {
-        customer: Customer::named(customers[rng.random_range(0..customers.len())]),
+        customer: Customer::named(customers[rng.random_range(0..customers.len())]).unwrap(),
         key: IdempotencyKey::parse(keys[rng.random_range(0..keys.len())].as_bytes()).unwrap(),
     }
 }

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use devstack::Shared;
+use devstack::{Shared, migrate};
 use orders::customer::Customer;
 use orders::idempotency::Slot;
 use orders::order::OrderId;
 use orders::ports::StoredOrder;
+use orders::reading::Page;
+use orders::stores::postgres::reading::{self, PageRow, paged};
 use orders::stores::postgres::{self, OrderRow, Parameter, Statement, insertion, stored};
 use orders::stores::redis::{Command, Records, Reply};
 use redis::Value;
@@ -33,9 +35,24 @@ async fn connect(url: &str) -> Client {
 impl Stores {
     /// Empty ones.
     pub async fn fresh() -> Self {
-        let name = Uuid::new_v4().simple().to_string();
         let shared = Shared::told().unwrap();
+        let name = Uuid::new_v4().simple().to_string();
         let database_url = shared.create_database(&name).await.unwrap();
+        Self::at(shared, name, database_url).await
+    }
+
+    /// Empty ones with the schema that a version of the migrations left.
+    pub async fn of_version(version: i64) -> Self {
+        let shared = Shared::told().unwrap();
+        let name = Uuid::new_v4().simple().to_string();
+        let admin = &shared.postgres_url;
+        migrate::create_database(admin, &name, None).await.unwrap();
+        let database_url = admin.replace("/postgres", &format!("/{name}"));
+        migrate::migrate_to(&database_url, version).await.unwrap();
+        Self::at(shared, name, database_url).await
+    }
+
+    async fn at(shared: Shared, name: String, database_url: String) -> Self {
         let redis = redis::Client::open(shared.redis_url).unwrap();
         Self {
             redis: redis.get_multiplexed_async_connection().await.unwrap(),
@@ -43,6 +60,11 @@ impl Stores {
             postgres: connect(&database_url).await,
             database_url,
         }
+    }
+
+    /// Brings the schema up to date.
+    pub async fn migrate(&self) {
+        migrate::migrate(&self.database_url).await.unwrap();
     }
 
     /// The same stores over another connection.
@@ -94,8 +116,30 @@ impl Stores {
 
     /// A customer's order by its id.
     pub async fn find(&self, customer: &Customer, id: OrderId) -> Option<StoredOrder> {
-        let row = self.first_row(postgres::find(customer, id)).await;
+        let row = self.first_row(reading::find(customer, id)).await;
         row.map(|row| stored(row).unwrap())
+    }
+
+    /// The order of a slot.
+    pub async fn find_by_key(&self, slot: &Slot) -> Option<StoredOrder> {
+        let row = self.first_row(reading::find_by_key(slot)).await;
+        row.map(|row| stored(row).unwrap())
+    }
+
+    /// A page of a customer's orders.
+    pub async fn page(
+        &self,
+        customer: &Customer,
+        after: Option<OrderId>,
+        limit: usize,
+    ) -> Option<Page> {
+        let rows = self.rows(reading::page(customer, after, limit)).await;
+        let rows = rows.iter().map(|row| PageRow {
+            order: order_row(row),
+            cursor_known: row.get(7),
+            state: row.get(8),
+        });
+        paged(rows.collect(), limit).unwrap()
     }
 
     /// Removes everything under our prefix.
@@ -138,6 +182,12 @@ impl Stores {
         }
     }
 
+    async fn first_row(&self, statement: Statement) -> Option<OrderRow> {
+        let rows = self.rows(statement).await;
+        assert!(rows.len() <= 1, "one statement, one row");
+        rows.first().map(order_row)
+    }
+
     async fn rows(&self, statement: Statement) -> Vec<Row> {
         let parameters: Vec<Box<dyn ToSql + Sync>> = statement
             .parameters
@@ -161,23 +211,30 @@ impl Stores {
             .unwrap()
     }
 
-    async fn first_row(&self, statement: Statement) -> Option<OrderRow> {
-        let rows = self.rows(statement).await;
-        assert!(rows.len() <= 1, "one statement, one row");
-        rows.first().map(|row| OrderRow {
-            inserted: row.get(0),
-            order_id: row.get::<_, Uuid>(1).to_string(),
-            fingerprint: row.get(2),
-            currency: row.get(3),
-            items: row.get(4),
-            note: row.get(5),
-            total: row.get(6),
-        })
-    }
-
     /// Any SQL.
     pub async fn run_sql(&self, sql: &str) {
-        self.postgres.batch_execute(sql).await.unwrap();
+        self.try_sql(sql).await.unwrap();
+    }
+
+    /// Any SQL, which may fail.
+    pub async fn try_sql(&self, sql: &str) -> Result<(), tokio_postgres::Error> {
+        self.postgres.batch_execute(sql).await
+    }
+
+    /// The one number that a query gives.
+    pub async fn number(&self, sql: &str) -> i64 {
+        self.postgres.query_one(sql, &[]).await.unwrap().get(0)
+    }
+
+    /// How Postgres goes about a statement, with what it would be given.
+    pub async fn plan(&self, statement: Statement) -> String {
+        let explained = Statement {
+            sql: format!("EXPLAIN {}", statement.sql).leak(),
+            ..statement
+        };
+        let rows = self.rows(explained).await;
+        let lines: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+        lines.join("\n")
     }
 
     /// Returns once another connection to this database waits for a lock.
@@ -194,5 +251,21 @@ impl Stores {
         {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+}
+
+/// The first seven columns of every row, as the component reads them.
+fn order_row(row: &Row) -> OrderRow {
+    OrderRow {
+        inserted: row.get(0),
+        order_id: row
+            .get::<_, Option<Uuid>>(1)
+            .map(|id| id.to_string())
+            .unwrap_or_default(),
+        fingerprint: row.get(2),
+        currency: row.get(3),
+        items: row.get(4),
+        note: row.get(5),
+        total: row.get(6),
     }
 }

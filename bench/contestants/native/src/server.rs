@@ -9,7 +9,8 @@ use axum::body::{Body, Bytes, to_bytes};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::serve::ListenerExt;
-use orders::http::{self as api, BodyError, MAX_BODY_BYTES, Operation, Problem};
+use orders::customer::Customer;
+use orders::http::{self as api, BodyError, MAX_BODY_BYTES, Operation, Problem, Route};
 use orders::idempotency::Slot;
 use tokio::net::TcpListener;
 
@@ -29,7 +30,10 @@ pub async fn serve(router: Router, listen: SocketAddr) -> Result<()> {
 /// Judges a request for a new order and reads its body.
 pub async fn receive(request: axum::extract::Request) -> Result<(Slot, Bytes), Problem> {
     let (head, body) = request.into_parts();
-    match api::admit(&head.method, head.uri.path(), &head.headers)? {
+    let Route::Of(resource) = api::route(&head.method, head.uri.path())? else {
+        return Err(Problem::UnknownPath);
+    };
+    match resource.admit(Customer::anonymous(), head.uri.query(), &head.headers)? {
         Operation::CreateOrder(slot) => Ok((slot, read(body).await?)),
         _ => Err(Problem::UnknownPath),
     }

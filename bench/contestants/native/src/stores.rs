@@ -12,8 +12,9 @@ use orders::order::OrderId;
 use orders::ports::{
     Attempt, Insertion, NewOrder, OrderIds, Orders, Reservation, Reservations, StoredOrder,
 };
+use orders::stores::postgres::reading::find;
 use orders::stores::postgres::{
-    OrderRow, Parameter, Statement, Unreadable, find, insert, insert_one, insertion, stored,
+    OrderRow, Parameter, Statement, Unreadable, insert, insert_one, insertion, stored,
 };
 use orders::stores::redis::{Command, Records, Reply};
 use redis::Value;

@@ -1,0 +1,154 @@
+//! Entity tags and the one condition that reading knows (RFC 9110 §8.8.3, §13.1.2).
+
+use std::fmt;
+use std::fmt::Write;
+
+use http::header::IF_NONE_MATCH;
+use http::{HeaderMap, StatusCode, header};
+use sha2::{Digest, Sha256};
+
+use super::Response;
+
+/// A strong entity tag: 128 bits of a digest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ETag(String);
+
+impl ETag {
+    /// The tag of a state of 16 bytes.
+    pub fn of_state(state: &[u8; 16]) -> Self {
+        Self::from_bytes(state)
+    }
+
+    /// The tag of a representation that is all there is to its resource.
+    pub fn of_representation(body: &str) -> Self {
+        let digest = Sha256::digest(body.as_bytes());
+        Self::from_bytes(digest.get(..16).unwrap_or_default())
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Self {
+        let mut text = String::with_capacity(2 * bytes.len());
+        for byte in bytes {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{byte:02x}");
+        }
+        Self(text)
+    }
+}
+
+impl fmt::Display for ETag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.0)
+    }
+}
+
+impl Response {
+    /// This answer under its tag; or, to somebody who has it already, that nothing has changed. Answers are
+    /// one customer's, and how the customer was told is nothing that a cache in between must know: none
+    /// may share them, and all must ask.
+    pub(super) fn unless_known(self, etag: &ETag, headers: &HeaderMap) -> Self {
+        let known = if_none_match(headers, etag);
+        let answer = if known {
+            Self {
+                status: StatusCode::NOT_MODIFIED,
+                headers: Vec::new(),
+                body: String::new(),
+            }
+        } else {
+            self
+        };
+        answer
+            .with(header::ETAG.as_str(), etag.to_string())
+            .with(header::CACHE_CONTROL.as_str(), "private, no-cache")
+    }
+}
+
+/// Whether the field is there and names the tag, or any. Tags are compared weakly. Values that are no list
+/// of tags name nothing.
+fn if_none_match(headers: &HeaderMap, etag: &ETag) -> bool {
+    let values = headers.get_all(IF_NONE_MATCH).iter();
+    values
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| value.trim() == "*" || names(value, etag).unwrap_or(false))
+}
+
+/// Whether a list of tags contains one; `None` when it is no such list. Commas may be part of a tag.
+fn names(mut list: &str, etag: &ETag) -> Option<bool> {
+    let mut found = false;
+    loop {
+        list = list.trim_start_matches([' ', '\t', ',']);
+        if list.is_empty() {
+            return Some(found);
+        }
+        let quoted = list.strip_prefix("W/").unwrap_or(list);
+        let (tag, rest) = quoted.strip_prefix('"')?.split_once('"')?;
+        found |= tag == etag.0;
+        list = rest.trim_start_matches([' ', '\t']);
+        if !list.is_empty() && !list.starts_with(',') {
+            return None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    const TAG: &str = "\"000102030405060708090a0b0c0d0eff\"";
+
+    fn known(values: &[&str]) -> bool {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(
+                IF_NONE_MATCH,
+                HeaderValue::from_str(value).expect("a value"),
+            );
+        }
+        let state = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 255];
+        let etag = ETag::of_state(&state);
+        assert_eq!(etag.to_string(), TAG);
+        let answer = Response::json(StatusCode::OK, "{}".into()).unless_known(&etag, &headers);
+        assert!(answer.headers.contains(&("etag", TAG.to_owned())));
+        let not_modified = answer.status == StatusCode::NOT_MODIFIED;
+        assert_eq!(not_modified, answer.body.is_empty());
+        not_modified
+    }
+
+    #[test]
+    fn a_tag_is_found_in_lists_and_compared_weakly() {
+        for values in [
+            &[TAG][..],
+            &[&format!("W/{TAG}")],
+            &["*"],
+            &[" * "],
+            &[&format!("\"a,b\" ,W/\"x\",, {TAG}")],
+            &[&format!("{TAG},")],
+            &["\"x\"", TAG],
+            &["nonsense", TAG],
+        ] {
+            assert!(known(values), "{values:?}");
+        }
+        for values in [
+            &[][..],
+            &[""],
+            &["\"*\""],
+            &["\"x\", \"y\""],
+            &[TAG.trim_matches('"')],
+            &[&TAG.to_uppercase()],
+            &[&format!("w/{TAG}")],
+            &[&format!("\"x\" {TAG}")],
+            &[&format!("\"x{TAG}")],
+            &[&format!("{TAG} nonsense")],
+        ] {
+            assert!(!known(values), "{values:?}");
+        }
+    }
+
+    #[test]
+    fn representations_have_tags_of_their_own() {
+        let of = ETag::of_representation;
+        assert_eq!(of("a").to_string().len(), TAG.len());
+        assert_eq!(of("a"), of("a"));
+        assert_ne!(of("a"), of("b"));
+    }
+}

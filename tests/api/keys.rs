@@ -1,0 +1,155 @@
+//! What has become of a key, whatever the stores remember of it.
+
+use reqwest::Method;
+
+use crate::support::{Service, an_order, new_key, service};
+
+async fn state(service: &Service, key: &str) -> crate::support::Answer {
+    service
+        .get(&format!("/api/v1/idempotency-keys/{key}"))
+        .await
+}
+
+#[tokio::test]
+async fn a_key_is_unknown_then_completed_whatever_redis_says() {
+    let Some(service) = service().patient_with_redis().start().await else {
+        return;
+    };
+    let key = new_key();
+    state(&service, &key)
+        .await
+        .assert_problem(404, "idempotency-key-not-found");
+
+    let created = service.order(&key, &an_order()).await;
+    let order = created.assert_created().json();
+    let completed = format!(
+        r#"{{"key":"{key}","state":"completed","orderId":{},"createdAt":{}}}"#,
+        order["orderId"], order["createdAt"]
+    );
+    let expect = async |when: &str| {
+        let answer = state(&service, &key).await;
+        assert_eq!((answer.status, &answer.body), (200, &completed), "{when}");
+        assert_eq!(answer.field("cache-control"), Some("no-store"));
+    };
+    expect("while Redis has it reserved").await;
+    service
+        .order(&key, &an_order())
+        .await
+        .assert_replay_of(&created);
+    expect("once it is finished").await;
+    let path = format!("/api/v1/idempotency-keys/{key}");
+    let head = service.request(Method::HEAD, &path, &[], "").await;
+    assert_eq!((head.status, head.body.as_str()), (200, ""));
+
+    if service.apps.is_empty() {
+        return;
+    }
+    let record = service.record_of(&key);
+    service.redis_command(&["SET", &record, "nonsense"]).await;
+    expect("under nonsense").await;
+    service.redis_command(&["DEL", &record]).await;
+    expect("when Redis has forgotten").await;
+    let exists = service.redis_command(&["EXISTS", &record]).await;
+    assert_eq!(exists, Some(redis::Value::Int(0)), "asking leaves nothing");
+}
+
+#[tokio::test]
+async fn a_reserved_key_is_in_progress_until_its_order_exists() {
+    let Some(service) = service().patient_with_redis().start().await else {
+        return;
+    };
+    if service.apps.is_empty() {
+        return;
+    }
+    let key = new_key();
+    let mut database = service.database().await.unwrap();
+    let blockade = database.transaction().await.unwrap();
+    // Lets statements read, and none write.
+    blockade
+        .batch_execute("LOCK TABLE orders IN SHARE MODE")
+        .await
+        .unwrap();
+    let record = service.record_of(&key);
+    let watch = async {
+        while service.redis_command(&["EXISTS", &record]).await != Some(redis::Value::Int(1)) {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        let begun = state(&service, &key).await;
+        blockade.rollback().await.unwrap();
+        begun
+    };
+    let order = an_order();
+    let (created, begun) = tokio::join!(service.order(&key, &order), watch);
+    created.assert_created();
+    let expected = format!(r#"{{"key":"{key}","state":"in_progress"}}"#);
+    assert_eq!((begun.status, begun.body), (200, expected));
+    assert_eq!(state(&service, &key).await.json()["state"], "completed");
+
+    // A record that says finished, of an order that is not there, is nobody's.
+    let stray = new_key();
+    service.order(&key, &order).await.assert_replay_of(&created);
+    service
+        .redis_command(&["COPY", &record, &service.record_of(&stray)])
+        .await;
+    state(&service, &stray)
+        .await
+        .assert_problem(404, "idempotency-key-not-found");
+}
+
+#[tokio::test]
+async fn without_redis_postgres_tells_and_without_postgres_nobody() {
+    let setup = service()
+        .own_redis()
+        .own_postgres()
+        .variable("database_timeout_ms", 1000);
+    let Some(mut service) = setup.start().await else {
+        return;
+    };
+    let key = new_key();
+    service.order(&key, &an_order()).await.assert_created();
+    service.redis().stop().unwrap();
+    assert_eq!(state(&service, &key).await.json()["state"], "completed");
+    state(&service, &new_key())
+        .await
+        .assert_problem(404, "idempotency-key-not-found");
+
+    service.redis().restart().unwrap();
+    service.postgres().stop().unwrap();
+    state(&service, &key)
+        .await
+        .assert_problem(503, "unavailable");
+}
+
+#[tokio::test]
+async fn any_key_can_be_named_in_a_path() {
+    let Some(service) = service().start().await else {
+        return;
+    };
+    let unique = new_key();
+    let visible: String = ('!'..='~').collect();
+    for tail in [
+        visible.as_str(),
+        "a/b",
+        "100%",
+        "%2F",
+        "?limit=1#top",
+        "+",
+        "..",
+    ] {
+        let key = format!("{unique}{tail}");
+        let quoted = format!("\"{}\"", key.replace('\\', "\\\\").replace('"', "\\\""));
+        let created = service.order(&quoted, &an_order()).await;
+        let coded: String = key.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let answer = state(&service, &coded).await.json();
+        assert_eq!(answer["key"], key.as_str());
+        assert_eq!(
+            answer["orderId"],
+            created.assert_created().json()["orderId"]
+        );
+    }
+    for no_key in ["a%20b", "%C3%A9", "%00", &"k".repeat(256)] {
+        state(&service, no_key)
+            .await
+            .assert_problem(404, "idempotency-key-not-found");
+    }
+}
