@@ -132,6 +132,7 @@ mod tests {
             &[][..],
             &[""],
             &["\"*\""],
+            &[&format!("\"x{}\"", TAG.trim_matches('"'))],
             &["\"x\", \"y\""],
             &[TAG.trim_matches('"')],
             &[&TAG.to_uppercase()],
