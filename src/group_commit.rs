@@ -51,6 +51,8 @@ struct Queue<S: Signals> {
     waiting: Vec<Waiting<S>>,
     /// How many are on their way.
     approaching: usize,
+    /// How many the last statement was for: under load, as many come again as soon as they are answered.
+    expected: usize,
     /// Wakes the leader who waits for them.
     gathering: Option<S::Sender>,
 }
@@ -82,6 +84,7 @@ impl<S: Signals> Group<S> {
                 led: false,
                 waiting: Vec::new(),
                 approaching: 0,
+                expected: 1,
                 gathering: None,
             }),
         }
@@ -124,6 +127,7 @@ impl<S: Signals> Group<S> {
             seat: seat.clone(),
             _wake: wake,
         });
+        queue.wake_if_complete();
         Some(Place {
             group: self,
             seat,
@@ -131,9 +135,9 @@ impl<S: Signals> Group<S> {
         })
     }
 
-    /// Waits for those on their way within reason.
+    /// Waits for those on their way and those who can be expected, within reason.
     async fn gather(&self, batches: &impl Batches) {
-        if self.queue.borrow().approaching == 0 {
+        if self.queue.borrow().is_complete() {
             return;
         }
         let (wake, receiver) = self.signals.signal();
@@ -153,6 +157,7 @@ impl<S: Signals> Group<S> {
         orders.push(order);
         // Two statements that insert the same keys in different orders could wait for each other.
         orders.sort_by_key(|order| &order.slot);
+        self.queue.borrow_mut().expected = orders.len();
         let Ok(attempts) = batches.insert_all(&orders).await else {
             return Attempt::Undecided;
         };
@@ -179,6 +184,19 @@ impl<S: Signals> Group<S> {
     }
 }
 
+impl<S: Signals> Queue<S> {
+    /// Whether a leader need not wait for anybody.
+    fn is_complete(&self) -> bool {
+        self.approaching == 0 && self.waiting.len() + 1 >= self.expected
+    }
+
+    fn wake_if_complete(&mut self) {
+        if self.is_complete() {
+            self.gathering = None;
+        }
+    }
+}
+
 /// Someone on their way.
 pub struct Approach<S: Signals>(Rc<Group<S>>);
 
@@ -186,9 +204,7 @@ impl<S: Signals> Drop for Approach<S> {
     fn drop(&mut self) {
         let mut queue = self.0.queue.borrow_mut();
         queue.approaching -= 1;
-        if queue.approaching == 0 {
-            queue.gathering = None;
-        }
+        queue.wake_if_complete();
     }
 }
 

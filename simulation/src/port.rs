@@ -68,6 +68,8 @@ pub struct Port {
     exchange: Rc<RefCell<Exchange>>,
     /// Whether its time to wait for others is over.
     impatient: Rc<Cell<bool>>,
+    /// Whether it leads, and waits for others only as long as it likes.
+    gathers: Rc<Cell<bool>>,
     approach: Rc<Cell<Option<Approach<SharedSignals>>>>,
 }
 
@@ -80,7 +82,13 @@ impl Port {
             instance,
             exchange: Rc::default(),
             impatient: Rc::default(),
+            gathers: Rc::default(),
         }
+    }
+
+    /// Whether it waits for others, but would go on without them.
+    pub fn gathers(&self) -> bool {
+        self.gathers.get()
     }
 
     /// Ends the request's time to wait for others.
@@ -160,6 +168,7 @@ impl Reservations for Port {
 
 impl Batches for Port {
     async fn insert_all(&self, orders: &[&NewOrder]) -> Result<Vec<Attempt>, OrdersUnavailable> {
+        self.gathers.set(false);
         let orders = orders.iter().map(|order| (*order).clone()).collect();
         match self.ask(Call::InsertAll(orders)).await {
             Answer::Attempts(attempts) => Ok(attempts),
@@ -168,6 +177,7 @@ impl Batches for Port {
     }
 
     async fn patience(&self) {
+        self.gathers.set(true);
         poll_fn(|_| match self.impatient.take() {
             true => Poll::Ready(()),
             false => Poll::Pending,

@@ -58,7 +58,6 @@ pub fn exhaustive_part() -> Vec<(Scenario, Bound)> {
     part.extend([
         of(&[SAME, SAME, SAME], 3, THREE_INTERLEAVED),
         of(&[SAME, SAME, OTHER_ORDER], 3, THREE_INTERLEAVED),
-        of(&[SAME, SAME, SAME], 1, THREE_INTERLEAVED),
         of(&[SAME, SAME, SAME], 3, THREE),
         of(&[SAME, SAME, OTHER_ORDER], 3, THREE),
     ]);

@@ -260,8 +260,9 @@ impl Run<'_> {
         }
         let is_active = |instance: usize| {
             let count = self.instances.len();
-            let mut members = self.clients.iter().skip(instance).step_by(count);
-            members.any(|c| c.request.as_ref().is_some_and(|r| r.call.is_some()))
+            let members = self.clients.iter().skip(instance).step_by(count);
+            let mut requests = members.filter_map(|client| client.request.as_ref());
+            requests.any(|request| request.call.is_some() || request.port.gathers())
         };
         let waits_for_nobody = |(index, client): (usize, &Client)| {
             let waits = client.request.as_ref().is_some_and(|r| r.call.is_none());

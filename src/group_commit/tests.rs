@@ -30,7 +30,7 @@ type Outcome = Result<Vec<Attempt>, OrdersUnavailable>;
 /// Statements that wait to be answered by the test.
 #[derive(Default)]
 struct Database {
-    impatient: Cell<bool>,
+    patient: Cell<bool>,
     statements: RefCell<Vec<(Vec<String>, oneshot::Sender<Outcome>)>>,
 }
 
@@ -43,7 +43,7 @@ impl Batches for Rc<Database> {
     }
 
     async fn patience(&self) {
-        if !self.impatient.get() {
+        if self.patient.get() {
             std::future::pending::<()>().await;
         }
     }
@@ -68,6 +68,13 @@ impl Setup {
             group: Rc::new(Group::new(Oneshots)),
             database: Rc::default(),
         }
+    }
+
+    /// One in which leaders wait for as long as it takes.
+    fn patient() -> Self {
+        let setup = Self::new();
+        setup.database.patient.set(true);
+        setup
     }
 
     fn request(&mut self, key: &str) -> Request {
@@ -196,7 +203,7 @@ fn who_gives_up_waiting_is_not_inserted_and_does_not_keep_the_lead() {
 
 #[test]
 fn a_leader_waits_for_those_on_their_way_whether_they_come_or_not() {
-    let mut setup = Setup::new();
+    let mut setup = Setup::patient();
     let (coming, not_coming) = (setup.group.approach(), setup.group.approach());
     let leader = setup.request("m");
     assert!(setup.under_way().is_empty());
@@ -217,7 +224,6 @@ fn a_leader_waits_for_those_on_their_way_whether_they_come_or_not() {
 fn a_leader_does_not_wait_for_ever() {
     let mut setup = Setup::new();
     let slow = setup.group.approach();
-    setup.database.impatient.set(true);
     let leader = setup.request("m");
     assert_eq!(setup.under_way(), [["m"]]);
     setup.answer(Ok(vec![Inserted]));
@@ -227,7 +233,7 @@ fn a_leader_does_not_wait_for_ever() {
 
 #[test]
 fn a_leader_that_dies_while_it_waits_hands_over() {
-    let mut setup = Setup::new();
+    let mut setup = Setup::patient();
     let on_the_way = setup.group.approach();
     let mut leader = setup.request("m");
     let next = setup.request("a");
@@ -238,4 +244,29 @@ fn a_leader_that_dies_while_it_waits_hands_over() {
     assert_eq!(setup.under_way(), [["a"]]);
     setup.answer(Ok(vec![Inserted]));
     assert_eq!(next.outcome.get(), Some(Inserted));
+}
+
+#[test]
+fn a_leader_waits_for_as_many_as_came_last_time() {
+    let mut setup = Setup::patient();
+    let _first = setup.request("m");
+    let _others = (setup.request("a"), setup.request("b"));
+    setup.answer(Ok(vec![Inserted]));
+    setup.answer(Ok(vec![Inserted; 2]));
+
+    let again = setup.request("c");
+    assert!(setup.under_way().is_empty());
+    let _once_more = setup.request("d");
+    assert_eq!(setup.under_way(), [["c", "d"]]);
+    setup.answer(Ok(vec![Inserted; 2]));
+    assert_eq!(again.outcome.get(), Some(Inserted));
+
+    // They do not come any more: once, that is waited for.
+    setup.database.patient.set(false);
+    let alone = setup.request("e");
+    setup.answer(Ok(vec![Inserted]));
+    assert_eq!(alone.outcome.get(), Some(Inserted));
+    setup.database.patient.set(true);
+    let _alone = setup.request("f");
+    assert_eq!(setup.under_way(), [["f"]]);
 }
