@@ -12,8 +12,8 @@ use spin_sdk::wasip3::spawn;
 /// A connection that nobody used for that long goes back.
 const IDLE: Duration = Duration::from_millis(20);
 
-/// How many times as long an instance may keep a connection that is used all the time: 0.1 s.
-const TERMS: u32 = 5;
+/// How many times as long an instance may keep a connection that is used all the time: 0.2 s.
+const TERMS: u32 = 10;
 
 #[derive(Default)]
 struct Kept {
