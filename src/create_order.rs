@@ -2,9 +2,12 @@
 //!
 //! Redis is asked first because it is fast and believed only where being wrong is impossible. All else is
 //! decided by Postgres's unique constraint on (customer, key), in one statement. The request may die at any
-//! await; whatever it leaves behind, the next one with the same key carries on from there.
+//! await; whatever it leaves behind, the next one with the same key carries on from there. Orders with a
+//! condition on them: [`conditional`].
 
-use crate::error::{CreateError, OrdersUnavailable};
+pub mod conditional;
+
+use crate::error::{CreateError, OrdersUnavailable, ReservationsUnavailable};
 use crate::idempotency::{Fingerprint, Progress, Record, Slot};
 use crate::order::{Draft, OrderId};
 use crate::ports::{
@@ -59,6 +62,36 @@ pub async fn create_order(
     orders: &impl Orders,
     ids: &impl OrderIds,
 ) -> Result<Creation, CreateError> {
+    let (order, reservation) = match claim(request, reservations, ids).await {
+        Claim::Finished(creation) => return Ok(creation),
+        Claim::Open(order, reservation) => (order, reservation),
+    };
+    let settled =
+        if likely_new(&reservation) && orders.insert_new(&order).await == Attempt::Inserted {
+            Settled::Inserted(order)
+        } else {
+            settle(order, orders, ids).await?
+        };
+    remember(&settled, &reservation, reservations).await;
+    settled.creation(key_reuse)
+}
+
+/// What Redis answers to a reservation.
+type Reserved = Result<Reservation, ReservationsUnavailable>;
+
+/// What a request finds in Redis.
+enum Claim {
+    /// Its order.
+    Finished(Creation),
+    /// Nothing final; the order has the id to insert it with.
+    Open(NewOrder, Reserved),
+}
+
+async fn claim(
+    request: CreateOrder,
+    reservations: &impl Reservations,
+    ids: &impl OrderIds,
+) -> Claim {
     let CreateOrder {
         slot,
         fingerprint,
@@ -75,7 +108,9 @@ pub async fn create_order(
             match record.progress {
                 // The fingerprint covers customer, key and content, and a finished record is written only
                 // from a row that was read: this is the stored order.
-                Progress::Finished => return Ok(Creation::Replayed(record.order_id, draft)),
+                Progress::Finished => {
+                    return Claim::Finished(Creation::Replayed(record.order_id, draft));
+                }
                 // Someone is at it, or died on the way. Helping with their id makes us one request: if
                 // they come back, they find this very order.
                 Progress::Reserved => record.order_id,
@@ -85,49 +120,19 @@ pub async fn create_order(
         Ok(Reservation::Acquired | Reservation::Occupied(_) | Reservation::Unintelligible)
         | Err(_) => own.order_id,
     };
-
     let order = NewOrder {
         slot,
         order_id,
         fingerprint,
         draft,
     };
-    // With nothing in Redis the slot is most likely empty in Postgres as well. Without Redis nobody knows,
-    // but new orders are more frequent than retries.
-    let likely_new = matches!(reservation, Ok(Reservation::Acquired) | Err(_));
-    let settled = if likely_new && orders.insert_new(&order).await == Attempt::Inserted {
-        Settled::Inserted(order)
-    } else {
-        settle(order, orders, ids).await?
-    };
+    Claim::Open(order, reservation)
+}
 
-    let truth = Record {
-        progress: Progress::Finished,
-        fingerprint: settled.fingerprint(),
-        order_id: settled.order_id(),
-    };
-    if worth_recording(&reservation, &settled, &truth) {
-        // A loss costs the next retry a trip to Postgres and nothing else.
-        let _ = reservations.finish(settled.slot(), &truth).await;
-    }
-
-    match settled {
-        Settled::Inserted(order) => Ok(Creation::Created(order.order_id, order.draft)),
-        Settled::Existing { stored, asked } => {
-            if stored.fingerprint == asked.fingerprint || key_reuse == KeyReuse::Replay {
-                return Ok(Creation::Replayed(stored.order_id, stored.draft));
-            }
-            let differs = stored.draft.differences(&asked.draft);
-            // The same order under a fingerprint of another algorithm is still the same order.
-            if differs.is_empty() {
-                return Ok(Creation::Replayed(stored.order_id, stored.draft));
-            }
-            Err(CreateError::KeyReused {
-                order_id: stored.order_id,
-                differs,
-            })
-        }
-    }
+/// With nothing in Redis the slot is most likely empty in Postgres as well. Without Redis nobody knows, but
+/// new orders are more frequent than retries.
+fn likely_new(reservation: &Reserved) -> bool {
+    matches!(reservation, Ok(Reservation::Acquired) | Err(_))
 }
 
 /// Where Postgres left the slot.
@@ -159,6 +164,25 @@ impl Settled {
             Self::Existing { stored, .. } => stored.order_id,
         }
     }
+
+    fn creation(self, key_reuse: KeyReuse) -> Result<Creation, CreateError> {
+        let (stored, asked) = match self {
+            Self::Inserted(order) => return Ok(Creation::Created(order.order_id, order.draft)),
+            Self::Existing { stored, asked } => (stored, asked),
+        };
+        if stored.fingerprint == asked.fingerprint || key_reuse == KeyReuse::Replay {
+            return Ok(Creation::Replayed(stored.order_id, stored.draft));
+        }
+        let differs = stored.draft.differences(&asked.draft);
+        // The same order under a fingerprint of another algorithm is still the same order.
+        if differs.is_empty() {
+            return Ok(Creation::Replayed(stored.order_id, stored.draft));
+        }
+        Err(CreateError::KeyReused {
+            order_id: stored.order_id,
+            differs,
+        })
+    }
 }
 
 async fn settle(
@@ -175,22 +199,38 @@ async fn settle(
                     asked: order,
                 });
             }
-            // First time: most likely a concurrent request with this key, visible from now on. Second
-            // time: the id belongs to another key's order, which takes a corrupted record; pick another.
-            Insertion::Conflict if tried >= 2 => order.order_id = ids.draw(),
-            Insertion::Conflict => {}
+            Insertion::Conflict => order.after_conflict(tried, ids),
         }
     }
     Err(OrdersUnavailable)
 }
 
+impl NewOrder {
+    /// What is to be tried next. First time: most likely a concurrent request has won, which is visible from
+    /// now on. Second time: the id belongs to another key's order, which takes a corrupted record; another id.
+    fn after_conflict(&mut self, tried: u32, ids: &impl OrderIds) {
+        if tried >= 2 {
+            self.order_id = ids.draw();
+        }
+    }
+}
+
+/// Tells Redis the truth where that is worth a trip. A loss costs the next retry a trip to Postgres and
+/// nothing else.
+async fn remember(settled: &Settled, reservation: &Reserved, reservations: &impl Reservations) {
+    let truth = Record {
+        progress: Progress::Finished,
+        fingerprint: settled.fingerprint(),
+        order_id: settled.order_id(),
+    };
+    if worth_recording(reservation, settled, &truth) {
+        let _ = reservations.finish(settled.slot(), &truth).await;
+    }
+}
+
 /// Whether to spend a trip on finishing the record. Not for a first creation: most orders are never asked
 /// for again, and the first retry does it. Not over what we do not understand: it may be a newer version's.
-fn worth_recording(
-    reservation: &Result<Reservation, crate::error::ReservationsUnavailable>,
-    settled: &Settled,
-    truth: &Record,
-) -> bool {
+fn worth_recording(reservation: &Reserved, settled: &Settled, truth: &Record) -> bool {
     match reservation {
         Ok(Reservation::Acquired) => matches!(settled, Settled::Existing { .. }),
         Ok(Reservation::Occupied(record)) => record != truth,

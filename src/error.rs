@@ -1,7 +1,10 @@
 //! What can go wrong in the domain. Nothing here knows HTTP, and nothing here carries a store's own words:
 //! those are logged where they arise and end there.
 
+use std::time::Duration;
+
 use crate::order::OrderId;
+use crate::reading::ListState;
 
 /// Postgres, which decides, did not answer in time or not with an answer. Whether a write that was under
 /// way took effect is unknown; a retry with the same key finds out.
@@ -21,6 +24,16 @@ pub enum CreateError {
         order_id: OrderId,
         /// JSON Pointers to where the requests differ.
         differs: Vec<String>,
+    },
+    /// The customer's list is not in a state that the order was to be created on.
+    Stale(
+        /// The state that it is in.
+        ListState,
+    ),
+    /// Somebody else is about to create an order on the same state.
+    Locked {
+        /// How long they may take, unless they are done before.
+        remaining: Duration,
     },
     /// See [`OrdersUnavailable`].
     Unavailable,

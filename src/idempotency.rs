@@ -70,6 +70,11 @@ impl IdempotencyKey {
         String::from_utf8(key).ok().map(Self)
     }
 
+    /// The key of an order that was asked for without one: no client can send it.
+    pub fn stand_in(order: OrderId) -> Self {
+        Self(format!(" {order}"))
+    }
+
     /// The key, as stored.
     pub fn as_str(&self) -> &str {
         &self.0

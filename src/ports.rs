@@ -6,11 +6,14 @@
     reason = "the callers are generic and single-threaded; none needs a Send bound"
 )]
 
+use std::time::Duration;
+
+use crate::create_order::conditional::Expected;
 use crate::customer::Customer;
 use crate::error::{OrdersUnavailable, ReservationsUnavailable};
 use crate::idempotency::{Fingerprint, Record, Slot};
 use crate::order::{Draft, OrderId};
-use crate::reading::Page;
+use crate::reading::{ListState, Page};
 
 /// Draws ids for new orders.
 pub trait OrderIds {
@@ -106,7 +109,70 @@ pub trait Orders {
     ) -> Result<Option<StoredOrder>, OrdersUnavailable>;
 }
 
-/// Orders in numbers and by key (Postgres). Apart from [`Orders`], which is all that creation needs.
+/// What came of asking for a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lock {
+    /// It is ours, until it is released or its lease is over.
+    Acquired,
+    /// It is somebody else's.
+    Held {
+        /// What is left of their lease.
+        remaining: Duration,
+    },
+    /// Nobody was asked.
+    NotNeeded,
+}
+
+/// One lock per customer (Redis), for conditional orders. It may be lost at any time, and proves nothing.
+pub trait Locks {
+    /// Takes the lock for a lease unless somebody has it, in one trip. `holder` is nobody else's name, and may
+    /// ask again.
+    async fn acquire(
+        &self,
+        customer: &Customer,
+        holder: &OrderId,
+    ) -> Result<Lock, ReservationsUnavailable>;
+
+    /// Gives the lock up, if it is still the holder's, in one trip.
+    async fn release(
+        &self,
+        customer: &Customer,
+        holder: &OrderId,
+    ) -> Result<(), ReservationsUnavailable>;
+}
+
+/// How a conditional insertion ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConditionalInsertion {
+    /// The order exists now, because of this call, and is committed; the customer's list with it is in this
+    /// state.
+    Inserted(ListState),
+    /// The slot had an order before; this is it.
+    Existing(StoredOrder),
+    /// The customer's list is in this state, which is none of those expected. Nothing was inserted.
+    Stale(ListState),
+    /// As [`Insertion::Conflict`]; the other may have followed the same state.
+    Conflict,
+}
+
+/// Conditional orders (Postgres). `UNIQUE (customer_id, follows)` in it decides every race.
+pub trait ConditionalOrders {
+    /// Inserts the order as the one that follows the list's state, if that is an expected one and the slot is
+    /// empty, in one statement and one implicit transaction. With [`Expected::Any`] it follows none.
+    async fn insert_following(
+        &self,
+        order: &NewOrder,
+        expected: &Expected,
+    ) -> Result<ConditionalInsertion, OrdersUnavailable>;
+}
+
+/// Orders by the keys that they were asked for with (Postgres).
+pub trait OrdersByKey {
+    /// The order of a slot.
+    async fn find_by_key(&self, slot: &Slot) -> Result<Option<StoredOrder>, OrdersUnavailable>;
+}
+
+/// Orders in numbers (Postgres). Apart from [`Orders`], which is all that creation needs.
 pub trait OrderLists {
     /// Up to `limit` of the customer's orders, newest first: those older than `after`, if it is given.
     /// `None` when `after` is none of the customer's orders.
@@ -116,9 +182,6 @@ pub trait OrderLists {
         after: Option<OrderId>,
         limit: usize,
     ) -> Result<Option<Page>, OrdersUnavailable>;
-
-    /// The order of a slot.
-    async fn find_by_key(&self, slot: &Slot) -> Result<Option<StoredOrder>, OrdersUnavailable>;
 }
 
 /// What requests leave in the fast memory (Redis), without leaving anything.

@@ -1,9 +1,11 @@
 //! What a customer can read: orders by id, pages of them, and what has become of a key.
 
+use std::fmt;
+
 use crate::error::OrdersUnavailable;
 use crate::idempotency::{Progress, Slot};
 use crate::order::OrderId;
-use crate::ports::{OrderLists, StoredOrder, Traces};
+use crate::ports::{OrdersByKey, StoredOrder, Traces};
 
 /// Which orders a customer has: a digest that changes when one is added, and that only this customer can
 /// know. It covers the customer, the newest order's id and the places of the newest 256. What it would
@@ -12,14 +14,22 @@ use crate::ports::{OrderLists, StoredOrder, Traces};
 pub struct ListState([u8; 16]);
 
 impl ListState {
-    /// The value, as computed by Postgres.
-    pub fn as_bytes(&self) -> &[u8; 16] {
-        &self.0
+    /// Reads the form that this service prints: 32 hexadecimal digits in lower case.
+    pub fn parse(text: &str) -> Option<Self> {
+        let state = Self(u128::from_str_radix(text, 16).ok()?.to_be_bytes());
+        (state.to_string() == text).then_some(state)
     }
 
     /// A value that came from a store.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
+    }
+}
+
+/// In lower-case hexadecimal.
+impl fmt::Display for ListState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 
@@ -54,7 +64,7 @@ pub enum KeyState {
 pub async fn key_state(
     slot: &Slot,
     traces: &impl Traces,
-    orders: &impl OrderLists,
+    orders: &impl OrdersByKey,
 ) -> Result<Option<KeyState>, OrdersUnavailable> {
     let trace = traces.look(slot).await.ok().flatten();
     if let Some(order) = orders.find_by_key(slot).await? {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::create_order::KeyReuse;
+use crate::create_order::conditional::Precondition;
 use crate::identity::{Identity, KeySet, TokenRules};
 
 /// The variables in `spin.toml`, as the component uses them. Holds secrets: not `Debug`.
@@ -22,6 +23,10 @@ pub struct Settings {
     pub database_timeout: Duration,
     /// What a key that comes back with other content gets.
     pub key_reuse: KeyReuse,
+    /// What a request for an order has to bring along.
+    pub precondition: Precondition,
+    /// How long the lock of a conditional creation is held at most.
+    pub lock_lease: Duration,
     /// How customers are told apart.
     pub identity: Identity,
 }
@@ -58,6 +63,10 @@ pub struct RawSettings {
     pub database_timeout_ms: String,
     /// `key_reuse`
     pub key_reuse: String,
+    /// `precondition`
+    pub precondition: String,
+    /// `lock_lease_ms`
+    pub lock_lease_ms: String,
     /// `identity`
     pub identity: String,
     /// `identity_header`
@@ -113,6 +122,18 @@ impl RawSettings {
                     });
                 }
             },
+            precondition: match self.precondition.as_str() {
+                "key" => Precondition::Key,
+                "etag" => Precondition::Etag,
+                "both" => Precondition::Both,
+                _ => {
+                    return Err(SettingError {
+                        variable: "precondition",
+                        rule: "must be \"key\", \"etag\" or \"both\"",
+                    });
+                }
+            },
+            lock_lease: milliseconds("lock_lease_ms", &self.lock_lease_ms)?,
         })
     }
 }
@@ -187,6 +208,8 @@ mod tests {
             redis_timeout_ms: "500".into(),
             database_timeout_ms: "5000".into(),
             key_reuse: "reject".into(),
+            precondition: "key".into(),
+            lock_lease_ms: "5000".into(),
             identity: "none".into(),
             identity_header: "X-User-Id".into(),
             ..RawSettings::default()
@@ -202,6 +225,8 @@ mod tests {
         assert_eq!(settings.redis_timeout, Duration::from_millis(500));
         assert_eq!(settings.database_timeout, Duration::from_secs(5));
         assert_eq!(settings.key_reuse, KeyReuse::Reject);
+        assert_eq!(settings.precondition, Precondition::Key);
+        assert_eq!(settings.lock_lease, Duration::from_secs(5));
     }
 
     #[test]
@@ -232,6 +257,15 @@ mod tests {
         let mut raw = raw();
         raw.key_reuse = "replay".into();
         assert!(raw.check().is_ok_and(|s| s.key_reuse == KeyReuse::Replay));
+    }
+
+    #[test]
+    fn precondition_is_one_of_three_words() {
+        for (word, precondition) in [("etag", Precondition::Etag), ("both", Precondition::Both)] {
+            let mut raw = raw();
+            raw.precondition = word.into();
+            assert!(raw.check().is_ok_and(|s| s.precondition == precondition));
+        }
     }
 
     #[test]
@@ -270,7 +304,7 @@ mod tests {
     #[test]
     fn a_bad_value_is_named_without_being_shown() {
         type Break = fn(&mut RawSettings, &str);
-        let breaks: [(&str, Break); 9] = [
+        let breaks: [(&str, Break); 11] = [
             ("identity", |raw, bad| raw.identity = bad.into()),
             ("identity_header", |raw, bad| {
                 raw.identity = "header".into();
@@ -292,6 +326,8 @@ mod tests {
                 raw.database_timeout_ms = bad.into()
             }),
             ("key_reuse", |raw, bad| raw.key_reuse = bad.into()),
+            ("precondition", |raw, bad| raw.precondition = bad.into()),
+            ("lock_lease_ms", |raw, bad| raw.lock_lease_ms = bad.into()),
         ];
         for (variable, break_it) in breaks {
             for bad in ["0", "-1", "99999999999", "s3cret"] {

@@ -3,14 +3,17 @@
 
 use std::cell::{Cell, RefCell};
 
+use orders::create_order::conditional::Expected;
 use orders::customer::Customer;
 use orders::error::{OrdersUnavailable, ReservationsUnavailable};
 use orders::group_commit::Batches;
 use orders::idempotency::{Progress, Record, Slot};
 use orders::order::{Draft, OrderId};
 use orders::ports::{
-    Attempt, Insertion, NewOrder, OrderIds, Orders, Reservation, Reservations, StoredOrder,
+    Attempt, ConditionalInsertion, ConditionalOrders, Insertion, Lock, Locks, NewOrder, OrderIds,
+    Orders, OrdersByKey, Reservation, Reservations, StoredOrder,
 };
+use orders::reading::ListState;
 use orders::stores::redis::Reply;
 
 use crate::port::Port;
@@ -54,10 +57,14 @@ pub enum Break {
     BatchTakenForInserted,
     /// The answers to a statement for several orders are given to the wrong ones.
     BatchMixedUp,
+    /// Whoever has the lock is taken to be alone: no constraint on what an order follows.
+    LockTrusted,
+    /// The list's state is looked at in one statement, and the order inserted in the next.
+    StateCheckedBefore,
 }
 
 /// All of them.
-pub const ALL: [Break; 17] = [
+pub const ALL: [Break; 19] = [
     Break::NoUniqueConstraint,
     Break::FinishedBeforeCommit,
     Break::RefusedOnRedissWord,
@@ -75,6 +82,8 @@ pub const ALL: [Break; 17] = [
     Break::ReservedMeansWait,
     Break::BatchTakenForInserted,
     Break::BatchMixedUp,
+    Break::LockTrusted,
+    Break::StateCheckedBefore,
 ];
 
 impl Protocol for Break {
@@ -97,17 +106,21 @@ impl Protocol for Break {
             Self::ReservedMeansWait => "reserved means wait",
             Self::BatchTakenForInserted => "batch taken for inserted",
             Self::BatchMixedUp => "answers to a batch mixed up",
+            Self::LockTrusted => "lock trusted",
+            Self::StateCheckedBefore => "state checked before",
         }
     }
 
-    fn start(&self, wish: &Wish, port: Port) -> Running {
+    fn start(&self, wish: &Wish, known: ListState, port: Port) -> Running {
         start(
             wish,
+            known,
             Broken {
                 kind: *self,
                 port,
                 own: Cell::new(None),
                 found: Cell::new(None),
+                locked: Cell::new(false),
                 order: RefCell::new(None),
             },
         )
@@ -122,6 +135,8 @@ struct Broken {
     own: Cell<Option<Record>>,
     /// The record that it found.
     found: Cell<Option<Record>>,
+    /// Whether it has the lock.
+    locked: Cell<bool>,
     /// What it tried to insert.
     order: RefCell<Option<NewOrder>>,
 }
@@ -294,6 +309,64 @@ impl Orders for Broken {
         order_id: OrderId,
     ) -> Result<Option<StoredOrder>, OrdersUnavailable> {
         self.port.find(customer, order_id).await
+    }
+}
+
+impl Locks for Broken {
+    async fn acquire(
+        &self,
+        customer: &Customer,
+        holder: &OrderId,
+    ) -> Result<Lock, ReservationsUnavailable> {
+        let lock = self.port.acquire(customer, holder).await;
+        self.locked.set(lock == Ok(Lock::Acquired));
+        lock
+    }
+
+    async fn release(
+        &self,
+        customer: &Customer,
+        holder: &OrderId,
+    ) -> Result<(), ReservationsUnavailable> {
+        self.port.release(customer, holder).await
+    }
+}
+
+impl ConditionalOrders for Broken {
+    async fn insert_following(
+        &self,
+        order: &NewOrder,
+        expected: &Expected,
+    ) -> Result<ConditionalInsertion, OrdersUnavailable> {
+        let breaks = match self.kind {
+            Break::LockTrusted => self.locked.get(),
+            Break::StateCheckedBefore => true,
+            _ => false,
+        };
+        if !breaks {
+            return self.port.insert_following(order, expected).await;
+        }
+        // Nothing is met by none of none: this only looks.
+        let nothing = Expected::OneOf(Vec::new());
+        let state = match self.port.insert_following(order, &nothing).await? {
+            ConditionalInsertion::Stale(state) if expected.is_met_by(&state) => state,
+            found => return Ok(found),
+        };
+        if self.kind == Break::LockTrusted {
+            let order = Box::new(order.clone());
+            return self.port.follow(Call::FollowUnchecked(order, state)).await;
+        }
+        Ok(match self.port.insert_unless_exists(order).await? {
+            Insertion::Inserted => ConditionalInsertion::Inserted(state),
+            Insertion::Existing(stored) => ConditionalInsertion::Existing(stored),
+            Insertion::Conflict => ConditionalInsertion::Conflict,
+        })
+    }
+}
+
+impl OrdersByKey for Broken {
+    async fn find_by_key(&self, slot: &Slot) -> Result<Option<StoredOrder>, OrdersUnavailable> {
+        self.port.find_by_key(slot).await
     }
 }
 

@@ -51,7 +51,7 @@ impl fmt::Display for Coverage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:<32}", "faults placed")?;
         for point in Point::ALL {
-            write!(f, "{:>14}", format!("{point:?}"))?;
+            write!(f, "{:>12}", format!("{point:?}"))?;
         }
         writeln!(f)?;
         for fault in Fault::ALL {
@@ -59,9 +59,9 @@ impl fmt::Display for Coverage {
             for point in Point::ALL {
                 let count = self.placed.get(&(fault, point)).copied().unwrap_or(0);
                 if fault.applies_at(point) {
-                    write!(f, "{count:>14}")?;
+                    write!(f, "{count:>12}")?;
                 } else {
-                    write!(f, "{:>14}", "n/a")?;
+                    write!(f, "{:>12}", "n/a")?;
                 }
             }
             writeln!(f)?;

@@ -15,24 +15,39 @@ pub enum Point {
     Insert,
     /// The insertion, asked again after a conflict.
     InsertAgain,
+    /// The taking of the customer's lock.
+    Lock,
+    /// The search for a retry's order, while somebody else has the lock.
+    Find,
+    /// The insertion on a condition.
+    Follow,
+    /// The giving up of the lock.
+    Release,
     /// The finishing of the record.
     Finish,
 }
 
 impl Point {
     /// All of them, in the protocol's order.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 10] = [
         Self::Reserve,
         Self::InsertNew,
         Self::Wait,
         Self::Insert,
         Self::InsertAgain,
+        Self::Lock,
+        Self::Find,
+        Self::Follow,
+        Self::Release,
         Self::Finish,
     ];
 
     /// Whether it is a call of Redis.
     pub fn is_redis(self) -> bool {
-        matches!(self, Self::Reserve | Self::Finish)
+        matches!(
+            self,
+            Self::Reserve | Self::Lock | Self::Release | Self::Finish
+        )
     }
 }
 
@@ -55,7 +70,7 @@ pub enum Fault {
     Garbage,
     /// Before the call, Redis loses everything.
     Flush,
-    /// Before the call, Redis drops this key: expired, or evicted.
+    /// Before the call, Redis drops this key, or this lock: expired, or evicted.
     Evict,
     /// Before the call, Redis goes back to before its last write: restarted from an older file, failed over.
     Rollback,
@@ -88,7 +103,8 @@ impl Fault {
         match (self, point) {
             (Self::DiesBefore, Point::Wait) => true,
             (_, Point::Wait) => false,
-            (Self::Garbage, _) => point == Point::Reserve,
+            (Self::Garbage, _) => matches!(point, Point::Reserve | Point::Lock),
+            (Self::FutureRecord, Point::Lock | Point::Release) => false,
             _ => true,
         }
     }

@@ -6,15 +6,18 @@ use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
 
+use orders::create_order::conditional::Expected;
 use orders::customer::Customer;
 use orders::error::{OrdersUnavailable, ReservationsUnavailable};
 use orders::group_commit::{Approach, Batches, Group, Signals};
 use orders::idempotency::{Record, Slot};
 use orders::order::OrderId;
 use orders::ports::{
-    Attempt, Insertion, NewOrder, OrderIds, Orders, Reservation, Reservations, StoredOrder,
+    Attempt, ConditionalInsertion, ConditionalOrders, Insertion, Lock, Locks, NewOrder, OrderIds,
+    Orders, OrdersByKey, Reservation, Reservations, StoredOrder,
 };
 use orders::stores::redis::Reply;
+use orders::stores::redis::locks::lock;
 
 use crate::world::{Answer, Call, World};
 
@@ -91,6 +94,11 @@ impl Port {
         self.gathers.get()
     }
 
+    /// The request will not insert along with others: nobody has to wait for it.
+    pub fn stay_alone(&self) {
+        drop(self.approach.take());
+    }
+
     /// Ends the request's time to wait for others.
     pub fn lose_patience(&self) {
         self.impatient.set(true);
@@ -139,6 +147,14 @@ impl Port {
         }
     }
 
+    /// An insertion on a condition, of some kind.
+    pub async fn follow(&self, call: Call) -> Result<ConditionalInsertion, OrdersUnavailable> {
+        match self.ask(call).await {
+            Answer::Conditional(insertion) => Ok(insertion),
+            _ => Err(OrdersUnavailable),
+        }
+    }
+
     /// An insertion of some kind.
     pub async fn insert(&self, call: Call) -> Result<Insertion, OrdersUnavailable> {
         drop(self.approach.take());
@@ -162,6 +178,50 @@ impl Reservations for Port {
         match self.ask(Call::Set(slot.clone(), *record)).await {
             Answer::Redis(_) => Ok(()),
             _ => Err(ReservationsUnavailable),
+        }
+    }
+}
+
+impl Locks for Port {
+    async fn acquire(
+        &self,
+        customer: &Customer,
+        holder: &OrderId,
+    ) -> Result<Lock, ReservationsUnavailable> {
+        match self.ask(Call::Acquire(customer.clone(), *holder)).await {
+            Answer::Redis(reply) => lock(reply).ok_or(ReservationsUnavailable),
+            _ => Err(ReservationsUnavailable),
+        }
+    }
+
+    async fn release(
+        &self,
+        customer: &Customer,
+        holder: &OrderId,
+    ) -> Result<(), ReservationsUnavailable> {
+        match self.ask(Call::Release(customer.clone(), *holder)).await {
+            Answer::Redis(_) => Ok(()),
+            _ => Err(ReservationsUnavailable),
+        }
+    }
+}
+
+impl ConditionalOrders for Port {
+    async fn insert_following(
+        &self,
+        order: &NewOrder,
+        expected: &Expected,
+    ) -> Result<ConditionalInsertion, OrdersUnavailable> {
+        let order = Box::new(order.clone());
+        self.follow(Call::Follow(order, expected.clone())).await
+    }
+}
+
+impl OrdersByKey for Port {
+    async fn find_by_key(&self, slot: &Slot) -> Result<Option<StoredOrder>, OrdersUnavailable> {
+        match self.ask(Call::Find(slot.clone())).await {
+            Answer::Found(found) => Ok(found),
+            _ => Err(OrdersUnavailable),
         }
     }
 }

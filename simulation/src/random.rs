@@ -6,7 +6,7 @@ use rand::{RngExt, SeedableRng};
 use crate::coverage::Coverage;
 use crate::fault::Fault;
 use crate::run::{Driver, Enabled, Failure, Step, run};
-use crate::scenario::{Protocol, Scenario, Wish};
+use crate::scenario::{Condition, Protocol, Scenario, Wish};
 
 struct Dice {
     rng: StdRng,
@@ -38,12 +38,18 @@ pub fn scenario(seed: u64) -> Scenario {
     let orders = rng.random_range(1..=3);
     let customers = rng.random_range(1..=2);
     let clients = rng.random_range(2..=20);
+    let conditional = f64::from(rng.random_range(0..3_u8)) / 2.0;
     Scenario {
         wishes: (0..clients)
             .map(|_| Wish {
                 customer: rng.random_range(0..customers),
                 key: rng.random_range(0..keys),
                 order: rng.random_range(0..orders),
+                condition: match rng.random_bool(conditional) {
+                    false => Condition::None,
+                    true if rng.random_bool(0.2) => Condition::Keyless,
+                    true => Condition::Unchanged,
+                },
             })
             .collect(),
         retries: rng.random_range(0..=60),

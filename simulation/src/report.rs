@@ -11,7 +11,10 @@ use crate::exhaustive::{Bound, exhaust};
 use crate::minimise::minimise;
 use crate::random::{run_seed, scenario};
 use crate::run::Failure;
-use crate::scenario::{OTHER_CUSTOMER, OTHER_KEY, OTHER_ORDER, Protocol, SAME, Scenario, Wish};
+use crate::scenario::{
+    CONDITIONAL, KEYLESS, OTHER_CONDITIONAL, OTHER_CUSTOMER, OTHER_KEY, OTHER_ORDER, Protocol,
+    SAME, Scenario, Wish,
+};
 
 /// Two requests: every interleaving, with at most two faults.
 pub const TWO: Bound = Bound {
@@ -27,6 +30,12 @@ pub const THREE: Bound = Bound {
 pub const THREE_INTERLEAVED: Bound = Bound {
     faults: 1,
     preemptions: Some(3),
+};
+
+/// Two conditional requests, which take more calls: every interleaving, with at most one fault.
+pub const CONDITIONAL_INTERLEAVED: Bound = Bound {
+    faults: 1,
+    preemptions: None,
 };
 
 /// How long seeds are run at least.
@@ -54,6 +63,17 @@ pub fn exhaustive_part() -> Vec<(Scenario, Bound)> {
         of(&[SAME, SAME], 1, TWO),
         of(&[SAME, OTHER_ORDER], 1, TWO),
     ];
+    // Those with a condition meet where they know the same state, whatever their keys.
+    for wishes in [
+        [CONDITIONAL, OTHER_CONDITIONAL],
+        [CONDITIONAL, CONDITIONAL],
+        [CONDITIONAL, KEYLESS],
+        [CONDITIONAL, OTHER_KEY],
+        [CONDITIONAL, SAME],
+    ] {
+        part.push(of(&wishes, 1, CONDITIONAL_INTERLEAVED));
+    }
+    part.push(of(&[CONDITIONAL, OTHER_CONDITIONAL], 1, THREE));
     // Requests of one key meet in the stores; those of different keys only where they share an instance.
     part.extend([
         of(&[SAME, SAME, SAME], 3, THREE_INTERLEAVED),
@@ -188,6 +208,9 @@ fn names(scenario: &Scenario) -> Vec<&'static str> {
         OTHER_ORDER => "other order",
         OTHER_KEY => "other key",
         OTHER_CUSTOMER => "other customer",
+        CONDITIONAL => "conditional",
+        OTHER_CONDITIONAL => "other conditional",
+        KEYLESS => "conditional without a key",
         _ => "other",
     };
     scenario.wishes.iter().map(name).collect()

@@ -6,14 +6,16 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use orders::group_commit::Group;
+use orders::http::Problem;
 use orders::idempotency::{Progress, Record};
+use orders::reading::ListState;
 use orders::stores::redis::Reply;
 
 use crate::check::{Checker, Violation};
 use crate::coverage::Coverage;
 use crate::fault::{Fault, Point};
 use crate::port::{Instance, Port, SharedSignals, SharedWorld};
-use crate::scenario::{Protocol, Running, Scenario, Wish};
+use crate::scenario::{Condition, Protocol, Running, Scenario, Wish};
 use crate::world::{Answer, Call, Snapshot, World};
 
 /// Calls that one request may make: beyond that it does not end by itself.
@@ -83,6 +85,10 @@ impl Request {
             (Some(Call::Reserve(..)), _) => Point::Reserve,
             (Some(Call::Set(..)), _) => Point::Finish,
             (Some(Call::InsertAll(..)), _) => Point::InsertNew,
+            (Some(Call::Acquire(..)), _) => Point::Lock,
+            (Some(Call::Release(..)), _) => Point::Release,
+            (Some(Call::Find(..)), _) => Point::Find,
+            (Some(Call::Follow(..) | Call::FollowUnchecked(..)), _) => Point::Follow,
             (Some(_), 0) => Point::Insert,
             (Some(_), _) => Point::InsertAgain,
         }
@@ -90,12 +96,16 @@ impl Request {
 
     /// An insertion that looks takes two steps: its snapshot, and its execution.
     fn begins(&self) -> bool {
-        matches!(self.point(), Point::Insert | Point::InsertAgain) && self.snapshot.is_none()
+        let point = self.point();
+        matches!(point, Point::Insert | Point::InsertAgain | Point::Follow)
+            && self.snapshot.is_none()
     }
 }
 
 struct Client {
     wish: Wish,
+    /// The state of the list that it knows.
+    known: ListState,
     retries: u32,
     request: Option<Request>,
 }
@@ -161,6 +171,7 @@ impl Run<'_> {
         for wish in &scenario.wishes {
             self.clients.push(Client {
                 wish: *wish,
+                known: World::default().list_state(&wish.slot().customer),
                 retries: scenario.retries,
                 request: None,
             });
@@ -193,6 +204,7 @@ impl Run<'_> {
             client.retries = 0;
         }
         loop {
+            self.world.borrow_mut().expire_locks();
             for client in 0..self.clients.len() {
                 self.start(client)?;
                 let mut settled = false;
@@ -286,7 +298,7 @@ impl Run<'_> {
 
     /// Starts a client's next request, up to its first call.
     fn start(&mut self, client: usize) -> Result<(), Violation> {
-        let Some(wish) = self.clients.get(client).map(|c| c.wish) else {
+        let Some((wish, known)) = self.clients.get(client).map(|c| (c.wish, c.known)) else {
             return Ok(());
         };
         let instance = self.instances.iter().cycle().nth(client).cloned();
@@ -294,8 +306,11 @@ impl Run<'_> {
             return Ok(());
         };
         let port = Port::new(self.world.clone(), instance);
+        if wish.condition != Condition::None {
+            port.stay_alone();
+        }
         let request = Request {
-            running: self.protocol.start(&wish, port.clone()),
+            running: self.protocol.start(&wish, known, port.clone()),
             port,
             call: None,
             calls: 0,
@@ -311,12 +326,22 @@ impl Run<'_> {
         let mut context = Context::from_waker(Waker::noop());
         match request.running.as_mut().poll(&mut context) {
             Poll::Ready(outcome) => {
-                let Some(wish) = self.clients.get(client).map(|c| c.wish) else {
+                let Some((wish, known)) = self.clients.get(client).map(|c| (c.wish, c.known))
+                else {
                     return Ok(false);
                 };
                 self.say(|| format!("client {client} is answered: {}", words(&outcome)));
-                let settled = self.checker.answer(&wish, &outcome, &self.world.borrow())?;
-                if !settled {
+                let settled = self
+                    .checker
+                    .answer(&wish, &known, &outcome, &self.world.borrow())?;
+                let moved_on = match outcome {
+                    Err(Problem::PreconditionFailed { current }) => Some(current),
+                    _ => None,
+                };
+                if let (Some(current), Some(client)) = (moved_on, self.clients.get_mut(client)) {
+                    client.known = current;
+                }
+                if !settled || moved_on.is_some() {
                     self.retry(client)?;
                 }
                 Ok(settled)
@@ -434,13 +459,18 @@ impl Run<'_> {
         match (fault, slot) {
             (Fault::Flush, _) => self.world.borrow_mut().flush(),
             (Fault::Evict, Some(slot)) => self.world.borrow_mut().evict(slot),
+            (Fault::Evict, None) => {
+                if let Some(Call::Acquire(customer, _) | Call::Release(customer, _)) = &call {
+                    self.world.borrow_mut().evict_lock(customer);
+                }
+            }
             (Fault::Rollback, _) => self.world.borrow_mut().roll_back(),
             (Fault::FutureRecord, Some(slot)) => {
                 let like = call.as_ref().and_then(record_like);
                 self.world.borrow_mut().plant_future_record(slot, like);
             }
             (Fault::PostgresRestart, _) => {
-                self.in_flight.retain(|f| !f.call.is_insertion());
+                self.in_flight.retain(|f| !f.call.is_postgres());
                 for client in &mut self.clients {
                     if let Some(request) = &mut client.request {
                         request.cut_off |= request.snapshot.is_some();
@@ -499,6 +529,8 @@ fn short(answer: &Answer) -> String {
             format!("existing order {}", order.order_id)
         }
         Answer::Postgres(insertion) => format!("{insertion:?}"),
+        Answer::Conditional(insertion) => format!("{insertion:?}"),
+        Answer::Found(found) => format!("found: {}", found.is_some()),
         Answer::Attempts(attempts) => format!("{attempts:?}"),
     }
 }

@@ -3,10 +3,12 @@
 use std::pin::Pin;
 
 use orders::create_order::KeyReuse;
+use orders::create_order::conditional::Expected;
 use orders::customer::Customer;
-use orders::http::{Problem, Response, create};
+use orders::http::{ConditionalRequest, Problem, Response, create, create_conditionally};
 use orders::idempotency::{IdempotencyKey, Slot};
-use orders::ports::{OrderIds, Orders, Reservations};
+use orders::ports::{ConditionalOrders, Locks, OrderIds, Orders, OrdersByKey, Reservations};
+use orders::reading::ListState;
 
 use crate::port::Port;
 
@@ -25,6 +27,19 @@ pub struct Wish {
     pub key: u8,
     /// One of a few orders.
     pub order: u8,
+    /// Whether it depends on the list.
+    pub condition: Condition,
+}
+
+/// On what an order is to be created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Condition {
+    /// On nothing.
+    None,
+    /// On the list as the client knows it: empty at first, then as it was told.
+    Unchanged,
+    /// On that, and without a key.
+    Keyless,
 }
 
 /// The same key, the same order.
@@ -32,11 +47,27 @@ pub const SAME: Wish = Wish {
     customer: 0,
     key: 0,
     order: 0,
+    condition: Condition::None,
 };
 /// The same key, another order.
 pub const OTHER_ORDER: Wish = Wish { order: 1, ..SAME };
 /// Another key.
 pub const OTHER_KEY: Wish = Wish { key: 1, ..SAME };
+/// The same on a condition.
+pub const CONDITIONAL: Wish = Wish {
+    condition: Condition::Unchanged,
+    ..SAME
+};
+/// The same under another key.
+pub const OTHER_CONDITIONAL: Wish = Wish {
+    condition: Condition::Unchanged,
+    ..OTHER_KEY
+};
+/// The same without a key.
+pub const KEYLESS: Wish = Wish {
+    condition: Condition::Keyless,
+    ..SAME
+};
 /// Another customer's key of the same name.
 pub const OTHER_CUSTOMER: Wish = Wish {
     customer: 1,
@@ -81,8 +112,8 @@ pub trait Protocol: Sync {
     /// Its name.
     fn name(&self) -> &'static str;
 
-    /// Starts a request.
-    fn start(&self, wish: &Wish, port: Port) -> Running;
+    /// Starts a request of a client that knows this state of its list.
+    fn start(&self, wish: &Wish, known: ListState, port: Port) -> Running;
 }
 
 /// What the component runs.
@@ -93,23 +124,42 @@ impl Protocol for Real {
         "the protocol"
     }
 
-    fn start(&self, wish: &Wish, port: Port) -> Running {
-        start(wish, port)
+    fn start(&self, wish: &Wish, known: ListState, port: Port) -> Running {
+        start(wish, known, port)
     }
 }
 
+/// All that a request is given of the stores.
+pub trait Ports:
+    Reservations + Locks + Orders + ConditionalOrders + OrdersByKey + OrderIds + 'static
+{
+}
+
+impl<P> Ports for P where
+    P: Reservations + Locks + Orders + ConditionalOrders + OrdersByKey + OrderIds + 'static
+{
+}
+
 /// Runs what the component runs, over any ports.
-pub fn start<P: Reservations + Orders + OrderIds + 'static>(wish: &Wish, ports: P) -> Running {
+pub fn start(wish: &Wish, known: ListState, ports: impl Ports) -> Running {
     let (slot, body) = (wish.slot(), wish.body());
+    let key = match wish.condition {
+        Condition::None => {
+            return Box::pin(async move {
+                let (body, reuse) = (body.as_bytes(), KeyReuse::Reject);
+                create(slot, body, reuse, &ports, &ports, &ports).await
+            });
+        }
+        Condition::Unchanged => Some(slot.key),
+        Condition::Keyless => None,
+    };
+    let conditional = ConditionalRequest {
+        customer: slot.customer,
+        key,
+        expected: Expected::OneOf(vec![known]),
+    };
     Box::pin(async move {
-        create(
-            slot,
-            body.as_bytes(),
-            KeyReuse::Reject,
-            &ports,
-            &ports,
-            &ports,
-        )
-        .await
+        let (body, reuse) = (body.as_bytes(), KeyReuse::Reject);
+        create_conditionally(conditional, body, reuse, &ports, &ports, &ports).await
     })
 }

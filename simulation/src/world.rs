@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use orders::create_order::conditional::Expected;
 use orders::customer::Customer;
 use orders::idempotency::{Progress, Record, Slot};
 use orders::order::OrderId;
-use orders::ports::{Attempt, Insertion, NewOrder, StoredOrder};
+use orders::ports::{Attempt, ConditionalInsertion, Insertion, NewOrder, StoredOrder};
+use orders::reading::ListState;
 use orders::stores::redis::Reply;
 use uuid::Uuid;
 
@@ -20,6 +22,16 @@ pub enum Call {
     Insert(Box<NewOrder>),
     /// Insert those that nothing is in the way of; never empty.
     InsertAll(Vec<NewOrder>),
+    /// Take a customer's lock if nobody has it.
+    Acquire(Customer, OrderId),
+    /// Give it up, if it is the holder's.
+    Release(Customer, OrderId),
+    /// Look for the order of a slot.
+    Find(Slot),
+    /// Insert on an expected state unless the slot has an order.
+    Follow(Box<NewOrder>, Expected),
+    /// Only for broken variants: insert as the one that follows a state, whoever else does.
+    FollowUnchecked(Box<NewOrder>, ListState),
     /// Only for broken variants: insert, whatever the slot has.
     InsertUnchecked(Box<NewOrder>),
     /// Only for broken variants: send an insertion off and do not wait for it.
@@ -28,14 +40,19 @@ pub enum Call {
 
 impl Call {
     /// Whether Postgres gets it.
-    pub fn is_insertion(&self) -> bool {
-        !matches!(self, Self::Reserve(..) | Self::Set(..))
+    pub fn is_postgres(&self) -> bool {
+        self.order().is_some() || matches!(self, Self::Find(_))
     }
 
     /// The order to insert, or the first of several.
     pub fn order(&self) -> Option<&NewOrder> {
         match self {
-            Self::Reserve(..) | Self::Set(..) => None,
+            Self::Reserve(..)
+            | Self::Set(..)
+            | Self::Acquire(..)
+            | Self::Release(..)
+            | Self::Find(_) => None,
+            Self::Follow(order, _) | Self::FollowUnchecked(order, _) => Some(order),
             Self::Insert(order) | Self::InsertUnchecked(order) | Self::InsertUnawaited(order) => {
                 Some(order)
             }
@@ -46,7 +63,7 @@ impl Call {
     /// The slot it is about, or the first of several.
     pub fn slot(&self) -> Option<&Slot> {
         match self {
-            Self::Reserve(slot, _) | Self::Set(slot, _) => Some(slot),
+            Self::Reserve(slot, _) | Self::Set(slot, _) | Self::Find(slot) => Some(slot),
             _ => self.order().map(|order| &order.slot),
         }
     }
@@ -59,6 +76,10 @@ pub enum Answer {
     Redis(Reply),
     /// To a call of Postgres.
     Postgres(Insertion),
+    /// To an insertion on a condition.
+    Conditional(ConditionalInsertion),
+    /// To a search.
+    Found(Option<StoredOrder>),
     /// To an insertion of several.
     Attempts(Vec<Attempt>),
     /// None, as far as the request can tell.
@@ -76,14 +97,23 @@ pub struct Row {
     pub slot: Slot,
     /// The order.
     pub order: StoredOrder,
+    /// The state that it was created on, if that was a condition.
+    pub follows: Option<ListState>,
+}
+
+/// What Redis holds.
+#[derive(Clone, Debug, Default)]
+struct Redis {
+    records: BTreeMap<Slot, Vec<u8>>,
+    locks: BTreeMap<Customer, OrderId>,
 }
 
 /// The stores' state.
 #[derive(Clone, Debug, Default)]
 pub struct World {
-    redis: BTreeMap<Slot, Vec<u8>>,
+    redis: Redis,
     /// Redis before each of its writes, for going back.
-    redis_before: Vec<BTreeMap<Slot, Vec<u8>>>,
+    redis_before: Vec<Redis>,
     rows: Vec<Row>,
     drawn: u128,
     /// A finished record that a call has replaced by a reserved one.
@@ -93,12 +123,13 @@ pub struct World {
 impl World {
     /// What Redis holds for a slot.
     pub fn record(&self, slot: &Slot) -> Option<&[u8]> {
-        self.redis.get(slot).map(Vec::as_slice)
+        self.redis.records.get(slot).map(Vec::as_slice)
     }
 
     /// All that Redis holds.
     pub fn records(&self) -> impl Iterator<Item = (&Slot, &[u8])> {
         self.redis
+            .records
             .iter()
             .map(|(slot, bytes)| (slot, bytes.as_slice()))
     }
@@ -138,7 +169,7 @@ impl World {
     pub fn execute(&mut self, call: &Call, snapshot: Snapshot) -> Answer {
         match call {
             Call::Reserve(slot, record) => {
-                let found = self.redis.get(slot).cloned();
+                let found = self.redis.records.get(slot).cloned();
                 if found.is_none() {
                     self.set(slot, record);
                 }
@@ -155,13 +186,38 @@ impl World {
                 self.set(slot, record);
                 Answer::Redis(Reply::Bytes(b"OK".to_vec()))
             }
+            Call::Acquire(customer, holder) => {
+                let held = self.redis.locks.get(customer);
+                if held.is_some_and(|other| other != holder) {
+                    return Answer::Redis(Reply::Bytes(b"5000".to_vec()));
+                }
+                self.redis_before.push(self.redis.clone());
+                self.redis.locks.insert(customer.clone(), *holder);
+                Answer::Redis(Reply::Nil)
+            }
+            Call::Release(customer, holder) => {
+                let own = self.redis.locks.get(customer) == Some(holder);
+                if own {
+                    self.redis_before.push(self.redis.clone());
+                    self.redis.locks.remove(customer);
+                }
+                Answer::Redis(Reply::Bytes(if own { b"1" } else { b"0" }.to_vec()))
+            }
+            Call::Find(slot) => Answer::Found(self.order_of(slot).cloned()),
+            Call::Follow(order, expected) => {
+                Answer::Conditional(self.follow(order, expected, snapshot))
+            }
+            Call::FollowUnchecked(order, state) => {
+                self.push(order, Some(*state));
+                Answer::Conditional(ConditionalInsertion::Inserted(*state))
+            }
             Call::Insert(order) => Answer::Postgres(self.insert(order, snapshot)),
             Call::InsertAll(orders) => {
                 let attempts = orders.iter().map(|order| self.attempt(order));
                 Answer::Attempts(attempts.collect())
             }
             Call::InsertUnchecked(order) | Call::InsertUnawaited(order) => {
-                self.push(order);
+                self.push(order, None);
                 Answer::Postgres(Insertion::Inserted)
             }
         }
@@ -181,19 +237,48 @@ impl World {
             })
     }
 
+    /// The statement of `orders::stores::postgres::conditional`, in the same way.
+    fn follow(
+        &mut self,
+        order: &NewOrder,
+        expected: &Expected,
+        Snapshot(visible): Snapshot,
+    ) -> ConditionalInsertion {
+        let seen = state(&order.slot.customer, self.rows.iter().take(visible));
+        let is_met = expected.is_met_by(&seen);
+        let follows = (*expected != Expected::Any).then_some(seen);
+        if is_met && self.attempt_following(order, follows) == Attempt::Inserted {
+            let visible = self.rows.iter().take(visible);
+            let after = state(&order.slot.customer, visible.chain(self.rows.last()));
+            return ConditionalInsertion::Inserted(after);
+        }
+        let mut visible = self.rows.iter().take(visible);
+        match visible.find(|row| row.slot == order.slot) {
+            Some(row) => ConditionalInsertion::Existing(row.order.clone()),
+            None if is_met => ConditionalInsertion::Conflict,
+            None => ConditionalInsertion::Stale(seen),
+        }
+    }
+
     fn attempt(&mut self, order: &NewOrder) -> Attempt {
-        let conflicts = self
-            .rows
-            .iter()
-            .any(|row| row.slot == order.slot || row.order.order_id == order.order_id);
+        self.attempt_following(order, None)
+    }
+
+    fn attempt_following(&mut self, order: &NewOrder, follows: Option<ListState>) -> Attempt {
+        let conflicts = self.rows.iter().any(|row| {
+            let is_second = row.slot.customer == order.slot.customer && row.follows == follows;
+            row.slot == order.slot
+                || row.order.order_id == order.order_id
+                || (follows.is_some() && is_second)
+        });
         if conflicts {
             return Attempt::Undecided;
         }
-        self.push(order);
+        self.push(order, follows);
         Attempt::Inserted
     }
 
-    fn push(&mut self, order: &NewOrder) {
+    fn push(&mut self, order: &NewOrder, follows: Option<ListState>) {
         self.rows.push(Row {
             slot: order.slot.clone(),
             order: StoredOrder {
@@ -201,22 +286,38 @@ impl World {
                 fingerprint: order.fingerprint,
                 draft: order.draft.clone(),
             },
+            follows,
         });
     }
 
     fn set(&mut self, slot: &Slot, record: &Record) {
         self.redis_before.push(self.redis.clone());
-        self.redis.insert(slot.clone(), record.encode());
+        self.redis.records.insert(slot.clone(), record.encode());
     }
 
     /// Redis loses everything.
     pub fn flush(&mut self) {
-        self.redis.clear();
+        self.redis = Redis::default();
     }
 
     /// Redis loses a key.
     pub fn evict(&mut self, slot: &Slot) {
-        self.redis.remove(slot);
+        self.redis.records.remove(slot);
+    }
+
+    /// A customer's lock is lost, or its lease is over.
+    pub fn evict_lock(&mut self, customer: &Customer) {
+        self.redis.locks.remove(customer);
+    }
+
+    /// The leases of all locks are over.
+    pub fn expire_locks(&mut self) {
+        self.redis.locks.clear();
+    }
+
+    /// The state of a customer's list.
+    pub fn list_state(&self, customer: &Customer) -> ListState {
+        state(customer, self.rows.iter())
     }
 
     /// Redis goes back to before its last write.
@@ -240,6 +341,17 @@ impl World {
         if let Some(version) = bytes.first_mut() {
             *version = 2;
         }
-        self.redis.insert(slot.clone(), bytes);
+        self.redis.records.insert(slot.clone(), bytes);
     }
+}
+
+/// Differs with the customer and with each of its rows, as the real one does.
+fn state<'r>(customer: &Customer, rows: impl Iterator<Item = &'r Row>) -> ListState {
+    let mine = rows.filter(|row| row.slot.customer == *customer);
+    let ids = mine.map(|row| u128::from_be_bytes(*row.order.order_id.as_bytes()));
+    let name = customer.as_str().bytes().map(u128::from);
+    let mix = |sum: u128, part| sum.wrapping_mul(0x0100_0000_01b3).wrapping_add(part + 1);
+    let digest = name.chain(ids).fold(1, mix);
+    #[allow(clippy::expect_used, reason = "16 bytes are a state")]
+    ListState::from_bytes(&digest.to_be_bytes()).expect("a state")
 }

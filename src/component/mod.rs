@@ -5,6 +5,7 @@ mod deadline;
 mod exchange;
 mod ids;
 mod kept;
+mod locks;
 mod postgres;
 mod redis;
 mod signals;
@@ -59,7 +60,8 @@ async fn respond(request: Request) -> Result<api::Response, Problem> {
         Route::Of(resource) => {
             let settings = variables::settings().await?;
             let customer = api::identify(&settings.identity, &head.headers, unix_seconds)?;
-            let operation = resource.admit(customer, query, &head.headers)?;
+            let operation =
+                resource.admit(customer, query, &head.headers, settings.precondition)?;
             perform(operation, &head.headers, request, &settings, &timer).await
         }
     }
@@ -76,9 +78,7 @@ async fn perform(
     let orders = || PostgresOrders::for_request(settings, timer);
     match operation {
         Operation::CreateOrder(slot) => {
-            let arrival = exchange::body(request, headers);
-            let body = timer.within(&Budget::of(BODY_DEADLINE), arrival).await;
-            let body = body.unwrap_or(Err(BodyError::TimedOut))?;
+            let body = body(request, headers, timer).await?;
             api::create(
                 slot,
                 &body,
@@ -89,12 +89,31 @@ async fn perform(
             )
             .await
         }
+        Operation::CreateConditionally(conditional) => {
+            let body = body(request, headers, timer).await?;
+            let key_reuse = settings.key_reuse;
+            api::create_conditionally(
+                conditional,
+                &body,
+                key_reuse,
+                &reservations(),
+                &orders(),
+                &RandomIds,
+            )
+            .await
+        }
         Operation::ListOrders(customer, page) => {
             api::list(&customer, page, headers, &orders()).await
         }
         Operation::ShowOrder(customer, id) => api::show(&customer, id, headers, &orders()).await,
         Operation::ShowKey(slot) => api::show_key(&slot, &reservations(), &orders()).await,
     }
+}
+
+async fn body(request: Request, headers: &HeaderMap, timer: &Timer) -> Result<Vec<u8>, BodyError> {
+    let arrival = exchange::body(request, headers);
+    let body = timer.within(&Budget::of(BODY_DEADLINE), arrival).await;
+    body.unwrap_or(Err(BodyError::TimedOut))
 }
 
 fn unix_seconds() -> i64 {

@@ -12,15 +12,20 @@ use spin_sdk::time::sleep;
 use super::deadline::{Budget, Timer};
 use super::kept;
 use super::signals::TaskSignals;
+use crate::create_order::conditional::Expected;
 use crate::customer::Customer;
 use crate::error::OrdersUnavailable;
 use crate::group_commit::{Approach, Batches, Group};
 use crate::http::Probe;
 use crate::idempotency::Slot;
 use crate::order::OrderId;
-use crate::ports::{Attempt, Insertion, NewOrder, OrderLists, Orders, StoredOrder};
+use crate::ports::{
+    Attempt, ConditionalInsertion, ConditionalOrders, Insertion, NewOrder, OrderLists, Orders,
+    OrdersByKey, StoredOrder,
+};
 use crate::reading::Page;
 use crate::settings::Settings;
+use crate::stores::postgres::conditional::{self, ConditionalRow};
 use crate::stores::postgres::reading::{PageRow, find, find_by_key, page, paged};
 use crate::stores::postgres::{
     OrderRow, Parameter, Statement, Unreadable, attempts, insert, insert_all, insert_one,
@@ -140,9 +145,22 @@ impl OrderLists for PostgresOrders<'_> {
         let rows = self.rows(page(customer, after, limit)).await?;
         paged(rows.iter().map(page_row).collect(), limit).map_err(unreadable)
     }
+}
 
+impl OrdersByKey for PostgresOrders<'_> {
     async fn find_by_key(&self, slot: &Slot) -> Result<Option<StoredOrder>, OrdersUnavailable> {
         self.stored_order(find_by_key(slot)).await
+    }
+}
+
+impl ConditionalOrders for PostgresOrders<'_> {
+    async fn insert_following(
+        &self,
+        order: &NewOrder,
+        expected: &Expected,
+    ) -> Result<ConditionalInsertion, OrdersUnavailable> {
+        let rows = self.rows(conditional::insert(order, expected)).await?;
+        conditional::insertion(rows.first().map(conditional_row), expected).map_err(unreadable)
     }
 }
 
@@ -231,6 +249,15 @@ fn page_row(row: &Row) -> PageRow {
         order: order_row(row),
         cursor_known: matches!(row[7], DbValue::Boolean(true)),
         state: binary(&row[8]),
+    }
+}
+
+/// Two others.
+fn conditional_row(row: &Row) -> ConditionalRow {
+    ConditionalRow {
+        order: order_row(row),
+        before: binary(&row[7]),
+        after: binary(&row[8]),
     }
 }
 

@@ -43,7 +43,7 @@ static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// Redis, as one request may use it.
 pub struct RedisReservations<'r> {
-    settings: &'r Settings,
+    pub(super) settings: &'r Settings,
     timer: &'r Timer,
     budget: Budget,
 }
@@ -76,7 +76,7 @@ impl<'r> RedisReservations<'r> {
     }
 
     /// One command, unless Redis failed a moment ago.
-    async fn guarded(&self, command: Command) -> Result<Reply, ReservationsUnavailable> {
+    pub(super) async fn guarded(&self, command: Command) -> Result<Reply, ReservationsUnavailable> {
         if !LINK.with_borrow_mut(|link| link.breaker.is_closed() || link.breaker.admits(now())) {
             return Err(ReservationsUnavailable);
         }

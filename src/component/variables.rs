@@ -30,6 +30,8 @@ pub async fn settings() -> Result<Rc<Settings>, Problem> {
         redis_timeout_ms: get("redis_timeout_ms").await?,
         database_timeout_ms: get("database_timeout_ms").await?,
         key_reuse: get("key_reuse").await?,
+        precondition: get("precondition").await?,
+        lock_lease_ms: get("lock_lease_ms").await?,
         identity: get("identity").await?,
         identity_header: get("identity_header").await?,
         jwt_keys: get("jwt_keys").await?,

@@ -1,22 +1,24 @@
-//! Entity tags and the one condition that reading knows (RFC 9110 §8.8.3, §13.1.2).
+//! Entity tags, and the conditions on them: one for reading, one for creating (RFC 9110 §8.8.3, §13.1).
 
 use std::fmt;
 use std::fmt::Write;
 
-use http::header::IF_NONE_MATCH;
-use http::{HeaderMap, StatusCode, header};
+use http::header::{IF_MATCH, IF_NONE_MATCH};
+use http::{HeaderMap, HeaderName, StatusCode, header};
 use sha2::{Digest, Sha256};
 
 use super::Response;
+use crate::create_order::conditional::Expected;
+use crate::reading::ListState;
 
 /// A strong entity tag: 128 bits of a digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ETag(String);
 
 impl ETag {
-    /// The tag of a state of 16 bytes.
-    pub fn of_state(state: &[u8; 16]) -> Self {
-        Self::from_bytes(state)
+    /// The tag of a list in that state.
+    pub fn of_state(state: &ListState) -> Self {
+        Self(state.to_string())
     }
 
     /// The tag of a representation that is all there is to its resource.
@@ -65,23 +67,48 @@ impl Response {
 /// Whether the field is there and names the tag, or any. Tags are compared weakly. Values that are no list
 /// of tags name nothing.
 fn if_none_match(headers: &HeaderMap, etag: &ETag) -> bool {
-    let values = headers.get_all(IF_NONE_MATCH).iter();
-    values
-        .filter_map(|value| value.to_str().ok())
-        .any(|value| value.trim() == "*" || names(value, etag).unwrap_or(false))
+    values(headers, &IF_NONE_MATCH).any(|value| {
+        let tags = || tags(value).into_iter().flatten();
+        value == "*" || tags().any(|tag| tag.opaque == etag.0)
+    })
 }
 
-/// Whether a list of tags contains one; `None` when it is no such list. Commas may be part of a tag.
-fn names(mut list: &str, etag: &ETag) -> Option<bool> {
-    let mut found = false;
+/// What the list must be like, if the field is there (RFC 9110 §13.1.1). Tags are compared strongly. Weak
+/// ones, those of nothing here, and values that are no list of tags name nothing.
+pub(super) fn if_match(headers: &HeaderMap) -> Option<Expected> {
+    headers.get(IF_MATCH)?;
+    if values(headers, &IF_MATCH).any(|value| value == "*") {
+        return Some(Expected::Any);
+    }
+    let tags = values(headers, &IF_MATCH).filter_map(tags).flatten();
+    let strong = tags.filter(|tag| !tag.weak);
+    let states = strong.filter_map(|tag| ListState::parse(tag.opaque));
+    Some(Expected::OneOf(states.collect()))
+}
+
+fn values<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h str> {
+    let values = headers.get_all(name).iter();
+    values.filter_map(|value| Some(value.to_str().ok()?.trim()))
+}
+
+/// A tag as it was sent.
+struct Tag<'v> {
+    weak: bool,
+    opaque: &'v str,
+}
+
+/// The tags of a list; `None` when it is no such list. Commas may be part of a tag.
+fn tags(mut list: &str) -> Option<Vec<Tag<'_>>> {
+    let mut tags = Vec::new();
     loop {
         list = list.trim_start_matches([' ', '\t', ',']);
         if list.is_empty() {
-            return Some(found);
+            return Some(tags);
         }
         let quoted = list.strip_prefix("W/").unwrap_or(list);
-        let (tag, rest) = quoted.strip_prefix('"')?.split_once('"')?;
-        found |= tag == etag.0;
+        let weak = quoted != list;
+        let (opaque, rest) = quoted.strip_prefix('"')?.split_once('"')?;
+        tags.push(Tag { weak, opaque });
         list = rest.trim_start_matches([' ', '\t']);
         if !list.is_empty() && !list.starts_with(',') {
             return None;
@@ -105,7 +132,7 @@ mod tests {
             );
         }
         let state = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 255];
-        let etag = ETag::of_state(&state);
+        let etag = ETag::of_state(&ListState::from_bytes(&state).expect("a state"));
         assert_eq!(etag.to_string(), TAG);
         let answer = Response::json(StatusCode::OK, "{}".into()).unless_known(&etag, &headers);
         assert!(answer.headers.contains(&("etag", TAG.to_owned())));
@@ -142,6 +169,39 @@ mod tests {
             &[&format!("{TAG} nonsense")],
         ] {
             assert!(!known(values), "{values:?}");
+        }
+    }
+
+    #[test]
+    fn a_condition_for_creating_names_strong_tags_of_lists() {
+        let expected = |values: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(IF_MATCH, HeaderValue::from_str(value).expect("a value"));
+            }
+            if_match(&headers)
+        };
+        let state = ListState::parse(TAG.trim_matches('"')).expect("a state");
+        let of = |states: &[ListState]| Some(Expected::OneOf(states.to_vec()));
+        assert_eq!(expected(&[]), None);
+        assert_eq!(expected(&[" * "]), Some(Expected::Any));
+        assert_eq!(expected(&[TAG]), of(&[state]));
+        assert_eq!(expected(&["\"x\"", TAG]), of(&[state]));
+        assert_eq!(
+            expected(&[&format!("\"a,b\" ,W/{TAG},, {TAG}")]),
+            of(&[state])
+        );
+        for nothing in [
+            "",
+            "\"*\"",
+            "nonsense",
+            &format!("W/{TAG}"),
+            &TAG.to_uppercase(),
+            TAG.trim_matches('"'),
+            &format!("{TAG} nonsense"),
+            &TAG.replace("00", "+0"),
+        ] {
+            assert_eq!(expected(&[nothing]), of(&[]), "{nothing:?}");
         }
     }
 

@@ -11,12 +11,13 @@ mod reading;
 
 use http::{HeaderMap, Method, StatusCode, header};
 
+use crate::create_order::conditional::{Expected, Precondition};
 use crate::customer::Customer;
 use crate::idempotency::{IdempotencyKey, Slot};
 use crate::identity::Identity;
 use crate::order::OrderId;
 
-pub use creation::{BodyError, MAX_BODY_BYTES, create};
+pub use creation::{BodyError, MAX_BODY_BYTES, create, create_conditionally};
 pub use health::{Probe, health, ready};
 pub use problem::Problem;
 pub use query::PageRequest;
@@ -80,12 +81,25 @@ pub enum Resource<'p> {
 pub enum Operation {
     /// Create an order; its body has to be read, up to [`MAX_BODY_BYTES`], for [`create`].
     CreateOrder(Slot),
+    /// The same on a condition; for [`create_conditionally`].
+    CreateConditionally(ConditionalRequest),
     /// Show some orders; for [`list`].
     ListOrders(Customer, PageRequest),
     /// Show one order; for [`show`].
     ShowOrder(Customer, OrderId),
     /// Show what has become of a key; for [`show_key`].
     ShowKey(Slot),
+}
+
+/// What the head of a request for a conditional order says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConditionalRequest {
+    /// Whose order it will be.
+    pub customer: Customer,
+    /// What makes it repeatable, if anything does.
+    pub key: Option<IdempotencyKey>,
+    /// The condition.
+    pub expected: Expected,
 }
 
 /// Finds what a request is about.
@@ -145,9 +159,10 @@ impl Resource<'_> {
         customer: Customer,
         query: Option<&str>,
         headers: &HeaderMap,
+        precondition: Precondition,
     ) -> Result<Operation, Problem> {
         match self {
-            Self::NewOrder => creation::admit(customer, headers),
+            Self::NewOrder => creation::admit(customer, headers, precondition),
             Self::Orders => {
                 let page = PageRequest::parse(query.unwrap_or_default()).map_err(Problem::Query)?;
                 Ok(Operation::ListOrders(customer, page))

@@ -1,16 +1,20 @@
 //! Every error answer, in one place: status, stable type, and words that tell the caller what to do next
 //! (RFC 9457). What a store said about a failure has no way in here.
 
+use std::time::Duration;
+
 use http::{StatusCode, header};
 use serde::Serialize;
 
 use super::Response;
+use super::etag::ETag;
 use super::query::{MAX_LIMIT, QueryError};
 use crate::error::CreateError;
 use crate::idempotency::{KeyError, MAX_KEY_CHARS};
 use crate::identity::Unidentified;
 use crate::json::Malformed;
 use crate::order::{OrderId, Violation};
+use crate::reading::ListState;
 
 /// What every problem type starts with. Types are names, not addresses: there is nothing to fetch.
 const TYPE_PREFIX: &str = "urn:problem-type:orders:";
@@ -44,6 +48,18 @@ pub enum Problem {
         /// JSON Pointers to what differs.
         differs: Vec<String>,
     },
+    /// There is no condition, and there must be one.
+    PreconditionRequired,
+    /// The list has moved on.
+    PreconditionFailed {
+        /// The state that it is in.
+        current: ListState,
+    },
+    /// Somebody else is creating an order on a condition.
+    CollectionLocked {
+        /// How long they may take.
+        remaining: Duration,
+    },
     /// The query asks for something that there is not.
     Query(QueryError),
     /// There is nothing at this path.
@@ -69,6 +85,8 @@ impl From<CreateError> for Problem {
     fn from(error: CreateError) -> Self {
         match error {
             CreateError::KeyReused { order_id, differs } => Self::KeyReused { order_id, differs },
+            CreateError::Stale(current) => Self::PreconditionFailed { current },
+            CreateError::Locked { remaining } => Self::CollectionLocked { remaining },
             CreateError::Unavailable => Self::CreationUndecided,
         }
     }
@@ -85,6 +103,9 @@ impl Problem {
             Self::UnknownPath | Self::OrderNotFound | Self::KeyNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimedOut => StatusCode::REQUEST_TIMEOUT,
+            Self::CollectionLocked { .. } => StatusCode::CONFLICT,
+            Self::PreconditionFailed { .. } => StatusCode::PRECONDITION_FAILED,
+            Self::PreconditionRequired => StatusCode::PRECONDITION_REQUIRED,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::InvalidOrder(_) | Self::KeyReused { .. } => StatusCode::UNPROCESSABLE_ENTITY,
@@ -120,6 +141,15 @@ impl Problem {
             Self::KeyReused { .. } => (
                 "idempotency-key-reused",
                 "Idempotency-Key was used for another order",
+            ),
+            Self::PreconditionRequired => ("precondition-required", "If-Match is missing"),
+            Self::PreconditionFailed { .. } => (
+                "precondition-failed",
+                "The orders are not as If-Match expects them",
+            ),
+            Self::CollectionLocked { .. } => (
+                "collection-locked",
+                "Another order is being created on a condition",
             ),
             Self::Query(_) => ("invalid-query", "The query is not valid"),
             Self::UnknownPath => ("not-found", "There is nothing at this path"),
@@ -169,6 +199,17 @@ impl Problem {
                 "This key belongs to the order in \"orderId\", which differs from the one sent at the places in \
                  \"differs\". To repeat that order, send it unchanged; to place another one, use a new key."
                     .into()
+            }
+            Self::PreconditionRequired => {
+                "Send If-Match with the ETag that GET /api/v1/orders answers with.".into()
+            }
+            Self::PreconditionFailed { .. } => {
+                "Nothing was stored. Look at the orders that have come in between; if the order is wanted still, \
+                 send it again with the ETag of this answer in If-Match."
+                    .into()
+            }
+            Self::CollectionLocked { .. } => {
+                "Nothing was stored. Send the same request again once the time in Retry-After is over.".into()
             }
             Self::Query(QueryError::Unknown) => "Send no parameters but limit and cursor.".into(),
             Self::Query(QueryError::Repeated) => "Send each parameter once.".into(),
@@ -223,6 +264,13 @@ impl Problem {
             Self::MethodNotAllowed { allow } => {
                 fields.push((header::ALLOW.as_str(), allow.to_owned()));
             }
+            Self::PreconditionFailed { current } => {
+                let etag = ETag::of_state(&current).to_string();
+                fields.push((header::ETAG.as_str(), etag));
+            }
+            Self::CollectionLocked { remaining } => {
+                fields.push((header::RETRY_AFTER.as_str(), whole_seconds(remaining)));
+            }
             Self::OrdersUnavailable | Self::CreationUndecided => {
                 fields.push((header::RETRY_AFTER.as_str(), RETRY_AFTER_SECONDS.to_owned()))
             }
@@ -234,6 +282,11 @@ impl Problem {
             body: serde_json::to_string(&document).unwrap_or_default(),
         }
     }
+}
+
+/// As `Retry-After` takes it (RFC 9110 §10.2.3): not too early, and not at once.
+fn whole_seconds(time: Duration) -> String {
+    time.as_millis().div_ceil(1000).max(1).to_string()
 }
 
 /// What would do instead (RFC 9110 §11.6.1). An error is named only to somebody who has sent a token (RFC

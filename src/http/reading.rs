@@ -10,7 +10,7 @@ use crate::customer::Customer;
 use crate::error::OrdersUnavailable;
 use crate::idempotency::Slot;
 use crate::order::{OrderId, representation};
-use crate::ports::{OrderLists, Orders, StoredOrder, Traces};
+use crate::ports::{OrderLists, Orders, OrdersByKey, StoredOrder, Traces};
 use crate::reading::{KeyState, key_state};
 
 impl From<OrdersUnavailable> for Problem {
@@ -60,7 +60,7 @@ pub async fn list(
     if let Some(next) = next {
         answer = answer.with(header::LINK.as_str(), format!("<{next}>; rel=\"next\""));
     }
-    let etag = ETag::of_state(page.state.as_bytes());
+    let etag = ETag::of_state(&page.state);
     Ok(answer.unless_known(&etag, headers))
 }
 
@@ -71,7 +71,7 @@ pub async fn list(
 pub async fn show_key(
     slot: &Slot,
     traces: &impl Traces,
-    orders: &impl OrderLists,
+    orders: &impl OrdersByKey,
 ) -> Result<Response, Problem> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]

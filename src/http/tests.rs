@@ -27,7 +27,9 @@ fn ask(method: &Method, target: &str, headers: &HeaderMap) -> Result<Operation, 
         None => (target, None),
     };
     match route(method, path)? {
-        Route::Of(resource) => resource.admit(Customer::anonymous(), query, headers),
+        Route::Of(resource) => {
+            resource.admit(Customer::anonymous(), query, headers, Precondition::Key)
+        }
         Route::Health | Route::Readiness => panic!("not a customer's"),
     }
 }

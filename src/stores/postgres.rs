@@ -1,6 +1,7 @@
 //! Orders as SQL: every call is one statement, and so one implicit transaction. Creation here, reading in
-//! [`reading`].
+//! [`reading`], creation on a condition in [`conditional`].
 
+pub mod conditional;
 pub mod reading;
 
 use crate::idempotency::Fingerprint;
@@ -215,6 +216,7 @@ pub fn stored(row: OrderRow) -> Result<StoredOrder, Unreadable> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::create_order::conditional::Expected;
     use crate::customer::Customer;
     use crate::idempotency::{IdempotencyKey, Slot};
 
@@ -292,6 +294,7 @@ mod tests {
             reading::find(&order.slot.customer, order.order_id),
             reading::find_by_key(&order.slot),
             reading::page(&order.slot.customer, None, 1),
+            conditional::insert(&order, &Expected::Any),
             probe(),
         ];
         for Statement { sql, parameters } in statements {

@@ -1,4 +1,6 @@
-//! Reservations as Redis commands.
+//! Reservations as Redis commands; locks in [`locks`].
+
+pub mod locks;
 
 use std::time::Duration;
 

@@ -10,6 +10,8 @@
 
 mod bad_input;
 mod concurrency;
+mod conditional;
+mod conditional_races;
 mod creation;
 mod hosting;
 mod identity;

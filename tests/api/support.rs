@@ -254,10 +254,18 @@ impl Service {
         key: &str,
         body: &Value,
     ) -> reqwest::Result<Answer> {
-        let fields = [
-            ("content-type", "application/json"),
-            ("idempotency-key", key),
-        ];
+        self.try_order_with(instance, &[("idempotency-key", key)], body)
+            .await
+    }
+
+    /// Asks for an order with these fields, where the connection may break.
+    pub async fn try_order_with(
+        &self,
+        instance: usize,
+        fields: &[(&str, &str)],
+        body: &Value,
+    ) -> reqwest::Result<Answer> {
+        let fields = [&[("content-type", "application/json")], fields].concat();
         let url = format!("{}/api/v1/orders", self.bases[instance]);
         self.send(Method::POST, &url, &fields, body.to_string())
             .await
@@ -331,6 +339,12 @@ impl Service {
     pub fn record_of(&self, key: &str) -> String {
         let prefix = self.prefix.as_ref().expect("served locally");
         format!("{prefix}9:anonymous:{key}")
+    }
+
+    /// The name in Redis of the lock of everybody who is nobody in particular.
+    pub fn lock(&self) -> String {
+        let prefix = self.prefix.as_ref().expect("served locally");
+        format!("{prefix}lock:anonymous")
     }
 }
 

@@ -57,3 +57,35 @@ async fn a_creation_is_one_trip_to_each_store_and_a_finished_replay_one_to_redis
         assert_eq!((list, answer.status), ((0, 1), 200), "a list and its tag");
     }
 }
+
+#[tokio::test]
+async fn a_conditional_creation_costs_two_trips_more_for_its_lock() {
+    let Some(service) = service().patient_with_redis().start().await else {
+        return;
+    };
+    if !service.counts_calls() {
+        return;
+    }
+    let order = an_order();
+    let (key, list) = (new_key(), service.get("/api/v1/orders").await);
+    let tag = list.field("etag").unwrap();
+    let ask = async |key: &str, tags: &str| {
+        let fields = [("idempotency-key", key), ("if-match", tags)];
+        service.try_order_with(0, &fields, &order).await.unwrap()
+    };
+    let (creation, first) = cost(&service, ask(&key, tag)).await;
+    first.assert_created();
+    assert_eq!(creation, (3, 1), "reserve, lock, insert, release");
+    let (retry, answer) = cost(&service, ask(&key, tag)).await;
+    answer.assert_replay_of(&first);
+    assert_eq!(retry, (4, 1), "the first retry, which finishes the record");
+    let (replay, answer) = cost(&service, ask(&key, tag)).await;
+    answer.assert_replay_of(&first);
+    assert_eq!(replay, (1, 0), "a replay of a finished order");
+    let (refusal, answer) = cost(&service, ask(&new_key(), tag)).await;
+    answer.assert_problem(412, "precondition-failed");
+    assert_eq!(refusal, (3, 1), "a refusal");
+    let (creation, answer) = cost(&service, ask(&new_key(), "*")).await;
+    answer.assert_created();
+    assert_eq!(creation, (1, 1), "an order on any state needs no lock");
+}

@@ -8,8 +8,10 @@ use orders::idempotency::Slot;
 use orders::order::OrderId;
 use orders::ports::StoredOrder;
 use orders::reading::Page;
+use orders::stores::postgres::conditional::{self, ConditionalRow};
 use orders::stores::postgres::reading::{self, PageRow, paged};
 use orders::stores::postgres::{self, OrderRow, Parameter, Statement, insertion, stored};
+use orders::stores::redis::locks::Locking;
 use orders::stores::redis::{Command, Records, Reply};
 use redis::Value;
 use redis::aio::MultiplexedConnection;
@@ -84,6 +86,13 @@ impl Stores {
         }
     }
 
+    fn locking(&self) -> Locking<'_> {
+        Locking {
+            prefix: &self.prefix,
+            lease: Duration::from_secs(60),
+        }
+    }
+
     /// What the component would send, and how it would read the answer.
     pub async fn execute(&mut self, call: &Call) -> Answer {
         match call {
@@ -110,7 +119,27 @@ impl Stores {
                 }
                 Answer::Attempts(attempts)
             }
-            Call::InsertUnchecked(_) | Call::InsertUnawaited(_) => panic!("not a real call"),
+            Call::Acquire(customer, holder) => {
+                let command = self.locking().acquire(customer, holder);
+                Answer::Redis(self.send(command).await)
+            }
+            Call::Release(customer, holder) => {
+                let command = self.locking().release(customer, holder);
+                Answer::Redis(self.send(command).await)
+            }
+            Call::Find(slot) => Answer::Found(self.find_by_key(slot).await),
+            Call::Follow(order, expected) => {
+                let rows = self.rows(conditional::insert(order, expected)).await;
+                let row = rows.first().map(|row| ConditionalRow {
+                    order: order_row(row),
+                    before: row.get(7),
+                    after: row.get(8),
+                });
+                Answer::Conditional(conditional::insertion(row, expected).unwrap())
+            }
+            Call::InsertUnchecked(_) | Call::InsertUnawaited(_) | Call::FollowUnchecked(..) => {
+                panic!("not a real call")
+            }
         }
     }
 
@@ -177,6 +206,7 @@ impl Stores {
         match cmd.query_async(&mut self.redis).await.unwrap() {
             Value::Nil => Reply::Nil,
             Value::Okay => Reply::Bytes(b"OK".to_vec()),
+            Value::Int(number) => Reply::Bytes(number.to_string().into_bytes()),
             Value::BulkString(bytes) => Reply::Bytes(bytes),
             other => panic!("unexpected: {other:?}"),
         }

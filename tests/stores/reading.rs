@@ -1,10 +1,12 @@
 //! The statements that read: pages and their state against what was inserted, on a schema that orders were
 //! in before there were pages; and what an order costs on the disk.
 
+use orders::create_order::conditional::Expected;
 use orders::customer::Customer;
 use orders::idempotency::{Fingerprint, IdempotencyKey, Slot};
 use orders::order::{Draft, OrderId};
 use orders::ports::{NewOrder, StoredOrder};
+use orders::stores::postgres::conditional::insert as insert_following;
 use orders::stores::postgres::reading::page;
 use simulation::world::{Answer, Call};
 use uuid::Uuid;
@@ -161,5 +163,9 @@ async fn an_order_costs_at_most_600_bytes_and_lists_are_read_along_their_index()
         plan.contains("Index Only Scan Backward using orders_customer_id_seq_idx"),
         "{plan}"
     );
+    assert!(!plan.contains("Seq Scan on orders"), "{plan}");
+
+    let order = order_of(&names[0], orders as u128 + 1);
+    let plan = stores.plan(insert_following(&order, &Expected::Any)).await;
     assert!(!plan.contains("Seq Scan on orders"), "{plan}");
 }

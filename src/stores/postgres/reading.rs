@@ -18,8 +18,12 @@ macro_rules! columns {
 /// are committed, so an order can appear below the newest one: hence the places of the newest 256, and not
 /// the last alone, make the state. The id makes it unguessable; the customer makes it the customer's even
 /// without orders. Costs one descent of the index `(customer_id, seq)` and at most 256 entries from there.
+/// In place of the table there can be something else with its columns.
 macro_rules! list_state {
     ($customer:literal) => {
+        list_state!($customer, "orders")
+    };
+    ($customer:literal, $orders:literal) => {
         concat!(
             "(SELECT substring(sha256( \
                 convert_to('orders list 1:' || octet_length(",
@@ -27,17 +31,22 @@ macro_rules! list_state {
             ") || ':' || ",
             $customer,
             ", 'UTF8') \
-                || coalesce((SELECT uuid_send(order_id) FROM orders WHERE customer_id = ",
+                || coalesce((SELECT uuid_send(order_id) FROM ",
+            $orders,
+            " WHERE customer_id = ",
             $customer,
             " ORDER BY seq DESC LIMIT 1), ''::bytea) \
                 || coalesce(string_agg(int8send(seq), ''::bytea ORDER BY seq DESC), ''::bytea) \
             ) FROM 1 FOR 16) \
-            FROM (SELECT seq FROM orders WHERE customer_id = ",
+            FROM (SELECT seq FROM ",
+            $orders,
+            " WHERE customer_id = ",
             $customer,
             " ORDER BY seq DESC LIMIT 256) AS newest)"
         )
     };
 }
+pub(super) use list_state;
 
 const FIND: &str = concat!(
     "SELECT ",

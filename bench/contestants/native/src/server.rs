@@ -9,6 +9,7 @@ use axum::body::{Body, Bytes, to_bytes};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::serve::ListenerExt;
+use orders::create_order::conditional::Precondition;
 use orders::customer::Customer;
 use orders::http::{self as api, BodyError, MAX_BODY_BYTES, Operation, Problem, Route};
 use orders::idempotency::Slot;
@@ -33,7 +34,12 @@ pub async fn receive(request: axum::extract::Request) -> Result<(Slot, Bytes), P
     let Route::Of(resource) = api::route(&head.method, head.uri.path())? else {
         return Err(Problem::UnknownPath);
     };
-    match resource.admit(Customer::anonymous(), head.uri.query(), &head.headers)? {
+    match resource.admit(
+        Customer::anonymous(),
+        head.uri.query(),
+        &head.headers,
+        Precondition::Key,
+    )? {
         Operation::CreateOrder(slot) => Ok((slot, read(body).await?)),
         _ => Err(Problem::UnknownPath),
     }

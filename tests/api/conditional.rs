@@ -1,0 +1,295 @@
+//! Orders on the condition that the list is still as the client knows it (`If-Match`).
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::Value;
+
+use crate::support::{Answer, Service, Setup, an_order, an_order_of, new_key, service};
+
+const ORDERS: &str = "/api/v1/orders";
+
+/// A service that nobody else knows: conditions are on everything there is.
+pub async fn fresh(setup: Setup) -> Option<Service> {
+    setup
+        .start()
+        .await
+        .filter(|service| !service.apps.is_empty())
+}
+
+/// The list's tag.
+pub async fn current(service: &Service) -> String {
+    let list = service.get(ORDERS).await;
+    list.field("etag").expect("a tag").to_owned()
+}
+
+/// Asks one of several hosts for an order; an empty key is none.
+pub async fn ask_at(
+    service: &Service,
+    host: usize,
+    key: &str,
+    tags: &str,
+    order: &Value,
+) -> Answer {
+    let fields = [("if-match", tags), ("idempotency-key", key)];
+    let fields = &fields[..if key.is_empty() { 1 } else { 2 }];
+    let answer = service.try_order_with(host, fields, order).await;
+    answer.expect("an answer")
+}
+
+/// Asks for an order.
+pub async fn ask(service: &Service, key: &str, tags: &str) -> Answer {
+    ask_at(service, 0, key, tags, &an_order()).await
+}
+
+/// Asserts that the order was refused for the list's state, and gives the tag to go on with.
+pub fn refused(answer: &Answer) -> String {
+    answer.assert_problem(412, "precondition-failed");
+    answer.field("etag").expect("a tag").to_owned()
+}
+
+/// Asserts that somebody else has the lock for so many seconds.
+pub fn assert_locked(answer: &Answer, seconds: RangeInclusive<u64>) {
+    answer.assert_problem(409, "collection-locked");
+    let after = answer.field("retry-after").expect("a time").parse();
+    assert!(seconds.contains(&after.unwrap()), "{answer:?}");
+}
+
+/// How many orders there are.
+pub async fn stored(service: &Service) -> i64 {
+    let database = service.database().await.expect("a database");
+    let sql = "SELECT count(*) FROM orders";
+    database.query_one(sql, &[]).await.unwrap().get(0)
+}
+
+async fn redis(service: &Service, command: &[&str]) -> redis::Value {
+    service.redis_command(command).await.expect("a Redis")
+}
+
+/// Whether somebody has the lock.
+pub async fn is_locked(service: &Service) -> bool {
+    redis(service, &["EXISTS", &service.lock()]).await == redis::Value::Int(1)
+}
+
+#[tokio::test]
+async fn an_order_follows_the_list_that_the_client_knows() {
+    let Some(service) = fresh(service().patient_with_redis()).await else {
+        return;
+    };
+    let empty = current(&service).await;
+    let key = new_key();
+    let first = ask(&service, &key, &empty).await;
+    let after = first.assert_created().field("etag").unwrap();
+    assert_ne!(after, empty);
+    assert_eq!(after, current(&service).await);
+    assert!(!is_locked(&service).await, "released after a creation");
+
+    // One's own order is found although the list has moved on because of it; another is not created.
+    for tags in [&empty, &empty, after] {
+        ask(&service, &key, tags).await.assert_replay_of(&first);
+    }
+    let plain = service.order(&key, &an_order()).await;
+    plain.assert_replay_of(&first);
+    let other = new_key();
+    let now = refused(&ask(&service, &other, &empty).await);
+    assert_eq!(now, after);
+    assert!(!is_locked(&service).await, "released after a refusal");
+
+    // With the tag of the refusal it works, under the same key.
+    let second = ask(&service, &other, &now).await;
+    second.assert_created();
+    assert_eq!(second.field("etag").unwrap(), current(&service).await);
+
+    // Another order under a key that is taken is refused for that, whatever the list's state.
+    for tags in [&empty, &current(&service).await] {
+        let reused = ask_at(&service, 0, &key, tags, &an_order_of(3)).await;
+        reused.assert_problem(422, "idempotency-key-reused");
+    }
+    assert_eq!(stored(&service).await, 2);
+
+    // A plain order moves the list on, too.
+    let before = current(&service).await;
+    let plain = service.order(&new_key(), &an_order()).await;
+    plain.assert_created();
+    let now = refused(&ask(&service, &new_key(), &before).await);
+    assert_eq!(now, current(&service).await);
+}
+
+#[tokio::test]
+async fn the_tag_after_a_creation_is_the_lists_also_when_that_is_long() {
+    let Some(service) = fresh(service()).await else {
+        return;
+    };
+    let keys: Vec<_> = (0..255).map(|_| new_key()).collect();
+    let order = an_order();
+    let orders = keys.iter().map(|key| service.order(key, &order));
+    for answer in futures::future::join_all(orders).await {
+        answer.assert_created();
+    }
+    let mut tag = current(&service).await;
+    for _ in 0..3 {
+        let next = ask(&service, &new_key(), &tag).await;
+        tag = next.assert_created().field("etag").unwrap().to_owned();
+        assert_eq!(tag, current(&service).await);
+    }
+}
+
+#[tokio::test]
+async fn any_state_one_of_several_weak_tags_and_nonsense() {
+    let Some(service) = fresh(service()).await else {
+        return;
+    };
+    for tags in ["*", " * "] {
+        let answer = ask(&service, &new_key(), tags).await;
+        answer.assert_created();
+        assert_eq!(answer.field("etag").unwrap(), current(&service).await);
+    }
+    let tag = current(&service).await;
+    let several = format!("\"x,y\", W/\"z\",, {tag}");
+    let answer = ask(&service, &new_key(), &several).await;
+    answer.assert_created();
+
+    let tag = current(&service).await;
+    for never in [
+        &format!("W/{tag}"),
+        "\"*\"",
+        "\"x\", \"y\"",
+        tag.trim_matches('"'),
+        &tag.replace('"', "\"0"),
+        "nonsense",
+        "",
+    ] {
+        assert_eq!(refused(&ask(&service, &new_key(), never).await), tag);
+    }
+    assert_eq!(stored(&service).await, 3);
+}
+
+#[tokio::test]
+async fn a_condition_can_be_required_and_stand_in_for_the_key() {
+    let Some(service) = fresh(service().variable("precondition", "etag")).await else {
+        return;
+    };
+    let plain = service.order(&new_key(), &an_order()).await;
+    plain.assert_problem(428, "precondition-required");
+    let empty = current(&service).await;
+    let first = ask(&service, "", &empty).await;
+    let tag = first.assert_created().field("etag").unwrap();
+    assert_eq!(refused(&ask(&service, "", &empty).await), tag, "a retry");
+    for tags in [tag, "*"] {
+        ask(&service, "", tags).await.assert_created();
+    }
+
+    // A key is heeded nevertheless.
+    let (key, tag) = (new_key(), current(&service).await);
+    let keyed = ask(&service, &key, &tag).await;
+    keyed.assert_created();
+    ask(&service, &key, &tag).await.assert_replay_of(&keyed);
+    assert_eq!(stored(&service).await, 4);
+    let malformed = ask(&service, "two words", &tag).await;
+    malformed.assert_problem(400, "idempotency-key-malformed");
+}
+
+#[tokio::test]
+async fn key_and_condition_can_both_be_required() {
+    let Some(service) = fresh(service().variable("precondition", "both")).await else {
+        return;
+    };
+    let (key, empty) = (new_key(), current(&service).await);
+    let keyless = ask(&service, "", &empty).await;
+    keyless.assert_problem(400, "idempotency-key-missing");
+    let unconditional = service.order(&key, &an_order()).await;
+    unconditional.assert_problem(428, "precondition-required");
+    let first = ask(&service, &key, &empty).await;
+    first.assert_created();
+    ask(&service, &key, &empty).await.assert_replay_of(&first);
+}
+
+#[tokio::test]
+async fn by_default_a_key_is_required_with_a_condition_as_without() {
+    let Some(service) = service().start().await else {
+        return;
+    };
+    let keyless = ask(&service, "", "*").await;
+    keyless.assert_problem(400, "idempotency-key-missing");
+}
+
+#[tokio::test]
+async fn while_the_lock_is_held_others_are_told_when_to_come_back() {
+    let Some(service) = fresh(service().patient_with_redis()).await else {
+        return;
+    };
+    let (key, empty) = (new_key(), current(&service).await);
+    let first = ask(&service, &key, &empty).await;
+    first.assert_created();
+    let tag = current(&service).await;
+
+    let lock = service.lock();
+    redis(&service, &["SET", &lock, "somebody", "PX", "90000"]).await;
+    assert_locked(&ask(&service, &new_key(), &tag).await, 80..=90);
+    // A retry finds its order: first in Postgres, since nobody has finished the record yet.
+    ask(&service, &key, &empty).await.assert_replay_of(&first);
+    ask(&service, &key, &empty).await.assert_replay_of(&first);
+    let other = ask_at(&service, 0, &key, &tag, &an_order_of(3)).await;
+    other.assert_problem(422, "idempotency-key-reused");
+    // Nor do those wait who compete for no state.
+    let plain = service.order(&new_key(), &an_order()).await;
+    plain.assert_created();
+    let any = ask(&service, &new_key(), "*").await;
+    any.assert_created();
+    refused(&ask(&service, &new_key(), "\"x\"").await);
+    assert!(is_locked(&service).await, "it is somebody else's");
+
+    let tag = current(&service).await;
+    redis(&service, &["PEXPIRE", &lock, "1500"]).await;
+    let (later, answer) = (new_key(), ask(&service, &new_key(), &tag).await);
+    assert_locked(&answer, 1..=2);
+    let seconds = answer.field("retry-after").unwrap().parse().unwrap();
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    ask(&service, &later, &tag).await.assert_created();
+}
+
+#[tokio::test]
+async fn what_has_no_lease_is_no_lock() {
+    let Some(service) = fresh(service()).await else {
+        return;
+    };
+    let lock = service.lock();
+    for nonsense in [&["SET", &lock, "for ever"][..], &["RPUSH", &lock, "x"]] {
+        redis(&service, nonsense).await;
+        let tag = current(&service).await;
+        let answer = ask(&service, &new_key(), &tag).await;
+        answer.assert_created();
+        assert!(is_locked(&service).await, "it is not touched");
+        redis(&service, &["DEL", &lock]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_condition_is_on_ones_own_orders() {
+    let Some(service) = fresh(service().variable("identity", "header")).await else {
+        return;
+    };
+    let list = async |name: &str| {
+        let fields = [("x-user-id", name)];
+        let list = service.request(Method::GET, ORDERS, &fields, "");
+        list.await.field("etag").unwrap().to_owned()
+    };
+    let ask = async |name: &str, tags: &str| {
+        let key = new_key();
+        let fields = [
+            ("x-user-id", name),
+            ("if-match", tags),
+            ("idempotency-key", &key),
+        ];
+        let answer = service.try_order_with(0, &fields, &an_order()).await;
+        answer.unwrap()
+    };
+    let (mine, theirs) = (list("me").await, list("they").await);
+    assert_ne!(mine, theirs);
+    assert_eq!(refused(&ask("me", &theirs).await), mine);
+    ask("me", &mine).await.assert_created();
+    assert_eq!(list("they").await, theirs);
+    ask("they", &theirs).await.assert_created();
+    refused(&ask("me", &mine).await);
+}

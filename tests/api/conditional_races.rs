@@ -1,0 +1,191 @@
+//! Of any number of requests on one state of the list, one creates an order, with and without the lock.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use tokio_postgres::Transaction;
+
+use crate::conditional::{ask, ask_at, assert_locked, current, fresh, is_locked, refused, stored};
+use crate::support::{Answer, Service, an_order, new_key, service};
+
+/// Of all answers to requests with one tag, one is a creation; the others were refused.
+fn assert_one_winner(answers: &[Answer]) -> &Answer {
+    let created: Vec<_> = answers.iter().filter(|a| a.status == 201).collect();
+    assert_eq!(created.len(), 1, "creations: {answers:?}");
+    created[0].assert_created();
+    for answer in answers.iter().filter(|answer| answer.status != 201) {
+        match answer.status {
+            409 => assert_locked(answer, 1..=5),
+            _ => assert_eq!(refused(answer), created[0].field("etag").unwrap()),
+        }
+    }
+    created[0]
+}
+
+/// Ten at once, dealt to so many hosts, a few times over.
+async fn race(service: &Service, hosts: usize, key: fn() -> String) {
+    let order = an_order();
+    for _ in 0..5 {
+        let (before, tag) = (stored(service).await, current(service).await);
+        let keys: Vec<_> = (0..10).map(|_| key()).collect();
+        let keys = keys.iter().enumerate();
+        let requests = keys.map(|(n, key)| ask_at(service, n % hosts, key, &tag, &order));
+        assert_one_winner(&join_all(requests).await);
+        assert_eq!(stored(service).await, before + 1);
+    }
+}
+
+#[tokio::test]
+async fn of_ten_at_once_one_creates() {
+    if let Some(service) = fresh(service()).await {
+        race(&service, 1, new_key).await;
+    }
+}
+
+#[tokio::test]
+async fn of_ten_at_once_without_keys_on_two_hosts_one_creates() {
+    let setup = service().variable("precondition", "etag").instances(2);
+    if let Some(service) = fresh(setup).await {
+        race(&service, 2, String::new).await;
+    }
+}
+
+#[tokio::test]
+async fn without_redis_one_creates_all_the_same() {
+    let setup = service().own_redis().instances(2);
+    let Some(mut service) = fresh(setup).await else {
+        return;
+    };
+    service.redis().stop().unwrap();
+    race(&service, 2, new_key).await;
+}
+
+#[tokio::test]
+async fn one_creates_while_locks_are_lost_all_the_time() {
+    let Some(service) = fresh(service().own_redis()).await else {
+        return;
+    };
+    let flushing = async {
+        loop {
+            service.redis_command(&["FLUSHALL"]).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::select! {
+        () = race(&service, 1, new_key) => {}
+        () = flushing => {}
+    }
+}
+
+#[tokio::test]
+async fn of_two_hundred_on_three_hosts_one_creates_though_redis_stops_half_way() {
+    let setup = service().own_redis().instances(3);
+    let Some(mut service) = fresh(setup).await else {
+        return;
+    };
+    let tag = current(&service).await;
+    let order = an_order();
+    let keys: Vec<_> = (0..200).map(|_| new_key()).collect();
+    let ask_all = async |service: &Service| {
+        let keys = keys.iter().enumerate();
+        join_all(keys.map(|(n, key)| ask_at(service, n % 3, key, &tag, &order))).await
+    };
+    let redis = service.redis().process_id().expect("a Redis").to_string();
+    let stop = async {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let killed = std::process::Command::new("kill").arg(redis).status();
+        assert!(killed.unwrap().success());
+    };
+    let (answers, ()) = tokio::join!(ask_all(&service), stop);
+    let winner = assert_one_winner(&answers);
+    assert_eq!(stored(&service).await, 1);
+
+    // Everybody comes back with the tag that they had: the winner gets its order, the others nothing.
+    let again = ask_all(&service).await;
+    let (replays, others): (Vec<_>, Vec<_>) = again.iter().partition(|a| a.status == 201);
+    assert_eq!(replays.len(), 1);
+    replays[0].assert_replay_of(winner);
+    others.into_iter().for_each(|answer| drop(refused(answer)));
+    assert_eq!(stored(&service).await, 1);
+}
+
+/// Inserts an order that follows a state, in a transaction that stays open.
+async fn follow<'c>(database: &'c mut tokio_postgres::Client, tag: &str) -> Transaction<'c> {
+    let open = database.transaction().await.unwrap();
+    let sql = "INSERT INTO orders (order_id, customer_id, idempotency_key, fingerprint, currency, \
+                                   items, total, created_at, follows) \
+               VALUES (gen_random_uuid(), 'anonymous', 'k', '', 'EUR', '[]', 0, now(), decode($1, 'hex'))";
+    open.execute(sql, &[&tag.trim_matches('"')]).await.unwrap();
+    open
+}
+
+#[tokio::test]
+async fn plain_orders_do_not_queue_up_behind_a_conditional_one() {
+    let Some(service) = fresh(service()).await else {
+        return;
+    };
+    let mut database = service.database().await.unwrap();
+    let open = follow(&mut database, &current(&service).await).await;
+    let (keys, order): (Vec<_>, _) = ((0..20).map(|_| new_key()).collect(), an_order());
+    for answer in join_all(keys.iter().map(|key| service.order(key, &order))).await {
+        answer.assert_created();
+    }
+    open.rollback().await.unwrap();
+}
+
+#[tokio::test]
+async fn who_follows_the_same_state_waits_for_the_outcome() {
+    for commits in [true, false] {
+        let Some(service) = fresh(service()).await else {
+            return;
+        };
+        let tag = current(&service).await;
+        let mut database = service.database().await.unwrap();
+        let open = follow(&mut database, &tag).await;
+        let end = async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            match commits {
+                true => open.commit().await.unwrap(),
+                false => open.rollback().await.unwrap(),
+            }
+        };
+        let (answer, ()) = tokio::join!(ask(&service, "mine", &tag), end);
+        match commits {
+            true => drop(refused(&answer)),
+            false => drop(answer.assert_created()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_lock_ends_with_its_lease_while_its_holder_is_at_it_still() {
+    let setup = service()
+        .patient_with_redis()
+        .variable("lock_lease_ms", 700);
+    let Some(service) = fresh(setup).await else {
+        return;
+    };
+    let tag = current(&service).await;
+    let mut database = service.database().await.unwrap();
+    let open = follow(&mut database, &tag).await;
+    let meanwhile = async {
+        while !is_locked(&service).await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_locked(&ask(&service, &new_key(), &tag).await, 1..=1);
+        tokio::time::sleep(Duration::from_millis(800)).await;
+        assert!(!is_locked(&service).await);
+        // Now two are at it.
+        let second = async { ask(&service, &new_key(), &tag).await };
+        let end = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert!(is_locked(&service).await, "the second one's");
+            open.rollback().await.unwrap();
+        };
+        tokio::join!(second, end).0
+    };
+    let key = new_key();
+    let (first, second) = tokio::join!(ask(&service, &key, &tag), meanwhile);
+    assert_one_winner(&[first, second]);
+    assert_eq!(stored(&service).await, 1);
+}
