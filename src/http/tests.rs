@@ -68,6 +68,47 @@ fn a_creation_needs_a_key_and_json() {
 }
 
 #[test]
+fn what_a_creation_has_to_bring_along_can_be_set() {
+    let admit = |precondition, fields: &[(&'static str, &str)]| {
+        let headers = headers(&[fields, &[JSON]].concat());
+        Resource::NewOrder.admit(Customer::anonymous(), None, &headers, precondition)
+    };
+    let any = ("if-match", "*");
+    let conditional = |keyed: bool| {
+        Ok(Operation::CreateConditionally(ConditionalRequest {
+            customer: Customer::anonymous(),
+            key: keyed.then(|| IdempotencyKey::parse(b"k1")).flatten(),
+            expected: Expected::Any,
+        }))
+    };
+    let keyless = Err(Problem::Key(KeyError::Missing));
+    let unconditional = Err(Problem::PreconditionRequired);
+    for (precondition, without_key, without_condition) in [
+        (Precondition::Key, keyless.clone(), None),
+        (Precondition::Etag, conditional(false), Some(&unconditional)),
+        (Precondition::Both, keyless, Some(&unconditional)),
+    ] {
+        assert_eq!(admit(precondition, &[KEY, any]), conditional(true));
+        assert_eq!(admit(precondition, &[any]), without_key);
+        match (admit(precondition, &[KEY]), without_condition) {
+            (Ok(Operation::CreateOrder(_)), None) => {}
+            (refused, expected) => assert_eq!(Some(&refused), expected),
+        }
+    }
+}
+
+#[test]
+fn a_lock_is_to_be_waited_for_in_whole_seconds() {
+    for (milliseconds, seconds) in [(0, "1"), (1000, "1"), (1001, "2"), (4999, "5")] {
+        let remaining = std::time::Duration::from_millis(milliseconds);
+        let response = Problem::CollectionLocked { remaining }.into_response();
+        assert_eq!(response.status, 409);
+        let field = ("retry-after", seconds.to_owned());
+        assert!(response.headers.contains(&field), "{milliseconds}");
+    }
+}
+
+#[test]
 fn paths_and_methods() {
     let at = |method: &Method, path: &str| ask(method, path, &HeaderMap::new());
     let id = "01970000-0000-7000-8000-000000000001";
