@@ -1,7 +1,7 @@
 //! Judges a run from its history and the final table alone. Rows never change, so the final table says what
 //! each answer should have been, whenever it was given.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
 use serde::Deserialize;
@@ -23,6 +23,8 @@ pub struct Row {
     pub order: Order,
     /// Its total.
     pub total: i64,
+    /// The tag of the list that it was created on, if it was on one.
+    pub follows: Option<String>,
 }
 
 /// What became of the system after faults of one sort.
@@ -103,7 +105,15 @@ pub fn check<E>(
     rows: &[Row],
 ) -> Result<Verdict, E> {
     let mut checker = Checker::default();
+    let mut followed = HashSet::new();
     for row in rows {
+        if row.follows.is_some() && !followed.insert(&row.follows) {
+            checker.verdict.duplicates += 1;
+            checker.example(
+                "duplicate",
+                &format!("a second order follows a list: {row:?}"),
+            );
+        }
         checker.key(&row.key).rows.push(row.clone());
     }
     for event in events {
@@ -147,6 +157,7 @@ struct Key {
 /// A request without an answer so far.
 struct Open {
     order: Order,
+    condition: Option<String>,
     after_faults: bool,
 }
 
@@ -190,6 +201,7 @@ impl Checker {
                 request,
                 key,
                 order,
+                condition,
                 ..
             } => {
                 self.verdict.sent += 1;
@@ -197,6 +209,7 @@ impl Checker {
                 let after_faults = self.faults_ended;
                 let open = Open {
                     order,
+                    condition,
                     after_faults,
                 };
                 self.open.insert(request, open);
@@ -257,10 +270,12 @@ impl Checker {
         match status {
             201 => {
                 self.recovered(t_ms);
-                self.acknowledged(request, key, &open.order, replayed, body);
+                self.acknowledged(request, key, &open, replayed, body);
             }
             422 => self.refused(request, key, &open.order, &body),
             503 => {}
+            // Locked, or no longer as expected.
+            409 | 412 if open.condition.is_some() => {}
             _ => self.disagrees(request, key, &format!("status {status}: {body}")),
         }
     }
@@ -276,7 +291,7 @@ impl Checker {
         &mut self,
         request: u64,
         key: &str,
-        asked: &Order,
+        asked: &Open,
         replayed: bool,
         body: String,
     ) {
@@ -293,8 +308,9 @@ impl Checker {
                 note: said.note,
             },
             total: said.total,
+            follows: None,
         };
-        if row.order != *asked || Some(row.total) != asked.total() {
+        if row.order != asked.order || Some(row.total) != asked.order.total() {
             self.disagrees(
                 request,
                 key,
@@ -303,7 +319,16 @@ impl Checker {
         }
         let known = self.key(key);
         known.said_new += u64::from(!replayed);
-        let is_lost = !known.rows.contains(&row);
+        let stored = known.rows.iter().find(|stored| {
+            let follows = row.follows.clone();
+            Row {
+                follows,
+                ..(*stored).clone()
+            } == row
+        });
+        let is_lost = stored.is_none();
+        // Only its own statement says that an order is new, and that one has compared the tag.
+        let strays = !replayed && stored.is_some_and(|stored| stored.follows != asked.condition);
         let newly_lost = is_lost && !known.lost;
         known.lost |= is_lost;
         match &known.acknowledged {
@@ -315,6 +340,13 @@ impl Checker {
                     self.disagrees(request, key, &why);
                 }
             }
+        }
+        if strays {
+            self.disagrees(
+                request,
+                key,
+                "created on another state of the list than was asked for",
+            );
         }
         if newly_lost {
             self.example(

@@ -1,5 +1,6 @@
 //! Clients as they are: they send and retry until answered, change their mind, change hosts, hang up
-//! half-way, share keys, and come back to a key long after it was acknowledged.
+//! half-way, share keys, and come back to a key long after it was acknowledged. Some want their order only on
+//! the list of orders that they have seen.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use reqwest::header::{CONTENT_TYPE, ETAG, HeaderMap, IF_MATCH};
 use tokio::time::{sleep, timeout};
 
 use crate::history::{History, What};
@@ -40,9 +41,17 @@ pub struct World {
 /// A key and what its client wants to have for it.
 #[derive(Clone, Debug)]
 struct Wish {
+    customer: &'static str,
     key: String,
     order: Order,
+    /// Whether the order is to follow a state of the customer's list.
+    conditional: bool,
 }
+
+/// Whose orders do not depend on what others do.
+const CUSTOMERS: [&str; 2] = ["ann", "ben"];
+/// Whose lists several clients want to be the next on.
+const LISTS: [&str; 3] = ["cara", "dora", "emil"];
 
 impl World {
     /// Before anything was sent.
@@ -171,7 +180,16 @@ impl Client {
 
     fn new_wish(&mut self) -> Wish {
         let bytes = self.rng.random();
+        let conditional = self.rng.random_bool(0.15);
+        let customers = if conditional {
+            &LISTS[..]
+        } else {
+            &CUSTOMERS[..]
+        };
+        let at = self.rng.random_range(0..customers.len());
         let wish = Wish {
+            customer: customers.get(at).copied().unwrap_or("ann"),
+            conditional,
             key: uuid::Builder::from_random_bytes(bytes)
                 .into_uuid()
                 .to_string(),
@@ -269,6 +287,13 @@ impl Client {
             serde_json::to_string(order)?
         };
         let base = world.bases.get(runner).context("no such runner")?;
+        let condition = match wish.conditional {
+            true => match tag(&world.http, base, wish.customer).await {
+                Some(tag) => Some(tag),
+                None => return Ok(Outcome::Again),
+            },
+            false => None,
+        };
         let (client, key) = (self.number, wish.key.clone());
         world.history.add(What::Request {
             client,
@@ -277,13 +302,18 @@ impl Client {
             runner,
             key: key.clone(),
             order: order.clone(),
+            condition: condition.clone(),
         })?;
-        let sending = world
+        let mut sending = world
             .http
             .post(format!("{base}/api/v1/orders"))
+            .header(CUSTOMER, wish.customer)
             .header("idempotency-key", &key)
             .header(CONTENT_TYPE, "application/json")
             .body(body);
+        if let Some(condition) = condition {
+            sending = sending.header(IF_MATCH, condition);
+        }
         Ok(match exchange(sending, hang_up).await {
             Ok((status, replayed, body)) => {
                 let order_id = order_id(&body);
@@ -327,6 +357,22 @@ impl Client {
             }
         })
     }
+}
+
+/// The field that names the customer, by default.
+const CUSTOMER: &str = "x-user-id";
+
+/// The tag of a customer's list, if somebody tells.
+async fn tag(http: &reqwest::Client, base: &str, customer: &str) -> Option<String> {
+    let list = format!("{base}/api/v1/orders?limit=1");
+    let answer = http
+        .get(list)
+        .header(CUSTOMER, customer)
+        .send()
+        .await
+        .ok()?;
+    let tag = answer.headers().get(ETAG)?.to_str().ok()?;
+    Some(tag.to_owned())
 }
 
 const HUNG_UP: &str = "the client hung up";
@@ -393,9 +439,11 @@ pub async fn ask_all_again(world: Arc<World>, seed: u64) -> Result<()> {
             // Other numbers than those of the clients that lived before.
             let mut client = Client::new(world.clone(), world.clients + number, seed);
             loop {
-                let Some(wish) = lock(&wishes).next() else {
+                let Some(mut wish) = lock(&wishes).next() else {
                     return anyhow::Ok(());
                 };
+                // Whatever the list is like: its own order is found, and a new one must be possible.
+                wish.conditional = false;
                 let op = world.ops.fetch_add(1, Ordering::Relaxed);
                 let runner = client.any_runner();
                 client

@@ -76,6 +76,7 @@ impl Deployment {
                     direct.replace(&direct_address, &to_postgres.address().to_string()),
                 ),
                 ("redis_key_prefix", "chaos:".to_owned()),
+                ("identity", "header".to_owned()),
             ]
             .map(|(name, value)| (name.to_owned(), value))
             .to_vec();
@@ -106,7 +107,8 @@ impl Deployment {
             .await
             .context("connecting to Postgres")?;
         let connection = tokio::spawn(connection);
-        let sql = "SELECT idempotency_key, order_id::text, currency, items::text, note, total FROM orders";
+        let sql = r#"SELECT idempotency_key, order_id::text, currency, items::text, note, total,
+                            '"' || encode(follows, 'hex') || '"' FROM orders"#;
         let rows = client.query(sql, &[]).await?;
         drop(client);
         connection.await??;
@@ -122,6 +124,7 @@ impl Deployment {
                         note: row.try_get(4)?,
                     },
                     total: row.try_get(5)?,
+                    follows: row.try_get(6)?,
                 })
             })
             .collect()

@@ -44,6 +44,9 @@ pub enum What {
         key: String,
         /// What is asked for.
         order: Order,
+        /// `If-Match`, where the order is to follow a state of its customer's list.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        condition: Option<String>,
     },
     /// An answer was read to its end.
     Answer {
@@ -170,6 +173,7 @@ mod tests {
                 runner: 0,
                 key: "k".to_owned(),
                 order,
+                condition: Some("\"a\"".to_owned()),
             },
             What::FaultBegin {
                 fault: 0,

@@ -28,6 +28,7 @@ fn row(order_id: &str, quantity: u64) -> Row {
         order_id: order_id.to_owned(),
         order: order(quantity),
         total: 1250 * i64::try_from(quantity).unwrap(),
+        follows: None,
     }
 }
 
@@ -54,6 +55,8 @@ struct Story {
     events: Vec<Event>,
     requests: u64,
     rows: Vec<Row>,
+    /// Of the next request.
+    condition: Option<String>,
 }
 
 impl Story {
@@ -71,6 +74,7 @@ impl Story {
     fn asks(mut self, quantity: u64) -> Self {
         self.requests += 1;
         let request = self.requests;
+        let condition = self.condition.take();
         self.happens(What::Request {
             client: 0,
             op: 0,
@@ -78,7 +82,13 @@ impl Story {
             runner: 0,
             key: KEY.to_owned(),
             order: order(quantity),
+            condition,
         })
+    }
+
+    fn asks_on(mut self, tag: &str) -> Self {
+        self.condition = Some(tag.to_owned());
+        self.asks(2)
     }
 
     fn answered(self, status: u16, replayed: bool, body: String) -> Self {
@@ -385,4 +395,53 @@ fn recovery_begins_when_nothing_is_broken_any_more() {
     assert_eq!(wrong(&verdict), [0; 4]);
     assert_eq!(verdict.recoveries["redis flushed"].longest_ms, 20);
     assert_eq!(verdict.recoveries["postgres stopped"].longest_ms, 20);
+}
+
+fn following(tag: &str) -> Row {
+    Row {
+        follows: Some(tag.to_owned()),
+        ..row(FIRST, 2)
+    }
+}
+
+#[test]
+fn who_has_a_condition_may_be_refused_and_others_may_not() {
+    for status in [409, 412] {
+        let story = || Story::default().stored(following("a")).asks_on("b");
+        let refused = story().answered(status, false, String::new());
+        let verdict = refused
+            .asks_on("a")
+            .created()
+            .faults_ended()
+            .asks(2)
+            .replayed()
+            .verdict();
+        assert!(verdict.is_clean(), "{verdict:?}");
+
+        let plain = stored().asks(2).answered(status, false, String::new());
+        assert_eq!(plain.verdict().disagreeing, 1);
+    }
+}
+
+#[test]
+fn an_order_created_on_another_state_disagrees() {
+    let verdict = Story::default()
+        .stored(following("a"))
+        .asks_on("b")
+        .created()
+        .verdict();
+    assert_eq!(verdict.disagreeing, 1);
+}
+
+#[test]
+fn a_second_order_on_one_state_is_a_duplicate() {
+    let other = Row {
+        key: "another".to_owned(),
+        ..following("a")
+    };
+    let verdict = Story::default()
+        .stored(following("a"))
+        .stored(other)
+        .verdict();
+    assert_eq!(verdict.duplicates, 1);
 }
