@@ -1,6 +1,6 @@
 //! Of any number of requests on one state of the list, one creates an order, with and without the lock.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use tokio_postgres::Transaction;
@@ -169,7 +169,9 @@ async fn a_lock_ends_with_its_lease_while_its_holder_is_at_it_still() {
     let mut database = service.database().await.unwrap();
     let open = follow(&mut database, &tag).await;
     let meanwhile = async {
+        let deadline = Instant::now() + Duration::from_secs(10);
         while !is_locked(&service).await {
+            assert!(Instant::now() < deadline, "nobody takes the lock");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         assert_locked(&ask(&service, &new_key(), &tag).await, 1..=1);
