@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use reqwest::StatusCode;
 use reqwest::header::{CONTENT_TYPE, ETAG, HeaderMap, IF_MATCH};
 use tokio::time::{sleep, timeout};
 
@@ -375,6 +376,22 @@ async fn tag(http: &reqwest::Client, base: &str, customer: &str) -> Option<Strin
     Some(tag.to_owned())
 }
 
+/// That another customer is told nothing of the wish's key.
+async fn expect_hidden(http: &reqwest::Client, base: &str, wish: &Wish) -> Result<()> {
+    let [ann, ben] = CUSTOMERS;
+    let stranger = if wish.customer == ann { ben } else { ann };
+    let state = format!("{base}/api/v1/idempotency-keys/{}", wish.key);
+    let answer = http.get(state).header(CUSTOMER, stranger).send().await?;
+    ensure!(
+        answer.status() == StatusCode::NOT_FOUND,
+        "asked for the key {} of {}, {stranger} was answered {}",
+        wish.key,
+        wish.customer,
+        answer.status()
+    );
+    Ok(())
+}
+
 const HUNG_UP: &str = "the client hung up";
 
 /// Why there is no answer, and what was read of one: status, and whether it is a replay.
@@ -429,7 +446,8 @@ fn order_id(body: &str) -> Option<String> {
     Some(body.get("orderId")?.as_str()?.to_owned())
 }
 
-/// Asks once more for every key there is, with the order that it was first sent with, without a retry.
+/// Asks once more for every key there is, with the order that it was first sent with, without a retry; and
+/// as somebody else, to whom the key must mean nothing.
 pub async fn ask_all_again(world: Arc<World>, seed: u64) -> Result<()> {
     let wishes = Arc::new(Mutex::new(lock(&world.wishes).clone().into_iter()));
     let mut askers = tokio::task::JoinSet::new();
@@ -449,6 +467,8 @@ pub async fn ask_all_again(world: Arc<World>, seed: u64) -> Result<()> {
                 client
                     .ask(op, runner, &wish, &wish.order, HangUp::Never)
                     .await?;
+                let base = world.bases.get(runner).context("no such runner")?;
+                expect_hidden(&world.http, base, &wish).await?;
             }
         });
     }
