@@ -93,13 +93,17 @@ async fn of_two_hundred_on_three_hosts_one_creates_though_redis_stops_half_way()
     let redis = service.redis().process_id().expect("a Redis").to_string();
     let stop = async {
         tokio::time::sleep(Duration::from_millis(20)).await;
-        let killed = std::process::Command::new("kill").arg(redis).status();
+        // Not asked to end: Redis would go on answering until its next cron, a tenth of a second later.
+        let killed = std::process::Command::new("kill")
+            .args(["-KILL", &redis])
+            .status();
         assert!(killed.unwrap().success());
     };
     let (answers, ()) = tokio::join!(ask_all(&service), stop);
     let winner = assert_one_winner(&answers);
     assert_eq!(stored(&service).await, 1);
 
+    service.redis().kill().unwrap();
     // Everybody comes back with the tag that they had: the winner gets its order, the others nothing.
     let again = ask_all(&service).await;
     let (replays, others): (Vec<_>, Vec<_>) = again.iter().partition(|a| a.status == 201);
