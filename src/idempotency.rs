@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::customer::Customer;
+use crate::hex::hex;
 use crate::order::OrderId;
 
 /// The longest key, in characters (all of them ASCII).
@@ -143,11 +144,7 @@ impl Fingerprint {
 /// In lower-case hexadecimal.
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let digits = self.0.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-        let text: String = digits
-            .filter_map(|digit| char::from_digit(digit.into(), 16))
-            .collect();
-        f.write_str(&text)
+        f.write_str(&hex(&self.0))
     }
 }
 

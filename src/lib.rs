@@ -8,6 +8,7 @@ pub mod create_order;
 pub mod customer;
 pub mod error;
 pub mod group_commit;
+mod hex;
 pub mod http;
 pub mod idempotency;
 pub mod identity;

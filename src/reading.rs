@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::error::OrdersUnavailable;
+use crate::hex::hex;
 use crate::idempotency::{Progress, Slot};
 use crate::order::OrderId;
 use crate::ports::{OrdersByKey, StoredOrder, Traces};
@@ -29,7 +30,7 @@ impl ListState {
 /// In lower-case hexadecimal.
 impl fmt::Display for ListState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex(&self.0))
     }
 }
 

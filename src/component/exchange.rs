@@ -44,9 +44,8 @@ pub fn head(request: &Request) -> Head {
 
 /// Reads a body up to [`MAX_BODY_BYTES`] and not one chunk further.
 pub async fn body(request: Request, headers: &HeaderMap) -> Result<Vec<u8>, BodyError> {
-    let declared = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    // One that does not fit was refused by its head.
+    let declared = api::declared_length(headers).and_then(|length| usize::try_from(length).ok());
     let (_result, result) = wit_future::new(|| Ok(()));
     let (mut stream, trailers) = Request::consume_body(request, result);
     let mut body = Vec::with_capacity(declared.unwrap_or(UNKNOWN_LENGTH).min(MAX_BODY_BYTES));

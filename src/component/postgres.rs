@@ -166,17 +166,16 @@ impl ConditionalOrders for PostgresOrders<'_> {
 
 impl Batches for PostgresOrders<'_> {
     async fn insert_all(&self, orders: &[&NewOrder]) -> Result<Vec<Attempt>, OrdersUnavailable> {
-        let kept = match kept::take() {
-            Some(connection) => Ok(connection),
-            None => Connection::open(&self.settings.database_url).await,
+        let work = async {
+            let connection = match kept::take() {
+                Some(connection) => connection,
+                None => Connection::open(&self.settings.database_url).await?,
+            };
+            let attempts = insert_over(&connection, orders).await?;
+            kept::give_back(connection);
+            Ok(attempts)
         };
-        let outcome = match kept {
-            Ok(connection) => insert_over(&connection, orders)
-                .await
-                .inspect(|_| kept::give_back(connection)),
-            Err(error) => Err(error),
-        };
-        outcome.map_err(|error| {
+        work.await.map_err(|error: Error| {
             eprintln!("orders: postgres: {}", describe(&error));
             OrdersUnavailable
         })
@@ -273,7 +272,8 @@ fn unreadable(Unreadable: Unreadable) -> OrdersUnavailable {
     OrdersUnavailable
 }
 
-/// For the log, undefined tables and columns with a hint: what the server said, without the rows' content that it puts into `detail`.
+/// For the log: what the server said, without the rows' content that it puts into `detail`; and what to do
+/// about undefined tables and columns.
 fn describe(error: &Error) -> String {
     match error {
         Error::PgError(PgError::QueryFailed(QueryError::DbError(e)))

@@ -59,10 +59,7 @@ pub(super) fn admit(
     if !is_json(headers) {
         return Err(Problem::UnsupportedMediaType);
     }
-    let declared = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if declared.is_some_and(|length| length > MAX_BODY_BYTES as u64) {
+    if declared_length(headers).is_some_and(|length| length > MAX_BODY_BYTES as u64) {
         return Err(Problem::BodyTooLarge);
     }
     match (key, expected) {
@@ -74,6 +71,12 @@ pub(super) fn admit(
             expected,
         })),
     }
+}
+
+/// How long the body is, in bytes, by its head (RFC 9110 §8.6).
+pub fn declared_length(headers: &HeaderMap) -> Option<u64> {
+    let value = headers.get(header::CONTENT_LENGTH)?;
+    value.to_str().ok()?.parse().ok()
 }
 
 /// `application/json`, with or without parameters (RFC 9110 §8.3.1), given once.

@@ -1,7 +1,6 @@
 //! Entity tags, and the conditions on them: one for reading, one for creating (RFC 9110 §8.8.3, §13.1).
 
 use std::fmt;
-use std::fmt::Write;
 
 use http::header::{IF_MATCH, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderName, StatusCode, header};
@@ -9,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::Response;
 use crate::create_order::conditional::Expected;
+use crate::hex::hex;
 use crate::reading::ListState;
 
 /// A strong entity tag: 128 bits of a digest.
@@ -24,16 +24,7 @@ impl ETag {
     /// The tag of a representation that is all there is to its resource.
     pub fn of_representation(body: &str) -> Self {
         let digest = Sha256::digest(body.as_bytes());
-        Self::from_bytes(digest.get(..16).unwrap_or_default())
-    }
-
-    fn from_bytes(bytes: &[u8]) -> Self {
-        let mut text = String::with_capacity(2 * bytes.len());
-        for byte in bytes {
-            // Writing to a string cannot fail.
-            let _ = write!(text, "{byte:02x}");
-        }
-        Self(text)
+        Self(hex(digest.get(..16).unwrap_or_default()))
     }
 }
 

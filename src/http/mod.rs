@@ -17,7 +17,7 @@ use crate::idempotency::{IdempotencyKey, Slot};
 use crate::identity::Identity;
 use crate::order::OrderId;
 
-pub use creation::{BodyError, MAX_BODY_BYTES, create, create_conditionally};
+pub use creation::{BodyError, MAX_BODY_BYTES, create, create_conditionally, declared_length};
 pub use health::{Probe, health, ready};
 pub use problem::Problem;
 pub use query::PageRequest;
