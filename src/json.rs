@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use serde::Serialize;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
@@ -18,6 +19,12 @@ pub fn parse(bytes: &[u8]) -> Result<Value, Malformed> {
     serde_json::from_slice::<Strict>(bytes)
         .map(|strict| strict.0)
         .map_err(|e| Malformed(e.to_string()))
+}
+
+/// One document. Only for types that cannot fail to be one: no maps with other than string keys, no fallible
+/// implementations.
+pub fn to_json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
 }
 
 /// `base` extended by one reference token, escaped as RFC 6901 §3 says.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use crate::json::pointer;
+use crate::json::{pointer, to_json};
 
 /// How many lines an order may have.
 pub const MAX_ITEMS: usize = 100;
@@ -184,6 +184,11 @@ impl Draft {
         self.total
     }
 
+    /// What is ordered.
+    pub fn items(&self) -> &[Item] {
+        &self.items
+    }
+
     /// The items as JSON, for a store to keep.
     pub fn items_json(&self) -> String {
         to_json(&self.items)
@@ -200,11 +205,6 @@ impl Draft {
         let value = |draft| serde_json::to_value(draft).unwrap_or_default();
         crate::json::differences(&value(self), &value(other))
     }
-}
-
-/// Serialising these types cannot fail: no maps with other than string keys, no fallible implementations.
-fn to_json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).unwrap_or_default()
 }
 
 /// Postgres cannot hold U+0000 in text, so it is refused here rather than failing there.

@@ -28,7 +28,7 @@ use crate::settings::Settings;
 use crate::stores::postgres::conditional::{self, ConditionalRow};
 use crate::stores::postgres::reading::{PageRow, find, find_by_key, page, paged};
 use crate::stores::postgres::{
-    OrderRow, Parameter, Statement, Unreadable, attempts, insert, insert_all, insert_one,
+    OrderRow, Parameter, Statement, Unreadable, attempts, insert, insert_all, insert_new,
     insertion, probe, stored,
 };
 
@@ -188,7 +188,7 @@ impl Batches for PostgresOrders<'_> {
 
 async fn insert_over(connection: &Connection, orders: &[&NewOrder]) -> Result<Vec<Attempt>, Error> {
     if let [order] = orders {
-        let Statement { sql, parameters } = insert_one(order);
+        let Statement { sql, parameters } = insert_new(order);
         let inserted = connection.execute(sql, values(parameters)).await?;
         return Ok(vec![match inserted {
             0 => Attempt::Undecided,
@@ -216,9 +216,6 @@ fn value(parameter: Parameter) -> ParameterValue {
         Parameter::Bytes(bytes) => ParameterValue::Binary(bytes),
         Parameter::Int64(number) => ParameterValue::Int64(number),
         Parameter::Texts(texts) => ParameterValue::ArrayStr(texts),
-        Parameter::Int64s(numbers) => {
-            ParameterValue::ArrayInt64(numbers.into_iter().map(Some).collect())
-        }
     }
 }
 
@@ -273,11 +270,11 @@ fn unreadable(Unreadable: Unreadable) -> OrdersUnavailable {
 }
 
 /// For the log: what the server said, without the rows' content that it puts into `detail`; and what to do
-/// about undefined tables and columns.
+/// about undefined tables, columns and functions.
 fn describe(error: &Error) -> String {
     match error {
         Error::PgError(PgError::QueryFailed(QueryError::DbError(e)))
-            if ["42P01", "42703"].contains(&e.code.as_str()) =>
+            if ["42P01", "42703", "42883"].contains(&e.code.as_str()) =>
         {
             format!("{}; apply the migrations", e.message)
         }

@@ -4,8 +4,11 @@
 pub mod conditional;
 pub mod reading;
 
+use serde::Serialize;
+
 use crate::idempotency::Fingerprint;
-use crate::order::{Draft, OrderId};
+use crate::json::to_json;
+use crate::order::{Draft, Item, OrderId};
 use crate::ports::{Attempt, Insertion, NewOrder, StoredOrder};
 
 /// A statement and its parameters.
@@ -32,8 +35,6 @@ pub enum Parameter {
     Int64(i64),
     /// `text[]`, with NULLs.
     Texts(Vec<Option<String>>),
-    /// `bigint[]`
-    Int64s(Vec<i64>),
 }
 
 /// A row as [`insert`] and [`reading::find`] return it, column by column.
@@ -76,36 +77,16 @@ const INSERT: &str = "\
     SELECT false, order_id, fingerprint, currency, items::text, note, total \
     FROM orders WHERE customer_id = $2 AND idempotency_key = $3";
 
-/// Inserts one order unless anything is in the way, and says only how many that were. A conflict with a
-/// statement that is still under way is waited for briefly: [`INSERT`] can wait longer, and alone.
-const INSERT_ONE: &str = "\
-    INSERT INTO orders (order_id, customer_id, idempotency_key, fingerprint, \
-                        currency, items, note, total, created_at) \
-    SELECT $1::uuid, $2::text, $3::text, $4::bytea, $5::text, $6::text::jsonb, $7::text, $8::bigint, \
-           to_timestamp($9::bigint / 1000.0) \
-    WHERE set_config('lock_timeout', '200ms', true) IS NOT NULL \
-    ON CONFLICT DO NOTHING";
+/// Inserts those that nothing is in the way of (migration 0003), and says how many that were.
+const INSERT_NEW: &str = "SELECT FROM insert_orders($1::text::json)";
 
-/// The same for many, and says which.
-const INSERT_ALL: &str = "\
-    WITH patience AS MATERIALIZED (SELECT set_config('lock_timeout', '200ms', true)), \
-    inserted AS ( \
-        INSERT INTO orders (order_id, customer_id, idempotency_key, fingerprint, \
-                            currency, items, note, total, created_at) \
-        SELECT order_id::uuid, customer_id, idempotency_key, decode(fingerprint, 'hex'), \
-               currency, items::jsonb, note, total, to_timestamp(millis / 1000.0) \
-        FROM patience, \
-             unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], \
-                    $8::bigint[], $9::bigint[]) \
-             AS new (order_id, customer_id, idempotency_key, fingerprint, currency, items, note, total, \
-                     millis) \
-        ON CONFLICT DO NOTHING \
-        RETURNING order_id \
-    ) \
-    SELECT array_agg(order_id::text) FROM inserted";
+/// The same, and says which.
+const INSERT_AND_LIST: &str =
+    "SELECT array_agg(order_id::text) FROM insert_orders($1::text::json) AS order_id";
 
-/// Touches the table's latest column, so that a database without our schema is not called ready.
-const PROBE: &str = "SELECT seq FROM orders LIMIT 1";
+/// Inserts nothing, the way that orders are inserted: a database that lacks our schema, or that only reads,
+/// is not called ready.
+const PROBE: &str = "SELECT FROM insert_orders('[]')";
 
 /// Inserts the order unless its slot has one; read the outcome with [`insertion`].
 pub fn insert(order: &NewOrder) -> Statement {
@@ -131,37 +112,55 @@ pub fn insert(order: &NewOrder) -> Statement {
     }
 }
 
-/// Inserts the order if nothing is in the way; the number of rows inserted tells.
-pub fn insert_one(order: &NewOrder) -> Statement {
+/// Inserts the order if nothing is in the way; the number of rows returned tells.
+pub fn insert_new(order: &NewOrder) -> Statement {
     Statement {
-        sql: INSERT_ONE,
-        ..insert(order)
+        sql: INSERT_NEW,
+        parameters: vec![Parameter::Text(records(&[order]))],
     }
 }
 
 /// Inserts those orders that nothing is in the way of, in the order given; read the one row it returns, the
 /// ids of those inserted, with [`attempts`].
 pub fn insert_all(orders: &[&NewOrder]) -> Statement {
-    let texts = |of: fn(&NewOrder) -> String| {
-        Parameter::Texts(orders.iter().map(|order| Some(of(order))).collect())
-    };
-    let numbers = |of: fn(&NewOrder) -> i64| {
-        Parameter::Int64s(orders.iter().map(|order| of(order)).collect())
-    };
-    let notes = orders.iter().map(|o| o.draft.note().map(ToOwned::to_owned));
     Statement {
-        sql: INSERT_ALL,
-        parameters: vec![
-            texts(|order| order.order_id.to_string()),
-            texts(|order| order.slot.customer.as_str().to_owned()),
-            texts(|order| order.slot.key.as_str().to_owned()),
-            texts(|order| order.fingerprint.to_string()),
-            texts(|order| order.draft.currency().to_owned()),
-            texts(|order| order.draft.items_json()),
-            Parameter::Texts(notes.collect()),
-            numbers(|order| order.draft.total()),
-            numbers(|order| order.order_id.created_at_millis()),
-        ],
+        sql: INSERT_AND_LIST,
+        parameters: vec![Parameter::Text(records(orders))],
+    }
+}
+
+/// What `insert_orders` takes.
+fn records(orders: &[&NewOrder]) -> String {
+    let records: Vec<_> = orders.iter().map(|order| Record::of(order)).collect();
+    to_json(&records)
+}
+
+#[derive(Serialize)]
+struct Record<'a> {
+    order_id: String,
+    customer_id: &'a str,
+    idempotency_key: &'a str,
+    fingerprint: String,
+    currency: &'a str,
+    items: &'a [Item],
+    note: Option<&'a str>,
+    total: i64,
+    created_at: i64,
+}
+
+impl<'a> Record<'a> {
+    fn of(order: &'a NewOrder) -> Self {
+        Self {
+            order_id: order.order_id.to_string(),
+            customer_id: order.slot.customer.as_str(),
+            idempotency_key: order.slot.key.as_str(),
+            fingerprint: order.fingerprint.to_string(),
+            currency: order.draft.currency(),
+            items: order.draft.items(),
+            note: order.draft.note(),
+            total: order.draft.total(),
+            created_at: order.order_id.created_at_millis(),
+        }
     }
 }
 
@@ -291,6 +290,8 @@ mod tests {
         let order = new_order();
         let statements = [
             insert(&order),
+            insert_new(&order),
+            insert_all(&[&order]),
             reading::find(&order.slot.customer, order.order_id),
             reading::find_by_key(&order.slot),
             reading::page(&order.slot.customer, None, 1),

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use futures::future::join_all;
+
 use crate::support::{an_order, new_key, service};
 
 #[tokio::test]
@@ -99,6 +101,37 @@ async fn a_write_that_lands_after_the_deadline_is_the_one_order() {
         assert!(Instant::now() < deadline, "{answer:?}");
     };
     service.order(&key, &order).await.assert_replay_of(&found);
+    service.assert_stored(&key, 1).await;
+}
+
+#[tokio::test]
+async fn who_waits_for_a_stranger_keeps_nobody_else_waiting() {
+    let setup = service().variable("database_timeout_ms", 20_000);
+    let Some(service) = setup.start().await else {
+        return;
+    };
+    let (key, order) = (new_key(), an_order());
+    let mut database = service.database().await.unwrap();
+    let stranger = database.transaction().await.unwrap();
+    let sql = "INSERT INTO orders (order_id, customer_id, idempotency_key, fingerprint, currency, \
+                                   items, total, created_at) \
+               VALUES (gen_random_uuid(), 'anonymous', $1, '', 'EUR', '[]', 0, now())";
+    stranger.execute(sql, &[&key]).await.unwrap();
+    let neighbours = async {
+        let start = Instant::now();
+        for _ in 0..3 {
+            let keys: Vec<_> = (0..10).map(|_| new_key()).collect();
+            for answer in join_all(keys.iter().map(|key| service.order(key, &order))).await {
+                answer.assert_created();
+            }
+        }
+        let elapsed = start.elapsed();
+        // Statements are shared for half of the time-out.
+        assert!(elapsed < Duration::from_secs(8), "{elapsed:?}");
+        stranger.rollback().await.unwrap();
+    };
+    let (first, ()) = tokio::join!(service.order(&key, &order), neighbours);
+    first.assert_created();
     service.assert_stored(&key, 1).await;
 }
 

@@ -115,7 +115,7 @@ impl Stores {
                 let attempts = postgres::attempts(&orders, &inserted.unwrap_or_default());
                 if let [order] = orders[..] {
                     // Once more as a single one: it must find what the first has left behind.
-                    assert!(self.rows(postgres::insert_one(order)).await.is_empty());
+                    assert!(self.rows(postgres::insert_new(order)).await.is_empty());
                 }
                 Answer::Attempts(attempts)
             }
@@ -230,7 +230,6 @@ impl Stores {
                     Parameter::Bytes(bytes) => Box::new(bytes),
                     Parameter::Int64(number) => Box::new(number),
                     Parameter::Texts(texts) => Box::new(texts),
-                    Parameter::Int64s(numbers) => Box::new(numbers),
                 }
             })
             .collect();

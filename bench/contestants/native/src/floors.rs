@@ -10,11 +10,10 @@ use orders::customer::Customer;
 use orders::idempotency::{Fingerprint, IdempotencyKey, Progress, Record, Slot};
 use orders::order::Draft;
 use orders::ports::{NewOrder, OrderIds};
-use orders::stores::postgres::insert_one;
 use orders::stores::redis::Reply;
 use uuid::Uuid;
 
-use crate::stores::{RandomIds, Stores};
+use crate::stores::{RandomIds, Stores, insert_alone};
 
 /// What a client asks, again and again.
 #[derive(Clone, Copy, ValueEnum)]
@@ -63,7 +62,7 @@ async fn client(stores: Stores, question: Question, end: Instant) -> Result<Hist
         let start = Instant::now();
         match question {
             Question::Insert => {
-                let inserted = stores.inserted(insert_one(&order)).await?;
+                let inserted = stores.inserted(insert_alone(&order)).await?;
                 ensure!(inserted == 1, "nothing was inserted");
             }
             Question::Reserve => {
