@@ -1,8 +1,8 @@
 //! Takes a request from Spin and hands the answer back, with as few calls of the host as that takes: each
 //! costs about as much as all of the protocol's own computing.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use spin_sdk::wasip3::http::types::{ErrorCode, Fields, Request, Response};
+use http::{StatusCode, header};
+use spin_sdk::wasip3::http::types::{ErrorCode, Fields, Method, Request, Response};
 use spin_sdk::wasip3::{spawn, wit_future, wit_stream};
 use spin_sdk::wit_bindgen::StreamResult;
 
@@ -11,41 +11,41 @@ use crate::http::{self as api, BodyError, MAX_BODY_BYTES};
 /// How much a body is taken for that does not say how long it is.
 const UNKNOWN_LENGTH: usize = 4096;
 
-/// What is known of a request before its body is read.
-pub struct Head {
-    /// Its method.
-    pub method: Method,
-    /// Its path and query.
-    pub target: String,
-    /// Its fields.
-    pub headers: HeaderMap,
+/// A request's fields, which stay with the host until somebody asks for one.
+pub struct Head(Fields);
+
+impl Head {
+    /// The head of the request.
+    pub fn of(request: &Request) -> Self {
+        Self(request.get_headers())
+    }
 }
 
-/// Asks for all that is in the head.
-pub fn head(request: &Request) -> Head {
-    let fields = request.get_headers().copy_all();
-    let mut headers = HeaderMap::with_capacity(fields.len());
-    for (name, value) in fields {
-        // The host has parsed them by the same rules.
-        if let (Ok(name), Ok(value)) = (
-            HeaderName::try_from(name),
-            HeaderValue::from_maybe_shared(value),
-        ) {
-            headers.append(name, value);
-        }
+impl api::Fields for Head {
+    fn values(&self, name: &str) -> Vec<Vec<u8>> {
+        self.0.get(name)
     }
-    Head {
-        // No method of ours is one that could not be read.
-        method: request.get_method().try_into().unwrap_or_default(),
-        target: request.get_path_with_query().unwrap_or_default(),
-        headers,
+}
+
+/// Its method.
+pub fn method(request: &Request) -> api::Method {
+    match request.get_method() {
+        Method::Get => api::Method::Get,
+        Method::Head => api::Method::Head,
+        Method::Post => api::Method::Post,
+        _ => api::Method::Other,
     }
+}
+
+/// Its path and query.
+pub fn target(request: &Request) -> String {
+    request.get_path_with_query().unwrap_or_default()
 }
 
 /// Reads a body up to [`MAX_BODY_BYTES`] and not one chunk further.
-pub async fn body(request: Request, headers: &HeaderMap) -> Result<Vec<u8>, BodyError> {
+pub async fn body(request: Request, head: &Head) -> Result<Vec<u8>, BodyError> {
     // One that does not fit was refused by its head.
-    let declared = api::declared_length(headers).and_then(|length| usize::try_from(length).ok());
+    let declared = api::declared_length(head).and_then(|length| usize::try_from(length).ok());
     let (_result, result) = wit_future::new(|| Ok(()));
     let (mut stream, trailers) = Request::consume_body(request, result);
     let mut body = Vec::with_capacity(declared.unwrap_or(UNKNOWN_LENGTH).min(MAX_BODY_BYTES));

@@ -13,7 +13,6 @@ mod variables;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use http::HeaderMap;
 use spin_sdk::wasip3::exports::http::handler::Guest;
 use spin_sdk::wasip3::http::service;
 use spin_sdk::wasip3::http::types::{ErrorCode, Request, Response};
@@ -21,6 +20,7 @@ use spin_sdk::wasip3::http::types::{ErrorCode, Request, Response};
 use crate::http::{self as api, BodyError, Operation, Problem, Route};
 use crate::settings::Settings;
 use deadline::{Budget, Timer};
+use exchange::Head;
 use ids::RandomIds;
 use postgres::PostgresOrders;
 use redis::RedisReservations;
@@ -43,12 +43,12 @@ impl Guest for Component {
 
 async fn respond(request: Request) -> Result<api::Response, Problem> {
     let timer = Timer::default();
-    let head = exchange::head(&request);
-    let (path, query) = match head.target.split_once('?') {
+    let target = exchange::target(&request);
+    let (path, query) = match target.split_once('?') {
         Some((path, query)) => (path, Some(query)),
-        None => (&*head.target, None),
+        None => (&*target, None),
     };
-    match api::route(&head.method, path)? {
+    match api::route(exchange::method(&request), path)? {
         Route::Health => Ok(api::health()),
         Route::Readiness => {
             let settings = variables::settings().await?;
@@ -59,17 +59,17 @@ async fn respond(request: Request) -> Result<api::Response, Problem> {
         }
         Route::Of(resource) => {
             let settings = variables::settings().await?;
-            let customer = api::identify(&settings.identity, &head.headers, unix_seconds)?;
-            let operation =
-                resource.admit(customer, query, &head.headers, settings.precondition)?;
-            perform(operation, &head.headers, request, &settings, &timer).await
+            let head = Head::of(&request);
+            let customer = api::identify(&settings.identity, &head, unix_seconds)?;
+            let operation = resource.admit(customer, query, &head, settings.precondition)?;
+            perform(operation, &head, request, &settings, &timer).await
         }
     }
 }
 
 async fn perform(
     operation: Operation,
-    headers: &HeaderMap,
+    head: &Head,
     request: Request,
     settings: &Settings,
     timer: &Timer,
@@ -78,7 +78,7 @@ async fn perform(
     let orders = || PostgresOrders::for_request(settings, timer);
     match operation {
         Operation::CreateOrder(slot) => {
-            let body = body(request, headers, timer).await?;
+            let body = body(request, head, timer).await?;
             api::create(
                 slot,
                 &body,
@@ -90,7 +90,7 @@ async fn perform(
             .await
         }
         Operation::CreateConditionally(conditional) => {
-            let body = body(request, headers, timer).await?;
+            let body = body(request, head, timer).await?;
             let key_reuse = settings.key_reuse;
             api::create_conditionally(
                 conditional,
@@ -102,16 +102,14 @@ async fn perform(
             )
             .await
         }
-        Operation::ListOrders(customer, page) => {
-            api::list(&customer, page, headers, &orders()).await
-        }
-        Operation::ShowOrder(customer, id) => api::show(&customer, id, headers, &orders()).await,
+        Operation::ListOrders(customer, page) => api::list(&customer, page, head, &orders()).await,
+        Operation::ShowOrder(customer, id) => api::show(&customer, id, head, &orders()).await,
         Operation::ShowKey(slot) => api::show_key(&slot, &reservations(), &orders()).await,
     }
 }
 
-async fn body(request: Request, headers: &HeaderMap, timer: &Timer) -> Result<Vec<u8>, BodyError> {
-    let arrival = exchange::body(request, headers);
+async fn body(request: Request, head: &Head, timer: &Timer) -> Result<Vec<u8>, BodyError> {
+    let arrival = exchange::body(request, head);
     let body = timer.within(&Budget::of(BODY_DEADLINE), arrival).await;
     body.unwrap_or(Err(BodyError::TimedOut))
 }

@@ -1,9 +1,9 @@
 //! Creating orders over HTTP.
 
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{StatusCode, header};
 
 use super::etag::{ETag, if_match};
-use super::{ConditionalRequest, ORDERS, Operation, Problem, Response};
+use super::{ConditionalRequest, Fields, ORDERS, Operation, Problem, Response};
 use crate::create_order::conditional::{Precondition, create_conditionally as create_if};
 use crate::create_order::{CreateOrder, Creation, KeyReuse, create_order};
 use crate::customer::Customer;
@@ -44,22 +44,22 @@ impl From<BodyError> for Problem {
 /// Judges a request for a new order by its head.
 pub(super) fn admit(
     customer: Customer,
-    headers: &HeaderMap,
+    fields: &impl Fields,
     precondition: Precondition,
 ) -> Result<Operation, Problem> {
-    let values = headers.get_all(IDEMPOTENCY_KEY).iter();
-    let key = match IdempotencyKey::from_field_values(values.map(|value| value.as_bytes())) {
+    let values = fields.values(IDEMPOTENCY_KEY);
+    let key = match IdempotencyKey::from_field_values(values.iter().map(Vec::as_slice)) {
         Err(KeyError::Missing) if precondition == Precondition::Etag => None,
         key => Some(key.map_err(Problem::Key)?),
     };
-    let expected = if_match(headers);
+    let expected = if_match(fields);
     if expected.is_none() && precondition != Precondition::Key {
         return Err(Problem::PreconditionRequired);
     }
-    if !is_json(headers) {
+    if !is_json(fields) {
         return Err(Problem::UnsupportedMediaType);
     }
-    if declared_length(headers).is_some_and(|length| length > MAX_BODY_BYTES as u64) {
+    if declared_length(fields).is_some_and(|length| length > MAX_BODY_BYTES as u64) {
         return Err(Problem::BodyTooLarge);
     }
     match (key, expected) {
@@ -74,19 +74,22 @@ pub(super) fn admit(
 }
 
 /// How long the body is, in bytes, by its head (RFC 9110 §8.6).
-pub fn declared_length(headers: &HeaderMap) -> Option<u64> {
-    let value = headers.get(header::CONTENT_LENGTH)?;
-    value.to_str().ok()?.parse().ok()
+pub fn declared_length(fields: &impl Fields) -> Option<u64> {
+    fields
+        .texts(header::CONTENT_LENGTH.as_str())
+        .next()?
+        .parse()
+        .ok()
 }
 
 /// `application/json`, with or without parameters (RFC 9110 §8.3.1), given once.
-fn is_json(headers: &HeaderMap) -> bool {
-    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
+fn is_json(fields: &impl Fields) -> bool {
+    let mut values = fields.texts(header::CONTENT_TYPE.as_str());
     let (Some(value), None) = (values.next(), values.next()) else {
         return false;
     };
-    let essence = value.to_str().ok().and_then(|text| text.split(';').next());
-    essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+    let essence = value.split(';').next().unwrap_or_default();
+    essence.trim().eq_ignore_ascii_case("application/json")
 }
 
 /// Answers a request for a new order whose body was read.
@@ -165,7 +168,7 @@ fn draft(body: &[u8]) -> Result<Draft, Problem> {
 /// A condition is no part of what a request is recognised by: a retry may well have another.
 fn request(slot: Slot, draft: Draft) -> CreateOrder {
     CreateOrder {
-        fingerprint: Fingerprint::of(&slot, Method::POST.as_str(), ORDERS, &draft.canonical()),
+        fingerprint: Fingerprint::of(&slot, "POST", ORDERS, &draft.canonical()),
         slot,
         draft,
     }

@@ -2,11 +2,10 @@
 
 use std::fmt;
 
-use http::header::{IF_MATCH, IF_NONE_MATCH};
-use http::{HeaderMap, HeaderName, StatusCode, header};
+use http::{StatusCode, header};
 use sha2::{Digest, Sha256};
 
-use super::Response;
+use super::{Fields, Response};
 use crate::create_order::conditional::Expected;
 use crate::hex::hex;
 use crate::reading::ListState;
@@ -38,8 +37,8 @@ impl Response {
     /// This answer under its tag; or, to somebody who has it already, that nothing has changed. Answers are
     /// one customer's, and how the customer was told is nothing that a cache in between must know: none
     /// may share them, and all must ask.
-    pub(super) fn unless_known(self, etag: &ETag, headers: &HeaderMap) -> Self {
-        let known = if_none_match(headers, etag);
+    pub(super) fn unless_known(self, etag: &ETag, fields: &impl Fields) -> Self {
+        let known = if_none_match(fields, etag);
         let answer = if known {
             Self {
                 status: StatusCode::NOT_MODIFIED,
@@ -57,29 +56,33 @@ impl Response {
 
 /// Whether the field is there and names the tag, or any. Tags are compared weakly. Values that are no list
 /// of tags name nothing.
-fn if_none_match(headers: &HeaderMap, etag: &ETag) -> bool {
-    values(headers, &IF_NONE_MATCH).any(|value| {
-        let tags = || tags(value).into_iter().flatten();
-        value == "*" || tags().any(|tag| tag.opaque == etag.0)
+fn if_none_match(fields: &impl Fields, etag: &ETag) -> bool {
+    let mut values = fields.texts(header::IF_NONE_MATCH.as_str());
+    values.any(|value| {
+        let tags = || tags(&value).into_iter().flatten();
+        value.trim() == "*" || tags().any(|tag| tag.opaque == etag.0)
     })
 }
 
 /// What the list must be like, if the field is there (RFC 9110 §13.1.1). Tags are compared strongly. Weak
 /// ones, those of nothing here, and values that are no list of tags name nothing.
-pub(super) fn if_match(headers: &HeaderMap) -> Option<Expected> {
-    headers.get(IF_MATCH)?;
-    if values(headers, &IF_MATCH).any(|value| value == "*") {
+pub(super) fn if_match(fields: &impl Fields) -> Option<Expected> {
+    let values = fields.values(header::IF_MATCH.as_str());
+    if values.is_empty() {
+        return None;
+    }
+    let texts = || {
+        values
+            .iter()
+            .filter_map(|value| std::str::from_utf8(value).ok())
+    };
+    if texts().any(|value| value.trim() == "*") {
         return Some(Expected::Any);
     }
-    let tags = values(headers, &IF_MATCH).filter_map(tags).flatten();
+    let tags = texts().filter_map(tags).flatten();
     let strong = tags.filter(|tag| !tag.weak);
     let states = strong.filter_map(|tag| ListState::parse(tag.opaque));
     Some(Expected::OneOf(states.collect()))
-}
-
-fn values<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h str> {
-    let values = headers.get_all(name).iter();
-    values.filter_map(|value| Some(value.to_str().ok()?.trim()))
 }
 
 /// A tag as it was sent.
@@ -110,22 +113,19 @@ fn tags(mut list: &str) -> Option<Vec<Tag<'_>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
 
     const TAG: &str = "\"000102030405060708090a0b0c0d0eff\"";
 
     fn known(values: &[&str]) -> bool {
-        let mut headers = HeaderMap::new();
-        for value in values {
-            headers.append(
-                IF_NONE_MATCH,
-                HeaderValue::from_str(value).expect("a value"),
-            );
-        }
+        let fields: Vec<_> = values
+            .iter()
+            .map(|value| ("if-none-match", *value))
+            .collect();
         let state = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 255];
         let etag = ETag::of_state(&ListState::from_bytes(&state).expect("a state"));
         assert_eq!(etag.to_string(), TAG);
-        let answer = Response::json(StatusCode::OK, "{}".into()).unless_known(&etag, &headers);
+        let answer =
+            Response::json(StatusCode::OK, "{}".into()).unless_known(&etag, &fields.as_slice());
         assert!(answer.headers.contains(&("etag", TAG.to_owned())));
         let not_modified = answer.status == StatusCode::NOT_MODIFIED;
         assert_eq!(not_modified, answer.body.is_empty());
@@ -166,11 +166,8 @@ mod tests {
     #[test]
     fn a_condition_for_creating_names_strong_tags_of_lists() {
         let expected = |values: &[&str]| {
-            let mut headers = HeaderMap::new();
-            for value in values {
-                headers.append(IF_MATCH, HeaderValue::from_str(value).expect("a value"));
-            }
-            if_match(&headers)
+            let fields: Vec<_> = values.iter().map(|value| ("if-match", *value)).collect();
+            if_match(&fields.as_slice())
         };
         let state = ListState::parse(TAG.trim_matches('"')).expect("a state");
         let of = |states: &[ListState]| Some(Expected::OneOf(states.to_vec()));

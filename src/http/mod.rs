@@ -4,12 +4,13 @@
 
 mod creation;
 mod etag;
+mod fields;
 mod health;
 mod problem;
 mod query;
 mod reading;
 
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{StatusCode, header};
 
 use crate::create_order::conditional::{Expected, Precondition};
 use crate::customer::Customer;
@@ -18,6 +19,7 @@ use crate::identity::Identity;
 use crate::order::OrderId;
 
 pub use creation::{BodyError, MAX_BODY_BYTES, create, create_conditionally, declared_length};
+pub use fields::{Fields, Method};
 pub use health::{Probe, health, ready};
 pub use problem::Problem;
 pub use query::PageRequest;
@@ -106,9 +108,9 @@ pub struct ConditionalRequest {
 ///
 /// # Errors
 /// There is nothing at the path, or it does not take the method.
-pub fn route<'p>(method: &Method, path: &'p str) -> Result<Route<'p>, Problem> {
-    let read = |route| match *method {
-        Method::GET | Method::HEAD => Ok(route),
+pub fn route<'p>(method: Method, path: &'p str) -> Result<Route<'p>, Problem> {
+    let read = |route| match method {
+        Method::Get | Method::Head => Ok(route),
         _ => Err(Problem::MethodNotAllowed { allow: "GET, HEAD" }),
     };
     let below = |collection: &str| {
@@ -116,9 +118,9 @@ pub fn route<'p>(method: &Method, path: &'p str) -> Result<Route<'p>, Problem> {
         (!name.is_empty() && !name.contains('/')).then_some(name)
     };
     match path {
-        ORDERS => match *method {
-            Method::POST => Ok(Route::Of(Resource::NewOrder)),
-            Method::GET | Method::HEAD => Ok(Route::Of(Resource::Orders)),
+        ORDERS => match method {
+            Method::Post => Ok(Route::Of(Resource::NewOrder)),
+            Method::Get | Method::Head => Ok(Route::Of(Resource::Orders)),
             _ => Err(Problem::MethodNotAllowed {
                 allow: "GET, HEAD, POST",
             }),
@@ -139,13 +141,13 @@ pub fn route<'p>(method: &Method, path: &'p str) -> Result<Route<'p>, Problem> {
 /// Nobody knows.
 pub fn identify(
     identity: &Identity,
-    headers: &HeaderMap,
+    fields: &impl Fields,
     now: impl FnOnce() -> i64,
 ) -> Result<Customer, Problem> {
-    let values = identity.field().map(|name| headers.get_all(name));
-    let values = values.iter().flatten().map(|value| value.as_bytes());
+    let values = identity.field().map(|name| fields.values(name));
+    let values = values.iter().flatten();
     identity
-        .customer(values, now)
+        .customer(values.map(Vec::as_slice), now)
         .map_err(Problem::Unidentified)
 }
 
@@ -158,11 +160,11 @@ impl Resource<'_> {
         self,
         customer: Customer,
         query: Option<&str>,
-        headers: &HeaderMap,
+        fields: &impl Fields,
         precondition: Precondition,
     ) -> Result<Operation, Problem> {
         match self {
-            Self::NewOrder => creation::admit(customer, headers, precondition),
+            Self::NewOrder => creation::admit(customer, fields, precondition),
             Self::Orders => {
                 let page = PageRequest::parse(query.unwrap_or_default()).map_err(Problem::Query)?;
                 Ok(Operation::ListOrders(customer, page))

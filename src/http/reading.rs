@@ -1,11 +1,11 @@
 //! Reading orders, pages of them, and the state of keys over HTTP.
 
-use http::{HeaderMap, StatusCode, header};
+use http::{StatusCode, header};
 use serde::Serialize;
 
 use super::etag::ETag;
 use super::query::QueryError;
-use super::{ORDERS, PageRequest, Problem, Response};
+use super::{Fields, ORDERS, PageRequest, Problem, Response};
 use crate::customer::Customer;
 use crate::error::OrdersUnavailable;
 use crate::idempotency::Slot;
@@ -26,14 +26,14 @@ impl From<OrdersUnavailable> for Problem {
 pub async fn show(
     customer: &Customer,
     id: OrderId,
-    headers: &HeaderMap,
+    fields: &impl Fields,
     orders: &impl Orders,
 ) -> Result<Response, Problem> {
     let order = orders.find(customer, id).await?;
     let order = order.ok_or(Problem::OrderNotFound)?;
     let body = represent(&order);
     let etag = ETag::of_representation(&body);
-    Ok(Response::json(StatusCode::OK, body).unless_known(&etag, headers))
+    Ok(Response::json(StatusCode::OK, body).unless_known(&etag, fields))
 }
 
 /// Answers a request for some of a customer's orders. The tag is that of the whole list: it tells on every
@@ -44,7 +44,7 @@ pub async fn show(
 pub async fn list(
     customer: &Customer,
     request: PageRequest,
-    headers: &HeaderMap,
+    fields: &impl Fields,
     orders: &impl OrderLists,
 ) -> Result<Response, Problem> {
     let page = orders.page(customer, request.after, request.limit).await?;
@@ -61,7 +61,7 @@ pub async fn list(
         answer = answer.with(header::LINK.as_str(), format!("<{next}>; rel=\"next\""));
     }
     let etag = ETag::of_state(&page.state);
-    Ok(answer.unless_known(&etag, headers))
+    Ok(answer.unless_known(&etag, fields))
 }
 
 /// Answers what has become of a key. Says nothing of what was asked for with it.

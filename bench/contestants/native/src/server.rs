@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
+use axum::http::{HeaderMap, Method};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::serve::ListenerExt;
@@ -31,17 +32,35 @@ pub async fn serve(router: Router, listen: SocketAddr) -> Result<()> {
 /// Judges a request for a new order and reads its body.
 pub async fn receive(request: axum::extract::Request) -> Result<(Slot, Bytes), Problem> {
     let (head, body) = request.into_parts();
-    let Route::Of(resource) = api::route(&head.method, head.uri.path())? else {
+    let Route::Of(resource) = api::route(method(&head.method), head.uri.path())? else {
         return Err(Problem::UnknownPath);
     };
     match resource.admit(
         Customer::anonymous(),
         head.uri.query(),
-        &head.headers,
+        &Fields(&head.headers),
         Precondition::Key,
     )? {
         Operation::CreateOrder(slot) => Ok((slot, read(body).await?)),
         _ => Err(Problem::UnknownPath),
+    }
+}
+
+fn method(method: &Method) -> api::Method {
+    match *method {
+        Method::GET => api::Method::Get,
+        Method::HEAD => api::Method::Head,
+        Method::POST => api::Method::Post,
+        _ => api::Method::Other,
+    }
+}
+
+struct Fields<'h>(&'h HeaderMap);
+
+impl api::Fields for Fields<'_> {
+    fn values(&self, name: &str) -> Vec<Vec<u8>> {
+        let values = self.0.get_all(name).iter();
+        values.map(|value| value.as_bytes().to_vec()).collect()
     }
 }
 

@@ -1,0 +1,34 @@
+//! What a request says in its head, as far as somebody asks.
+
+/// The methods that are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// `GET`
+    Get,
+    /// `HEAD`
+    Head,
+    /// `POST`
+    Post,
+    /// Any that nothing here takes.
+    Other,
+}
+
+/// A request's fields, asked for by name: there are always some that nobody wants to know.
+pub trait Fields {
+    /// The values that came under this name (in lower case), in order (RFC 9110 §5.3).
+    fn values(&self, name: &str) -> Vec<Vec<u8>>;
+
+    /// Those that are text.
+    fn texts(&self, name: &str) -> impl Iterator<Item = String> {
+        let values = self.values(name).into_iter();
+        values.filter_map(|value| String::from_utf8(value).ok())
+    }
+}
+
+#[cfg(test)]
+impl Fields for &[(&str, &str)] {
+    fn values(&self, name: &str) -> Vec<Vec<u8>> {
+        let named = self.iter().filter(|(other, _)| *other == name);
+        named.map(|(_, value)| value.as_bytes().to_vec()).collect()
+    }
+}
