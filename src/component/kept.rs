@@ -10,9 +10,9 @@ use spin_sdk::time::sleep;
 use spin_sdk::wasip3::spawn;
 
 /// A connection that nobody used for that long goes back.
-const IDLE: Duration = Duration::from_millis(20);
+const IDLE: Duration = Duration::from_millis(50);
 
-/// How many times as long an instance may keep a connection that is used all the time: 0.2 s.
+/// How many times as long an instance may keep a connection that is used all the time: 0.5 s.
 const TERMS: u32 = 10;
 
 #[derive(Default)]
