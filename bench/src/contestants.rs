@@ -141,14 +141,25 @@ impl Row {
         for_goals || !quick
     }
 
-    /// How long one of its turns takes, in seconds. A quick run is brief where no goal is at stake.
+    /// How long one of its turns is measured, in seconds. A quick run is brief where little varies.
     pub fn seconds(&self, connections: usize, quick: bool) -> u64 {
-        let is_component = matches!(self.contestant, Contestant::Component(_));
-        let for_goals = is_component || self.contestant == NATIVE;
-        match (quick, for_goals, connections) {
+        let varies = [CREATE, NAIVE_CREATE].contains(&self.name);
+        match (quick, varies, connections) {
             (false, _, _) => 3,
             (true, true, crate::GOAL_CONNECTIONS) => 2,
             (true, _, _) => 1,
+        }
+    }
+
+    /// How long it is under load before that, in seconds. A burst on a host without instances starts one for
+    /// nearly each connection. They are dropped after 128 requests, and only then is the host as it will be
+    /// for as long as the load lasts.
+    pub fn lead_in(&self, connections: usize) -> u64 {
+        match (self.contestant, self.workload, connections) {
+            (_, _, 1) => 0,
+            (Contestant::Component(_), Workload::Create | Workload::Mix, _) => 3,
+            (Contestant::Component(_), Workload::Nothing | Workload::Replay, _) => 1,
+            (Contestant::Native(_) | Contestant::Store(_), _, _) => 0,
         }
     }
 

@@ -137,12 +137,19 @@ async fn sample(
     connections: usize,
 ) -> Result<Sample> {
     let orders = Place::count(&entrant.database).await?;
+    let mut expected = 0..=0;
+    let lead_in = entrant.row.lead_in(connections);
+    if lead_in > 0 {
+        let run = run(options, entrant, connections, lead_in)?;
+        expected = expected_orders(entrant.row, &run, connections);
+    }
     let seconds = entrant.row.seconds(connections, options.quick);
     let before = readings(stage, entrant);
     let run = run(options, entrant, connections, seconds)?;
     let after = readings(stage, entrant);
     let added = settled_count(entrant).await?.saturating_sub(orders);
-    let expected = expected_orders(entrant.row, &run, connections);
+    let measured = expected_orders(entrant.row, &run, connections);
+    let expected = expected.start() + measured.start()..=expected.end() + measured.end();
     ensure!(
         expected.contains(&added),
         "{added} orders were created where {expected:?} should have been: {run:?}"
