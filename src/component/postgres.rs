@@ -189,6 +189,7 @@ impl Batches for PostgresOrders<'_> {
 async fn insert_over(connection: &Connection, orders: &[&NewOrder]) -> Result<Vec<Attempt>, Error> {
     if let [order] = orders {
         let Statement { sql, parameters } = insert_new(order);
+        // A SELECT's rows are counted as well. Were they not, the order would be asked for once more.
         let inserted = connection.execute(sql, values(parameters)).await?;
         return Ok(vec![match inserted {
             0 => Attempt::Undecided,

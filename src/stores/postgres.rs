@@ -116,7 +116,7 @@ pub fn insert(order: &NewOrder) -> Statement {
 pub fn insert_new(order: &NewOrder) -> Statement {
     Statement {
         sql: INSERT_NEW,
-        parameters: vec![Parameter::Text(records(&[order]))],
+        parameters: vec![Parameter::Text(new_rows(&[order]))],
     }
 }
 
@@ -125,18 +125,19 @@ pub fn insert_new(order: &NewOrder) -> Statement {
 pub fn insert_all(orders: &[&NewOrder]) -> Statement {
     Statement {
         sql: INSERT_AND_LIST,
-        parameters: vec![Parameter::Text(records(orders))],
+        parameters: vec![Parameter::Text(new_rows(orders))],
     }
 }
 
 /// What `insert_orders` takes.
-fn records(orders: &[&NewOrder]) -> String {
-    let records: Vec<_> = orders.iter().map(|order| Record::of(order)).collect();
-    to_json(&records)
+fn new_rows(orders: &[&NewOrder]) -> String {
+    let rows: Vec<_> = orders.iter().map(|order| NewRow::of(order)).collect();
+    to_json(&rows)
 }
 
+/// By the names that migration 0003 reads.
 #[derive(Serialize)]
-struct Record<'a> {
+struct NewRow<'a> {
     order_id: String,
     customer_id: &'a str,
     idempotency_key: &'a str,
@@ -148,7 +149,7 @@ struct Record<'a> {
     created_at: i64,
 }
 
-impl<'a> Record<'a> {
+impl<'a> NewRow<'a> {
     fn of(order: &'a NewOrder) -> Self {
         Self {
             order_id: order.order_id.to_string(),

@@ -59,6 +59,34 @@ async fn a_creation_is_one_trip_to_each_store_and_a_finished_replay_one_to_redis
 }
 
 #[tokio::test]
+async fn any_text_reaches_postgres_at_the_first_attempt() {
+    let Some(service) = service().patient_with_redis().start().await else {
+        return;
+    };
+    if !service.counts_calls() {
+        return;
+    }
+    let controls: String = ('\u{1}'..='\u{1f}').chain(['\u{7f}', '\u{9f}']).collect();
+    for text in [
+        r#"say "no" \ 'yes' $1 \u0000 \x00"#,
+        "æ – 漢字 🦀 \u{200f}\u{2028}\u{fffd}\u{10ffff}",
+        &controls,
+        "\\",
+        "",
+    ] {
+        let mut order = an_order();
+        order["note"] = text.into();
+        order["items"][0]["sku"] = format!("x{text}").into();
+        let (creation, answer) = cost(&service, service.order(&new_key(), &order)).await;
+        answer.assert_created();
+        assert_eq!(creation, (1, 1), "{text:?}");
+        let shown = service.get(answer.field("location").unwrap()).await;
+        assert_eq!((shown.status, &shown.body), (200, &answer.body));
+        assert_eq!(shown.json()["note"], text);
+    }
+}
+
+#[tokio::test]
 async fn a_conditional_creation_costs_two_trips_more_for_its_lock() {
     let Some(service) = service().patient_with_redis().start().await else {
         return;
