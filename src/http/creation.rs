@@ -3,6 +3,7 @@
 use http::{StatusCode, header};
 
 use super::etag::{ETag, if_match};
+use super::fields::text;
 use super::{ConditionalRequest, Fields, ORDERS, Operation, Problem, Response};
 use crate::create_order::conditional::{Precondition, create_conditionally as create_if};
 use crate::create_order::{CreateOrder, Creation, KeyReuse, create_order};
@@ -75,21 +76,18 @@ pub(super) fn admit(
 
 /// How long the body is, in bytes, by its head (RFC 9110 §8.6).
 pub fn declared_length(fields: &impl Fields) -> Option<u64> {
-    fields
-        .texts(header::CONTENT_LENGTH.as_str())
-        .next()?
-        .parse()
-        .ok()
+    let values = fields.values(header::CONTENT_LENGTH.as_str());
+    text(values.first()?)?.parse().ok()
 }
 
 /// `application/json`, with or without parameters (RFC 9110 §8.3.1), given once.
 fn is_json(fields: &impl Fields) -> bool {
-    let mut values = fields.texts(header::CONTENT_TYPE.as_str());
-    let (Some(value), None) = (values.next(), values.next()) else {
+    let values = fields.values(header::CONTENT_TYPE.as_str());
+    let [value] = values.as_slice() else {
         return false;
     };
-    let essence = value.split(';').next().unwrap_or_default();
-    essence.trim().eq_ignore_ascii_case("application/json")
+    let essence = text(value).and_then(|text| text.split(';').next());
+    essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
 }
 
 /// Answers a request for a new order whose body was read.

@@ -5,6 +5,7 @@ use std::fmt;
 use http::{StatusCode, header};
 use sha2::{Digest, Sha256};
 
+use super::fields::text;
 use super::{Fields, Response};
 use crate::create_order::conditional::Expected;
 use crate::hex::hex;
@@ -57,9 +58,9 @@ impl Response {
 /// Whether the field is there and names the tag, or any. Tags are compared weakly. Values that are no list
 /// of tags name nothing.
 fn if_none_match(fields: &impl Fields, etag: &ETag) -> bool {
-    let mut values = fields.texts(header::IF_NONE_MATCH.as_str());
-    values.any(|value| {
-        let tags = || tags(&value).into_iter().flatten();
+    let values = fields.values(header::IF_NONE_MATCH.as_str());
+    values.iter().filter_map(|value| text(value)).any(|value| {
+        let tags = || tags(value).into_iter().flatten();
         value.trim() == "*" || tags().any(|tag| tag.opaque == etag.0)
     })
 }
@@ -71,11 +72,7 @@ pub(super) fn if_match(fields: &impl Fields) -> Option<Expected> {
     if values.is_empty() {
         return None;
     }
-    let texts = || {
-        values
-            .iter()
-            .filter_map(|value| std::str::from_utf8(value).ok())
-    };
+    let texts = || values.iter().filter_map(|value| text(value));
     if texts().any(|value| value.trim() == "*") {
         return Some(Expected::Any);
     }

@@ -17,12 +17,13 @@ pub enum Method {
 pub trait Fields {
     /// The values that came under this name (in lower case), in order (RFC 9110 §5.3).
     fn values(&self, name: &str) -> Vec<Vec<u8>>;
+}
 
-    /// Those that are text.
-    fn texts(&self, name: &str) -> impl Iterator<Item = String> {
-        let values = self.values(name).into_iter();
-        values.filter_map(|value| String::from_utf8(value).ok())
-    }
+/// A value as text. What is not ASCII, or cannot be seen, means nothing to us (RFC 9110 §5.5).
+pub(super) fn text(value: &[u8]) -> Option<&str> {
+    let is_text = |byte: &u8| matches!(byte, b'\t' | b' '..=b'~');
+    let text = std::str::from_utf8(value).ok()?;
+    value.iter().all(is_text).then_some(text)
 }
 
 #[cfg(test)]

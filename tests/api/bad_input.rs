@@ -117,6 +117,7 @@ async fn fields_that_are_no_key_or_no_text() {
     for content_type in [
         &b"Content-Type: application/json\r\nContent-Type: application/json"[..],
         b"Content-Type: application/json\r\nContent-Type: text/plain",
+        b"Content-Type: application/json\r\nContent-Type: \xc3\xa9",
         b"Content-Type: application/json, application/json",
         b"Content-Type: application/json; x=\"\xc3\xa9\"",
         b"Content-Type:",
