@@ -4,6 +4,7 @@ use http::{StatusCode, header};
 use serde::Serialize;
 
 use super::Response;
+use crate::json::to_json;
 
 /// Answers that the process is alive; says nothing about the stores.
 pub fn health() -> Response {
@@ -49,12 +50,12 @@ pub fn ready(redis: Probe, postgres: Probe) -> Response {
         (true, false) => ("degraded", StatusCode::OK),
         (false, _) => ("unavailable", StatusCode::SERVICE_UNAVAILABLE),
     };
-    let body = serde_json::to_string(&Readiness {
+    let body = to_json(&Readiness {
         status,
         checks: Checks {
             redis: check(redis),
             postgres: check(postgres),
         },
     });
-    Response::json(code, body.unwrap_or_default()).with(header::CACHE_CONTROL.as_str(), "no-store")
+    Response::json(code, body).with(header::CACHE_CONTROL.as_str(), "no-store")
 }

@@ -12,7 +12,7 @@ use super::query::{MAX_LIMIT, QueryError};
 use crate::error::CreateError;
 use crate::idempotency::{KeyError, MAX_KEY_CHARS};
 use crate::identity::Unidentified;
-use crate::json::Malformed;
+use crate::json::{Malformed, to_json};
 use crate::order::{OrderId, Violation};
 use crate::reading::ListState;
 
@@ -279,7 +279,7 @@ impl Problem {
         Response {
             status,
             headers: fields,
-            body: serde_json::to_string(&document).unwrap_or_default(),
+            body: to_json(&document),
         }
     }
 }

@@ -9,6 +9,7 @@ use super::{Fields, ORDERS, PageRequest, Problem, Response};
 use crate::customer::Customer;
 use crate::error::OrdersUnavailable;
 use crate::idempotency::Slot;
+use crate::json::to_json;
 use crate::order::{OrderId, representation};
 use crate::ports::{OrderLists, Orders, OrdersByKey, StoredOrder, Traces};
 use crate::reading::{KeyState, key_state};
@@ -54,7 +55,7 @@ pub async fn list(
         _ => None,
     };
     let orders: Vec<String> = page.orders.iter().map(represent).collect();
-    let next_json = serde_json::to_string(&next).unwrap_or_default();
+    let next_json = to_json(&next);
     let body = format!(r#"{{"orders":[{}],"next":{next_json}}}"#, orders.join(","));
     let mut answer = Response::json(StatusCode::OK, body);
     if let Some(next) = next {
@@ -89,14 +90,13 @@ pub async fn show_key(
         KeyState::InProgress => ("in_progress", None),
         KeyState::Completed(id) => ("completed", Some(id)),
     };
-    let body = serde_json::to_string(&KeyDocument {
+    let body = to_json(&KeyDocument {
         key: slot.key.as_str(),
         state,
         order_id: order.map(|id| id.to_string()),
         created_at: order.map(|id| id.created_at()),
     });
-    Ok(Response::json(StatusCode::OK, body.unwrap_or_default())
-        .with(header::CACHE_CONTROL.as_str(), "no-store"))
+    Ok(Response::json(StatusCode::OK, body).with(header::CACHE_CONTROL.as_str(), "no-store"))
 }
 
 fn represent(order: &StoredOrder) -> String {

@@ -6,7 +6,7 @@ use futures::future::join_all;
 use tokio_postgres::Transaction;
 
 use crate::conditional::{ask, ask_at, assert_locked, current, fresh, is_locked, refused, stored};
-use crate::support::{Answer, Service, an_order, new_key, service};
+use crate::support::{Answer, Service, an_order, insert_and_stay, new_key, service};
 
 /// Of all answers to requests with one tag, one is a creation; the others were refused.
 fn assert_one_winner(answers: &[Answer]) -> &Answer {
@@ -115,12 +115,7 @@ async fn of_two_hundred_on_three_hosts_one_creates_though_redis_stops_half_way()
 
 /// Inserts an order that follows a state, in a transaction that stays open.
 async fn follow<'c>(database: &'c mut tokio_postgres::Client, tag: &str) -> Transaction<'c> {
-    let open = database.transaction().await.unwrap();
-    let sql = "INSERT INTO orders (order_id, customer_id, idempotency_key, fingerprint, currency, \
-                                   items, total, created_at, follows) \
-               VALUES (gen_random_uuid(), 'anonymous', 'k', '', 'EUR', '[]', 0, now(), decode($1, 'hex'))";
-    open.execute(sql, &[&tag.trim_matches('"')]).await.unwrap();
-    open
+    insert_and_stay(database, "k", Some(tag.trim_matches('"'))).await
 }
 
 #[tokio::test]

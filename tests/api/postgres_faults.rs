@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 
-use crate::support::{an_order, new_key, service};
+use crate::support::{an_order, insert_and_stay, new_key, service};
 
 #[tokio::test]
 async fn postgres_stopped_then_started() {
@@ -112,11 +112,7 @@ async fn who_waits_for_a_stranger_keeps_nobody_else_waiting() {
     };
     let (key, order) = (new_key(), an_order());
     let mut database = service.database().await.unwrap();
-    let stranger = database.transaction().await.unwrap();
-    let sql = "INSERT INTO orders (order_id, customer_id, idempotency_key, fingerprint, currency, \
-                                   items, total, created_at) \
-               VALUES (gen_random_uuid(), 'anonymous', $1, '', 'EUR', '[]', 0, now())";
-    stranger.execute(sql, &[&key]).await.unwrap();
+    let stranger = insert_and_stay(&mut database, &key, None).await;
     let neighbours = async {
         let start = Instant::now();
         for _ in 0..3 {

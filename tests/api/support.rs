@@ -9,7 +9,7 @@ use devstack::app::Output;
 use devstack::{App, Host, Postgres, Programs, Redis, Shared, migrate, process, workspace};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
-use tokio_postgres::NoTls;
+use tokio_postgres::{NoTls, Transaction};
 use uuid::Uuid;
 
 /// Longer than any answer may take: our own deadlines are 500 ms and 5 s.
@@ -396,6 +396,20 @@ impl Answer {
         assert!(body["title"].is_string() && body["detail"].is_string());
         self
     }
+}
+
+/// Inserts an order by hand, one that follows a state if there is one, in a transaction that stays open.
+pub async fn insert_and_stay<'c>(
+    database: &'c mut tokio_postgres::Client,
+    key: &str,
+    follows: Option<&str>,
+) -> Transaction<'c> {
+    let open = database.transaction().await.unwrap();
+    let sql = "INSERT INTO orders (order_id, customer_id, idempotency_key, fingerprint, currency, \
+                                   items, total, created_at, follows) \
+               VALUES (gen_random_uuid(), 'anonymous', $1, '', 'EUR', '[]', 0, now(), decode($2, 'hex'))";
+    open.execute(sql, &[&key, &follows]).await.unwrap();
+    open
 }
 
 /// A key that nobody has used.
