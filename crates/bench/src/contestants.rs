@@ -31,8 +31,8 @@ impl Component {
     pub fn manifest(self) -> PathBuf {
         workspace::root().join(match self {
             Self::Ours => "spin.toml",
-            Self::Naive => "bench/contestants/naive/spin.toml",
-            Self::Floor => "bench/contestants/floor/spin.toml",
+            Self::Naive => "crates/bench/contestants/naive/spin.toml",
+            Self::Floor => "crates/bench/contestants/floor/spin.toml",
         })
     }
 }

@@ -50,7 +50,7 @@ pub fn wrk(
         .args(["--connections", &connections.to_string()])
         .args(["--duration", &format!("{seconds}s")])
         .arg("--script")
-        .arg(workspace::root().join("bench/src/load.lua"))
+        .arg(workspace::root().join("crates/bench/src/load.lua"))
         .args([base_url, "--", workload.name()])
         .args([seed.to_string(), connections.to_string()]);
     output_of(&mut command)

@@ -10,9 +10,9 @@ pub const WASM_TARGET: &str = "wasm32-wasip2";
 
 /// The checkout.
 pub fn root() -> &'static Path {
-    // This crate lies one folder below it.
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.parent().unwrap_or(here)
+    // This crate is in `crates/devstack`.
+    here.ancestors().nth(2).unwrap_or(here)
 }
 
 /// Where servers keep their data; git ignores it.

@@ -46,6 +46,6 @@ wasmtime::component::bindgen!({{
     fs::write(out, bindings)?;
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed={wit}");
-    println!("cargo:rerun-if-changed=../Cargo.lock");
+    println!("cargo:rerun-if-changed=../../Cargo.lock");
     Ok(())
 }
