@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use orders::http::Problem;
-use orders::idempotency::{Fingerprint, IdempotencyKey, Slot};
+use orders::idempotency::{Fingerprint, IdempotencyKey, KeyScope};
 use orders::json::{self, Malformed};
 use orders::order::{Draft, Violation};
 use serde_json::{Value, json};
@@ -193,7 +193,7 @@ fn is_currency(code: &Value) -> bool {
 /// Everything that makes a request the one it is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
-    pub slot: Slot,
+    pub scope: KeyScope,
     pub method: String,
     pub path: String,
     pub draft: Draft,
@@ -202,7 +202,7 @@ pub struct Request {
 impl Request {
     pub fn fingerprint(&self) -> Fingerprint {
         Fingerprint::of(
-            &self.slot,
+            &self.scope,
             &self.method,
             &self.path,
             &self.draft.canonical(),

@@ -1,7 +1,7 @@
 //! Fingerprints: the same for the same request however it is spelled, another for any other.
 
 use orders::customer::Customer;
-use orders::idempotency::{Fingerprint, IdempotencyKey, Slot};
+use orders::idempotency::{Fingerprint, IdempotencyKey, KeyScope};
 use orders::json;
 use orders::order::Draft;
 use proptest::collection::vec;
@@ -15,8 +15,8 @@ use crate::spelling::spell;
 
 const VISIBLE: &str = "[!#-~]{1,20}";
 
-fn slot(customer: &str, key: &[u8]) -> Slot {
-    Slot {
+fn scope(customer: &str, key: &[u8]) -> KeyScope {
+    KeyScope {
         customer: Customer::named(customer).expect("a name"),
         key: IdempotencyKey::parse(key).expect("a key"),
     }
@@ -32,7 +32,7 @@ fn request() -> impl Strategy<Value = Request> {
     let path = select(vec!["/api/v1/orders", "/api/v1/quotes"]);
     (VISIBLE, VISIBLE, method, path, order()).prop_map(|(customer, key, method, path, order)| {
         Request {
-            slot: slot(&customer, key.as_bytes()),
+            scope: scope(&customer, key.as_bytes()),
             method: method.to_owned(),
             path: path.to_owned(),
             draft: read(&order.to_string()),
@@ -55,8 +55,8 @@ fn with_other_null_note(order: &Value) -> Value {
 
 /// A text in five parts, cut at these places. The customer has a letter more: names are never empty.
 fn fingerprint_of_cuts(text: &str, [a, b, c, d]: [usize; 4]) -> Fingerprint {
-    let slot = slot(&format!("c{}", &text[..a]), &text.as_bytes()[a..b]);
-    Fingerprint::of(&slot, &text[b..c], &text[c..d], &text[d..])
+    let scope = scope(&format!("c{}", &text[..a]), &text.as_bytes()[a..b]);
+    Fingerprint::of(&scope, &text[b..c], &text[c..d], &text[d..])
 }
 
 proptest! {
@@ -67,7 +67,7 @@ proptest! {
         (one, other) in (choices(), choices()),
     ) {
         let of = |order, choices: &[u8], key: &[u8]| Request {
-            slot: slot("c", key),
+            scope: scope("c", key),
             method: "POST".to_owned(),
             path: "/".to_owned(),
             draft: read(&spell(order, choices)),
@@ -84,7 +84,7 @@ proptest! {
         let pick = |other: bool, a: &Request, b: &Request| if other { b.clone() } else { a.clone() };
         let from = |part: usize| pick(parts[part], &first, &other);
         let second = Request {
-            slot: Slot { customer: from(0).slot.customer, key: from(1).slot.key },
+            scope: KeyScope { customer: from(0).scope.customer, key: from(1).scope.key },
             method: from(2).method,
             path: from(3).path,
             draft: from(4).draft,
@@ -135,7 +135,7 @@ proptest! {
             _ => items.push(items[0].clone()),
         }
         let request = |order: &Value| Request {
-            slot: slot("c", b"k"),
+            scope: scope("c", b"k"),
             method: "POST".to_owned(),
             path: "/".to_owned(),
             draft: read(&order.to_string()),

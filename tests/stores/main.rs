@@ -12,11 +12,11 @@ mod native;
 mod reading;
 
 use native::Stores;
-use orders::create_order::conditional::Expected;
+use orders::create::conditional::Expected;
 use orders::customer::Customer;
-use orders::idempotency::{Fingerprint, IdempotencyKey, Progress, Record, Slot};
-use orders::order::{Draft, OrderId};
-use orders::ports::{Attempt, ConditionalInsertion, Insertion, NewOrder};
+use orders::idempotency::{Fingerprint, IdempotencyKey, KeyScope, Progress, Record};
+use orders::order::{Draft, ResourceId};
+use orders::ports::{Attempt, ConditionalInsertion, Insertion, NewResource};
 use orders::stores::redis::Reply;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -26,20 +26,20 @@ use uuid::Uuid;
 const SEQUENCES: u64 = 20;
 const CALLS: usize = 90;
 
-fn slot(rng: &mut StdRng) -> Slot {
+fn scope(rng: &mut StdRng) -> KeyScope {
     // Colliding names are what could go wrong: "a" + "b:c" and "a:b" + "c".
     let customers = ["anonymous", "a", "a:b", "ä"];
     let keys = ["k", "b:c", "c", "K"];
-    Slot {
+    KeyScope {
         customer: Customer::named(customers[rng.random_range(0..customers.len())]).unwrap(),
         key: IdempotencyKey::parse(keys[rng.random_range(0..keys.len())].as_bytes()).unwrap(),
     }
 }
 
 /// One of a few ids, so that they collide too.
-fn order_id(rng: &mut StdRng) -> OrderId {
+fn order_id(rng: &mut StdRng) -> ResourceId {
     let n: u128 = rng.random_range(1..=12);
-    OrderId::from_uuid(Uuid::from_u128(
+    ResourceId::from_uuid(Uuid::from_u128(
         (0x0197_0000_0000 + n) << 80 | 7 << 76 | 2 << 62 | n,
     ))
 }
@@ -56,19 +56,19 @@ fn draft(rng: &mut StdRng) -> Draft {
     Draft::from_json(&json).unwrap()
 }
 
-fn new_order(rng: &mut StdRng) -> NewOrder {
-    let (slot, draft) = (slot(rng), draft(rng));
-    NewOrder {
-        fingerprint: Fingerprint::of(&slot, "POST", "/api/v1/orders", &draft.canonical()),
+fn new_order(rng: &mut StdRng) -> NewResource {
+    let (scope, draft) = (scope(rng), draft(rng));
+    NewResource {
+        fingerprint: Fingerprint::of(&scope, "POST", "/api/v1/orders", &draft.canonical()),
         order_id: order_id(rng),
-        slot,
+        scope,
         draft,
     }
 }
 
 /// One to four orders for one statement. Its members have ids of their own.
-fn batch(rng: &mut StdRng) -> Vec<NewOrder> {
-    let mut orders: Vec<NewOrder> = (0..rng.random_range(1..=4))
+fn batch(rng: &mut StdRng) -> Vec<NewResource> {
+    let mut orders: Vec<NewResource> = (0..rng.random_range(1..=4))
         .map(|_| new_order(rng))
         .collect();
     orders.sort_by_key(|order| order.order_id);
@@ -76,7 +76,7 @@ fn batch(rng: &mut StdRng) -> Vec<NewOrder> {
     orders
 }
 
-fn record(order: &NewOrder, progress: Progress) -> Record {
+fn record(order: &NewResource, progress: Progress) -> Record {
     Record {
         progress,
         fingerprint: order.fingerprint,
@@ -94,19 +94,19 @@ async fn the_simulated_stores_answer_as_the_real_ones_do() {
         for number in 0..CALLS {
             let order = new_order(&mut rng);
             let call = match rng.random_range(0..16) {
-                0..3 => Call::Reserve(order.slot.clone(), record(&order, Progress::Reserved)),
-                3..5 => Call::Set(order.slot.clone(), record(&order, Progress::Finished)),
+                0..3 => Call::Reserve(order.scope.clone(), record(&order, Progress::InProgress)),
+                3..5 => Call::Set(order.scope.clone(), record(&order, Progress::Completed)),
                 5..7 => Call::Insert(Box::new(order)),
                 7 => Call::InsertAll(batch(&mut rng)),
                 8..11 => {
                     follow_both(&mut world, &mut stores, &mut rng, order, &mut kinds).await;
                     continue;
                 }
-                11 => Call::Acquire(order.slot.customer, order.order_id),
-                12 => Call::Release(order.slot.customer, order.order_id),
-                13 => Call::Find(order.slot),
+                11 => Call::Acquire(order.scope.customer, order.order_id),
+                12 => Call::Release(order.scope.customer, order.order_id),
+                13 => Call::Find(order.scope),
                 14 => {
-                    let (customer, id) = (order.slot.customer, order_id(&mut rng));
+                    let (customer, id) = (order.scope.customer, order_id(&mut rng));
                     let real = stores.find(&customer, id).await;
                     assert_eq!(world.find(&customer, id).cloned(), real, "{seed}.{number}");
                     continue;
@@ -117,8 +117,8 @@ async fn the_simulated_stores_answer_as_the_real_ones_do() {
                     continue;
                 }
                 _ => {
-                    world.evict(&order.slot);
-                    stores.evict(&order.slot).await;
+                    world.evict(&order.scope);
+                    stores.evict(&order.scope).await;
                     continue;
                 }
             };
@@ -158,10 +158,10 @@ async fn follow_both(
     world: &mut World,
     stores: &mut Stores,
     rng: &mut StdRng,
-    order: NewOrder,
+    order: NewResource,
     kinds: &mut [u32; 10],
 ) {
-    let customer = order.slot.customer.clone();
+    let customer = order.scope.customer.clone();
     let expected = match rng.random_range(0..4) {
         0 => [Expected::Any, Expected::Any],
         1 => [Expected::OneOf(Vec::new()), Expected::OneOf(Vec::new())],
@@ -205,8 +205,8 @@ async fn a_statement_does_not_see_what_was_committed_while_it_waited() {
     for commits in [true, false] {
         let mut rng = StdRng::seed_from_u64(1);
         let (first, mut second) = (new_order(&mut rng), new_order(&mut rng));
-        second.slot = first.slot.clone();
-        second.order_id = OrderId::from_uuid(Uuid::from_u128(99));
+        second.scope = first.scope.clone();
+        second.order_id = ResourceId::from_uuid(Uuid::from_u128(99));
 
         let mut world = World::default();
         let snapshot = world.snapshot();

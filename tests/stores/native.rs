@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use devstack::{Shared, migrate};
 use orders::customer::Customer;
-use orders::idempotency::Slot;
-use orders::order::OrderId;
-use orders::ports::StoredOrder;
+use orders::idempotency::KeyScope;
+use orders::order::ResourceId;
+use orders::ports::StoredResource;
 use orders::reading::Page;
 use orders::stores::postgres::conditional::{self, ConditionalRow};
 use orders::stores::postgres::reading::{self, PageRow, paged};
@@ -96,12 +96,12 @@ impl Stores {
     /// What the component would send, and how it would read the answer.
     pub async fn execute(&mut self, call: &Call) -> Answer {
         match call {
-            Call::Reserve(slot, record) => {
-                let command = self.records().reserve(slot, record);
+            Call::Reserve(scope, record) => {
+                let command = self.records().reserve(scope, record);
                 Answer::Redis(self.send(command).await)
             }
-            Call::Set(slot, record) => {
-                let command = self.records().finish(slot, record);
+            Call::Set(scope, record) => {
+                let command = self.records().complete(scope, record);
                 Answer::Redis(self.send(command).await)
             }
             Call::Insert(order) => {
@@ -127,7 +127,7 @@ impl Stores {
                 let command = self.locking().release(customer, holder);
                 Answer::Redis(self.send(command).await)
             }
-            Call::Find(slot) => Answer::Found(self.find_by_key(slot).await),
+            Call::Find(scope) => Answer::Found(self.find_by_key(scope).await),
             Call::Follow(order, expected) => {
                 let rows = self.rows(conditional::insert(order, expected)).await;
                 let row = rows.first().map(|row| ConditionalRow {
@@ -137,21 +137,23 @@ impl Stores {
                 });
                 Answer::Conditional(conditional::insertion(row, expected).unwrap())
             }
-            Call::InsertUnchecked(_) | Call::InsertUnawaited(_) | Call::FollowUnchecked(..) => {
+            Call::InsertUnchecked(_)
+            | Call::InsertUnawaited(_)
+            | Call::InsertBasedOnUnchecked(..) => {
                 panic!("not a real call")
             }
         }
     }
 
     /// A customer's order by its id.
-    pub async fn find(&self, customer: &Customer, id: OrderId) -> Option<StoredOrder> {
+    pub async fn find(&self, customer: &Customer, id: ResourceId) -> Option<StoredResource> {
         let row = self.first_row(reading::find(customer, id)).await;
         row.map(|row| stored(row).unwrap())
     }
 
-    /// The order of a slot.
-    pub async fn find_by_key(&self, slot: &Slot) -> Option<StoredOrder> {
-        let row = self.first_row(reading::find_by_key(slot)).await;
+    /// The order of a scope.
+    pub async fn find_by_key(&self, scope: &KeyScope) -> Option<StoredResource> {
+        let row = self.first_row(reading::find_by_key(scope)).await;
         row.map(|row| stored(row).unwrap())
     }
 
@@ -159,7 +161,7 @@ impl Stores {
     pub async fn page(
         &self,
         customer: &Customer,
-        after: Option<OrderId>,
+        after: Option<ResourceId>,
         limit: usize,
     ) -> Option<Page> {
         let rows = self.rows(reading::page(customer, after, limit)).await;
@@ -184,9 +186,9 @@ impl Stores {
         }
     }
 
-    /// Removes a slot's record.
-    pub async fn evict(&mut self, slot: &Slot) {
-        let key = self.records().key(slot);
+    /// Removes a scope's record.
+    pub async fn evict(&mut self, scope: &KeyScope) {
+        let key = self.records().key(scope);
         self.delete(key.as_bytes()).await;
     }
 

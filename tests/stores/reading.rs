@@ -1,12 +1,12 @@
 //! The statements that read: pages and their state against what was inserted, on a schema that orders were
 //! in before there were pages; and what an order costs on the disk.
 
-use orders::create_order::conditional::Expected;
+use orders::create::conditional::Expected;
 use orders::customer::Customer;
-use orders::idempotency::{Fingerprint, IdempotencyKey, Slot};
-use orders::order::{Draft, OrderId};
-use orders::ports::{NewOrder, StoredOrder};
-use orders::stores::postgres::conditional::insert as insert_following;
+use orders::idempotency::{Fingerprint, IdempotencyKey, KeyScope};
+use orders::order::{Draft, ResourceId};
+use orders::ports::{NewResource, StoredResource};
+use orders::stores::postgres::conditional::insert as insert_based_on;
 use orders::stores::postgres::reading::page;
 use simulation::world::{Answer, Call};
 use uuid::Uuid;
@@ -18,31 +18,31 @@ fn customer(name: &str) -> Customer {
 }
 
 /// An order whose id was drawn in that millisecond.
-fn order_of(name: &str, millisecond: u128) -> NewOrder {
+fn order_of(name: &str, millisecond: u128) -> NewResource {
     let id = (0x0197_0000_0000 + millisecond) << 80 | 7 << 76 | 2 << 62 | millisecond;
-    let slot = Slot {
+    let scope = KeyScope {
         customer: customer(name),
         key: IdempotencyKey::parse(Uuid::new_v4().to_string().as_bytes()).unwrap(),
     };
     let json = br#"{"currency":"EUR","items":[{"sku":"A-1001","quantity":2,"unitPrice":1250}],"note":"ring twice"}"#;
     let draft = Draft::from_json(&orders::json::parse(json).unwrap()).unwrap();
-    NewOrder {
-        fingerprint: Fingerprint::of(&slot, "POST", "/api/v1/orders", &draft.canonical()),
-        order_id: OrderId::from_uuid(Uuid::from_u128(id)),
-        slot,
+    NewResource {
+        fingerprint: Fingerprint::of(&scope, "POST", "/api/v1/orders", &draft.canonical()),
+        order_id: ResourceId::from_uuid(Uuid::from_u128(id)),
+        scope,
         draft,
     }
 }
 
-fn stored(order: &NewOrder) -> StoredOrder {
-    StoredOrder {
+fn stored(order: &NewResource) -> StoredResource {
+    StoredResource {
         order_id: order.order_id,
         fingerprint: order.fingerprint,
         draft: order.draft.clone(),
     }
 }
 
-async fn insert(stores: &mut Stores, order: &NewOrder) {
+async fn insert(stores: &mut Stores, order: &NewResource) {
     let call = Call::Insert(Box::new(order.clone()));
     let Answer::Postgres(insertion) = stores.execute(&call).await else {
         panic!("not asked");
@@ -51,7 +51,7 @@ async fn insert(stores: &mut Stores, order: &NewOrder) {
 }
 
 /// All of a customer's orders, read in pages.
-async fn all(stores: &Stores, customer: &Customer, limit: usize) -> Vec<StoredOrder> {
+async fn all(stores: &Stores, customer: &Customer, limit: usize) -> Vec<StoredResource> {
     let (mut all, mut after) = (Vec::new(), None);
     loop {
         let page = stores.page(customer, after, limit).await.unwrap();
@@ -60,7 +60,7 @@ async fn all(stores: &Stores, customer: &Customer, limit: usize) -> Vec<StoredOr
         if !page.more {
             return all;
         }
-        after = all.last().map(|order: &StoredOrder| order.order_id);
+        after = all.last().map(|order: &StoredResource| order.order_id);
     }
 }
 
@@ -76,12 +76,12 @@ async fn orders_of_the_first_version_are_read_after_the_migration() {
     stores.migrate().await;
 
     for order in &old {
-        let Slot { customer, .. } = &order.slot;
+        let KeyScope { customer, .. } = &order.scope;
         let found = stores.find(customer, order.order_id).await;
         assert_eq!(found, Some(stored(order)));
-        assert_eq!(stores.find_by_key(&order.slot).await, Some(stored(order)));
+        assert_eq!(stores.find_by_key(&order.scope).await, Some(stored(order)));
     }
-    let newest_first = |wanted: &[usize]| -> Vec<StoredOrder> {
+    let newest_first = |wanted: &[usize]| -> Vec<StoredResource> {
         wanted.iter().map(|at| stored(&old[*at])).collect()
     };
     let odd = newest_first(&[0, 4, 1]);
@@ -109,7 +109,7 @@ async fn a_page_begins_after_an_order_of_the_same_customer_or_is_none() {
     for order in [&mine, &theirs] {
         insert(&mut stores, order).await;
     }
-    let orders_after = async |after: &NewOrder| {
+    let orders_after = async |after: &NewResource| {
         let page = stores
             .page(&customer("mine"), Some(after.order_id), 5)
             .await;
@@ -128,7 +128,7 @@ async fn one_order_follows_a_state() {
         insert(&mut stores, &order_of(if ms < 4 { "c" } else { "d" }, ms)).await;
     }
     let follow = async |place: i64| {
-        let sql = format!("UPDATE orders SET follows = '\\x01' WHERE seq = {place}");
+        let sql = format!("UPDATE orders SET based_on = '\\x01' WHERE seq = {place}");
         stores.try_sql(&sql).await
     };
     follow(1).await.unwrap();
@@ -166,6 +166,6 @@ async fn an_order_costs_at_most_600_bytes_and_lists_are_read_along_their_index()
     assert!(!plan.contains("Seq Scan on orders"), "{plan}");
 
     let order = order_of(&names[0], orders as u128 + 1);
-    let plan = stores.plan(insert_following(&order, &Expected::Any)).await;
+    let plan = stores.plan(insert_based_on(&order, &Expected::Any)).await;
     assert!(!plan.contains("Seq Scan on orders"), "{plan}");
 }

@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use orders::customer::Customer;
-use orders::idempotency::{IdempotencyKey, Slot};
+use orders::idempotency::{IdempotencyKey, KeyScope};
 use orders::json;
 use orders::order::Draft;
 use orders_fuzz::checks::{self, Request};
@@ -12,7 +12,7 @@ use orders_fuzz::spelling::spell;
 
 fn request(customer: &str, key: &str, method: &str, path: &str, body: &str) -> Option<Request> {
     Some(Request {
-        slot: Slot {
+        scope: KeyScope {
             customer: Customer::named(customer)?,
             key: IdempotencyKey::parse(key.as_bytes())?,
         },

@@ -3,21 +3,21 @@
 
 use std::cell::{Cell, RefCell};
 
-use orders::create_order::conditional::Expected;
+use orders::create::conditional::Expected;
 use orders::customer::Customer;
-use orders::error::{OrdersUnavailable, ReservationsUnavailable};
+use orders::error::{DatabaseUnavailable, ReservationsUnavailable};
 use orders::group_commit::Batches;
-use orders::idempotency::{Progress, Record, Slot};
-use orders::order::{Draft, OrderId};
+use orders::idempotency::{Progress, Record, KeyScope};
+use orders::order::{Draft, ResourceId};
 use orders::ports::{
-    Attempt, ConditionalInsertion, ConditionalOrders, Insertion, Lock, Locks, NewOrder, OrderIds,
-    Orders, OrdersByKey, Reservation, Reservations, StoredOrder,
+    Attempt, ConditionalInsertion, ConditionalResources, Insertion, Lock, Locks, NewResource, ResourceIds,
+    Resources, ResourcesByKey, Reservation, Reservations, StoredResource,
 };
 use orders::reading::ListState;
 use orders::stores::redis::Reply;
 
 use crate::port::Port;
-use crate::scenario::{Protocol, Running, Wish, start};
+use crate::scenario::{Protocol, Running, ClientRequest, start};
 use crate::world::Call;
 
 /// A way to break it.
@@ -57,7 +57,7 @@ pub enum Break {
     BatchTakenForInserted,
     /// The answers to a statement for several orders are given to the wrong ones.
     BatchMixedUp,
-    /// Whoever has the lock is taken to be alone: no constraint on what an order follows.
+    /// Whoever has the lock is taken to be alone: no constraint on what an order based_on.
     LockTrusted,
     /// The list's state is looked at in one statement, and the order inserted in the next.
     StateCheckedBefore,
@@ -111,9 +111,9 @@ impl Protocol for Break {
         }
     }
 
-    fn start(&self, wish: &Wish, known: ListState, port: Port) -> Running {
+    fn start(&self, request: &ClientRequest, known: ListState, port: Port) -> Running {
         start(
-            wish,
+            request,
             known,
             Broken {
                 kind: *self,
@@ -138,20 +138,20 @@ struct Broken {
     /// Whether it has the lock.
     locked: Cell<bool>,
     /// What it tried to insert.
-    order: RefCell<Option<NewOrder>>,
+    order: RefCell<Option<NewResource>>,
 }
 
 impl Broken {
-    fn slot(&self, slot: &Slot) -> Slot {
-        let mut slot = slot.clone();
+    fn scope(&self, scope: &KeyScope) -> KeyScope {
+        let mut scope = scope.clone();
         if self.kind == Break::CustomerLeftOut {
-            slot.customer = Customer::anonymous();
+            scope.customer = Customer::anonymous();
         }
-        slot
+        scope
     }
 
     /// An insertion that claims what it finds.
-    async fn claim(&self, order: &NewOrder) -> Result<Insertion, OrdersUnavailable> {
+    async fn claim(&self, order: &NewResource) -> Result<Insertion, DatabaseUnavailable> {
         match self.port.insert_unless_exists(order).await? {
             Insertion::Existing(_) => Ok(Insertion::Inserted),
             other => Ok(other),
@@ -160,7 +160,7 @@ impl Broken {
 
     fn finished(record: Record) -> Record {
         Record {
-            progress: Progress::Finished,
+            progress: Progress::Completed,
             ..record
         }
     }
@@ -169,16 +169,16 @@ impl Broken {
 impl Reservations for Broken {
     async fn reserve(
         &self,
-        slot: &Slot,
+        scope: &KeyScope,
         record: &Record,
     ) -> Result<Reservation, ReservationsUnavailable> {
-        let slot = self.slot(slot);
+        let scope = self.scope(scope);
         self.own.set(Some(*record));
         if self.kind == Break::OverwrittenWithoutLooking {
-            self.port.finish(&slot, record).await?;
+            self.port.complete(&scope, record).await?;
             return Ok(Reservation::Acquired);
         }
-        let mut reply = self.port.reserve_raw(&slot, record).await?;
+        let mut reply = self.port.reserve_raw(&scope, record).await?;
         if let (Break::UnknownVersionTrusted, Reply::Bytes(bytes)) = (self.kind, &mut reply)
             && let Some(version) = bytes.first_mut()
         {
@@ -198,18 +198,18 @@ impl Reservations for Broken {
         }))
     }
 
-    async fn finish(&self, slot: &Slot, record: &Record) -> Result<(), ReservationsUnavailable> {
+    async fn complete(&self, scope: &KeyScope, record: &Record) -> Result<(), ReservationsUnavailable> {
         let own = self.own.get().map(Self::finished);
         let record = match (self.kind, own) {
             (Break::FinishedWithOwnOrder, Some(own)) => own,
             _ => *record,
         };
-        self.port.finish(&self.slot(slot), &record).await
+        self.port.complete(&self.scope(scope), &record).await
     }
 }
 
 impl Batches for Broken {
-    async fn insert_all(&self, orders: &[&NewOrder]) -> Result<Vec<Attempt>, OrdersUnavailable> {
+    async fn insert_all(&self, orders: &[&NewResource]) -> Result<Vec<Attempt>, DatabaseUnavailable> {
         let mut attempts = self.port.insert_all(orders).await?;
         match self.kind {
             Break::BatchTakenForInserted => attempts.fill(Attempt::Inserted),
@@ -223,8 +223,8 @@ impl Batches for Broken {
     }
 }
 
-impl Orders for Broken {
-    async fn insert_new(&self, order: &NewOrder) -> Attempt {
+impl Resources for Broken {
+    async fn insert_new(&self, order: &NewResource) -> Attempt {
         if let Break::BatchTakenForInserted | Break::BatchMixedUp = self.kind {
             return self.port.insert_with_others(order, self).await;
         }
@@ -235,9 +235,9 @@ impl Orders for Broken {
         }
     }
 
-    async fn insert_unless_exists(&self, order: &NewOrder) -> Result<Insertion, OrdersUnavailable> {
+    async fn insert_unless_exists(&self, order: &NewResource) -> Result<Insertion, DatabaseUnavailable> {
         let mut order = order.clone();
-        order.slot = self.slot(&order.slot);
+        order.scope = self.scope(&order.scope);
         self.order.replace(Some(order.clone()));
         let own_id = self.own.get().map_or(order.order_id, |own| own.order_id);
         let boxed = || Box::new(order.clone());
@@ -248,16 +248,16 @@ impl Orders for Broken {
             }
             Break::FinishedBeforeCommit => {
                 let record = Record {
-                    progress: Progress::Finished,
+                    progress: Progress::Completed,
                     fingerprint: order.fingerprint,
                     order_id: order.order_id,
                 };
-                let _ = self.port.finish(&order.slot, &record).await;
+                let _ = self.port.complete(&order.scope, &record).await;
                 self.port.insert_unless_exists(&order).await
             }
             Break::RefusedOnRedissWord => match self.found.get() {
                 Some(found) if found.fingerprint != order.fingerprint => {
-                    Ok(Insertion::Existing(StoredOrder {
+                    Ok(Insertion::Existing(StoredResource {
                         order_id: found.order_id,
                         fingerprint: found.fingerprint,
                         draft: another_draft(),
@@ -266,13 +266,13 @@ impl Orders for Broken {
                 _ => self.port.insert_unless_exists(&order).await,
             },
             Break::ReservedMeansWait => match self.found.get() {
-                Some(found) if found.progress == Progress::Reserved => Err(OrdersUnavailable),
+                Some(found) if found.progress == Progress::InProgress => Err(DatabaseUnavailable),
                 _ => self.port.insert_unless_exists(&order).await,
             },
             Break::OwnIdWhenHelping => {
                 order.order_id = own_id;
                 Ok(match self.port.insert_unless_exists(&order).await? {
-                    Insertion::Existing(stored) => Insertion::Existing(StoredOrder {
+                    Insertion::Existing(stored) => Insertion::Existing(StoredResource {
                         order_id: own_id,
                         ..stored
                     }),
@@ -281,7 +281,7 @@ impl Orders for Broken {
             }
             Break::TimeOutTakenForNotExecuted => {
                 match self.port.insert_unless_exists(&order).await {
-                    Err(OrdersUnavailable) => self.claim(&order).await,
+                    Err(DatabaseUnavailable) => self.claim(&order).await,
                     answered => answered,
                 }
             }
@@ -293,7 +293,7 @@ impl Orders for Broken {
                 })
             }
             Break::FingerprintLeftOut => Ok(match self.port.insert_unless_exists(&order).await? {
-                Insertion::Existing(stored) => Insertion::Existing(StoredOrder {
+                Insertion::Existing(stored) => Insertion::Existing(StoredResource {
                     fingerprint: order.fingerprint,
                     ..stored
                 }),
@@ -306,8 +306,8 @@ impl Orders for Broken {
     async fn find(
         &self,
         customer: &Customer,
-        order_id: OrderId,
-    ) -> Result<Option<StoredOrder>, OrdersUnavailable> {
+        order_id: ResourceId,
+    ) -> Result<Option<StoredResource>, DatabaseUnavailable> {
         self.port.find(customer, order_id).await
     }
 }
@@ -316,7 +316,7 @@ impl Locks for Broken {
     async fn acquire(
         &self,
         customer: &Customer,
-        holder: &OrderId,
+        holder: &ResourceId,
     ) -> Result<Lock, ReservationsUnavailable> {
         let lock = self.port.acquire(customer, holder).await;
         self.locked.set(lock == Ok(Lock::Acquired));
@@ -326,35 +326,35 @@ impl Locks for Broken {
     async fn release(
         &self,
         customer: &Customer,
-        holder: &OrderId,
+        holder: &ResourceId,
     ) -> Result<(), ReservationsUnavailable> {
         self.port.release(customer, holder).await
     }
 }
 
-impl ConditionalOrders for Broken {
-    async fn insert_following(
+impl ConditionalResources for Broken {
+    async fn insert_based_on(
         &self,
-        order: &NewOrder,
+        order: &NewResource,
         expected: &Expected,
-    ) -> Result<ConditionalInsertion, OrdersUnavailable> {
+    ) -> Result<ConditionalInsertion, DatabaseUnavailable> {
         let breaks = match self.kind {
             Break::LockTrusted => self.locked.get(),
             Break::StateCheckedBefore => true,
             _ => false,
         };
         if !breaks {
-            return self.port.insert_following(order, expected).await;
+            return self.port.insert_based_on(order, expected).await;
         }
         // Nothing is met by none of none: this only looks.
         let nothing = Expected::OneOf(Vec::new());
-        let state = match self.port.insert_following(order, &nothing).await? {
+        let state = match self.port.insert_based_on(order, &nothing).await? {
             ConditionalInsertion::Stale(state) if expected.is_met_by(&state) => state,
             found => return Ok(found),
         };
         if self.kind == Break::LockTrusted {
             let order = Box::new(order.clone());
-            return self.port.follow(Call::FollowUnchecked(order, state)).await;
+            return self.port.follow(Call::InsertBasedOnUnchecked(order, state)).await;
         }
         Ok(match self.port.insert_unless_exists(order).await? {
             Insertion::Inserted => ConditionalInsertion::Inserted(state),
@@ -364,19 +364,19 @@ impl ConditionalOrders for Broken {
     }
 }
 
-impl OrdersByKey for Broken {
-    async fn find_by_key(&self, slot: &Slot) -> Result<Option<StoredOrder>, OrdersUnavailable> {
-        self.port.find_by_key(slot).await
+impl ResourcesByKey for Broken {
+    async fn find_by_key(&self, scope: &KeyScope) -> Result<Option<StoredResource>, DatabaseUnavailable> {
+        self.port.find_by_key(scope).await
     }
 }
 
-impl OrderIds for Broken {
-    fn draw(&self) -> OrderId {
+impl ResourceIds for Broken {
+    fn draw(&self) -> ResourceId {
         self.port.draw()
     }
 }
 
-/// An order that differs from all that clients wish for.
+/// An order that differs from all that clients request for.
 #[allow(clippy::expect_used, reason = "a valid order")]
 fn another_draft() -> Draft {
     let items = br#"[{"quantity":99,"sku":"Z","unitPrice":1}]"#;

@@ -5,68 +5,68 @@ use std::fmt;
 
 use orders::customer::Customer;
 use orders::http::{Problem, Response};
-use orders::idempotency::{Progress, Record, Slot};
+use orders::idempotency::{Progress, Record, KeyScope};
 use orders::order::{Draft, representation};
-use orders::ports::StoredOrder;
+use orders::ports::StoredResource;
 use orders::reading::ListState;
 
-use crate::scenario::{Condition, Outcome, Wish};
+use crate::scenario::{Condition, Outcome, ClientRequest};
 use crate::world::{Row, World};
 
 /// An invariant that did not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Violation {
     /// A key has more than one order.
-    TwoOrders(Slot),
+    TwoOrders(KeyScope),
     /// A row changed.
-    RowChanged(Slot),
+    RowChanged(KeyScope),
     /// An order was acknowledged that is not stored, or not so.
-    NotAsAcknowledged(Slot),
+    NotAsAcknowledged(KeyScope),
     /// Two acknowledgements of one key differ.
-    Disagreement(Slot),
+    Disagreement(KeyScope),
     /// A request was refused although the stored order does not differ, or not as it was told.
-    WronglyRefused(Slot),
+    WronglyRefused(KeyScope),
     /// More than one request was told that it created the order.
-    CreatedTwice(Slot),
+    CreatedTwice(KeyScope),
     /// Two orders were created on one state of the list.
-    TwoFollow(Slot),
+    TwoBasedOnOneState(KeyScope),
     /// A request was refused for a state that the list is in.
-    WronglyStale(Slot),
+    WronglyStale(KeyScope),
     /// Redis holds a finished record of an order that does not exist.
-    FalseRecord(Slot),
+    FalseRecord(KeyScope),
     /// A call has taken a finished record back.
-    Unfinished(Slot),
+    Unfinished(KeyScope),
     /// With all faults over, a retry did not succeed at once.
-    Stuck(Wish),
+    Stuck(ClientRequest),
     /// An answer that this API does not give.
     UnexpectedAnswer(String),
 }
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (what, slot) = match self {
-            Self::TwoOrders(slot) => ("a key has more than one order", slot),
-            Self::RowChanged(slot) => ("a stored order changed", slot),
-            Self::NotAsAcknowledged(slot) => {
-                ("an acknowledged order is not stored as acknowledged", slot)
+        let (what, scope) = match self {
+            Self::TwoOrders(scope) => ("a key has more than one order", scope),
+            Self::RowChanged(scope) => ("a stored order changed", scope),
+            Self::NotAsAcknowledged(scope) => {
+                ("an acknowledged order is not stored as acknowledged", scope)
             }
-            Self::Disagreement(slot) => ("acknowledgements of one key differ", slot),
-            Self::WronglyRefused(slot) => {
-                ("refused, though the stored order does not differ", slot)
+            Self::Disagreement(scope) => ("acknowledgements of one key differ", scope),
+            Self::WronglyRefused(scope) => {
+                ("refused, though the stored order does not differ", scope)
             }
-            Self::CreatedTwice(slot) => ("two requests were told that they created it", slot),
-            Self::TwoFollow(slot) => ("two orders were created on one state of a list", slot),
-            Self::WronglyStale(slot) => ("refused, though the list has not moved on", slot),
-            Self::FalseRecord(slot) => ("Redis calls an order finished that is not stored", slot),
-            Self::Unfinished(slot) => ("a call took a finished record back", slot),
-            Self::Stuck(wish) => return write!(f, "no success at once after all faults: {wish:?}"),
+            Self::CreatedTwice(scope) => ("two requests were told that they created it", scope),
+            Self::TwoBasedOnOneState(scope) => ("two orders were created on one state of a list", scope),
+            Self::WronglyStale(scope) => ("refused, though the list has not moved on", scope),
+            Self::FalseRecord(scope) => ("Redis calls an order finished that is not stored", scope),
+            Self::Unfinished(scope) => ("a call took a finished record back", scope),
+            Self::Stuck(request) => return write!(f, "no success at once after all faults: {request:?}"),
             Self::UnexpectedAnswer(answer) => return write!(f, "unexpected answer: {answer}"),
         };
         write!(
             f,
             "{what}: {} of {}",
-            slot.key.as_str(),
-            slot.customer.as_str()
+            scope.key.as_str(),
+            scope.customer.as_str()
         )
     }
 }
@@ -74,52 +74,52 @@ impl fmt::Display for Violation {
 /// What was seen of a run so far.
 #[derive(Clone, Debug, Default)]
 pub struct Checker {
-    acknowledged: BTreeMap<Slot, String>,
-    created: BTreeMap<Slot, u32>,
+    acknowledged: BTreeMap<KeyScope, String>,
+    created: BTreeMap<KeyScope, u32>,
     /// States that an order was said to be created on.
     followed: Vec<(Customer, ListState)>,
-    rows_seen: Vec<(Slot, StoredOrder)>,
+    rows_seen: Vec<(KeyScope, StoredResource)>,
     drafts: BTreeMap<u8, Draft>,
 }
 
 impl Checker {
     /// Judges the stores.
     pub fn world(&mut self, world: &World) -> Result<(), Violation> {
-        if let Some(slot) = &world.unfinished {
-            return Err(Violation::Unfinished(slot.clone()));
+        if let Some(scope) = &world.unfinished {
+            return Err(Violation::Unfinished(scope.clone()));
         }
         let rows = world.rows();
         for (index, row) in rows.iter().enumerate() {
             match self.rows_seen.get(index) {
-                Some((slot, order)) if *slot == row.slot && *order == row.order => continue,
-                Some((slot, _)) => return Err(Violation::RowChanged(slot.clone())),
+                Some((scope, order)) if *scope == row.scope && *order == row.order => continue,
+                Some((scope, _)) => return Err(Violation::RowChanged(scope.clone())),
                 None => {}
             }
-            if self.rows_seen.iter().any(|(slot, _)| *slot == row.slot) {
-                return Err(Violation::TwoOrders(row.slot.clone()));
+            if self.rows_seen.iter().any(|(scope, _)| *scope == row.scope) {
+                return Err(Violation::TwoOrders(row.scope.clone()));
             }
             let mut before = rows.iter().take(index);
             let is_second = |other: &Row| {
-                other.slot.customer == row.slot.customer && other.follows == row.follows
+                other.scope.customer == row.scope.customer && other.based_on == row.based_on
             };
-            if row.follows.is_some() && before.any(is_second) {
-                return Err(Violation::TwoFollow(row.slot.clone()));
+            if row.based_on.is_some() && before.any(is_second) {
+                return Err(Violation::TwoBasedOnOneState(row.scope.clone()));
             }
-            self.rows_seen.push((row.slot.clone(), row.order.clone()));
+            self.rows_seen.push((row.scope.clone(), row.order.clone()));
         }
-        if let Some((slot, _)) = self.rows_seen.get(rows.len()) {
-            return Err(Violation::RowChanged(slot.clone()));
+        if let Some((scope, _)) = self.rows_seen.get(rows.len()) {
+            return Err(Violation::RowChanged(scope.clone()));
         }
-        for (slot, bytes) in world.records() {
+        for (scope, bytes) in world.records() {
             let Some(record) = Record::decode(bytes) else {
                 continue;
             };
-            let stored = world.order_of(slot);
+            let stored = world.order_of(scope);
             let is_true = stored.is_some_and(|order| {
                 order.order_id == record.order_id && order.fingerprint == record.fingerprint
             });
-            if record.progress == Progress::Finished && !is_true {
-                return Err(Violation::FalseRecord(slot.clone()));
+            if record.progress == Progress::Completed && !is_true {
+                return Err(Violation::FalseRecord(scope.clone()));
             }
         }
         Ok(())
@@ -128,40 +128,40 @@ impl Checker {
     /// Judges an answer. `Ok(true)`: it settled the matter for the client.
     pub fn answer(
         &mut self,
-        wish: &Wish,
+        request: &ClientRequest,
         known: &ListState,
         outcome: &Outcome,
         world: &World,
     ) -> Result<bool, Violation> {
-        let slot = wish.slot();
+        let scope = request.scope();
         match outcome {
             Ok(response) if response.status == 201 => {
-                let slot = match wish.condition {
-                    Condition::Keyless => slot_of(&response.body, world).unwrap_or(slot),
-                    _ => slot,
+                let scope = match request.condition {
+                    Condition::Keyless => slot_of(&response.body, world).unwrap_or(scope),
+                    _ => scope,
                 };
-                self.acknowledgement(wish, known, slot, response, world)?;
+                self.acknowledgement(request, known, scope, response, world)?;
                 Ok(true)
             }
-            Err(Problem::PreconditionFailed { current }) if wish.condition != Condition::None => {
-                let now = world.list_state(&slot.customer);
+            Err(Problem::PreconditionFailed { current }) if request.condition != Condition::None => {
+                let now = world.list_state(&scope.customer);
                 if current == known || now == *known {
-                    return Err(Violation::WronglyStale(slot));
+                    return Err(Violation::WronglyStale(scope));
                 }
                 Ok(true)
             }
-            Err(Problem::CollectionLocked { .. }) if wish.condition != Condition::None => Ok(false),
-            Err(Problem::OrdersUnavailable) if wish.condition == Condition::Keyless => Ok(false),
+            Err(Problem::CollectionLocked { .. }) if request.condition != Condition::None => Ok(false),
+            Err(Problem::DatabaseUnavailable) if request.condition == Condition::Keyless => Ok(false),
             Err(Problem::KeyReused { order_id, differs }) => {
-                let asked = self.draft(wish);
-                let told = world.order_of(&slot).is_some_and(|stored| {
+                let asked = self.draft(request);
+                let told = world.order_of(&scope).is_some_and(|stored| {
                     let really = stored.draft.differences(asked);
                     stored.order_id == *order_id && !really.is_empty() && really == *differs
                 });
                 if told {
                     Ok(true)
                 } else {
-                    Err(Violation::WronglyRefused(slot))
+                    Err(Violation::WronglyRefused(scope))
                 }
             }
             Err(Problem::CreationUndecided) => Ok(false),
@@ -169,51 +169,51 @@ impl Checker {
         }
     }
 
-    /// Judges a 201 for a slot.
+    /// Judges a 201 for a scope.
     fn acknowledgement(
         &mut self,
-        wish: &Wish,
+        request: &ClientRequest,
         known: &ListState,
-        slot: Slot,
+        scope: KeyScope,
         response: &Response,
         world: &World,
     ) -> Result<(), Violation> {
-        let acknowledged = self.acknowledged.entry(slot.clone());
+        let acknowledged = self.acknowledged.entry(scope.clone());
         if *acknowledged.or_insert_with(|| response.body.clone()) != response.body {
-            return Err(Violation::Disagreement(slot));
+            return Err(Violation::Disagreement(scope));
         }
         // Stored as acknowledged, and what was asked for. It stays so: rows are seen not to change.
-        let asked = self.draft(wish);
-        let stored = world.order_of(&slot).is_some_and(|order| {
+        let asked = self.draft(request);
+        let stored = world.order_of(&scope).is_some_and(|order| {
             order.draft == *asked && representation(&order.order_id, &order.draft) == response.body
         });
         if !stored {
-            return Err(Violation::NotAsAcknowledged(slot));
+            return Err(Violation::NotAsAcknowledged(scope));
         }
         let replayed = ("idempotent-replayed", "true".to_owned());
         if response.headers.contains(&replayed) {
             return Ok(());
         }
-        let created = self.created.entry(slot.clone()).or_default();
+        let created = self.created.entry(scope.clone()).or_default();
         *created += 1;
         if *created > 1 {
-            return Err(Violation::CreatedTwice(slot));
+            return Err(Violation::CreatedTwice(scope));
         }
-        if wish.condition != Condition::None {
-            let followed = (slot.customer.clone(), *known);
+        if request.condition != Condition::None {
+            let followed = (scope.customer.clone(), *known);
             if self.followed.contains(&followed) {
-                return Err(Violation::TwoFollow(slot));
+                return Err(Violation::TwoBasedOnOneState(scope));
             }
             self.followed.push(followed);
         }
         Ok(())
     }
 
-    /// The order that a wish asks for.
-    fn draft(&mut self, wish: &Wish) -> &Draft {
-        self.drafts.entry(wish.order).or_insert_with(|| {
-            #[allow(clippy::expect_used, reason = "wishes are valid orders")]
-            orders::json::parse(wish.body().as_bytes())
+    /// The order that a request asks for.
+    fn draft(&mut self, request: &ClientRequest) -> &Draft {
+        self.drafts.entry(request.order).or_insert_with(|| {
+            #[allow(clippy::expect_used, reason = "requests are valid orders")]
+            orders::json::parse(request.body().as_bytes())
                 .ok()
                 .and_then(|json| Draft::from_json(&json).ok())
                 .expect("a valid order")
@@ -221,8 +221,8 @@ impl Checker {
     }
 }
 
-/// The slot that the order of an answer has in the stores.
-fn slot_of(body: &str, world: &World) -> Option<Slot> {
+/// The scope that the order of an answer has in the stores.
+fn slot_of(body: &str, world: &World) -> Option<KeyScope> {
     let is_it = |row: &&Row| representation(&row.order.order_id, &row.order.draft) == body;
-    Some(world.rows().iter().find(is_it)?.slot.clone())
+    Some(world.rows().iter().find(is_it)?.scope.clone())
 }

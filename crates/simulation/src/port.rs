@@ -6,15 +6,15 @@ use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
 
-use orders::create_order::conditional::Expected;
+use orders::create::conditional::Expected;
 use orders::customer::Customer;
-use orders::error::{OrdersUnavailable, ReservationsUnavailable};
+use orders::error::{DatabaseUnavailable, ReservationsUnavailable};
 use orders::group_commit::{Approach, Batches, Group, Signals};
-use orders::idempotency::{Record, Slot};
-use orders::order::OrderId;
+use orders::idempotency::{Record, KeyScope};
+use orders::order::ResourceId;
 use orders::ports::{
-    Attempt, ConditionalInsertion, ConditionalOrders, Insertion, Lock, Locks, NewOrder, OrderIds,
-    Orders, OrdersByKey, Reservation, Reservations, StoredOrder,
+    Attempt, ConditionalInsertion, ConditionalResources, Insertion, Lock, Locks, NewResource, ResourceIds,
+    Resources, ResourcesByKey, Reservation, Reservations, StoredResource,
 };
 use orders::stores::redis::Reply;
 use orders::stores::redis::locks::lock;
@@ -105,7 +105,7 @@ impl Port {
     }
 
     /// The insertion along with others, as long as there is patience.
-    pub async fn insert_with_others(&self, order: &NewOrder, batches: &impl Batches) -> Attempt {
+    pub async fn insert_with_others(&self, order: &NewResource, batches: &impl Batches) -> Attempt {
         drop(self.approach.take());
         let mut insertion = pin!(self.instance.insert(order, batches));
         poll_fn(|cx| match insertion.as_mut().poll(cx) {
@@ -138,29 +138,29 @@ impl Port {
     /// A reservation's answer before anybody has read it.
     pub async fn reserve_raw(
         &self,
-        slot: &Slot,
+        scope: &KeyScope,
         record: &Record,
     ) -> Result<Reply, ReservationsUnavailable> {
-        match self.ask(Call::Reserve(slot.clone(), *record)).await {
+        match self.ask(Call::Reserve(scope.clone(), *record)).await {
             Answer::Redis(reply) => Ok(reply),
             _ => Err(ReservationsUnavailable),
         }
     }
 
     /// An insertion on a condition, of some kind.
-    pub async fn follow(&self, call: Call) -> Result<ConditionalInsertion, OrdersUnavailable> {
+    pub async fn follow(&self, call: Call) -> Result<ConditionalInsertion, DatabaseUnavailable> {
         match self.ask(call).await {
             Answer::Conditional(insertion) => Ok(insertion),
-            _ => Err(OrdersUnavailable),
+            _ => Err(DatabaseUnavailable),
         }
     }
 
     /// An insertion of some kind.
-    pub async fn insert(&self, call: Call) -> Result<Insertion, OrdersUnavailable> {
+    pub async fn insert(&self, call: Call) -> Result<Insertion, DatabaseUnavailable> {
         drop(self.approach.take());
         match self.ask(call).await {
             Answer::Postgres(insertion) => Ok(insertion),
-            _ => Err(OrdersUnavailable),
+            _ => Err(DatabaseUnavailable),
         }
     }
 }
@@ -168,14 +168,14 @@ impl Port {
 impl Reservations for Port {
     async fn reserve(
         &self,
-        slot: &Slot,
+        scope: &KeyScope,
         record: &Record,
     ) -> Result<Reservation, ReservationsUnavailable> {
-        self.reserve_raw(slot, record).await.map(Reservation::from)
+        self.reserve_raw(scope, record).await.map(Reservation::from)
     }
 
-    async fn finish(&self, slot: &Slot, record: &Record) -> Result<(), ReservationsUnavailable> {
-        match self.ask(Call::Set(slot.clone(), *record)).await {
+    async fn complete(&self, scope: &KeyScope, record: &Record) -> Result<(), ReservationsUnavailable> {
+        match self.ask(Call::Set(scope.clone(), *record)).await {
             Answer::Redis(_) => Ok(()),
             _ => Err(ReservationsUnavailable),
         }
@@ -186,7 +186,7 @@ impl Locks for Port {
     async fn acquire(
         &self,
         customer: &Customer,
-        holder: &OrderId,
+        holder: &ResourceId,
     ) -> Result<Lock, ReservationsUnavailable> {
         match self.ask(Call::Acquire(customer.clone(), *holder)).await {
             Answer::Redis(reply) => lock(reply).ok_or(ReservationsUnavailable),
@@ -197,7 +197,7 @@ impl Locks for Port {
     async fn release(
         &self,
         customer: &Customer,
-        holder: &OrderId,
+        holder: &ResourceId,
     ) -> Result<(), ReservationsUnavailable> {
         match self.ask(Call::Release(customer.clone(), *holder)).await {
             Answer::Redis(_) => Ok(()),
@@ -206,33 +206,33 @@ impl Locks for Port {
     }
 }
 
-impl ConditionalOrders for Port {
-    async fn insert_following(
+impl ConditionalResources for Port {
+    async fn insert_based_on(
         &self,
-        order: &NewOrder,
+        order: &NewResource,
         expected: &Expected,
-    ) -> Result<ConditionalInsertion, OrdersUnavailable> {
+    ) -> Result<ConditionalInsertion, DatabaseUnavailable> {
         let order = Box::new(order.clone());
         self.follow(Call::Follow(order, expected.clone())).await
     }
 }
 
-impl OrdersByKey for Port {
-    async fn find_by_key(&self, slot: &Slot) -> Result<Option<StoredOrder>, OrdersUnavailable> {
-        match self.ask(Call::Find(slot.clone())).await {
+impl ResourcesByKey for Port {
+    async fn find_by_key(&self, scope: &KeyScope) -> Result<Option<StoredResource>, DatabaseUnavailable> {
+        match self.ask(Call::Find(scope.clone())).await {
             Answer::Found(found) => Ok(found),
-            _ => Err(OrdersUnavailable),
+            _ => Err(DatabaseUnavailable),
         }
     }
 }
 
 impl Batches for Port {
-    async fn insert_all(&self, orders: &[&NewOrder]) -> Result<Vec<Attempt>, OrdersUnavailable> {
+    async fn insert_all(&self, orders: &[&NewResource]) -> Result<Vec<Attempt>, DatabaseUnavailable> {
         self.gathers.set(false);
         let orders = orders.iter().map(|order| (*order).clone()).collect();
         match self.ask(Call::InsertAll(orders)).await {
             Answer::Attempts(attempts) => Ok(attempts),
-            _ => Err(OrdersUnavailable),
+            _ => Err(DatabaseUnavailable),
         }
     }
 
@@ -246,26 +246,26 @@ impl Batches for Port {
     }
 }
 
-impl Orders for Port {
-    async fn insert_new(&self, order: &NewOrder) -> Attempt {
+impl Resources for Port {
+    async fn insert_new(&self, order: &NewResource) -> Attempt {
         self.insert_with_others(order, self).await
     }
 
-    async fn insert_unless_exists(&self, order: &NewOrder) -> Result<Insertion, OrdersUnavailable> {
+    async fn insert_unless_exists(&self, order: &NewResource) -> Result<Insertion, DatabaseUnavailable> {
         self.insert(Call::Insert(Box::new(order.clone()))).await
     }
 
     async fn find(
         &self,
         customer: &Customer,
-        order_id: OrderId,
-    ) -> Result<Option<StoredOrder>, OrdersUnavailable> {
+        order_id: ResourceId,
+    ) -> Result<Option<StoredResource>, DatabaseUnavailable> {
         Ok(self.world.borrow().find(customer, order_id).cloned())
     }
 }
 
-impl OrderIds for Port {
-    fn draw(&self) -> OrderId {
+impl ResourceIds for Port {
+    fn draw(&self) -> ResourceId {
         self.world.borrow_mut().draw_id()
     }
 }

@@ -6,7 +6,7 @@ use rand::{RngExt, SeedableRng};
 use crate::coverage::Coverage;
 use crate::fault::Fault;
 use crate::run::{Driver, Enabled, Failure, Step, run};
-use crate::scenario::{Condition, Protocol, Scenario, Wish};
+use crate::scenario::{Condition, Protocol, Scenario, ClientRequest};
 
 struct Dice {
     rng: StdRng,
@@ -40,8 +40,8 @@ pub fn scenario(seed: u64) -> Scenario {
     let clients = rng.random_range(2..=20);
     let conditional = f64::from(rng.random_range(0..3_u8)) / 2.0;
     Scenario {
-        wishes: (0..clients)
-            .map(|_| Wish {
+        requests: (0..clients)
+            .map(|_| ClientRequest {
                 customer: rng.random_range(0..customers),
                 key: rng.random_range(0..keys),
                 order: rng.random_range(0..orders),

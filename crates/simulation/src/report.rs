@@ -13,7 +13,7 @@ use crate::random::{run_seed, scenario};
 use crate::run::Failure;
 use crate::scenario::{
     CONDITIONAL, KEYLESS, OTHER_CONDITIONAL, OTHER_CUSTOMER, OTHER_KEY, OTHER_ORDER, Protocol,
-    SAME, Scenario, Wish,
+    SAME, Scenario, ClientRequest,
 };
 
 /// Two requests: every interleaving, with at most two faults.
@@ -43,9 +43,9 @@ const MIN_RANDOM: Duration = Duration::from_secs(5);
 
 /// What is run exhaustively.
 pub fn exhaustive_part() -> Vec<(Scenario, Bound)> {
-    let of = |wishes: &[Wish], instances, bound| {
+    let of = |requests: &[ClientRequest], instances, bound| {
         let scenario = Scenario {
-            wishes: wishes.to_vec(),
+            requests: requests.to_vec(),
             retries: 0,
             instances,
         };
@@ -64,14 +64,14 @@ pub fn exhaustive_part() -> Vec<(Scenario, Bound)> {
         of(&[SAME, OTHER_ORDER], 1, TWO),
     ];
     // Those with a condition meet where they know the same state, whatever their keys.
-    for wishes in [
+    for requests in [
         [CONDITIONAL, OTHER_CONDITIONAL],
         [CONDITIONAL, CONDITIONAL],
         [CONDITIONAL, KEYLESS],
         [CONDITIONAL, OTHER_KEY],
         [CONDITIONAL, SAME],
     ] {
-        part.push(of(&wishes, 1, CONDITIONAL_INTERLEAVED));
+        part.push(of(&requests, 1, CONDITIONAL_INTERLEAVED));
     }
     part.push(of(&[CONDITIONAL, OTHER_CONDITIONAL], 1, THREE));
     // Requests of one key meet in the stores; those of different keys only where they share an instance.
@@ -186,8 +186,8 @@ fn describe(
 ) -> Finding {
     let (smaller, failure) = minimise(protocol, scenario, failure);
     let mut text = format!("VIOLATION by {}: {}\n", protocol.name(), failure.violation);
-    for (client, wish) in smaller.wishes.iter().enumerate() {
-        let _ = writeln!(text, "  client {client} wants {wish:?}");
+    for (client, request) in smaller.requests.iter().enumerate() {
+        let _ = writeln!(text, "  client {client} wants {request:?}");
     }
     for (number, line) in failure.trace.iter().enumerate() {
         let _ = writeln!(text, "  {:>3} {line}", number + 1);
@@ -203,7 +203,7 @@ fn describe(
 }
 
 fn names(scenario: &Scenario) -> Vec<&'static str> {
-    let name = |wish: &Wish| match *wish {
+    let name = |request: &ClientRequest| match *request {
         SAME => "same",
         OTHER_ORDER => "other order",
         OTHER_KEY => "other key",
@@ -213,5 +213,5 @@ fn names(scenario: &Scenario) -> Vec<&'static str> {
         KEYLESS => "conditional without a key",
         _ => "other",
     };
-    scenario.wishes.iter().map(name).collect()
+    scenario.requests.iter().map(name).collect()
 }

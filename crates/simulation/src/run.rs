@@ -15,7 +15,7 @@ use crate::check::{Checker, Violation};
 use crate::coverage::Coverage;
 use crate::fault::{Fault, Point};
 use crate::port::{Instance, Port, SharedSignals, SharedWorld};
-use crate::scenario::{Condition, Protocol, Running, Scenario, Wish};
+use crate::scenario::{Condition, Protocol, Running, Scenario, ClientRequest};
 use crate::world::{Answer, Call, Snapshot, World};
 
 /// Calls that one request may make: beyond that it does not end by itself.
@@ -88,7 +88,7 @@ impl Request {
             (Some(Call::Acquire(..)), _) => Point::Lock,
             (Some(Call::Release(..)), _) => Point::Release,
             (Some(Call::Find(..)), _) => Point::Find,
-            (Some(Call::Follow(..) | Call::FollowUnchecked(..)), _) => Point::Follow,
+            (Some(Call::Follow(..) | Call::InsertBasedOnUnchecked(..)), _) => Point::Follow,
             (Some(_), 0) => Point::Insert,
             (Some(_), _) => Point::InsertAgain,
         }
@@ -103,7 +103,7 @@ impl Request {
 }
 
 struct Client {
-    wish: Wish,
+    request: ClientRequest,
     /// The state of the list that it knows.
     known: ListState,
     retries: u32,
@@ -168,10 +168,10 @@ impl Run<'_> {
     fn all(&mut self, scenario: &Scenario, driver: &mut dyn Driver) -> Result<(), Violation> {
         let instance = || Rc::new(Group::new(SharedSignals));
         self.instances = (0..scenario.instances.max(1)).map(|_| instance()).collect();
-        for wish in &scenario.wishes {
+        for request in &scenario.requests {
             self.clients.push(Client {
-                wish: *wish,
-                known: World::default().list_state(&wish.slot().customer),
+                request: *request,
+                known: World::default().list_state(&request.scope().customer),
                 retries: scenario.retries,
                 request: None,
             });
@@ -213,8 +213,8 @@ impl Run<'_> {
                     self.check()?;
                 }
                 if !settled {
-                    let wish = self.clients.get(client).map(|c| c.wish);
-                    return Err(wish.map_or_else(
+                    let request = self.clients.get(client).map(|c| c.request);
+                    return Err(request.map_or_else(
                         || Violation::UnexpectedAnswer("none".to_owned()),
                         Violation::Stuck,
                     ));
@@ -298,7 +298,7 @@ impl Run<'_> {
 
     /// Starts a client's next request, up to its first call.
     fn start(&mut self, client: usize) -> Result<(), Violation> {
-        let Some((wish, known)) = self.clients.get(client).map(|c| (c.wish, c.known)) else {
+        let Some((request, known)) = self.clients.get(client).map(|c| (c.request, c.known)) else {
             return Ok(());
         };
         let instance = self.instances.iter().cycle().nth(client).cloned();
@@ -306,11 +306,11 @@ impl Run<'_> {
             return Ok(());
         };
         let port = Port::new(self.world.clone(), instance);
-        if wish.condition != Condition::None {
+        if request.condition != Condition::None {
             port.stay_alone();
         }
         let request = Request {
-            running: self.protocol.start(&wish, known, port.clone()),
+            running: self.protocol.start(&request, known, port.clone()),
             port,
             call: None,
             calls: 0,
@@ -326,14 +326,14 @@ impl Run<'_> {
         let mut context = Context::from_waker(Waker::noop());
         match request.running.as_mut().poll(&mut context) {
             Poll::Ready(outcome) => {
-                let Some((wish, known)) = self.clients.get(client).map(|c| (c.wish, c.known))
+                let Some((request, known)) = self.clients.get(client).map(|c| (c.request, c.known))
                 else {
                     return Ok(false);
                 };
                 self.say(|| format!("client {client} is answered: {}", words(&outcome)));
                 let settled = self
                     .checker
-                    .answer(&wish, &known, &outcome, &self.world.borrow())?;
+                    .answer(&request, &known, &outcome, &self.world.borrow())?;
                 let moved_on = match outcome {
                     Err(Problem::PreconditionFailed { current }) => Some(current),
                     _ => None,
@@ -455,19 +455,19 @@ impl Run<'_> {
             return;
         };
         let call = request.call.clone();
-        let slot = call.as_ref().and_then(Call::slot);
-        match (fault, slot) {
+        let scope = call.as_ref().and_then(Call::scope);
+        match (fault, scope) {
             (Fault::Flush, _) => self.world.borrow_mut().flush(),
-            (Fault::Evict, Some(slot)) => self.world.borrow_mut().evict(slot),
+            (Fault::Evict, Some(scope)) => self.world.borrow_mut().evict(scope),
             (Fault::Evict, None) => {
                 if let Some(Call::Acquire(customer, _) | Call::Release(customer, _)) = &call {
                     self.world.borrow_mut().evict_lock(customer);
                 }
             }
             (Fault::Rollback, _) => self.world.borrow_mut().roll_back(),
-            (Fault::FutureRecord, Some(slot)) => {
+            (Fault::FutureRecord, Some(scope)) => {
                 let like = call.as_ref().and_then(record_like);
-                self.world.borrow_mut().plant_future_record(slot, like);
+                self.world.borrow_mut().plant_future_record(scope, like);
             }
             (Fault::PostgresRestart, _) => {
                 self.in_flight.retain(|f| !f.call.is_postgres());
@@ -511,7 +511,7 @@ fn record_like(call: &Call) -> Option<Record> {
     }
     let order = call.order()?;
     Some(Record {
-        progress: Progress::Reserved,
+        progress: Progress::InProgress,
         fingerprint: order.fingerprint,
         order_id: order.order_id,
     })

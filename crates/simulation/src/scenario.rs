@@ -2,12 +2,12 @@
 
 use std::pin::Pin;
 
-use orders::create_order::KeyReuse;
-use orders::create_order::conditional::Expected;
+use orders::create::KeyReuse;
+use orders::create::conditional::Expected;
 use orders::customer::Customer;
 use orders::http::{ConditionalRequest, Problem, Response, create, create_conditionally};
-use orders::idempotency::{IdempotencyKey, Slot};
-use orders::ports::{ConditionalOrders, Locks, OrderIds, Orders, OrdersByKey, Reservations};
+use orders::idempotency::{IdempotencyKey, KeyScope};
+use orders::ports::{ConditionalResources, Locks, ResourceIds, Resources, ResourcesByKey, Reservations};
 use orders::reading::ListState;
 
 use crate::port::Port;
@@ -20,7 +20,7 @@ pub type Running = Pin<Box<dyn Future<Output = Outcome>>>;
 
 /// What a client asks for, the first time and every time again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Wish {
+pub struct ClientRequest {
     /// One of a few customers.
     pub customer: u8,
     /// One of a few keys.
@@ -43,40 +43,40 @@ pub enum Condition {
 }
 
 /// The same key, the same order.
-pub const SAME: Wish = Wish {
+pub const SAME: ClientRequest = ClientRequest {
     customer: 0,
     key: 0,
     order: 0,
     condition: Condition::None,
 };
 /// The same key, another order.
-pub const OTHER_ORDER: Wish = Wish { order: 1, ..SAME };
+pub const OTHER_ORDER: ClientRequest = ClientRequest { order: 1, ..SAME };
 /// Another key.
-pub const OTHER_KEY: Wish = Wish { key: 1, ..SAME };
+pub const OTHER_KEY: ClientRequest = ClientRequest { key: 1, ..SAME };
 /// The same on a condition.
-pub const CONDITIONAL: Wish = Wish {
+pub const CONDITIONAL: ClientRequest = ClientRequest {
     condition: Condition::Unchanged,
     ..SAME
 };
 /// The same under another key.
-pub const OTHER_CONDITIONAL: Wish = Wish {
+pub const OTHER_CONDITIONAL: ClientRequest = ClientRequest {
     condition: Condition::Unchanged,
     ..OTHER_KEY
 };
 /// The same without a key.
-pub const KEYLESS: Wish = Wish {
+pub const KEYLESS: ClientRequest = ClientRequest {
     condition: Condition::Keyless,
     ..SAME
 };
 /// Another customer's key of the same name.
-pub const OTHER_CUSTOMER: Wish = Wish {
+pub const OTHER_CUSTOMER: ClientRequest = ClientRequest {
     customer: 1,
     ..SAME
 };
 
-impl Wish {
+impl ClientRequest {
     /// The customer and key.
-    pub fn slot(&self) -> Slot {
+    pub fn scope(&self) -> KeyScope {
         let customer = match self.customer {
             0 => Some(Customer::anonymous()),
             n => Customer::named(format!("customer-{n}")),
@@ -84,7 +84,7 @@ impl Wish {
         let key = IdempotencyKey::parse(format!("key-{}", self.key).as_bytes());
         #[allow(clippy::expect_used, reason = "literals of visible ASCII")]
         let (customer, key) = customer.zip(key).expect("a name and a key");
-        Slot { customer, key }
+        KeyScope { customer, key }
     }
 
     /// The request's body.
@@ -100,7 +100,7 @@ impl Wish {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scenario {
     /// One per client.
-    pub wishes: Vec<Wish>,
+    pub requests: Vec<ClientRequest>,
     /// Retries per client, while faults are on.
     pub retries: u32,
     /// How many instances the clients are spread over.
@@ -113,7 +113,7 @@ pub trait Protocol: Sync {
     fn name(&self) -> &'static str;
 
     /// Starts a request of a client that knows this state of its list.
-    fn start(&self, wish: &Wish, known: ListState, port: Port) -> Running;
+    fn start(&self, request: &ClientRequest, known: ListState, port: Port) -> Running;
 }
 
 /// What the component runs.
@@ -124,37 +124,37 @@ impl Protocol for Real {
         "the protocol"
     }
 
-    fn start(&self, wish: &Wish, known: ListState, port: Port) -> Running {
-        start(wish, known, port)
+    fn start(&self, request: &ClientRequest, known: ListState, port: Port) -> Running {
+        start(request, known, port)
     }
 }
 
 /// All that a request is given of the stores.
 pub trait Ports:
-    Reservations + Locks + Orders + ConditionalOrders + OrdersByKey + OrderIds + 'static
+    Reservations + Locks + Resources + ConditionalResources + ResourcesByKey + ResourceIds + 'static
 {
 }
 
 impl<P> Ports for P where
-    P: Reservations + Locks + Orders + ConditionalOrders + OrdersByKey + OrderIds + 'static
+    P: Reservations + Locks + Resources + ConditionalResources + ResourcesByKey + ResourceIds + 'static
 {
 }
 
 /// Runs what the component runs, over any ports.
-pub fn start(wish: &Wish, known: ListState, ports: impl Ports) -> Running {
-    let (slot, body) = (wish.slot(), wish.body());
-    let key = match wish.condition {
+pub fn start(request: &ClientRequest, known: ListState, ports: impl Ports) -> Running {
+    let (scope, body) = (request.scope(), request.body());
+    let key = match request.condition {
         Condition::None => {
             return Box::pin(async move {
                 let (body, reuse) = (body.as_bytes(), KeyReuse::Reject);
-                create(slot, body, reuse, &ports, &ports, &ports).await
+                create(scope, body, reuse, &ports, &ports, &ports).await
             });
         }
-        Condition::Unchanged => Some(slot.key),
+        Condition::Unchanged => Some(scope.key),
         Condition::Keyless => None,
     };
     let conditional = ConditionalRequest {
-        customer: slot.customer,
+        customer: scope.customer,
         key,
         expected: Expected::OneOf(vec![known]),
     };

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use orders::create_order::conditional::Expected;
+use orders::create::conditional::Expected;
 use orders::customer::Customer;
-use orders::idempotency::{Progress, Record, Slot};
-use orders::order::OrderId;
-use orders::ports::{Attempt, ConditionalInsertion, Insertion, NewOrder, StoredOrder};
+use orders::idempotency::{Progress, Record, KeyScope};
+use orders::order::ResourceId;
+use orders::ports::{Attempt, ConditionalInsertion, Insertion, NewResource, StoredResource};
 use orders::reading::ListState;
 use orders::stores::redis::Reply;
 use uuid::Uuid;
@@ -15,27 +15,27 @@ use uuid::Uuid;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
     /// Set-if-absent, returning what is there.
-    Reserve(Slot, Record),
+    Reserve(KeyScope, Record),
     /// Set.
-    Set(Slot, Record),
-    /// Insert unless the slot has an order.
-    Insert(Box<NewOrder>),
+    Set(KeyScope, Record),
+    /// Insert unless the scope has an order.
+    Insert(Box<NewResource>),
     /// Insert those that nothing is in the way of; never empty.
-    InsertAll(Vec<NewOrder>),
+    InsertAll(Vec<NewResource>),
     /// Take a customer's lock if nobody has it.
-    Acquire(Customer, OrderId),
+    Acquire(Customer, ResourceId),
     /// Give it up, if it is the holder's.
-    Release(Customer, OrderId),
-    /// Look for the order of a slot.
-    Find(Slot),
-    /// Insert on an expected state unless the slot has an order.
-    Follow(Box<NewOrder>, Expected),
-    /// Only for broken variants: insert as the one that follows a state, whoever else does.
-    FollowUnchecked(Box<NewOrder>, ListState),
-    /// Only for broken variants: insert, whatever the slot has.
-    InsertUnchecked(Box<NewOrder>),
+    Release(Customer, ResourceId),
+    /// Look for the order of a scope.
+    Find(KeyScope),
+    /// Insert on an expected state unless the scope has an order.
+    Follow(Box<NewResource>, Expected),
+    /// Only for broken variants: insert as the one that based_on a state, whoever else does.
+    InsertBasedOnUnchecked(Box<NewResource>, ListState),
+    /// Only for broken variants: insert, whatever the scope has.
+    InsertUnchecked(Box<NewResource>),
     /// Only for broken variants: send an insertion off and do not wait for it.
-    InsertUnawaited(Box<NewOrder>),
+    InsertUnawaited(Box<NewResource>),
 }
 
 impl Call {
@@ -45,14 +45,14 @@ impl Call {
     }
 
     /// The order to insert, or the first of several.
-    pub fn order(&self) -> Option<&NewOrder> {
+    pub fn order(&self) -> Option<&NewResource> {
         match self {
             Self::Reserve(..)
             | Self::Set(..)
             | Self::Acquire(..)
             | Self::Release(..)
             | Self::Find(_) => None,
-            Self::Follow(order, _) | Self::FollowUnchecked(order, _) => Some(order),
+            Self::Follow(order, _) | Self::InsertBasedOnUnchecked(order, _) => Some(order),
             Self::Insert(order) | Self::InsertUnchecked(order) | Self::InsertUnawaited(order) => {
                 Some(order)
             }
@@ -60,11 +60,11 @@ impl Call {
         }
     }
 
-    /// The slot it is about, or the first of several.
-    pub fn slot(&self) -> Option<&Slot> {
+    /// The scope it is about, or the first of several.
+    pub fn scope(&self) -> Option<&KeyScope> {
         match self {
-            Self::Reserve(slot, _) | Self::Set(slot, _) | Self::Find(slot) => Some(slot),
-            _ => self.order().map(|order| &order.slot),
+            Self::Reserve(scope, _) | Self::Set(scope, _) | Self::Find(scope) => Some(scope),
+            _ => self.order().map(|order| &order.scope),
         }
     }
 }
@@ -79,7 +79,7 @@ pub enum Answer {
     /// To an insertion on a condition.
     Conditional(ConditionalInsertion),
     /// To a search.
-    Found(Option<StoredOrder>),
+    Found(Option<StoredResource>),
     /// To an insertion of several.
     Attempts(Vec<Attempt>),
     /// None, as far as the request can tell.
@@ -94,18 +94,18 @@ pub struct Snapshot(usize);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     /// Whose it is and under which key.
-    pub slot: Slot,
+    pub scope: KeyScope,
     /// The order.
-    pub order: StoredOrder,
+    pub order: StoredResource,
     /// The state that it was created on, if that was a condition.
-    pub follows: Option<ListState>,
+    pub based_on: Option<ListState>,
 }
 
 /// What Redis holds.
 #[derive(Clone, Debug, Default)]
 struct Redis {
-    records: BTreeMap<Slot, Vec<u8>>,
-    locks: BTreeMap<Customer, OrderId>,
+    records: BTreeMap<KeyScope, Vec<u8>>,
+    locks: BTreeMap<Customer, ResourceId>,
 }
 
 /// The stores' state.
@@ -117,21 +117,21 @@ pub struct World {
     rows: Vec<Row>,
     drawn: u128,
     /// A finished record that a call has replaced by a reserved one.
-    pub unfinished: Option<Slot>,
+    pub unfinished: Option<KeyScope>,
 }
 
 impl World {
-    /// What Redis holds for a slot.
-    pub fn record(&self, slot: &Slot) -> Option<&[u8]> {
-        self.redis.records.get(slot).map(Vec::as_slice)
+    /// What Redis holds for a scope.
+    pub fn record(&self, scope: &KeyScope) -> Option<&[u8]> {
+        self.redis.records.get(scope).map(Vec::as_slice)
     }
 
     /// All that Redis holds.
-    pub fn records(&self) -> impl Iterator<Item = (&Slot, &[u8])> {
+    pub fn records(&self) -> impl Iterator<Item = (&KeyScope, &[u8])> {
         self.redis
             .records
             .iter()
-            .map(|(slot, bytes)| (slot, bytes.as_slice()))
+            .map(|(scope, bytes)| (scope, bytes.as_slice()))
     }
 
     /// All rows, in the order of their commits.
@@ -139,23 +139,23 @@ impl World {
         &self.rows
     }
 
-    /// The first order of a slot.
-    pub fn order_of(&self, slot: &Slot) -> Option<&StoredOrder> {
-        let row = self.rows.iter().find(|row| row.slot == *slot)?;
+    /// The first order of a scope.
+    pub fn order_of(&self, scope: &KeyScope) -> Option<&StoredResource> {
+        let row = self.rows.iter().find(|row| row.scope == *scope)?;
         Some(&row.order)
     }
 
     /// A customer's order by its id.
-    pub fn find(&self, customer: &Customer, id: OrderId) -> Option<&StoredOrder> {
-        let mine = |row: &&Row| row.slot.customer == *customer && row.order.order_id == id;
+    pub fn find(&self, customer: &Customer, id: ResourceId) -> Option<&StoredResource> {
+        let mine = |row: &&Row| row.scope.customer == *customer && row.order.order_id == id;
         Some(&self.rows.iter().find(mine)?.order)
     }
 
     /// An id that was never drawn before, of version 7 and of a time of its own.
-    pub fn draw_id(&mut self) -> OrderId {
+    pub fn draw_id(&mut self) -> ResourceId {
         self.drawn += 1;
         let (version, variant) = (7_u128 << 76, 2_u128 << 62);
-        OrderId::from_uuid(Uuid::from_u128(
+        ResourceId::from_uuid(Uuid::from_u128(
             (self.drawn << 80) | version | variant | self.drawn,
         ))
     }
@@ -168,22 +168,22 @@ impl World {
     /// Executes a call, at once and entirely.
     pub fn execute(&mut self, call: &Call, snapshot: Snapshot) -> Answer {
         match call {
-            Call::Reserve(slot, record) => {
-                let found = self.redis.records.get(slot).cloned();
+            Call::Reserve(scope, record) => {
+                let found = self.redis.records.get(scope).cloned();
                 if found.is_none() {
-                    self.set(slot, record);
+                    self.set(scope, record);
                 }
                 Answer::Redis(found.map_or(Reply::Nil, Reply::Bytes))
             }
-            Call::Set(slot, record) => {
+            Call::Set(scope, record) => {
                 let finished = |bytes: &[u8]| {
-                    Record::decode(bytes).is_some_and(|r| r.progress == Progress::Finished)
+                    Record::decode(bytes).is_some_and(|r| r.progress == Progress::Completed)
                 };
-                if record.progress == Progress::Reserved && self.record(slot).is_some_and(finished)
+                if record.progress == Progress::InProgress && self.record(scope).is_some_and(finished)
                 {
-                    self.unfinished = Some(slot.clone());
+                    self.unfinished = Some(scope.clone());
                 }
-                self.set(slot, record);
+                self.set(scope, record);
                 Answer::Redis(Reply::Bytes(b"OK".to_vec()))
             }
             Call::Acquire(customer, holder) => {
@@ -203,11 +203,11 @@ impl World {
                 }
                 Answer::Redis(Reply::Bytes(if own { b"1" } else { b"0" }.to_vec()))
             }
-            Call::Find(slot) => Answer::Found(self.order_of(slot).cloned()),
+            Call::Find(scope) => Answer::Found(self.order_of(scope).cloned()),
             Call::Follow(order, expected) => {
                 Answer::Conditional(self.follow(order, expected, snapshot))
             }
-            Call::FollowUnchecked(order, state) => {
+            Call::InsertBasedOnUnchecked(order, state) => {
                 self.push(order, Some(*state));
                 Answer::Conditional(ConditionalInsertion::Inserted(*state))
             }
@@ -224,14 +224,14 @@ impl World {
     }
 
     /// The statement of `orders::stores::postgres`: constraints know all rows, the rest only the snapshot.
-    fn insert(&mut self, order: &NewOrder, Snapshot(visible): Snapshot) -> Insertion {
+    fn insert(&mut self, order: &NewResource, Snapshot(visible): Snapshot) -> Insertion {
         if self.attempt(order) == Attempt::Inserted {
             return Insertion::Inserted;
         }
         self.rows
             .iter()
             .take(visible)
-            .find(|row| row.slot == order.slot)
+            .find(|row| row.scope == order.scope)
             .map_or(Insertion::Conflict, |row| {
                 Insertion::Existing(row.order.clone())
             })
@@ -240,59 +240,59 @@ impl World {
     /// The statement of `orders::stores::postgres::conditional`, in the same way.
     fn follow(
         &mut self,
-        order: &NewOrder,
+        order: &NewResource,
         expected: &Expected,
         Snapshot(visible): Snapshot,
     ) -> ConditionalInsertion {
-        let seen = state(&order.slot.customer, self.rows.iter().take(visible));
+        let seen = state(&order.scope.customer, self.rows.iter().take(visible));
         let is_met = expected.is_met_by(&seen);
-        let follows = (*expected != Expected::Any).then_some(seen);
-        if is_met && self.attempt_following(order, follows) == Attempt::Inserted {
+        let based_on = (*expected != Expected::Any).then_some(seen);
+        if is_met && self.attempt_following(order, based_on) == Attempt::Inserted {
             let visible = self.rows.iter().take(visible);
-            let after = state(&order.slot.customer, visible.chain(self.rows.last()));
+            let after = state(&order.scope.customer, visible.chain(self.rows.last()));
             return ConditionalInsertion::Inserted(after);
         }
         let mut visible = self.rows.iter().take(visible);
-        match visible.find(|row| row.slot == order.slot) {
+        match visible.find(|row| row.scope == order.scope) {
             Some(row) => ConditionalInsertion::Existing(row.order.clone()),
             None if is_met => ConditionalInsertion::Conflict,
             None => ConditionalInsertion::Stale(seen),
         }
     }
 
-    fn attempt(&mut self, order: &NewOrder) -> Attempt {
+    fn attempt(&mut self, order: &NewResource) -> Attempt {
         self.attempt_following(order, None)
     }
 
-    fn attempt_following(&mut self, order: &NewOrder, follows: Option<ListState>) -> Attempt {
+    fn attempt_following(&mut self, order: &NewResource, based_on: Option<ListState>) -> Attempt {
         let conflicts = self.rows.iter().any(|row| {
-            let is_second = row.slot.customer == order.slot.customer && row.follows == follows;
-            row.slot == order.slot
+            let is_second = row.scope.customer == order.scope.customer && row.based_on == based_on;
+            row.scope == order.scope
                 || row.order.order_id == order.order_id
-                || (follows.is_some() && is_second)
+                || (based_on.is_some() && is_second)
         });
         if conflicts {
             return Attempt::Undecided;
         }
-        self.push(order, follows);
+        self.push(order, based_on);
         Attempt::Inserted
     }
 
-    fn push(&mut self, order: &NewOrder, follows: Option<ListState>) {
+    fn push(&mut self, order: &NewResource, based_on: Option<ListState>) {
         self.rows.push(Row {
-            slot: order.slot.clone(),
-            order: StoredOrder {
+            scope: order.scope.clone(),
+            order: StoredResource {
                 order_id: order.order_id,
                 fingerprint: order.fingerprint,
                 draft: order.draft.clone(),
             },
-            follows,
+            based_on,
         });
     }
 
-    fn set(&mut self, slot: &Slot, record: &Record) {
+    fn set(&mut self, scope: &KeyScope, record: &Record) {
         self.redis_before.push(self.redis.clone());
-        self.redis.records.insert(slot.clone(), record.encode());
+        self.redis.records.insert(scope.clone(), record.encode());
     }
 
     /// Redis loses everything.
@@ -301,8 +301,8 @@ impl World {
     }
 
     /// Redis loses a key.
-    pub fn evict(&mut self, slot: &Slot) {
-        self.redis.records.remove(slot);
+    pub fn evict(&mut self, scope: &KeyScope) {
+        self.redis.records.remove(scope);
     }
 
     /// A customer's lock is lost, or its lease is over.
@@ -327,13 +327,13 @@ impl World {
         }
     }
 
-    /// Puts a record of a version from the future under a slot. Read as ours, it would claim that an order
+    /// Puts a record of a version from the future under a scope. Read as ours, it would claim that an order
     /// exists which does not.
-    pub fn plant_future_record(&mut self, slot: &Slot, like: Option<Record>) {
+    pub fn plant_future_record(&mut self, scope: &KeyScope, like: Option<Record>) {
         let Some(like) = like else { return };
         let id = self.draw_id();
         let mut bytes = Record {
-            progress: Progress::Finished,
+            progress: Progress::Completed,
             order_id: id,
             ..like
         }
@@ -341,13 +341,13 @@ impl World {
         if let Some(version) = bytes.first_mut() {
             *version = 2;
         }
-        self.redis.records.insert(slot.clone(), bytes);
+        self.redis.records.insert(scope.clone(), bytes);
     }
 }
 
 /// Differs with the customer and with each of its rows, as the real one does.
 fn state<'r>(customer: &Customer, rows: impl Iterator<Item = &'r Row>) -> ListState {
-    let mine = rows.filter(|row| row.slot.customer == *customer);
+    let mine = rows.filter(|row| row.scope.customer == *customer);
     let ids = mine.map(|row| u128::from_be_bytes(*row.order.order_id.as_bytes()));
     let name = customer.as_str().bytes().map(u128::from);
     let mix = |sum: u128, part| sum.wrapping_mul(0x0100_0000_01b3).wrapping_add(part + 1);

@@ -10,9 +10,9 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use orders::http::Problem;
-use orders::idempotency::{Fingerprint, Slot};
+use orders::idempotency::{Fingerprint, KeyScope};
 use orders::order::{Draft, representation};
-use orders::ports::{NewOrder, OrderIds};
+use orders::ports::{NewResource, ResourceIds};
 use orders::stores::postgres::{Statement, insert};
 use redis::AsyncCommands;
 use uuid::Uuid;
@@ -66,14 +66,14 @@ pub fn lock(stores: Stores) -> Router {
         .with_state(stores)
 }
 
-async fn order(request: Request) -> Result<NewOrder, Problem> {
-    let (slot, body) = receive(request).await?;
+async fn order(request: Request) -> Result<NewResource, Problem> {
+    let (scope, body) = receive(request).await?;
     let document = orders::json::parse(&body).map_err(Problem::NotJson)?;
     let draft = Draft::from_json(&document).map_err(Problem::InvalidOrder)?;
-    Ok(NewOrder {
+    Ok(NewResource {
         order_id: RandomIds.draw(),
-        fingerprint: Fingerprint::of(&slot, "", "", ""),
-        slot,
+        fingerprint: Fingerprint::of(&scope, "", "", ""),
+        scope,
         draft,
     })
 }
@@ -88,11 +88,11 @@ fn answer(created: Result<String>) -> Response {
     }
 }
 
-fn key(stores: &Stores, slot: &Slot) -> String {
-    format!("{}{}", stores.prefix, slot.key.as_str())
+fn key(stores: &Stores, scope: &KeyScope) -> String {
+    format!("{}{}", stores.prefix, scope.key.as_str())
 }
 
-async fn insert_plainly(stores: &Stores, order: &NewOrder) -> Result<()> {
+async fn insert_plainly(stores: &Stores, order: &NewResource) -> Result<()> {
     let statement = Statement {
         sql: INSERT,
         ..insert(order)
@@ -101,8 +101,8 @@ async fn insert_plainly(stores: &Stores, order: &NewOrder) -> Result<()> {
     Ok(())
 }
 
-async fn create_get_set(stores: &Stores, order: NewOrder) -> Result<String> {
-    let key = key(stores, &order.slot);
+async fn create_get_set(stores: &Stores, order: NewResource) -> Result<String> {
+    let key = key(stores, &order.scope);
     let mut redis = stores.redis.clone();
     if let Some(known) = redis.get(&key).await? {
         return Ok(known);
@@ -113,7 +113,7 @@ async fn create_get_set(stores: &Stores, order: NewOrder) -> Result<String> {
     Ok(created)
 }
 
-async fn create_locked(stores: &Stores, order: NewOrder) -> Result<String> {
+async fn create_locked(stores: &Stores, order: NewResource) -> Result<String> {
     let lock = format!("{}lock", stores.prefix);
     let holder = Uuid::new_v4().to_string();
     while !take(stores, &lock, &holder).await? {
@@ -128,7 +128,7 @@ async fn create_locked(stores: &Stores, order: NewOrder) -> Result<String> {
     created
 }
 
-async fn insert_counted(stores: &Stores, order: &NewOrder) -> Result<String> {
+async fn insert_counted(stores: &Stores, order: &NewResource) -> Result<String> {
     let count = Statement {
         sql: COUNT,
         parameters: Vec::new(),

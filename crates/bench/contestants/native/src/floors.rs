@@ -7,9 +7,9 @@ use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use hdrhistogram::Histogram;
 use orders::customer::Customer;
-use orders::idempotency::{Fingerprint, IdempotencyKey, Progress, Record, Slot};
+use orders::idempotency::{Fingerprint, IdempotencyKey, Progress, Record, KeyScope};
 use orders::order::Draft;
-use orders::ports::{NewOrder, OrderIds};
+use orders::ports::{NewResource, ResourceIds};
 use orders::stores::redis::Reply;
 use uuid::Uuid;
 
@@ -67,11 +67,11 @@ async fn client(stores: Stores, question: Question, end: Instant) -> Result<Hist
             }
             Question::Reserve => {
                 let record = Record {
-                    progress: Progress::Reserved,
+                    progress: Progress::InProgress,
                     fingerprint: order.fingerprint,
                     order_id: order.order_id,
                 };
-                let command = stores.records().reserve(&order.slot, &record);
+                let command = stores.records().reserve(&order.scope, &record);
                 ensure!(stores.send(command).await? == Reply::Nil, "a key was taken");
             }
         }
@@ -92,16 +92,16 @@ fn draft() -> Result<Draft> {
         .context("the order is not valid")
 }
 
-fn order(draft: &Draft) -> Result<NewOrder> {
+fn order(draft: &Draft) -> Result<NewResource> {
     let key = Uuid::new_v4().to_string();
-    let slot = Slot {
+    let scope = KeyScope {
         customer: Customer::anonymous(),
         key: IdempotencyKey::parse(key.as_bytes()).context("the key is not valid")?,
     };
-    Ok(NewOrder {
+    Ok(NewResource {
         order_id: RandomIds.draw(),
-        fingerprint: Fingerprint::of(&slot, "POST", "/api/v1/orders", &draft.canonical()),
-        slot,
+        fingerprint: Fingerprint::of(&scope, "POST", "/api/v1/orders", &draft.canonical()),
+        scope,
         draft: draft.clone(),
     })
 }

@@ -56,7 +56,7 @@ enum Task {
 #[derive(Clone, Copy, ValueEnum)]
 enum Protocol {
     /// The component's: reserve in Redis, insert unless it exists.
-    Orders,
+    Resources,
     /// GET the key, INSERT the order, SET the key.
     GetSet,
     /// Take an exclusive lock, count the orders (their ETag), INSERT, unlock.
@@ -75,7 +75,7 @@ async fn main() -> Result<()> {
     match arguments.task {
         Task::Serve { protocol, listen } => {
             let router = match protocol {
-                Protocol::Orders => orders_service::router(stores),
+                Protocol::Resources => orders_service::router(stores),
                 Protocol::GetSet => course::get_set(stores),
                 Protocol::Lock => course::lock(stores),
             };

@@ -4,7 +4,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::post;
-use orders::create_order::KeyReuse;
+use orders::create::KeyReuse;
 use orders::http::{self as api, Problem};
 
 use crate::server::{receive, send};
@@ -19,8 +19,8 @@ pub fn router(stores: Stores) -> Router {
 
 async fn create(State(stores): State<Stores>, request: Request) -> Response {
     let answer = async {
-        let (slot, body) = receive(request).await?;
-        api::create(slot, &body, KeyReuse::Reject, &stores, &stores, &RandomIds).await
+        let (scope, body) = receive(request).await?;
+        api::create(scope, &body, KeyReuse::Reject, &stores, &stores, &RandomIds).await
     };
     send(answer.await.unwrap_or_else(Problem::into_response))
 }

@@ -10,10 +10,10 @@ use axum::http::{HeaderMap, Method};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::serve::ListenerExt;
-use orders::create_order::conditional::Precondition;
+use orders::create::conditional::Precondition;
 use orders::customer::Customer;
 use orders::http::{self as api, BodyError, MAX_BODY_BYTES, Operation, Problem, Route};
-use orders::idempotency::Slot;
+use orders::idempotency::KeyScope;
 use tokio::net::TcpListener;
 
 /// How long a body may take to arrive; the component's limit.
@@ -30,7 +30,7 @@ pub async fn serve(router: Router, listen: SocketAddr) -> Result<()> {
 }
 
 /// Judges a request for a new order and reads its body.
-pub async fn receive(request: axum::extract::Request) -> Result<(Slot, Bytes), Problem> {
+pub async fn receive(request: axum::extract::Request) -> Result<(KeyScope, Bytes), Problem> {
     let (head, body) = request.into_parts();
     let Route::Of(resource) = api::route(method(&head.method), head.uri.path())? else {
         return Err(Problem::UnknownPath);
@@ -41,7 +41,7 @@ pub async fn receive(request: axum::extract::Request) -> Result<(Slot, Bytes), P
         &Fields(&head.headers),
         Precondition::Key,
     )? {
-        Operation::CreateOrder(slot) => Ok((slot, read(body).await?)),
+        Operation::CreateRequest(scope) => Ok((scope, read(body).await?)),
         _ => Err(Problem::UnknownPath),
     }
 }

@@ -6,11 +6,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use deadpool_postgres::{Manager, Pool};
 use orders::customer::Customer;
-use orders::error::{OrdersUnavailable, ReservationsUnavailable};
-use orders::idempotency::{Record, Slot};
-use orders::order::OrderId;
+use orders::error::{DatabaseUnavailable, ReservationsUnavailable};
+use orders::idempotency::{Record, KeyScope};
+use orders::order::ResourceId;
 use orders::ports::{
-    Attempt, Insertion, NewOrder, OrderIds, Orders, Reservation, Reservations, StoredOrder,
+    Attempt, Insertion, NewResource, ResourceIds, Resources, Reservation, Reservations, StoredResource,
 };
 use orders::stores::postgres::reading::find;
 use orders::stores::postgres::{
@@ -109,7 +109,7 @@ impl Stores {
     async fn first_order(
         &self,
         statement: Statement,
-    ) -> Result<Option<OrderRow>, OrdersUnavailable> {
+    ) -> Result<Option<OrderRow>, DatabaseUnavailable> {
         let outcome = tokio::time::timeout(DATABASE_TIMEOUT, self.first_row(statement)).await;
         let failure = match outcome {
             Ok(Ok(row)) => return Ok(row.map(|row| order_row(&row))),
@@ -117,28 +117,28 @@ impl Stores {
             Err(_) => "no answer in time".to_owned(),
         };
         eprintln!("native: postgres: {failure}");
-        Err(OrdersUnavailable)
+        Err(DatabaseUnavailable)
     }
 }
 
 impl Reservations for Stores {
     async fn reserve(
         &self,
-        slot: &Slot,
+        scope: &KeyScope,
         record: &Record,
     ) -> Result<Reservation, ReservationsUnavailable> {
-        let command = self.records().reserve(slot, record);
+        let command = self.records().reserve(scope, record);
         self.guarded(command).await.map(Reservation::from)
     }
 
-    async fn finish(&self, slot: &Slot, record: &Record) -> Result<(), ReservationsUnavailable> {
-        let command = self.records().finish(slot, record);
+    async fn complete(&self, scope: &KeyScope, record: &Record) -> Result<(), ReservationsUnavailable> {
+        let command = self.records().complete(scope, record);
         self.guarded(command).await.map(|_| ())
     }
 }
 
-impl Orders for Stores {
-    async fn insert_new(&self, order: &NewOrder) -> Attempt {
+impl Resources for Stores {
+    async fn insert_new(&self, order: &NewResource) -> Attempt {
         let insertion = self.inserted(insert_alone(order));
         match tokio::time::timeout(DATABASE_TIMEOUT / 2, insertion).await {
             Ok(Ok(1)) => Attempt::Inserted,
@@ -146,26 +146,26 @@ impl Orders for Stores {
         }
     }
 
-    async fn insert_unless_exists(&self, order: &NewOrder) -> Result<Insertion, OrdersUnavailable> {
+    async fn insert_unless_exists(&self, order: &NewResource) -> Result<Insertion, DatabaseUnavailable> {
         let first = self.first_order(insert(order)).await?;
-        insertion(first).map_err(|Unreadable| OrdersUnavailable)
+        insertion(first).map_err(|Unreadable| DatabaseUnavailable)
     }
 
     async fn find(
         &self,
         customer: &Customer,
-        order_id: OrderId,
-    ) -> Result<Option<StoredOrder>, OrdersUnavailable> {
+        order_id: ResourceId,
+    ) -> Result<Option<StoredResource>, DatabaseUnavailable> {
         let row = self.first_order(find(customer, order_id)).await?;
         row.map(stored)
             .transpose()
-            .map_err(|Unreadable| OrdersUnavailable)
+            .map_err(|Unreadable| DatabaseUnavailable)
     }
 }
 
 /// Inserts the order if nothing is in the way: the cheapest statement that does, which a session plans once.
 /// The component's is a function because hosts prepare each statement anew.
-pub fn insert_alone(order: &NewOrder) -> Statement {
+pub fn insert_alone(order: &NewResource) -> Statement {
     Statement {
         sql: "INSERT INTO orders (order_id, customer_id, idempotency_key, fingerprint, \
                                   currency, items, note, total, created_at) \
@@ -178,9 +178,9 @@ pub fn insert_alone(order: &NewOrder) -> Statement {
 /// UUID version 7 of now.
 pub struct RandomIds;
 
-impl OrderIds for RandomIds {
-    fn draw(&self) -> OrderId {
-        OrderId::from_uuid(Uuid::now_v7())
+impl ResourceIds for RandomIds {
+    fn draw(&self) -> ResourceId {
+        ResourceId::from_uuid(Uuid::now_v7())
     }
 }
 
