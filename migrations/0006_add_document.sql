@@ -1,6 +1,8 @@
 -- An order's content becomes one column, document. From this commit on, every new order has the columns of
 -- both releases, whichever release inserts it. Locks the table (ACCESS EXCLUSIVE) for changes to the catalog
--- only; whoever waits for the lock blocks everybody after it, so this gives up soon and is tried again.
+-- only. A statement that waits for this lock blocks every later one, so this one gives up soon, and the
+-- migrator tries again. The first lock does not block orders: it waits for a VACUUM, and ends an automatic one.
+LOCK TABLE orders IN SHARE UPDATE EXCLUSIVE MODE;
 SET LOCAL lock_timeout = '100ms';
 
 ALTER TABLE orders

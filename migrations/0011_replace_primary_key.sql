@@ -1,5 +1,6 @@
 -- The primary key contains the customer, so that the table can be distributed by customer. Both indexes
 -- exist: this changes the catalog only.
+LOCK TABLE orders IN SHARE UPDATE EXCLUSIVE MODE;
 SET LOCAL lock_timeout = '100ms';
 
 ALTER TABLE orders

@@ -1,5 +1,6 @@
 -- Removes what only the previous release's component uses; apply it once none runs any more. Changes the
 -- catalog only: Postgres sees by the valid check constraint that no document is NULL, and reads no row.
+LOCK TABLE orders IN SHARE UPDATE EXCLUSIVE MODE;
 SET LOCAL lock_timeout = '100ms';
 
 DROP TRIGGER orders_fill_document ON orders;
