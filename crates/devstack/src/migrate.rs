@@ -96,7 +96,11 @@ async fn run(database_url: &str, target: Target) -> Result<Outcome> {
         if observer.is_some() {
             eprintln!("Migration {} ...", title(step));
         }
+        let start = Instant::now();
         apply(&migrator, step, &mut connection, observer.as_mut()).await?;
+        if observer.is_some() {
+            eprintln!("  done in {:.1?}", start.elapsed());
+        }
     }
     // Also without pending steps: the migrator compares the applied ones with their files.
     if now.is_empty() {
