@@ -1,5 +1,6 @@
 //! What the migrations do to orders that are there already, and to a migration that is interrupted.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -199,25 +200,28 @@ async fn a_migrator_that_waits_for_a_lock_lets_orders_through() {
     let blocker = connect(&url).await;
     let open = "BEGIN; LOCK TABLE orders IN ROW EXCLUSIVE MODE";
     blocker.batch_execute(open).await.unwrap();
-    let migration = tokio::spawn({
-        let url = url.clone();
-        async move { migrate::migrate(&url).await }
-    });
-    let start = Instant::now();
-    let mut slowest = Duration::ZERO;
-    for n in 0.. {
-        if start.elapsed() > Duration::from_secs(3) {
-            break;
+    let migrated = Cell::new(false);
+    let migration = async {
+        migrate::migrate(&url).await.unwrap();
+        migrated.set(true);
+    };
+    let orders = async {
+        let start = Instant::now();
+        let mut slowest = Duration::ZERO;
+        for n in 0.. {
+            if start.elapsed() > Duration::from_secs(3) {
+                break;
+            }
+            let insertion = Instant::now();
+            insert_odd(&database, &n.to_string(), 0, None).await;
+            slowest = slowest.max(insertion.elapsed());
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let insertion = Instant::now();
-        insert_odd(&database, &n.to_string(), 0, None).await;
-        slowest = slowest.max(insertion.elapsed());
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    assert!(!migration.is_finished());
-    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
-    blocker.batch_execute("ROLLBACK").await.unwrap();
-    migration.await.unwrap().unwrap();
+        assert!(!migrated.get());
+        assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+        blocker.batch_execute("ROLLBACK").await.unwrap();
+    };
+    tokio::join!(migration, orders);
     assert_all_filled(&database).await;
 }
 

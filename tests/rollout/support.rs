@@ -135,7 +135,7 @@ impl Answer {
             status: response.status().as_u16(),
             etag: field("etag"),
             replayed: field("idempotent-replayed").is_some(),
-            body: response.json().await.unwrap(),
+            body: serde_json::from_str(&response.text().await.unwrap()).unwrap(),
         }
     }
 
