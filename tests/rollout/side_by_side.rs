@@ -68,7 +68,7 @@ async fn the_previous_release_goes_on_while_and_after_the_table_is_expanded() {
     let before = running.order("before", &order).await;
     let tag = running.tag().await;
     let conditional = running
-        .order_if(Some(&tag), "before, conditional", &order)
+        .order_if(Some(&tag), "before-conditional", &order)
         .await;
     before.assert_created();
     conditional.assert_created();
@@ -81,7 +81,7 @@ async fn the_previous_release_goes_on_while_and_after_the_table_is_expanded() {
             .await
             .assert_replay_of(&before);
         served
-            .order("before, conditional", &order)
+            .order("before-conditional", &order)
             .await
             .assert_replay_of(&conditional);
     }
