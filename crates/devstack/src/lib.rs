@@ -7,6 +7,7 @@ pub mod migrate;
 pub mod postgres;
 pub mod process;
 pub mod redis;
+pub mod served;
 pub mod shared;
 pub mod workspace;
 
@@ -14,4 +15,5 @@ pub use app::{App, Host};
 pub use install::Programs;
 pub use postgres::Postgres;
 pub use redis::Redis;
+pub use served::Served;
 pub use shared::Shared;
