@@ -230,6 +230,27 @@ async fn a_bad_token_is_refused_before_any_store_is_asked() {
 }
 
 #[tokio::test]
+async fn a_token_for_somebody_else_is_refused_where_no_issuer_and_audience_are_set() {
+    let setup = service()
+        .variable("identity", "jwt")
+        .variable("jwt_keys", jwks());
+    let Some(service) = setup.start().await else {
+        return;
+    };
+    let list = async |claims: &Value| {
+        let token = bearer("EdDSA", "EdDSA", claims);
+        get(&service, &[("authorization", &token)], "/api/v1/orders").await
+    };
+    let own = json!({"sub": "c", "exp": now() + 600});
+    assert_eq!(list(&own).await.status, 200);
+    for (name, value) in [("iss", json!("https://issuer")), ("aud", json!(["others"]))] {
+        let mut others = own.clone();
+        others[name] = value;
+        list(&others).await.assert_problem(401, "invalid-token");
+    }
+}
+
+#[tokio::test]
 async fn a_gateway_has_to_name_one_customer() {
     let Some(service) = with_gateway().start().await else {
         return;

@@ -1,5 +1,7 @@
 //! JSON Web Signature in its compact form (RFC 7515).
 
+use serde_json::Value;
+
 use super::keys::{KeySet, decode};
 use protocol::json;
 
@@ -19,6 +21,9 @@ pub fn payload(token: &str, keys: &KeySet) -> Option<Vec<u8>> {
     if header.get("crit").is_some() {
         return None;
     }
+    if !is_token_type(header.get("typ")) {
+        return None;
+    }
     let algorithm = header.get("alg")?.as_str()?;
     let kid = match header.get("kid") {
         Some(kid) => Some(kid.as_str()?),
@@ -28,4 +33,18 @@ pub fn payload(token: &str, keys: &KeySet) -> Option<Vec<u8>> {
     keys.matching(algorithm, kid)
         .any(|key| key.verifies(signed.as_bytes(), &signature))
         .then(|| decode(payload))?
+}
+
+/// Whether `typ` is that of a token for access, or is absent, as it may be (RFC 7519 section 5.1). What an issuer signs for another
+/// purpose with the same key, such as a logout token or a security event, has a type of its own (RFC 8725 section 3.11).
+fn is_token_type(typ: Option<&Value>) -> bool {
+    let Some(typ) = typ else {
+        return true;
+    };
+    // A media type: case does not matter, and "application/" may be left out (RFC 7515 section 4.1.9).
+    let Some(name) = typ.as_str().map(str::to_ascii_lowercase) else {
+        return false;
+    };
+    let name = name.strip_prefix("application/").unwrap_or(&name);
+    matches!(name, "jwt" | "at+jwt")
 }

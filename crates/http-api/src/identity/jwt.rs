@@ -14,9 +14,11 @@ const LEEWAY: f64 = 60.0;
 pub struct TokenRules {
     /// The keys of which one must have signed it.
     pub keys: KeySet,
-    /// The issuer (`iss`) that it must name, if set.
+    /// The issuer (`iss`) that it must name. If not set, it must name none: two issuers may give the same subject to two
+    /// customers.
     pub issuer: Option<String>,
-    /// The audience (`aud`) that it must name, if set.
+    /// The audience (`aud`) that it must name. If not set, it must name none: a token for others is none for us
+    /// (RFC 7519 section 4.1.3).
     pub audience: Option<String>,
 }
 
@@ -42,18 +44,17 @@ impl TokenRules {
             Some(time) => time.as_f64()?,
             None => f64::MIN,
         };
-        let issued_by_them = self
-            .issuer
-            .as_deref()
-            .is_none_or(|issuer| claims.get("iss").is_some_and(|iss| iss == issuer));
-        let meant_for_us =
-            self.audience
-                .as_deref()
-                .is_none_or(|audience| match claims.get("aud") {
-                    Some(Value::Array(all)) => all.iter().any(|one| one == audience),
-                    Some(one) => one == audience,
-                    None => false,
-                });
+        let issued_by_them = match (claims.get("iss"), self.issuer.as_deref()) {
+            (None, None) => true,
+            (Some(iss), Some(issuer)) => iss == issuer,
+            _ => false,
+        };
+        let meant_for_us = match (claims.get("aud"), self.audience.as_deref()) {
+            (None, None) => true,
+            (Some(Value::Array(all)), Some(audience)) => all.iter().any(|one| one == audience),
+            (Some(one), Some(audience)) => one == audience,
+            _ => false,
+        };
         if !issued_by_them || !meant_for_us || seconds(now) < not_before - LEEWAY {
             return None;
         }

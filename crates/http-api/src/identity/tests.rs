@@ -246,7 +246,7 @@ fn claims_decide_who_and_when() {
 }
 
 #[test]
-fn issuer_and_audience_count_when_they_are_set() {
+fn a_token_names_the_issuer_and_the_audience_that_are_set_and_no_others() {
     let both = rules(Some("https://issuer"), Some("orders"));
     let of = |iss: Value, aud: Value| {
         claims(
@@ -270,8 +270,54 @@ fn issuer_and_audience_count_when_they_are_set() {
         assert!(!of(iss.clone(), aud.clone()), "{iss} {aud}");
     }
     assert!(claims(&both, json!({"sub": "c", "exp": NOW})).is_err());
-    let named = json!({"sub": "c", "exp": NOW, "iss": "x", "aud": "y"});
-    assert!(claims(&rules(None, None), named).is_ok());
+
+    let named = |name: &str, value: Value| {
+        let mut all = json!({"sub": "c", "exp": NOW});
+        all[name] = value;
+        all
+    };
+    let neither = rules(None, None);
+    for value in [json!("x"), json!(["x"]), json!([]), json!(null)] {
+        for name in ["iss", "aud"] {
+            assert!(claims(&neither, named(name, value.clone())).is_err());
+        }
+    }
+    let one = |issuer, audience, name| claims(&rules(issuer, audience), named(name, json!("x")));
+    assert!(one(Some("x"), None, "iss").is_ok());
+    assert!(one(None, Some("x"), "aud").is_ok());
+    let both = json!({"sub": "c", "exp": NOW, "iss": "x", "aud": "x"});
+    for (issuer, audience, good) in [
+        (Some("x"), None, false),
+        (None, Some("x"), false),
+        (Some("x"), Some("x"), true),
+    ] {
+        let admitted = claims(&rules(issuer, audience), both.clone()).is_ok();
+        assert_eq!(admitted, good, "{issuer:?} {audience:?}");
+    }
+}
+
+#[test]
+fn what_is_signed_for_another_purpose_is_no_token() {
+    let typed = |typ: Value| {
+        let header = json!({"alg": "HS256", "typ": typ}).to_string();
+        jws::payload(&signed(&header, "{}"), &keys(&[oct()])).is_some()
+    };
+    for good in ["JWT", "jwt", "at+jwt", "AT+JWT", "application/at+jwt"] {
+        assert!(typed(json!(good)), "{good}");
+    }
+    for bad in [
+        json!("logout+jwt"),
+        json!("secevent+jwt"),
+        json!("dpop+jwt"),
+        json!("JOSE"),
+        json!("text/jwt"),
+        json!("application/application/jwt"),
+        json!(""),
+        json!(null),
+        json!(["JWT"]),
+    ] {
+        assert!(!typed(bad.clone()), "{bad}");
+    }
 }
 
 #[test]
