@@ -1,5 +1,10 @@
 //! Whatever a served application starts ends with it: when it is stopped, killed or dropped, and when the
 //! process that serves it is killed itself.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that fails panics"
+)]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -14,8 +19,8 @@ use devstack::{App, Host, process};
 /// Set for the process that `ends_with_a_parent_that_is_killed` starts and kills: its folder.
 const PARENT_FOLDER: &str = "PROCESS_GROUPS_PARENT_FOLDER";
 
-/// Like `spin up`, which serves from a child: the script starts one and waits. Both refuse to end on SIGTERM
-/// if `stubborn`, as a child does that is still serving.
+/// Like `spin up`, which serves from a child: the script starts one and waits. A `stubborn` child ignores
+/// SIGTERM.
 fn fake_spin(folder: &Path, stubborn: bool) -> Command {
     std::fs::create_dir_all(folder).unwrap();
     let child = if stubborn {
