@@ -3,6 +3,7 @@
 mod bench;
 mod chaos;
 mod clean;
+mod migrate;
 mod simulate;
 mod test;
 mod up;
@@ -35,12 +36,8 @@ enum Task {
     Chaos(chaos::Arguments),
     /// Measure the component against its host's floor, a naive component and native services.
     Bench(bench::Arguments),
-    /// Bring a database of your own to the current schema.
-    Migrate {
-        /// postgres://user:password@host:port/database
-        #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
-        database_url: String,
-    },
+    /// Bring a database of your own to the current schema, while components of two releases may run.
+    Migrate(migrate::Arguments),
     /// Remove the data of `up` and what tests left behind.
     Clean,
 }
@@ -64,11 +61,7 @@ async fn run() -> Result<()> {
         Task::Simulate(arguments) => simulate::run(&arguments),
         Task::Chaos(arguments) => chaos::chaos(arguments).await,
         Task::Bench(arguments) => bench::bench(arguments).await,
-        Task::Migrate { database_url } => {
-            devstack::migrate::migrate(&database_url).await?;
-            eprintln!("The schema is current.");
-            Ok(())
-        }
+        Task::Migrate(arguments) => migrate::migrate(arguments).await,
         Task::Clean => clean::clean(),
     }
 }
