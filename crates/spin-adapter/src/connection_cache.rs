@@ -1,6 +1,6 @@
-//! The one Postgres connection that an instance keeps between group commits. Taking one from the host's
-//! pool costs a trip to Postgres, but who keeps one takes it from other instances: Spin has 64 per database.
-//! So it goes back when it was idle for a moment, and in any case after a while.
+//! The one Postgres connection that an instance keeps between group commits. Taking one from the host's pool costs a
+//! trip to Postgres, but an instance that keeps one takes it from the others: Spin has 64 per database. So the instance
+//! returns it after a short idle time, and in any case after a longer one.
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -9,51 +9,50 @@ use spin_sdk::pg::Connection;
 use spin_sdk::time::sleep;
 use spin_sdk::wasip3::spawn;
 
-/// A connection that nobody used for that long goes back.
+/// The idle time after which the connection is returned.
 const IDLE: Duration = Duration::from_millis(50);
 
-/// How many times as long an instance may keep a connection that is used all the time: 0.5 s.
-const TERMS: u32 = 10;
+/// How many idle times an instance may keep a connection that is in use: 0.5 s.
+const MAX_IDLE_TIMES: u32 = 10;
 
 #[derive(Default)]
-struct Kept {
+struct Cache {
     connection: Option<Connection>,
-    /// Whether it was used since the caretaker last looked.
+    /// Whether it was used since the timer last checked.
     used: bool,
-    /// Whether there is a caretaker; it keeps the time.
-    watched: bool,
+    /// Whether an expiry task is running.
+    timed: bool,
 }
 
 thread_local! {
-    static KEPT: RefCell<Kept> = RefCell::default();
+    static CACHE: RefCell<Cache> = RefCell::default();
 }
 
-/// Takes the kept connection out, if there is one. Who does not [`give_back`] it has dropped it.
+/// Takes the connection out of the cache, if there is one. A caller that does not [`put`] it back has dropped it.
 pub fn take() -> Option<Connection> {
-    KEPT.with_borrow_mut(|kept| kept.connection.take())
+    CACHE.with_borrow_mut(|cache| cache.connection.take())
 }
 
-/// Keeps a connection on which nothing is under way.
-pub fn give_back(connection: Connection) {
-    let unwatched = KEPT.with_borrow_mut(|kept| {
-        kept.connection = Some(connection);
-        kept.used = true;
-        !std::mem::replace(&mut kept.watched, true)
+/// Puts a connection on which no statement is under way into the cache.
+pub fn put(connection: Connection) {
+    let untimed = CACHE.with_borrow_mut(|cache| {
+        cache.connection = Some(connection);
+        cache.used = true;
+        !std::mem::replace(&mut cache.timed, true)
     });
-    if unwatched {
-        let caretaker = Caretaker;
-        spawn(caretaker.watch());
+    if untimed {
+        spawn(Expiry.run());
     }
 }
 
-/// Lets the connection go in time. Runs on after the answer of the request that it was started by.
-struct Caretaker;
+/// Returns the connection in time. Runs on after the answer of the request that started it.
+struct Expiry;
 
-impl Caretaker {
-    async fn watch(self) {
-        for _ in 0..TERMS {
+impl Expiry {
+    async fn run(self) {
+        for _ in 0..MAX_IDLE_TIMES {
             sleep(IDLE).await;
-            let used = KEPT.with_borrow_mut(|kept| std::mem::take(&mut kept.used));
+            let used = CACHE.with_borrow_mut(|cache| std::mem::take(&mut cache.used));
             if !used {
                 return;
             }
@@ -61,12 +60,12 @@ impl Caretaker {
     }
 }
 
-impl Drop for Caretaker {
-    /// However it ends: nobody else would.
+impl Drop for Expiry {
+    /// Runs however the task ends: otherwise the connection would stay.
     fn drop(&mut self) {
-        KEPT.with_borrow_mut(|kept| {
-            kept.watched = false;
-            kept.connection = None;
+        CACHE.with_borrow_mut(|cache| {
+            cache.timed = false;
+            cache.connection = None;
         });
     }
 }

@@ -1,5 +1,5 @@
-//! Deadlines: nothing in Spin times out by itself. A timer costs two calls of the host, so a request has one
-//! for all that it ever waits for.
+//! Deadlines: nothing in Spin times out by itself. A timer costs two calls of the host, so a request has one timer for
+//! everything that it waits for.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -7,8 +7,8 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-/// How far ahead the timer is set at most. Less than most waits may last: then the next one, with another
-/// deadline, need not set it again.
+/// The longest time that the timer is set to. It is shorter than most deadlines: the next wait, with another deadline,
+/// need not set the timer again.
 const AHEAD: Duration = Duration::from_millis(500);
 
 /// The one timer of a request.
@@ -22,7 +22,7 @@ struct Armed {
     sleep: Pin<Box<dyn Future<Output = ()>>>,
 }
 
-/// The time that may be spent waiting for one thing. It runs from the first wait on.
+/// The time that a request may wait for one thing. It runs from the first wait on.
 pub struct Budget {
     limit: Duration,
     expires: Cell<Option<Instant>>,
@@ -39,8 +39,8 @@ impl Budget {
 }
 
 impl Timer {
-    /// What the future gives, or `None` when the budget runs out first. Dropping the future then cancels the
-    /// host's call: a query that was sent may still take effect.
+    /// The future's output, or `None` when the budget runs out first. Then the dropped future cancels the host's call: a
+    /// query that was sent may still take effect.
     pub async fn within<F: Future>(&self, budget: &Budget, future: F) -> Option<F::Output> {
         let mut future = pin!(future);
         poll_fn(|cx| match future.as_mut().poll(cx) {
@@ -50,7 +50,7 @@ impl Timer {
         .await
     }
 
-    /// Ready when the budget has run out, and otherwise sees to it that the task is woken in time.
+    /// Ready when the budget has run out. Otherwise it makes sure that the task is woken in time.
     fn poll_expired(&self, budget: &Budget, cx: &mut Context<'_>) -> Poll<()> {
         let mut scope = self.armed.borrow_mut();
         loop {

@@ -1,11 +1,10 @@
-//! Draws order ids from the host's clock and randomness.
+//! Draws ids from the host's clock and randomness.
 
+use protocol::ResourceId;
+use protocol::ports::ResourceIds;
 use uuid::Uuid;
 
-use crate::order::ResourceId;
-use crate::ports::ResourceIds;
-
-/// UUID version 7 of now.
+/// UUID version 7 with the current time.
 pub struct RandomIds;
 
 impl ResourceIds for RandomIds {

@@ -1,25 +1,26 @@
-//! Reservations in Redis, over one connection that lives as long as the instance: dialling costs more than
-//! asking. Spin's connections never reconnect, so any error drops it.
+//! Records and locks in Redis, over one connection that lives as long as the instance: connecting costs more than a
+//! command. Spin's connections never reconnect, so any error drops it.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
+use http_api::settings::Settings;
+use http_api::{Probe, Probes};
+use protocol::breaker::Breaker;
+use protocol::error::ReservationsUnavailable;
+use protocol::group_commit::Signals;
+use protocol::ports::{List, Lock, Locks, RecordLookup, Reservation, Reservations};
+use protocol::{KeyScope, Record, ResourceId};
 use spin_sdk::redis::{Connection, Error, RedisParameter, RedisResult};
+use stores::redis::locks::{Locking, lock};
+use stores::redis::{Command, Records, Reply, ping, record, reservation};
 
-use super::deadline::{Budget, Timer};
-use super::signals::TaskSignals;
-use crate::breaker::Breaker;
-use crate::error::ReservationsUnavailable;
-use crate::group_commit::Signals;
-use crate::http::Probe;
-use crate::idempotency::{Record, KeyScope};
-use crate::ports::{Reservation, Reservations, RecordLookup};
-use crate::settings::Settings;
-use crate::stores::redis::{Command, Records, Reply, ping, trace};
+use crate::deadline::{Budget, Timer};
+use crate::signals::TaskSignals;
 
-/// What this instance knows of Redis.
+/// What this instance knows about Redis.
 struct Link {
     line: Line,
     breaker: Breaker,
@@ -28,8 +29,8 @@ struct Link {
 /// The connection.
 enum Line {
     Down,
-    /// One request dials; the others wait to be woken.
-    Dialling(Vec<<TaskSignals as Signals>::Sender>),
+    /// One request connects; the others wait to be woken.
+    Connecting(Vec<<TaskSignals as Signals>::Sender>),
     Up(Rc<Connection>),
 }
 
@@ -43,7 +44,7 @@ static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// Redis, as one request may use it.
 pub struct RedisReservations<'r> {
-    pub(super) settings: &'r Settings,
+    settings: &'r Settings,
     timer: &'r Timer,
     budget: Budget,
 }
@@ -58,16 +59,6 @@ impl<'r> RedisReservations<'r> {
         }
     }
 
-    /// Asks for a sign of life, past the breaker, and tells the breaker.
-    pub async fn probe(&self) -> Probe {
-        let start = Instant::now();
-        let up = self.command(ping()).await.is_ok();
-        Probe {
-            up,
-            latency_ms: start.elapsed().as_secs_f64() * 1000.0,
-        }
-    }
-
     fn records(&self) -> Records<'_> {
         Records {
             prefix: &self.settings.redis_key_prefix,
@@ -75,8 +66,15 @@ impl<'r> RedisReservations<'r> {
         }
     }
 
-    /// One command, unless Redis failed a moment ago.
-    pub(super) async fn guarded(&self, command: Command) -> Result<Reply, ReservationsUnavailable> {
+    fn locking(&self) -> Locking<'_> {
+        Locking {
+            prefix: &self.settings.redis_key_prefix,
+            lease: self.settings.lock_lease,
+        }
+    }
+
+    /// Sends a command unless the breaker is open.
+    async fn guarded(&self, command: Command) -> Result<Reply, ReservationsUnavailable> {
         if !LINK.with_borrow_mut(|link| link.breaker.is_closed() || link.breaker.admits(now())) {
             return Err(ReservationsUnavailable);
         }
@@ -96,7 +94,7 @@ impl<'r> RedisReservations<'r> {
             Some(Err(error)) => describe(&error),
             None => "no answer in time".to_owned(),
         };
-        eprintln!("orders: redis: {failure}; going without it for a while");
+        eprintln!("redis: {failure}; requests do without it for 2 s");
         LINK.with_borrow_mut(|link| {
             link.hang_up();
             link.breaker.failed(now());
@@ -104,8 +102,8 @@ impl<'r> RedisReservations<'r> {
         Err(ReservationsUnavailable)
     }
 
-    /// Over the kept connection; over a new one if that turns out to be dead. Running a reservation twice is
-    /// harmless: the second one finds our own record.
+    /// Sends a command over the kept connection, and over a new one if that is dead. A reservation may run twice: the second
+    /// one finds our own record.
     async fn attempt(&self, command: &Command) -> Result<Reply, Error> {
         let connection = self.connection().await?;
         match execute(&connection, command).await {
@@ -116,56 +114,55 @@ impl<'r> RedisReservations<'r> {
         execute(&another, command).await
     }
 
-    /// The kept connection, or a new one that is kept from now on. Those who want one at the same time get
-    /// the same.
+    /// The kept connection, or a new one that is kept from now on. Concurrent requests share one.
     async fn connection(&self) -> Result<Rc<Connection>, Error> {
         loop {
             let wait = match LINK.with_borrow_mut(Link::join) {
                 Joined::Up(connection) => return Ok(connection),
                 Joined::Waits(wait) => wait,
-                Joined::Dials(dial) => {
-                    let dialled = Rc::new(Connection::open(&self.settings.redis_url).await?);
-                    dial.succeeded(&dialled);
-                    return Ok(dialled);
+                Joined::Connects(connecting) => {
+                    let connection = Rc::new(Connection::open(&self.settings.redis_url).await?);
+                    connecting.succeeded(&connection);
+                    return Ok(connection);
                 }
             };
-            // If the one who dialled has failed, the first to be woken dials.
+            // If the request that connected has failed, the first that is woken connects.
             wait.await;
         }
     }
 }
 
-/// What someone who wants a connection is to do.
+/// What a request that needs a connection does.
 enum Joined {
     Up(Rc<Connection>),
     Waits(<TaskSignals as Signals>::Receiver),
-    Dials(Dial),
+    Connects(ConnectGuard),
 }
 
 impl Link {
     fn join(&mut self) -> Joined {
         match &mut self.line {
             Line::Up(connection) => Joined::Up(connection.clone()),
-            Line::Dialling(others) => {
+            Line::Connecting(others) => {
                 let (sender, wait) = TaskSignals.signal();
                 others.push(sender);
                 Joined::Waits(wait)
             }
             Line::Down => {
-                self.line = Line::Dialling(Vec::new());
-                Joined::Dials(Dial)
+                self.line = Line::Connecting(Vec::new());
+                Joined::Connects(ConnectGuard)
             }
         }
     }
 
-    /// Drops the kept connection, if there is one. Who dials goes on dialling.
+    /// Drops the kept connection, if there is one. A request that is connecting continues.
     fn hang_up(&mut self) {
         if let Line::Up(_) = self.line {
             self.line = Line::Down;
         }
     }
 
-    /// The same, if it is still this one.
+    /// Drops the kept connection if it is still this one.
     fn forget(&mut self, dead: &Rc<Connection>) {
         if let Line::Up(connection) = &self.line
             && Rc::ptr_eq(connection, dead)
@@ -175,19 +172,19 @@ impl Link {
     }
 }
 
-/// Held by the one who dials. Others are woken when it is dropped, whatever came of it.
-struct Dial;
+/// Held by the request that connects. The others are woken when it is dropped, whether it succeeded or not.
+struct ConnectGuard;
 
-impl Dial {
+impl ConnectGuard {
     fn succeeded(self, connection: &Rc<Connection>) {
         LINK.with_borrow_mut(|link| link.line = Line::Up(connection.clone()));
     }
 }
 
-impl Drop for Dial {
+impl Drop for ConnectGuard {
     fn drop(&mut self) {
         LINK.with_borrow_mut(|link| {
-            if let Line::Dialling(_) = link.line {
+            if let Line::Connecting(_) = link.line {
                 link.line = Line::Down;
             }
         });
@@ -201,19 +198,58 @@ impl Reservations for RedisReservations<'_> {
         record: &Record,
     ) -> Result<Reservation, ReservationsUnavailable> {
         let command = self.records().reserve(scope, record);
-        self.guarded(command).await.map(Reservation::from)
+        self.guarded(command).await.map(reservation)
     }
 
-    async fn complete(&self, scope: &KeyScope, record: &Record) -> Result<(), ReservationsUnavailable> {
+    async fn complete(
+        &self,
+        scope: &KeyScope,
+        record: &Record,
+    ) -> Result<(), ReservationsUnavailable> {
         let command = self.records().complete(scope, record);
         self.guarded(command).await.map(|_| ())
     }
 }
 
 impl RecordLookup for RedisReservations<'_> {
-    async fn look(&self, scope: &KeyScope) -> Result<Option<Record>, ReservationsUnavailable> {
-        let command = self.records().look(scope);
-        self.guarded(command).await.map(trace)
+    async fn find_record(
+        &self,
+        scope: &KeyScope,
+    ) -> Result<Option<Record>, ReservationsUnavailable> {
+        let command = self.records().find_record(scope);
+        self.guarded(command).await.map(record)
+    }
+}
+
+impl Locks for RedisReservations<'_> {
+    async fn acquire(
+        &self,
+        list: &List,
+        holder: &ResourceId,
+    ) -> Result<Lock, ReservationsUnavailable> {
+        let command = self.locking().acquire(list, holder);
+        lock(self.guarded(command).await?).ok_or(ReservationsUnavailable)
+    }
+
+    async fn release(
+        &self,
+        list: &List,
+        holder: &ResourceId,
+    ) -> Result<(), ReservationsUnavailable> {
+        let command = self.locking().release(list, holder);
+        self.guarded(command).await.map(|_| ())
+    }
+}
+
+impl Probes for RedisReservations<'_> {
+    /// Asks Redis even when the breaker is open, and tells the breaker the outcome.
+    async fn probe(&self) -> Probe {
+        let start = Instant::now();
+        let up = self.command(ping()).await.is_ok();
+        Probe {
+            up,
+            latency_ms: start.elapsed().as_secs_f64() * 1000.0,
+        }
     }
 }
 
@@ -227,7 +263,7 @@ async fn execute(connection: &Connection, command: &Command) -> Result<Reply, Er
             Some(RedisResult::Int64(number)) => Reply::Bytes(number.to_string().into_bytes()),
             Some(RedisResult::Nil) | None => Reply::Nil,
         }),
-        // About the key, not about the server: others' requests need not do without Redis for it.
+        // This is about the key, not about the server: other requests need not do without Redis.
         Err(Error::Other(text)) if text.contains("WRONGTYPE") => Ok(Reply::WrongType),
         Err(error) => Err(error),
     }
@@ -237,8 +273,7 @@ fn now() -> Duration {
     STARTED.elapsed()
 }
 
-/// For the log. Redis's error texts name commands and states; the address, which may carry a password, is
-/// not among them.
+/// For the log. Redis's messages name commands and states, but not the address, which may contain a password.
 fn describe(error: &Error) -> String {
     match error {
         Error::InvalidAddress => {

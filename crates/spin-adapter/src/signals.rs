@@ -1,15 +1,14 @@
 //! Wakes one request from another: a stream of the component model whose writing end is dropped.
 //!
-//! Plain wakers do not reach from task to task without wit-bindgen's `inter-task-wakeup`, which would make
-//! every wait of every request pay for a stream.
+//! A waker cannot wake another task without wit-bindgen's `inter-task-wakeup`, which would add a stream to every wait of
+//! every request.
 
 use std::future::Future;
 use std::pin::Pin;
 
+use protocol::group_commit::Signals;
 use spin_sdk::wasip3::wit_stream;
 use spin_sdk::wit_bindgen::StreamWriter;
-
-use crate::group_commit::Signals;
 
 /// Signals between the requests of this instance.
 pub struct TaskSignals;

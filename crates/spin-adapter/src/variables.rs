@@ -3,11 +3,10 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use http_api::Problem;
+use http_api::identity::Identity;
+use http_api::settings::{RawSettings, Settings};
 use spin_sdk::variables;
-
-use crate::http::Problem;
-use crate::identity::Identity;
-use crate::settings::{RawSettings, Settings};
 
 thread_local! {
     static SETTINGS: RefCell<Option<Rc<Settings>>> = const { RefCell::new(None) };
@@ -16,8 +15,8 @@ thread_local! {
 /// The settings of this instance.
 ///
 /// # Errors
-/// [`Problem::Misconfigured`]; the log names the variable. Not remembered, so that a corrected variable
-/// takes effect.
+/// [`Problem::Misconfigured`]; the log names the variable. Not kept, so that a corrected variable takes
+/// effect.
 pub async fn settings() -> Result<Rc<Settings>, Problem> {
     if let Some(settings) = SETTINGS.with_borrow(Clone::clone) {
         return Ok(settings);
@@ -39,11 +38,11 @@ pub async fn settings() -> Result<Rc<Settings>, Problem> {
         jwt_audience: get("jwt_audience").await?,
     };
     let settings = Rc::new(raw.check().map_err(|error| {
-        eprintln!("orders: {error}");
+        eprintln!("{error}");
         Problem::Misconfigured
     })?);
     if matches!(settings.identity, Identity::None) {
-        eprintln!("orders: identity is none: whoever comes is the same customer");
+        eprintln!("identity is none: all requests belong to one customer");
     }
     SETTINGS.set(Some(settings.clone()));
     Ok(settings)
@@ -51,8 +50,8 @@ pub async fn settings() -> Result<Rc<Settings>, Problem> {
 
 async fn get(name: &'static str) -> Result<String, Problem> {
     variables::get(name).await.map_err(|_| {
-        // The provider's words could carry the value.
-        eprintln!("orders: variable {name} could not be read");
+        // The provider's message could contain the value.
+        eprintln!("variable {name} could not be read");
         Problem::Misconfigured
     })
 }
