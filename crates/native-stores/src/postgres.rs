@@ -95,7 +95,10 @@ mod tests {
             let value = value(parameter);
             let mut bytes = Default::default();
             assert!(value.to_sql_checked(&sent, &mut bytes).is_ok(), "{value:?}");
-            assert!(value.to_sql_checked(&other, &mut bytes).is_err(), "{value:?}");
+            assert!(
+                value.to_sql_checked(&other, &mut bytes).is_err(),
+                "{value:?}"
+            );
         }
     }
 }
