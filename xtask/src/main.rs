@@ -3,6 +3,7 @@
 mod bench;
 mod chaos;
 mod clean;
+mod deploy;
 mod simulate;
 mod test;
 mod up;
@@ -41,6 +42,9 @@ enum Task {
         #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
         database_url: String,
     },
+    /// Check the manifests in deploy/ without a cluster.
+    #[command(subcommand)]
+    Deploy(deploy::Arguments),
     /// Remove the data of `up` and what tests left behind.
     Clean,
 }
@@ -69,6 +73,7 @@ async fn run() -> Result<()> {
             eprintln!("The schema is current.");
             Ok(())
         }
+        Task::Deploy(arguments) => deploy::deploy(&arguments),
         Task::Clean => clean::clean(),
     }
 }

@@ -30,7 +30,11 @@ pub fn migrations(part: Part) -> Result<Vec<Migration>> {
         .into_iter()
         .flat_map(Dir::files)
         .map(|file| {
-            let name = file.path().file_name().unwrap_or_default().to_string_lossy();
+            let name = file
+                .path()
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy();
             let (version, description) = name
                 .strip_suffix(".sql")
                 .and_then(|stem| stem.split_once('_'))
