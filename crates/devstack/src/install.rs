@@ -91,6 +91,31 @@ pub fn find_or_install_wrk(may_install: bool) -> Result<PathBuf> {
     on_path("wrk").context("wrk not found even after installing")
 }
 
+/// Makes a virtual environment of Python in a folder; installs Python's part for that under the same
+/// conditions.
+pub fn python_venv(folder: &Path, may_install: bool) -> Result<()> {
+    let make = || {
+        let output = Command::new("python3")
+            .args(["-m", "venv"])
+            .arg(folder)
+            .output();
+        output.is_ok_and(|output| output.status.success())
+    };
+    if make() {
+        return Ok(());
+    }
+    ensure!(
+        may_install && can_install(),
+        "missing on this machine: Python with venv. Install with one of\n  \
+         Debian, Ubuntu:  sudo apt-get install python3-venv\n  \
+         Fedora:          sudo dnf install python3\n  \
+         macOS:           brew install python"
+    );
+    install(&["python3-venv"])?;
+    ensure!(make(), "python3 -m venv fails even after installing");
+    Ok(())
+}
+
 /// Whether this is Debian or Ubuntu, and this process runs as root.
 fn can_install() -> bool {
     Path::new("/usr/bin/apt-get").exists() && Uid::effective().is_root()
