@@ -1,6 +1,6 @@
 //! What a request may use of the host that it runs on.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use protocol::ports::{
     ConditionalResources, Locks, RecordLookup, Reservations, ResourceIds, ResourceLists, Resources,
@@ -32,7 +32,7 @@ pub trait Host {
     ///
     /// # Errors
     /// [`Problem::Misconfigured`]; the log names the variable.
-    async fn settings(&self) -> Result<Rc<Settings>, Problem>;
+    async fn settings(&self) -> Result<Arc<Settings>, Problem>;
 
     /// Redis, with this request's time for it.
     fn redis<'h>(&'h self, settings: &'h Settings) -> Self::Redis<'h>;

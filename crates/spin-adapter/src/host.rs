@@ -1,6 +1,7 @@
 //! The host of one request: its timer, and the stores with their budgets.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use http_api::settings::Settings;
@@ -38,7 +39,7 @@ impl Host for SpinHost {
     type Postgres<'h> = PostgresResources<'h>;
     type Ids = RandomIds;
 
-    async fn settings(&self) -> Result<Rc<Settings>, Problem> {
+    async fn settings(&self) -> Result<Arc<Settings>, Problem> {
         variables::settings().await
     }
 

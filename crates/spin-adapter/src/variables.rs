@@ -1,7 +1,7 @@
 //! Reads Spin's variables once per instance: each costs a call to the host.
 
 use std::cell::RefCell;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use http_api::Problem;
 use http_api::identity::Identity;
@@ -9,7 +9,7 @@ use http_api::settings::{RawSettings, Settings};
 use spin_sdk::variables::{self, Error};
 
 thread_local! {
-    static SETTINGS: RefCell<Option<Rc<Settings>>> = const { RefCell::new(None) };
+    static SETTINGS: RefCell<Option<Arc<Settings>>> = const { RefCell::new(None) };
 }
 
 /// The settings of this instance.
@@ -17,7 +17,7 @@ thread_local! {
 /// # Errors
 /// [`Problem::Misconfigured`]; the log names the variable. Not kept, so that a corrected variable takes
 /// effect.
-pub async fn settings() -> Result<Rc<Settings>, Problem> {
+pub async fn settings() -> Result<Arc<Settings>, Problem> {
     if let Some(settings) = SETTINGS.with_borrow(Clone::clone) {
         return Ok(settings);
     }
@@ -34,7 +34,7 @@ pub async fn settings() -> Result<Rc<Settings>, Problem> {
             }
         }
     }
-    let settings = Rc::new(raw.check().map_err(|error| {
+    let settings = Arc::new(raw.check().map_err(|error| {
         eprintln!("{error}");
         Problem::Misconfigured
     })?);
