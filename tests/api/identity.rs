@@ -207,6 +207,7 @@ async fn a_bad_token_is_refused_before_any_store_is_asked() {
         changed("iss", json!("https://somebody.else")),
         changed("aud", json!("others")),
         changed("sub", json!("c".repeat(129))),
+        changed("sub", json!("anonymous")),
         changed("exp", json!(null)),
         changed("long", json!("x".repeat(9000))),
     ] {
@@ -261,6 +262,7 @@ async fn a_gateway_has_to_name_one_customer() {
         &[("x-user-id", "")],
         &[("x-user-id", "c"), ("x-user-id", "c")],
         &[("x-user-id", long.as_str())],
+        &[("x-user-id", "anonymous")],
         &[("authorization", "Bearer x")],
     ] {
         let refused = order(&service, who, &new_key(), &an_order()).await;
@@ -384,9 +386,10 @@ async fn an_identity_that_is_not_set_up_lets_nobody_in() {
         let who = [("x-user-id", "c"), ("authorization", "Bearer x")];
         let refused = order(&service, &who, &new_key(), &an_order()).await;
         refused.assert_problem(500, "misconfigured");
-        get(&service, &who, "/api/v1/orders")
-            .await
-            .assert_problem(500, "misconfigured");
+        for path in ["/api/v1/orders", "/readyz"] {
+            let refused = get(&service, &who, path).await;
+            refused.assert_problem(500, "misconfigured");
+        }
         let logs = service.logs();
         assert!(
             logs.contains(&format!("variable {variable} must")),

@@ -121,6 +121,7 @@ impl Setup {
             ("redis_url".to_owned(), redis_url.clone()),
             ("database_url".to_owned(), database_url.clone()),
             ("redis_key_prefix".to_owned(), prefix.clone()),
+            ("identity".to_owned(), "none".to_owned()),
         ];
         variables.extend(self.variables);
         let mut service = Service {

@@ -94,6 +94,7 @@ impl Release {
             ("redis_url", redis_url),
             ("database_url", database_url),
             ("redis_key_prefix", prefix),
+            ("identity", "none"),
             // A busy machine is no failure.
             ("redis_timeout_ms", "20000"),
         ]

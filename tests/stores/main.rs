@@ -28,7 +28,7 @@ const CALLS: usize = 90;
 
 fn scope(rng: &mut StdRng) -> KeyScope {
     // Colliding names are what could go wrong: "a" + "b:c" and "a:b" + "c".
-    let customers = ["anonymous", "a", "a:b", "ä"];
+    let customers = ["somebody", "a", "a:b", "ä"];
     let keys = ["k", "b:c", "c", "K"];
     KeyScope {
         customer: Customer::named(customers[rng.random_range(0..customers.len())]).unwrap(),

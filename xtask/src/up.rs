@@ -15,6 +15,9 @@ use url::Url;
 /// The database that `up` keeps its orders in.
 const DATABASE: &str = "orders";
 
+/// What a user of Spin sets the variable `identity` with.
+const IDENTITY: &str = "SPIN_VARIABLE_IDENTITY";
+
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Address and port to serve on.
@@ -78,9 +81,12 @@ pub async fn up(arguments: Arguments) -> Result<()> {
         ("redis_url", redis_url),
         ("database_url", database_url),
     ];
-    if let Some(example) = &arguments.example {
+    match &arguments.example {
         // Its orders are not the order handler's: it has a database and a prefix of its own.
-        variables.push(("redis_key_prefix", format!("{example}:")));
+        Some(example) => variables.push(("redis_key_prefix", format!("{example}:"))),
+        None if identity_is_chosen() => {}
+        // Of all places that serve the application, only a laptop's has a default.
+        None => variables.push(("identity", "none".to_owned())),
     }
     let variables: Vec<_> = variables
         .into_iter()
@@ -108,6 +114,22 @@ pub async fn up(arguments: Arguments) -> Result<()> {
         postgres.stop()?;
     }
     Ok(())
+}
+
+/// Whether the environment, or the file `.env` that Spin reads, says how customers are identified.
+fn identity_is_chosen() -> bool {
+    let file = std::fs::read_to_string(workspace::root().join(".env")).unwrap_or_default();
+    std::env::var_os(IDENTITY).is_some() || sets_identity(&file)
+}
+
+/// Whether a file `.env` has the variable.
+fn sets_identity(file: &str) -> bool {
+    file.lines().any(|line| {
+        let line = line.trim_start();
+        let assignment = line.strip_prefix("export ").unwrap_or(line).trim_start();
+        let value = assignment.strip_prefix(IDENTITY);
+        value.is_some_and(|value| value.trim_start().starts_with('='))
+    })
 }
 
 /// Builds what is to be served, and says where its manifest is.
@@ -208,6 +230,24 @@ fn print_example(example: &str, base: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_identity_in_the_env_file_is_respected() {
+        for set in [
+            "SPIN_VARIABLE_IDENTITY=jwt",
+            "A=b\n  export SPIN_VARIABLE_IDENTITY = header",
+        ] {
+            assert!(sets_identity(set), "{set}");
+        }
+        for not_set in [
+            "",
+            "# SPIN_VARIABLE_IDENTITY=jwt",
+            "SPIN_VARIABLE_IDENTITY_HEADER=X-User",
+            "A=SPIN_VARIABLE_IDENTITY=jwt",
+        ] {
+            assert!(!sets_identity(not_set), "{not_set}");
+        }
+    }
 
     #[test]
     fn only_the_place_of_a_url_is_allowed() {

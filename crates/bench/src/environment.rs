@@ -42,13 +42,14 @@ pub struct Storage {
 }
 
 impl Storage {
-    fn variables(&self) -> [(String, String); 3] {
+    fn variables(&self) -> [(String, String); 4] {
         [
-            ("redis_url", &self.redis_url),
+            ("redis_url", self.redis_url.as_str()),
             ("database_url", &self.database_url),
             ("redis_key_prefix", &self.prefix),
+            ("identity", "none"),
         ]
-        .map(|(name, value)| (name.to_owned(), value.clone()))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
     }
 
     /// Connects to the database.

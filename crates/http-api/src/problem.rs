@@ -204,7 +204,9 @@ impl Problem {
         let Collection { one, path, .. } = collection;
         match self {
             Self::Unidentified(Unidentified::NotNamed) => {
-                "The gateway in front of this service must name the customer, once and in 1 to 128 characters.".into()
+                "The gateway in front of this service must name the customer, once and in 1 to 128 characters, and not \
+                 \"anonymous\", which is reserved."
+                    .into()
             }
             Self::Unidentified(Unidentified::NoToken) => "Send Authorization: Bearer with a token.".into(),
             Self::Unidentified(Unidentified::InvalidToken) => "Send a token that is issued for this service.".into(),

@@ -35,15 +35,29 @@ async fn answer<R: Resource>(
         Route::Health => return Ok(health()),
         Route::Readiness => {
             let settings = host.settings().await?;
+            // No traffic for an instance that would refuse all of it.
+            chosen(&settings)?;
             let (redis, postgres) = host.probe_both(&settings).await;
             return Ok(readiness(redis, postgres));
         }
         Route::OfCustomer(route) => route,
     };
     let settings = host.settings().await?;
-    let customer = identify(&settings.identity, head, || host.unix_seconds())?;
+    let identity = chosen(&settings)?;
+    let customer = identify(identity, head, || host.unix_seconds())?;
     let operation = admit::<R>(route, customer, query, head, settings.precondition)?;
     perform::<R>(operation, head, body, host, &settings).await
+}
+
+/// How customers are identified.
+///
+/// # Errors
+/// It has not been chosen; the log names the variable.
+fn chosen(settings: &Settings) -> Result<&Identity, Problem> {
+    settings.identity().map_err(|error| {
+        eprintln!("{error}");
+        Problem::Misconfigured
+    })
 }
 
 /// What a method and a path name.

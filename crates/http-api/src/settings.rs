@@ -28,9 +28,25 @@ pub struct Settings {
     pub precondition: Precondition,
     /// The lease of the lock of a conditional creation.
     pub lock_lease: Duration,
-    /// How customers are identified.
-    pub identity: Identity,
+    /// How customers are identified, if that is chosen.
+    pub identity: Option<Identity>,
 }
+
+impl Settings {
+    /// How customers are identified. Whoever asks needs the variable: a component that identifies customers in a way of its own
+    /// does not ask.
+    ///
+    /// # Errors
+    /// It has not been chosen. No choice is safe by default: "none" would make all customers one.
+    pub fn identity(&self) -> Result<&Identity, SettingError> {
+        self.identity.as_ref().ok_or(IDENTITY)
+    }
+}
+
+const IDENTITY: SettingError = SettingError {
+    variable: "identity",
+    rule: "must be chosen: \"none\" (all requests belong to one customer), \"header\" or \"jwt\"",
+};
 
 /// A variable that breaks its rule. Names the variable and the rule, never the value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,7 +110,7 @@ impl Default for RawSettings {
             key_reuse: "reject".into(),
             precondition: "key".into(),
             lock_lease_ms: "5000".into(),
-            identity: "none".into(),
+            identity: String::new(),
             identity_header: "X-User-Id".into(),
             jwt_keys: String::new(),
             jwt_issuer: String::new(),
@@ -188,23 +204,24 @@ fn identity(
     keys: &str,
     issuer: String,
     audience: String,
-) -> Result<Identity, SettingError> {
+) -> Result<Option<Identity>, SettingError> {
     let error = |variable, rule| SettingError { variable, rule };
     // To Spin, a variable that is not set and an empty one are the same.
     let set = |text: String| Some(text).filter(|text| !text.is_empty());
     match mode {
-        "none" => Ok(Identity::None),
-        "header" if is_field_name(&header) => Ok(Identity::Header(header)),
+        "" => Ok(None),
+        "none" => Ok(Some(Identity::None)),
+        "header" if is_field_name(&header) => Ok(Some(Identity::Header(header))),
         "header" => Err(error(
             "identity_header",
             "must be the name of an HTTP field",
         )),
-        "jwt" => Ok(Identity::Jwt(Box::new(TokenRules {
+        "jwt" => Ok(Some(Identity::Jwt(Box::new(TokenRules {
             keys: KeySet::parse(keys).ok_or(error("jwt_keys", JWT_KEYS))?,
             issuer: set(issuer),
             audience: set(audience),
-        }))),
-        _ => Err(error("identity", "must be \"none\", \"header\" or \"jwt\"")),
+        })))),
+        _ => Err(IDENTITY),
     }
 }
 
@@ -317,7 +334,10 @@ mod tests {
             }
             .check();
             checked
-                .map(|s| s.identity.field().map(ToOwned::to_owned))
+                .and_then(|s| {
+                    s.identity()
+                        .map(|identity| identity.field().map(ToOwned::to_owned))
+                })
                 .map_err(|e| e.variable)
         };
         let keys = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
@@ -325,7 +345,8 @@ mod tests {
         assert_eq!(of("header", "X-User-Id", ""), Ok(Some("X-User-Id".into())));
         assert_eq!(of("jwt", "", keys), Ok(Some("authorization".into())));
 
-        assert_eq!(of("", "", keys), Err("identity"));
+        assert_eq!(of("", "", keys), Err("identity"), "not chosen");
+        assert!(raw().check().is_ok(), "who does not ask does not need it");
         assert_eq!(of("JWT", "", keys), Err("identity"));
         assert_eq!(of("header", "", keys), Err("identity_header"));
         assert_eq!(of("header", "X User", keys), Err("identity_header"));

@@ -3,6 +3,9 @@
 /// The longest name of a customer, in Unicode scalar values.
 pub const MAX_NAME_CHARS: usize = 128;
 
+/// The name of [`Customer::anonymous`].
+const ANONYMOUS: &str = "anonymous";
+
 /// The party that a request acts for; part of every key scope, row and fingerprint.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Customer(String);
@@ -10,15 +13,17 @@ pub struct Customer(String);
 impl Customer {
     /// The one customer of a deployment that does not identify customers.
     pub fn anonymous() -> Self {
-        Self("anonymous".to_owned())
+        Self(ANONYMOUS.to_owned())
     }
 
     /// A customer under the name that an authenticated source gave: 1 to [`MAX_NAME_CHARS`] characters,
-    /// none of them a control character (Postgres cannot hold U+0000).
+    /// none of them a control character (Postgres cannot hold U+0000). "anonymous" is reserved: nobody who is named gets
+    /// the resources of the time in which nobody was.
     pub fn named(name: impl Into<String>) -> Option<Self> {
         let name = name.into();
         let well_formed = (1..=MAX_NAME_CHARS).contains(&name.chars().count())
-            && !name.chars().any(char::is_control);
+            && !name.chars().any(char::is_control)
+            && name != ANONYMOUS;
         well_formed.then_some(Self(name))
     }
 
@@ -40,7 +45,7 @@ mod tests {
                 Some(good)
             );
         }
-        for bad in ["", "a\0", "a\tb", "\u{85}", &"c".repeat(129)] {
+        for bad in ["", "a\0", "a\tb", "\u{85}", &"c".repeat(129), "anonymous"] {
             assert_eq!(Customer::named(bad), None, "{bad:?}");
         }
     }

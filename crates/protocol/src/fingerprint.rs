@@ -94,7 +94,10 @@ mod tests {
     /// Records and rows hold fingerprints of earlier releases: a changed value makes every retry slower.
     #[test]
     fn the_value_does_not_change() {
-        let scope = scope("orders", "anonymous", "k");
+        let scope = KeyScope {
+            customer: Customer::anonymous(),
+            ..scope("orders", "c", "k")
+        };
         let fingerprint = of(&scope, "POST", "/api/v1/orders", r#"{"currency":"EUR"}"#);
         assert_eq!(fingerprint.to_string(), EXPECTED);
     }

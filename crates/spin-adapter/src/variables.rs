@@ -38,7 +38,7 @@ pub async fn settings() -> Result<Arc<Settings>, Problem> {
         eprintln!("{error}");
         Problem::Misconfigured
     })?);
-    if matches!(settings.identity, Identity::None) {
+    if matches!(settings.identity, Some(Identity::None)) {
         eprintln!("identity is none: all requests belong to one customer");
     }
     SETTINGS.set(Some(settings.clone()));

@@ -172,7 +172,7 @@ mod tests {
             ttl: Duration::from_secs(1),
         };
         let key = |collection, customer, key| records.key(&scope(collection, customer, key));
-        assert_eq!(key("orders", "anonymous", "k"), "orders:9:anonymous:k");
+        assert_eq!(key("orders", "somebody", "k"), "orders:8:somebody:k");
         assert_ne!(key("orders", "a", "b:c"), key("orders", "a:b", "c"));
         assert_ne!(key("orders", "a:1", "c"), key("orders", "a", "1:c"));
         assert_ne!(key("orders", "a", "c"), key("refunds", "a", "c"));

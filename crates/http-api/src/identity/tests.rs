@@ -232,6 +232,7 @@ fn claims_decide_who_and_when() {
         json!(""),
         json!("a\0b"),
         json!("c".repeat(129)),
+        json!("anonymous"),
     ] {
         assert_eq!(
             claims(&any, json!({"sub": sub, "exp": NOW})),
@@ -384,6 +385,7 @@ fn a_field_names_one_customer() {
         &["c", "c"],
         &["c", ""],
         &[&format!("{longest}c")],
+        &["anonymous"],
     ] {
         assert_eq!(of(values), Err(Unidentified::NotNamed), "{values:?}");
     }
