@@ -62,7 +62,8 @@ pub fn read_head<R: Resource>(
             customer,
             key,
         })),
-        (None, None) => Err(Problem::PreconditionRequired),
+        // "*" is met by every state: without a key, each retry would create another resource.
+        (None, None | Some(Expected::Any)) => Err(Problem::PreconditionRequired),
         (key, Some(expected)) => Ok(CreateOperation::Conditional(ConditionalRequest {
             customer,
             key,
@@ -88,10 +89,13 @@ pub fn read_condition(head: &impl Head) -> Option<Expected> {
 /// Reads and validates the body of a request for a new resource.
 ///
 /// # Errors
-/// The body is not declared as JSON, cannot be read, or is not a valid document.
+/// The body is not declared as JSON, is compressed, cannot be read, or is not a valid document.
 pub async fn read_resource<R: Resource>(head: &impl Head, body: impl Body) -> Result<R, Problem> {
     if !is_json(head) {
         return Err(Problem::UnsupportedMediaType);
+    }
+    if is_encoded(head) {
+        return Err(Problem::UnsupportedContentCoding);
     }
     let declared = declared_length(head);
     if declared.is_some_and(|length| length > MAX_BODY_BYTES as u64) {
@@ -116,6 +120,18 @@ fn is_json(head: &impl Head) -> bool {
     };
     let essence = text(value).and_then(|text| text.split(';').next());
     essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+}
+
+/// Whether the body has a content coding, such as gzip (RFC 9110 section 8.4). An empty list and "identity" mean none.
+fn is_encoded(head: &impl Head) -> bool {
+    let is_none = |coding: &str| {
+        let coding = coding.trim();
+        coding.is_empty() || coding.eq_ignore_ascii_case("identity")
+    };
+    let values = head.values(header::CONTENT_ENCODING.as_str());
+    !values
+        .iter()
+        .all(|value| text(value).is_some_and(|value| value.split(',').all(is_none)))
 }
 
 /// Creates a resource, and answers.
@@ -180,7 +196,7 @@ pub async fn create_conditionally<R: Resource>(
             )
             .await
             .map_err(|error| match error {
-                CreateError::Unavailable => Problem::DatabaseUnavailable,
+                CreateError::Unavailable => Problem::UndecidedWithoutKey,
                 error => error.into(),
             })?
         }

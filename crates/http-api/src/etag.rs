@@ -9,6 +9,7 @@ use protocol::hex::hex;
 use sha2::{Digest, Sha256};
 
 use crate::head::{Head, text};
+use crate::problem::Problem;
 use crate::response::Response;
 
 /// A strong entity tag: 128 bits of a digest.
@@ -35,9 +36,13 @@ impl fmt::Display for ETag {
 }
 
 impl Response {
-    /// This answer with its tag, or 304 to a client that has it already. An answer belongs to one customer, and caches
-    /// do not know how the customer was identified: none may share it, and each must revalidate it.
-    pub(super) fn unless_known(self, etag: &ETag, head: &impl Head) -> Self {
+    /// This answer with its tag, or 304 to a client that has it already. An answer belongs to one customer: no cache may
+    /// share it, and each must revalidate it.
+    ///
+    /// # Errors
+    /// `If-Match` does not name the tag. It is judged first (RFC 9110 section 13.2.2).
+    pub(super) fn if_expected(self, etag: &ETag, head: &impl Head) -> Result<Self, Problem> {
+        check_if_match(head, Some(etag))?;
         let known = if_none_match(head, etag);
         let answer = if known {
             Self {
@@ -48,9 +53,46 @@ impl Response {
         } else {
             self
         };
-        answer
+        Ok(answer
             .with(header::ETAG.as_str(), etag.to_string())
-            .with(header::CACHE_CONTROL.as_str(), "private, no-cache")
+            .with(header::CACHE_CONTROL.as_str(), "private, no-cache"))
+    }
+}
+
+/// Judges `If-Match` of a request to read, where something can be read. `etag` is its tag, if it has one. Tags are compared
+/// strongly (RFC 9110 section 13.1.1).
+///
+/// # Errors
+/// The field is there, is not `*` and does not name the tag.
+pub(super) fn check_if_match(head: &impl Head, etag: Option<&ETag>) -> Result<(), Problem> {
+    let values = head.values(header::IF_MATCH.as_str());
+    let names_it = |value: &str| {
+        let mut tags = tags(value).into_iter().flatten();
+        let is_it = |tag: Tag| !tag.weak && etag.is_some_and(|etag| tag.opaque == etag.0);
+        value.trim() == "*" || tags.any(is_it)
+    };
+    if values.is_empty() || values.iter().filter_map(|value| text(value)).any(names_it) {
+        return Ok(());
+    }
+    Err(Problem::Changed {
+        etag: etag.cloned(),
+    })
+}
+
+/// Judges `If-None-Match` of a request to create. The list that it is about always exists, so `*` never holds (RFC 9110
+/// section 13.1.2). Whether tags hold could change between the question and the insertion.
+///
+/// # Errors
+/// The field is there.
+pub(super) fn refuse_if_none_match(head: &impl Head) -> Result<(), Problem> {
+    let values = head.values(header::IF_NONE_MATCH.as_str());
+    if values.is_empty() {
+        return Ok(());
+    }
+    let any = |value: &Vec<u8>| text(value).is_some_and(|value| value.trim() == "*");
+    match values.iter().any(any) {
+        true => Err(Problem::ListExists),
+        false => Err(Problem::UnsupportedCondition),
     }
 }
 
@@ -130,7 +172,8 @@ mod tests {
         let etag = ETag::of_state(&ListState::from_bytes(&state).expect("a state"));
         assert_eq!(etag.to_string(), TAG);
         let head = head(&fields);
-        let answer = Response::json(StatusCode::OK, "{}".into()).unless_known(&etag, &head);
+        let answer = Response::json(StatusCode::OK, "{}".into()).if_expected(&etag, &head);
+        let answer = answer.expect("no If-Match");
         assert!(answer.headers.contains(&("etag", TAG.to_owned())));
         let not_modified = answer.status == StatusCode::NOT_MODIFIED;
         assert_eq!(not_modified, answer.body.is_empty());
@@ -196,6 +239,44 @@ mod tests {
         ] {
             assert_eq!(expected(&[nothing]), of(&[]), "{nothing:?}");
         }
+    }
+
+    #[test]
+    fn if_match_is_judged_when_reading_and_before_if_none_match() {
+        let etag = ETag(TAG.trim_matches('"').to_owned());
+        let read = |fields: &[(&str, &str)]| {
+            let answer = Response::json(StatusCode::OK, "{}".into());
+            let answer = answer.if_expected(&etag, &head(fields));
+            answer.map(|answer| answer.status.as_u16())
+        };
+        let weak = format!("W/{TAG}");
+        let changed = Err(Problem::Changed {
+            etag: Some(etag.clone()),
+        });
+        for good in [TAG, "*", &format!("\"x\", {TAG}")] {
+            assert_eq!(read(&[("if-match", good)]), Ok(200), "{good}");
+        }
+        for bad in ["\"x\"", &weak, "", "nonsense"] {
+            assert_eq!(read(&[("if-match", bad)]), changed, "{bad}");
+        }
+        let known = ("if-none-match", TAG);
+        assert_eq!(read(&[("if-match", TAG), known]), Ok(304));
+        assert_eq!(read(&[("if-match", "\"x\""), known]), changed);
+        // What has no tag matches none.
+        assert_eq!(check_if_match(&head(&[("if-match", "*")]), None), Ok(()));
+        assert_eq!(
+            check_if_match(&head(&[("if-match", TAG)]), None),
+            Err(Problem::Changed { etag: None })
+        );
+    }
+
+    #[test]
+    fn a_creation_is_refused_on_if_none_match() {
+        let refused = |value| refuse_if_none_match(&head(&[("if-none-match", value)]));
+        assert_eq!(refused(" * "), Err(Problem::ListExists));
+        assert_eq!(refused(TAG), Err(Problem::UnsupportedCondition));
+        assert_eq!(refused(""), Err(Problem::UnsupportedCondition));
+        assert_eq!(refuse_if_none_match(&head(&[])), Ok(()));
     }
 
     #[test]

@@ -12,6 +12,8 @@ pub enum Method {
     Head,
     /// `POST`
     Post,
+    /// `OPTIONS`
+    Options,
     /// Any other.
     Other,
 }

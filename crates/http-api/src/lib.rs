@@ -3,6 +3,7 @@
 //!
 //! The steps of [`respond`] are public, so that a component with another API can be built from them.
 
+pub mod cors;
 mod creation;
 mod etag;
 mod head;

@@ -20,6 +20,13 @@ use crate::response::Response;
 /// How long a client should wait before it repeats a request that a store did not answer, in seconds.
 const RETRY_AFTER_SECONDS: &str = "1";
 
+/// How many violations an answer lists at most.
+const MAX_VIOLATIONS: usize = 50;
+/// How long they may be in all, in bytes.
+const MAX_VIOLATION_BYTES: usize = 8 * 1024;
+/// The longest pointer that an answer repeats, in bytes.
+const MAX_POINTER_BYTES: usize = 256;
+
 /// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
@@ -31,6 +38,8 @@ pub enum Problem {
     Key(KeyError),
     /// The body is not declared to be JSON.
     UnsupportedMediaType,
+    /// The body is compressed.
+    UnsupportedContentCoding,
     /// The body is longer than [`MAX_BODY_BYTES`].
     BodyTooLarge,
     /// The body ended before it was complete.
@@ -48,8 +57,17 @@ pub enum Problem {
         /// JSON Pointers to what differs.
         differs: Vec<String>,
     },
-    /// A condition is required, and there is none.
+    /// A condition is required, and there is none, or one that is always met and no key.
     PreconditionRequired,
+    /// What is to be read is not what `If-Match` names.
+    Changed {
+        /// Its tag, if it has one.
+        etag: Option<ETag>,
+    },
+    /// `If-None-Match: *` on a request to create: the list exists.
+    ListExists,
+    /// Another `If-None-Match` on a request to create.
+    UnsupportedCondition,
     /// The list is in another state than the condition expects.
     PreconditionFailed {
         /// The state that it is in.
@@ -79,6 +97,8 @@ pub enum Problem {
     DatabaseUnavailable,
     /// Postgres did not answer an attempt to create a resource, which may exist or not.
     CreationUndecided,
+    /// The same for a request without a key, which cannot be repeated to find out.
+    UndecidedWithoutKey,
     /// A variable is wrong; the log names it.
     Misconfigured,
 }
@@ -115,22 +135,30 @@ impl Problem {
     /// The status that the problem is sent with.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Key(_) | Self::NotJson(_) | Self::BodyTruncated | Self::Query(_) => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::Key(_)
+            | Self::NotJson(_)
+            | Self::BodyTruncated
+            | Self::Query(_)
+            | Self::UnsupportedCondition => StatusCode::BAD_REQUEST,
             Self::Unidentified(_) => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::UnknownPath | Self::NotFound | Self::KeyNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimedOut => StatusCode::REQUEST_TIMEOUT,
             Self::CollectionLocked { .. } => StatusCode::CONFLICT,
-            Self::PreconditionFailed { .. } => StatusCode::PRECONDITION_FAILED,
+            Self::PreconditionFailed { .. } | Self::Changed { .. } | Self::ListExists => {
+                StatusCode::PRECONDITION_FAILED
+            }
             Self::PreconditionRequired => StatusCode::PRECONDITION_REQUIRED,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::UnsupportedMediaType | Self::UnsupportedContentCoding => {
+                StatusCode::UNSUPPORTED_MEDIA_TYPE
+            }
             Self::Invalid(_) | Self::KeyReused { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Unreadable | Self::Misconfigured => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::DatabaseUnavailable | Self::CreationUndecided => StatusCode::SERVICE_UNAVAILABLE,
+            Self::DatabaseUnavailable | Self::CreationUndecided | Self::UndecidedWithoutKey => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 
@@ -155,6 +183,10 @@ impl Problem {
                 ("idempotency-key-ambiguous", "Idempotency-Key is ambiguous")
             }
             Self::UnsupportedMediaType => ("unsupported-media-type", "The body must be JSON"),
+            Self::UnsupportedContentCoding => (
+                "unsupported-content-encoding",
+                "The body must not be compressed",
+            ),
             Self::BodyTooLarge => ("body-too-large", "The body is too large"),
             Self::BodyTruncated => ("body-truncated", "The body is incomplete"),
             Self::BodyTimedOut => ("body-timed-out", "The body did not arrive in time"),
@@ -167,6 +199,15 @@ impl Problem {
                 return ("idempotency-key-reused".into(), title);
             }
             Self::PreconditionRequired => ("precondition-required", "If-Match is missing"),
+            Self::Changed { .. } => ("precondition-failed", "This is not what If-Match names"),
+            Self::ListExists => {
+                let title = format!("The list of {name} exists");
+                return ("precondition-failed".into(), title);
+            }
+            Self::UnsupportedCondition => (
+                "unsupported-condition",
+                "If-None-Match is not supported here",
+            ),
             Self::PreconditionFailed { .. } => {
                 let title = format!("The list of {name} has changed");
                 return ("precondition-failed".into(), title);
@@ -194,6 +235,10 @@ impl Problem {
             }
             Self::DatabaseUnavailable | Self::CreationUndecided => {
                 ("unavailable", "The database is not available")
+            }
+            Self::UndecidedWithoutKey => {
+                let title = format!("It is not known whether the {one} was created");
+                return ("undecided".into(), title);
             }
             Self::Misconfigured => ("misconfigured", "The service is not configured correctly"),
         };
@@ -225,6 +270,7 @@ impl Problem {
                 "Send Idempotency-Key once. The request has several with different values.".into()
             }
             Self::UnsupportedMediaType => "Send Content-Type: application/json.".into(),
+            Self::UnsupportedContentCoding => "Send the body without Content-Encoding.".into(),
             Self::BodyTooLarge => format!("Send at most {MAX_BODY_BYTES} bytes."),
             Self::BodyTruncated => {
                 "The connection ended before the body was complete. Nothing was stored. Send the request again.".into()
@@ -240,8 +286,13 @@ impl Problem {
                  you sent differs. To repeat the first request, send it unchanged; for another {one}, use a new key."
             ),
             Self::PreconditionRequired => {
-                format!("Send If-Match with the ETag of GET {path}.")
+                format!("Send If-Match with the ETag of GET {path}. \"*\" needs an Idempotency-Key.")
             }
+            Self::Changed { .. } => "Read it without If-Match.".into(),
+            Self::ListExists | Self::UnsupportedCondition => format!(
+                "Nothing was stored. Leave If-None-Match out. To create the {one} on a state of the list, send If-Match \
+                 with the ETag of GET {path}."
+            ),
             Self::PreconditionFailed { .. } => format!(
                 "Nothing was stored. Read what was added to the list. If you still want the {one}, send it again with \
                  the ETag of this answer in If-Match."
@@ -269,6 +320,10 @@ impl Problem {
                 "It is not known whether the {one} was created. Send the same request with the same Idempotency-Key \
                  again: the {one} is created once, or found."
             ),
+            Self::UndecidedWithoutKey => format!(
+                "It is not known whether the {one} was created. Do not repeat the request: read GET {path} first, and \
+                 send the {one} again only if it is not there. With an Idempotency-Key, the request could be repeated."
+            ),
             Self::Misconfigured => "The operator finds the reason in the log.".into(),
         }
     }
@@ -292,6 +347,8 @@ impl Problem {
             )],
             body: String::new(),
         };
+        // Without it a cache may keep a 404 or a 405 for as long as it likes (RFC 9111 section 4.2.2).
+        response = response.with(header::CACHE_CONTROL.as_str(), "no-store");
         match self {
             Self::KeyReused { id, differs } => {
                 let id_member = format!("{}Id", collection.one);
@@ -299,10 +356,12 @@ impl Problem {
                 document.members.insert("differs".into(), differs.into());
             }
             Self::Invalid(violations) => {
-                let violations: Vec<Value> = violations.iter().map(violation).collect();
-                document
-                    .members
-                    .insert("violations".into(), violations.into());
+                let shown = shown(&violations);
+                if shown.len() < violations.len() {
+                    let count = violations.len().into();
+                    document.members.insert("violationCount".into(), count);
+                }
+                document.members.insert("violations".into(), shown.into());
             }
             Self::Unidentified(why) => {
                 response = response.with(header::WWW_AUTHENTICATE.as_str(), challenge(why));
@@ -313,6 +372,12 @@ impl Problem {
             Self::PreconditionFailed { current } => {
                 let etag = ETag::of_state(&current).to_string();
                 response = response.with(header::ETAG.as_str(), etag);
+            }
+            Self::Changed { etag: Some(etag) } => {
+                response = response.with(header::ETAG.as_str(), etag.to_string());
+            }
+            Self::UnsupportedContentCoding => {
+                response = response.with(header::ACCEPT_ENCODING.as_str(), "identity");
             }
             Self::CollectionLocked { remaining } => {
                 response = response.with(header::RETRY_AFTER.as_str(), whole_seconds(remaining));
@@ -327,8 +392,29 @@ impl Problem {
     }
 }
 
+/// The first violations, as many as fit. A client chooses how many there are and how long their pointers: without a limit, an
+/// answer could be ten times as long as its request.
+fn shown(violations: &[Violation]) -> Vec<Value> {
+    let mut bytes = 0;
+    let fits = |violation: &Value| {
+        bytes += violation.to_string().len();
+        bytes <= MAX_VIOLATION_BYTES
+    };
+    let first = violations.iter().take(MAX_VIOLATIONS);
+    first.map(violation).take_while(fits).collect()
+}
+
+/// One violation. In place of a long pointer there is that of the object that contains the member.
 fn violation(violation: &Violation) -> Value {
-    serde_json::json!({"pointer": violation.pointer, "detail": violation.detail})
+    let Violation { pointer, detail } = violation;
+    if pointer.len() <= MAX_POINTER_BYTES {
+        return serde_json::json!({"pointer": pointer, "detail": detail});
+    }
+    let mut parent = pointer.as_str();
+    while parent.len() > MAX_POINTER_BYTES {
+        parent = parent.rsplit_once('/').map_or("", |(parent, _)| parent);
+    }
+    serde_json::json!({"pointer": parent, "detail": format!("a member with a long name {detail}")})
 }
 
 /// As `Retry-After` takes it (RFC 9110 section 10.2.3): rounded up, at least one second.
@@ -391,7 +477,10 @@ mod tests {
         assert_eq!(response.status, 422);
         assert_eq!(
             response.headers,
-            [("content-type", "application/problem+json".to_owned())]
+            [
+                ("content-type", "application/problem+json".to_owned()),
+                ("cache-control", "no-store".to_owned())
+            ]
         );
         let body: Value = serde_json::from_str(&response.body).expect("JSON");
         assert_eq!(
@@ -425,6 +514,73 @@ mod tests {
             (&body["orderId"], &body["differs"]),
             (&Value::Null, &Value::Null)
         );
+    }
+
+    #[test]
+    fn violations_are_few_and_short_enough() {
+        let answer = |violations: Vec<Violation>| {
+            let response = Problem::Invalid(violations).into_response(&ORDERS);
+            assert!(response.body.len() < 16 * 1024, "{}", response.body.len());
+            let body: Value = serde_json::from_str(&response.body).expect("JSON");
+            let shown = body["violations"].as_array().expect("violations").len();
+            (
+                shown,
+                body["violationCount"].clone(),
+                body["violations"][0].clone(),
+            )
+        };
+        let with_pointer = |pointer: String| Violation {
+            pointer,
+            detail: "is unknown",
+        };
+        let short = |count: usize| (0..count).map(|n| with_pointer(format!("/{n}"))).collect();
+        assert_eq!(
+            answer(short(50)),
+            (
+                50,
+                Value::Null,
+                json!({"pointer": "/0", "detail": "is unknown"})
+            )
+        );
+        let (shown, count, _) = answer(short(7_000));
+        assert_eq!((shown, count), (50, json!(7_000)));
+        // Control characters take six bytes each.
+        let (shown, count, _) = answer(vec![with_pointer("\u{1}".repeat(256)); 50]);
+        assert!((4..10).contains(&shown), "{shown}");
+        assert_eq!(count, 50);
+        for (pointer, parent) in [
+            (format!("/{}", "x".repeat(60_000)), ""),
+            (format!("/items/7/{}", "x".repeat(256)), "/items/7"),
+            (format!("/{}/y", "x".repeat(256)), ""),
+        ] {
+            let expected =
+                json!({"pointer": parent, "detail": "a member with a long name is unknown"});
+            assert_eq!(
+                answer(vec![with_pointer(pointer)]),
+                (1, Value::Null, expected)
+            );
+        }
+    }
+
+    #[test]
+    fn a_compressed_body_is_told_what_is_accepted() {
+        let response = Problem::UnsupportedContentCoding.into_response(&ORDERS);
+        assert_eq!(response.status, 415);
+        let accepted = ("accept-encoding", "identity".to_owned());
+        assert!(response.headers.contains(&accepted));
+    }
+
+    #[test]
+    fn a_creation_without_a_key_is_not_to_be_repeated_blindly() {
+        let response = Problem::UndecidedWithoutKey.into_response(&ORDERS);
+        assert_eq!(response.status, 503);
+        assert!(
+            response
+                .headers
+                .iter()
+                .all(|(name, _)| *name != "retry-after")
+        );
+        assert!(response.body.contains("read GET /orders first"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use protocol::key_state::{KeyState, key_state};
 use protocol::ports::{RecordLookup, ResourceLists, ResourcesByKey, StoredResource};
 use protocol::{Customer, KeyScope, Resource, ResourceId};
 
-use crate::etag::ETag;
+use crate::etag::{ETag, check_if_match};
 use crate::head::Head;
 use crate::problem::Problem;
 use crate::query::{PageRequest, QueryError};
@@ -15,7 +15,8 @@ use crate::response::Response;
 /// Answers a request for one resource.
 ///
 /// # Errors
-/// There is no such resource of this customer's, its document is unreadable, or the store does not answer.
+/// There is no such resource of this customer's, it is not the one that `If-Match` names, its document is unreadable, or
+/// the store does not answer.
 pub async fn show<R: Resource>(
     customer: &Customer,
     id: ResourceId,
@@ -26,14 +27,14 @@ pub async fn show<R: Resource>(
     let stored = stored.ok_or(Problem::NotFound)?;
     let body = represent::<R>(&stored).ok_or(Problem::Unreadable)?;
     let etag = ETag::of_representation(&body);
-    Ok(Response::json(StatusCode::OK, body).unless_known(&etag, head))
+    Response::json(StatusCode::OK, body).if_expected(&etag, head)
 }
 
 /// Answers a request for a page of a customer's resources. The tag is that of the whole list: it says on every page
 /// whether anything has changed.
 ///
 /// # Errors
-/// The cursor is none of this customer's, or the store does not answer.
+/// The cursor is none of this customer's, the list is not in a state that `If-Match` names, or the store does not answer.
 pub async fn list<R: Resource>(
     customer: &Customer,
     request: PageRequest,
@@ -66,21 +67,25 @@ pub async fn list<R: Resource>(
         answer = answer.with(header::LINK.as_str(), format!("<{next}>; rel=\"next\""));
     }
     let etag = ETag::of_state(&page.state);
-    Ok(answer.unless_known(&etag, head))
+    answer.if_expected(&etag, head)
 }
 
 /// Answers what has become of a key. Says nothing about the request that came with it.
 ///
 /// # Errors
-/// No request with the key is known, or the store that decides does not answer.
+/// No request with the key is known, `If-Match` names a tag (the answer has none), or the store that decides does not
+/// answer.
 pub async fn show_key<R: Resource>(
     scope: &KeyScope,
+    head: &impl Head,
     records: &impl RecordLookup,
     resources: &impl ResourcesByKey,
 ) -> Result<Response, Problem> {
     let state = key_state(scope, records, resources).await?;
     let key = to_json(&scope.key.as_str());
-    let body = match state.ok_or(Problem::KeyNotFound)? {
+    let state = state.ok_or(Problem::KeyNotFound)?;
+    check_if_match(head, None)?;
+    let body = match state {
         KeyState::InProgress => format!(r#"{{"key":{key},"state":"in_progress"}}"#),
         KeyState::Completed(id) => format!(
             r#"{{"key":{key},"state":"completed","{}Id":"{id}","createdAt":"{}"}}"#,

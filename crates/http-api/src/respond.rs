@@ -3,7 +3,10 @@
 use protocol::condition::Precondition;
 use protocol::{Collection, Customer, IdempotencyKey, KeyScope, Resource, ResourceId};
 
+use http::header;
+
 use crate::creation::{self, CreateOperation};
+use crate::etag::refuse_if_none_match;
 use crate::head::{Body, Head, Method};
 use crate::health::{health, readiness};
 use crate::host::Host;
@@ -20,33 +23,73 @@ const KEYS: &str = "idempotency-keys";
 /// Answers a request to the collection of a resource: creates, lists and shows resources, shows keys, and reports the
 /// health of the service.
 pub async fn respond<R: Resource>(head: &impl Head, body: impl Body, host: &impl Host) -> Response {
-    let answer = answer::<R>(head, body, host).await;
-    answer.unwrap_or_else(|problem| problem.into_response(&R::COLLECTION))
+    let target = head.target();
+    let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+    let route = match route(&R::COLLECTION, head.method(), path) {
+        // Asks for nothing that could be missing.
+        Ok(Route::Health) => return health(),
+        route => route,
+    };
+    let settings = match host.settings().await {
+        Ok(settings) => settings,
+        Err(problem) => {
+            return route.err().unwrap_or(problem).into_response(&R::COLLECTION);
+        }
+    };
+    if let (Err(Problem::MethodNotAllowed { allow }), Some(origins)) =
+        (&route, &settings.cors_origins)
+        && let Some(answer) = origins.preflight(head, allow)
+    {
+        return vary(answer, &settings, false);
+    }
+    let of_customer = matches!(route, Ok(Route::OfCustomer(_)));
+    let answer = match route {
+        Ok(route) => answer::<R>(route, query, head, body, host, &settings).await,
+        Err(problem) => Err(problem),
+    };
+    let answer = answer.unwrap_or_else(|problem| problem.into_response(&R::COLLECTION));
+    let answer = match &settings.cors_origins {
+        Some(origins) => origins.share(head, answer),
+        None => answer,
+    };
+    vary(answer, &settings, of_customer)
+}
+
+/// An answer with the names of the fields that it depends on (RFC 9110 section 12.5.5).
+fn vary(answer: Response, settings: &Settings, of_customer: bool) -> Response {
+    let origins = settings.cors_origins.as_ref();
+    let origin = origins.filter(|origins| origins.vary()).map(|_| "origin");
+    let identity = settings.identity.as_ref().filter(|_| of_customer);
+    let fields = [origin, identity.and_then(Identity::field)];
+    let fields: Vec<&str> = fields.into_iter().flatten().collect();
+    match fields.is_empty() {
+        true => answer,
+        false => answer.with(header::VARY.as_str(), fields.join(", ")),
+    }
 }
 
 async fn answer<R: Resource>(
+    route: Route<'_>,
+    query: &str,
     head: &impl Head,
     body: impl Body,
     host: &impl Host,
+    settings: &Settings,
 ) -> Result<Response, Problem> {
-    let target = head.target();
-    let (path, query) = target.split_once('?').unwrap_or((&target, ""));
-    let route = match route(&R::COLLECTION, head.method(), path)? {
+    let route = match route {
         Route::Health => return Ok(health()),
         Route::Readiness => {
-            let settings = host.settings().await?;
             // No traffic for an instance that would refuse all of it.
-            chosen(&settings)?;
-            let (redis, postgres) = host.probe_both(&settings).await;
+            chosen(settings)?;
+            let (redis, postgres) = host.probe_both(settings).await;
             return Ok(readiness(redis, postgres));
         }
         Route::OfCustomer(route) => route,
     };
-    let settings = host.settings().await?;
-    let identity = chosen(&settings)?;
+    let identity = chosen(settings)?;
     let customer = identify(identity, head, || host.unix_seconds())?;
     let operation = admit::<R>(route, customer, query, head, settings.precondition)?;
-    perform::<R>(operation, head, body, host, &settings).await
+    perform::<R>(operation, head, body, host, settings).await
 }
 
 /// How customers are identified.
@@ -110,7 +153,7 @@ fn route<'p>(collection: &Collection, method: Method, path: &'p str) -> Result<R
         _ if path == collection.path => match method {
             Method::Post => Ok(Route::OfCustomer(CustomerRoute::New)),
             Method::Get | Method::Head => Ok(Route::OfCustomer(CustomerRoute::List)),
-            Method::Other => Err(Problem::MethodNotAllowed {
+            Method::Options | Method::Other => Err(Problem::MethodNotAllowed {
                 allow: "GET, HEAD, POST",
             }),
         },
@@ -195,6 +238,8 @@ async fn perform<R: Resource>(
     match operation {
         Operation::Create(operation) => {
             let resource = creation::read_resource::<R>(head, body).await?;
+            // Last, because a condition counts only for a request that is good otherwise (RFC 9110 section 13.2.1).
+            refuse_if_none_match(head)?;
             let (redis, postgres) = (host.redis(settings), host.postgres(settings));
             let (reuse, ids) = (settings.key_reuse, host.ids());
             match operation {
@@ -215,7 +260,7 @@ async fn perform<R: Resource>(
         }
         Operation::ShowKey(scope) => {
             let (redis, postgres) = (host.redis(settings), host.postgres(settings));
-            reading::show_key::<R>(&scope, &redis, &postgres).await
+            reading::show_key::<R>(&scope, head, &redis, &postgres).await
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use protocol::condition::Precondition;
 use protocol::create::KeyReuse;
 
+use crate::cors::Origins;
 use crate::identity::{Identity, KeySet, TokenRules};
 
 /// The variables in `spin.toml`, as the component uses them. Holds secrets: not `Debug`.
@@ -30,6 +31,8 @@ pub struct Settings {
     pub lock_lease: Duration,
     /// How customers are identified, if that is chosen.
     pub identity: Option<Identity>,
+    /// The origins whose pages may use the API, if any.
+    pub cors_origins: Option<Origins>,
 }
 
 impl Settings {
@@ -96,6 +99,8 @@ pub struct RawSettings {
     pub jwt_issuer: String,
     /// `jwt_audience`
     pub jwt_audience: String,
+    /// `cors_origins`
+    pub cors_origins: String,
 }
 
 impl Default for RawSettings {
@@ -115,6 +120,7 @@ impl Default for RawSettings {
             jwt_keys: String::new(),
             jwt_issuer: String::new(),
             jwt_audience: String::new(),
+            cors_origins: String::new(),
         }
     }
 }
@@ -129,7 +135,7 @@ const JWT_KEYS: &str = "must be a JWK set with at least one key for EdDSA (Ed255
 
 impl RawSettings {
     /// All variables by their names in `spin.toml`.
-    pub fn variables(&mut self) -> [(&'static str, &mut String); 14] {
+    pub fn variables(&mut self) -> [(&'static str, &mut String); 15] {
         [
             ("redis_url", &mut self.redis_url),
             ("database_url", &mut self.database_url),
@@ -145,6 +151,7 @@ impl RawSettings {
             ("jwt_keys", &mut self.jwt_keys),
             ("jwt_issuer", &mut self.jwt_issuer),
             ("jwt_audience", &mut self.jwt_audience),
+            ("cors_origins", &mut self.cors_origins),
         ]
     }
 
@@ -161,6 +168,10 @@ impl RawSettings {
                 self.jwt_issuer,
                 self.jwt_audience,
             )?,
+            cors_origins: Origins::parse(&self.cors_origins).ok_or(SettingError {
+                variable: "cors_origins",
+                rule: "must be empty, \"*\", or origins such as \"https://shop.example\": lower case, no path, no default port",
+            })?,
             redis_url: not_empty("redis_url", self.redis_url)?,
             database_url: not_empty("database_url", self.database_url)?,
             redis_key_prefix: self.redis_key_prefix,
@@ -363,7 +374,8 @@ mod tests {
     #[test]
     fn a_bad_value_is_named_without_being_shown() {
         type Break = fn(&mut RawSettings, &str);
-        let breaks: [(&str, Break); 11] = [
+        let breaks: [(&str, Break); 12] = [
+            ("cors_origins", |raw, bad| raw.cors_origins = bad.into()),
             ("identity", |raw, bad| raw.identity = bad.into()),
             ("identity_header", |raw, bad| {
                 raw.identity = "header".into();

@@ -52,6 +52,7 @@ pub fn receive(request: Request, host: &SpinHost) -> (RequestHead, RequestBody<'
             WasiMethod::Get => Method::Get,
             WasiMethod::Head => Method::Head,
             WasiMethod::Post => Method::Post,
+            WasiMethod::Options => Method::Options,
             _ => Method::Other,
         },
         target: request.get_path_with_query().unwrap_or_default(),
@@ -98,14 +99,14 @@ async fn read(request: Request, declared: Option<u64>, limit: usize) -> Result<V
 /// Hands an answer to the host, and its body once the host asks for it.
 ///
 /// `Content-Length` is always set: without it the answer is sent in two segments, and a keep-alive client waits 40 ms
-/// for the second one, because Spin does not set TCP_NODELAY. A 304 has none: it would have to be the length of the
+/// for the second one, because Spin does not set TCP_NODELAY. A 204 must have none, and a 304 has none: it would have to be the length of the
 /// answer that is not repeated (RFC 9110 section 8.6).
 ///
 /// # Errors
 /// The host refuses a field or the status.
 pub fn send(answer: http_api::Response) -> Result<Response, ErrorCode> {
     let mut fields = Vec::with_capacity(answer.headers.len() + 1);
-    if answer.status != StatusCode::NOT_MODIFIED {
+    if !matches!(answer.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
         let length = answer.body.len().to_string();
         fields.push((header::CONTENT_LENGTH.to_string(), length.into_bytes()));
     }

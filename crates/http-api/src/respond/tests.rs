@@ -112,6 +112,13 @@ fn a_creation_needs_a_key_and_json() {
     }
     assert_eq!(post(&[KEY]), Err(Problem::UnsupportedMediaType));
     assert_eq!(post(&[KEY, JSON, JSON]), Err(Problem::UnsupportedMediaType));
+    for coding in ["gzip", "identity, br", "GZIP"] {
+        let fields = [KEY, JSON, ("content-encoding", coding)];
+        assert_eq!(post(&fields), Err(Problem::UnsupportedContentCoding));
+    }
+    for none in ["identity", "", "Identity, "] {
+        assert!(post(&[KEY, JSON, ("content-encoding", none)]).is_ok());
+    }
     assert_eq!(
         post(&[KEY, JSON, ("content-length", "65537")]),
         Err(Problem::BodyTooLarge)
@@ -129,21 +136,29 @@ fn a_creation_needs_what_the_precondition_says() {
         creation::read_head::<Order>(Customer::anonymous(), &head, precondition)
     };
     let any = ("if-match", "*");
-    let conditional = |keyed: bool| {
-        Ok(CreateOperation::Conditional(ConditionalRequest {
-            customer: Customer::anonymous(),
-            key: keyed.then(|| IdempotencyKey::parse(b"k1")).flatten(),
-            expected: Expected::Any,
-        }))
-    };
+    let conditional = Ok(CreateOperation::Conditional(ConditionalRequest {
+        customer: Customer::anonymous(),
+        key: IdempotencyKey::parse(b"k1"),
+        expected: Expected::Any,
+    }));
+    let tag = ("if-match", "\"000102030405060708090a0b0c0d0eff\"");
+    let on_a_state = admit(Precondition::Etag, &[tag]);
+    assert!(
+        matches!(&on_a_state, Ok(CreateOperation::Conditional(request)) if request.key.is_none())
+    );
     let keyless = Err(Problem::Key(KeyError::Missing));
     let unconditional = Err(Problem::PreconditionRequired);
     for (precondition, without_key, without_condition) in [
         (Precondition::Key, keyless.clone(), None),
-        (Precondition::Etag, conditional(false), Some(&unconditional)),
+        // "*" and no key: every retry would be another order.
+        (
+            Precondition::Etag,
+            unconditional.clone(),
+            Some(&unconditional),
+        ),
         (Precondition::Both, keyless, Some(&unconditional)),
     ] {
-        assert_eq!(admit(precondition, &[KEY, any]), conditional(true));
+        assert_eq!(admit(precondition, &[KEY, any]), conditional);
         assert_eq!(admit(precondition, &[any]), without_key);
         match (admit(precondition, &[KEY]), without_condition) {
             (Ok(CreateOperation::Unconditional(_)), None) => {}
