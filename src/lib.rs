@@ -6,4 +6,4 @@ pub mod order;
 pub use order::Order;
 
 #[cfg(target_arch = "wasm32")]
-mod component;
+spin_adapter::component!(Order, http_api::respond::<Order>);

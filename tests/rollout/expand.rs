@@ -213,7 +213,13 @@ async fn a_migrator_that_waits_for_a_lock_lets_orders_through() {
                 break;
             }
             let insertion = Instant::now();
-            insert_odd(&database, &n.to_string(), 0, None).await;
+            let key = n.to_string();
+            let inserted = insert_odd(&database, &key, 0, None);
+            // Without a lock_timeout it would wait for the blocker, and so for this test itself.
+            let patience = Duration::from_secs(5);
+            tokio::time::timeout(patience, inserted)
+                .await
+                .expect("an order is created while a migration waits");
             slowest = slowest.max(insertion.elapsed());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

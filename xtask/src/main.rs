@@ -3,6 +3,7 @@
 mod bench;
 mod chaos;
 mod clean;
+mod deploy;
 mod migrate;
 mod simulate;
 mod test;
@@ -38,6 +39,9 @@ enum Task {
     Bench(bench::Arguments),
     /// Bring a database of your own to the current schema, while components of two releases may run.
     Migrate(migrate::Arguments),
+    /// Check the manifests in deploy/ without a cluster.
+    #[command(subcommand)]
+    Deploy(deploy::Arguments),
     /// Remove the data of `up` and what tests left behind.
     Clean,
 }
@@ -62,6 +66,7 @@ async fn run() -> Result<()> {
         Task::Chaos(arguments) => chaos::chaos(arguments).await,
         Task::Bench(arguments) => bench::bench(arguments).await,
         Task::Migrate(arguments) => migrate::migrate(arguments).await,
+        Task::Deploy(arguments) => deploy::deploy(&arguments),
         Task::Clean => clean::clean(),
     }
 }

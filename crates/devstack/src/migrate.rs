@@ -18,7 +18,7 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(300);
 /// Between two attempts: time for the statements that the first one held up.
 const LOCK_PAUSE: Duration = Duration::from_millis(500);
 /// How often a long step reports its progress.
-const PROGRESS: Duration = Duration::from_secs(2);
+const PROGRESS: Duration = Duration::from_secs(10);
 /// `lock_not_available` and `deadlock_detected`.
 const LOCKED: [&str; 2] = ["55P03", "40P01"];
 

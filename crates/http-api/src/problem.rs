@@ -25,6 +25,8 @@ const RETRY_AFTER_SECONDS: &str = "1";
 pub enum Problem {
     /// The request does not identify a customer.
     Unidentified(Unidentified),
+    /// The gateway in front has not admitted the request.
+    Forbidden,
     /// The `Idempotency-Key` field is not one key.
     Key(KeyError),
     /// The body is not declared to be JSON.
@@ -117,6 +119,7 @@ impl Problem {
                 StatusCode::BAD_REQUEST
             }
             Self::Unidentified(_) => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
             Self::UnknownPath | Self::NotFound | Self::KeyNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimedOut => StatusCode::REQUEST_TIMEOUT,
@@ -141,6 +144,7 @@ impl Problem {
             Self::Unidentified(Unidentified::InvalidToken | Unidentified::ExpiredToken) => {
                 ("invalid-token", "The token is not valid")
             }
+            Self::Forbidden => ("forbidden", "The request is not admitted"),
             Self::Key(KeyError::Missing) => {
                 ("idempotency-key-missing", "Idempotency-Key is missing")
             }
@@ -205,6 +209,9 @@ impl Problem {
             Self::Unidentified(Unidentified::NoToken) => "Send Authorization: Bearer with a token.".into(),
             Self::Unidentified(Unidentified::InvalidToken) => "Send a token that is issued for this service.".into(),
             Self::Unidentified(Unidentified::ExpiredToken) => "The token has expired. Get a new one.".into(),
+            Self::Forbidden => {
+                "Send the request through the gateway, which names the customer.".into()
+            }
             Self::Key(KeyError::Missing) => format!(
                 "Send an Idempotency-Key header: a value of your choice, such as a UUID. Use a new one for each new \
                  {one} and the same one for every retry."
@@ -246,6 +253,7 @@ impl Problem {
             Self::Query(QueryError::Cursor) => {
                 "cursor must come from \"next\" of one of your pages. Leave it out to start with the first page.".into()
             }
+            Self::Query(QueryError::Parameter { name, rule }) => format!("{name} {rule}."),
             Self::UnknownPath => "See the documentation for the paths of this API.".into(),
             Self::NotFound => format!("Check the {one} id."),
             Self::KeyNotFound => format!(

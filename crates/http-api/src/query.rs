@@ -29,6 +29,13 @@ pub enum QueryError {
     Limit,
     /// `cursor` is not from a page of this customer's.
     Cursor,
+    /// Another parameter breaks its rule.
+    Parameter {
+        /// Its name.
+        name: &'static str,
+        /// What it must be: "must be …".
+        rule: &'static str,
+    },
 }
 
 impl std::fmt::Display for QueryError {
@@ -38,6 +45,7 @@ impl std::fmt::Display for QueryError {
             Self::Repeated => "a parameter is repeated",
             Self::Limit => "limit is out of range",
             Self::Cursor => "cursor is not from a page of this customer",
+            Self::Parameter { .. } => "a parameter breaks its rule",
         })
     }
 }

@@ -49,12 +49,12 @@ impl fmt::Display for SettingError {
     }
 }
 
-/// The raw values, one per variable of `spin.toml`.
-#[derive(Default)]
+/// The raw values, one per variable of `spin.toml`. Variables that a manifest does not declare have the values of
+/// [`RawSettings::default`].
 pub struct RawSettings {
-    /// `redis_url`
+    /// `redis_url`, required.
     pub redis_url: String,
-    /// `database_url`
+    /// `database_url`, required.
     pub database_url: String,
     /// `redis_key_prefix`
     pub redis_key_prefix: String,
@@ -82,6 +82,27 @@ pub struct RawSettings {
     pub jwt_audience: String,
 }
 
+impl Default for RawSettings {
+    fn default() -> Self {
+        Self {
+            redis_url: String::new(),
+            database_url: String::new(),
+            redis_key_prefix: String::new(),
+            reservation_ttl: "86400".into(),
+            redis_timeout_ms: "500".into(),
+            database_timeout_ms: "5000".into(),
+            key_reuse: "reject".into(),
+            precondition: "key".into(),
+            lock_lease_ms: "5000".into(),
+            identity: "none".into(),
+            identity_header: "X-User-Id".into(),
+            jwt_keys: String::new(),
+            jwt_issuer: String::new(),
+            jwt_audience: String::new(),
+        }
+    }
+}
+
 /// A year. A longer time is a mistake, and Redis refuses expiries that overflow its clock.
 const MAX_TTL_SECONDS: u64 = 366 * 24 * 60 * 60;
 /// A minute: no client waits longer for a store.
@@ -91,6 +112,26 @@ const JWT_KEYS: &str = "must be a JWK set with at least one key for EdDSA (Ed255
                         bits) or HS256 (256 bits or more), and none of these broken";
 
 impl RawSettings {
+    /// All variables by their names in `spin.toml`.
+    pub fn variables(&mut self) -> [(&'static str, &mut String); 14] {
+        [
+            ("redis_url", &mut self.redis_url),
+            ("database_url", &mut self.database_url),
+            ("redis_key_prefix", &mut self.redis_key_prefix),
+            ("reservation_ttl", &mut self.reservation_ttl),
+            ("redis_timeout_ms", &mut self.redis_timeout_ms),
+            ("database_timeout_ms", &mut self.database_timeout_ms),
+            ("key_reuse", &mut self.key_reuse),
+            ("precondition", &mut self.precondition),
+            ("lock_lease_ms", &mut self.lock_lease_ms),
+            ("identity", &mut self.identity),
+            ("identity_header", &mut self.identity_header),
+            ("jwt_keys", &mut self.jwt_keys),
+            ("jwt_issuer", &mut self.jwt_issuer),
+            ("jwt_audience", &mut self.jwt_audience),
+        ]
+    }
+
     /// Checks all values.
     ///
     /// # Errors
@@ -209,15 +250,6 @@ mod tests {
         RawSettings {
             redis_url: "redis://localhost".into(),
             database_url: "postgres://localhost".into(),
-            redis_key_prefix: String::new(),
-            reservation_ttl: "86400".into(),
-            redis_timeout_ms: "500".into(),
-            database_timeout_ms: "5000".into(),
-            key_reuse: "reject".into(),
-            precondition: "key".into(),
-            lock_lease_ms: "5000".into(),
-            identity: "none".into(),
-            identity_header: "X-User-Id".into(),
             ..RawSettings::default()
         }
     }

@@ -1,4 +1,4 @@
-//! The servers, and every contestant as a process of its own over a database and a key prefix of its own.
+//! Starts the servers, and each row's contestant as its own process with its own database and key prefix.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use devstack::shared::TEMPLATE;
 use devstack::{App, Host, Postgres, Programs, Redis, migrate, workspace};
 use tokio_postgres::{Client, NoTls};
 
-use crate::Options;
 use crate::contestants::{Component, Contestant, Row, Workload};
+use crate::options::Options;
 
-/// What [`Workload::Replay`] repeats; load.lua knows them, too.
+/// The number of keys that [`Workload::Replay`] repeats; load.lua has the same number.
 const REPLAYED_KEYS: u64 = 64;
 
 /// The order that load.lua sends.
@@ -22,7 +22,7 @@ pub const ORDER: &str =
     r#"{"currency":"EUR","items":[{"sku":"A-1","quantity":2,"unitPrice":1250}]}"#;
 
 /// The servers that all contestants share.
-pub struct Stage {
+pub struct Environment {
     /// Redis.
     pub redis: Redis,
     /// Postgres.
@@ -30,18 +30,18 @@ pub struct Stage {
     folder: PathBuf,
 }
 
-/// Where a contestant's orders and keys are.
+/// Where a contestant stores its orders and keys.
 #[derive(Clone, Debug)]
-pub struct Place {
-    /// Redis.
+pub struct Storage {
+    /// The address of Redis.
     pub redis_url: String,
-    /// A database of its own.
+    /// The address of the contestant's own database.
     pub database_url: String,
-    /// What all of its keys start with.
+    /// The prefix of all its keys in Redis.
     pub prefix: String,
 }
 
-impl Place {
+impl Storage {
     fn variables(&self) -> [(String, String); 3] {
         [
             ("redis_url", &self.redis_url),
@@ -51,14 +51,14 @@ impl Place {
         .map(|(name, value)| (name.to_owned(), value.clone()))
     }
 
-    /// A connection to the database.
+    /// Connects to the database.
     pub async fn database(&self) -> Result<Client> {
         let (client, connection) = tokio_postgres::connect(&self.database_url, NoTls).await?;
         tokio::spawn(connection);
         Ok(client)
     }
 
-    /// How many orders there are.
+    /// The number of stored orders.
     pub async fn count(database: &Client) -> Result<u64> {
         let row = database
             .query_one("SELECT count(*) FROM orders", &[])
@@ -67,61 +67,66 @@ impl Place {
     }
 }
 
-impl Stage {
-    /// Starts the servers, with nothing in them but a schema to copy.
-    pub async fn set(programs: &Programs) -> Result<Self> {
+impl Environment {
+    /// Starts the servers. They contain nothing but a template database with the schema.
+    pub async fn start(programs: &Programs) -> Result<Self> {
         eprintln!("Starting Redis and Postgres ...");
         let folder = workspace::stack_folder().join(format!("bench-{}", std::process::id()));
-        let stage = Self {
+        let environment = Self {
             redis: start_redis(programs, &folder.join("redis"))?,
             postgres: Postgres::start(programs, &folder.join("postgres"))?,
             folder,
         };
-        migrate::create_database(&stage.postgres.url("postgres"), TEMPLATE, None).await?;
-        migrate::migrate(&stage.postgres.url(TEMPLATE)).await?;
-        Ok(stage)
+        migrate::create_database(&environment.postgres.url("postgres"), TEMPLATE, None).await?;
+        migrate::migrate(&environment.postgres.url(TEMPLATE)).await?;
+        Ok(environment)
     }
 
-    /// Where data and logs are.
+    /// The folder of data and logs.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Another Redis, with its data here.
+    /// Starts another Redis with its data in the same folder.
     pub fn another_redis(&self, programs: &Programs, name: &str) -> Result<Redis> {
         start_redis(programs, &self.folder.join(name))
     }
 
-    /// A database, and a prefix in our Redis.
-    pub async fn place(&self, name: &str) -> Result<Place> {
+    /// Creates a database, and names a key prefix in Redis.
+    pub async fn storage(&self, name: &str) -> Result<Storage> {
         let name = name.replace(' ', "-");
         migrate::create_database(&self.postgres.url("postgres"), &name, Some(TEMPLATE)).await?;
-        Ok(Place {
+        Ok(Storage {
             redis_url: self.redis.url(),
             database_url: self.postgres.url(&name),
             prefix: format!("{name}:"),
         })
     }
 
-    /// Serves a component over a place, with more in its environment.
-    pub fn serve(
+    /// Serves a component with the host's default flags.
+    pub fn serve(&self, host: &Host, component: Component, storage: &Storage) -> Result<App> {
+        self.serve_with(host, component, storage, |_| ())
+    }
+
+    /// Serves a component with a host whose command line or environment `configure` extends.
+    pub fn serve_with(
         &self,
         host: &Host,
         component: Component,
-        place: &Place,
-        environment: &[(&str, &str)],
+        storage: &Storage,
+        configure: impl FnOnce(&mut Command),
     ) -> Result<App> {
         let address = local(free_port()?);
-        let mut command = host.command(&component.manifest(), address, &place.variables());
-        command.envs(environment.iter().copied());
-        App::run(command, address, self.log(&place.prefix))
+        let mut command = host.command(&component.manifest(), address, &storage.variables());
+        configure(&mut command);
+        App::run(command, address, self.log(&storage.prefix))
     }
 
-    fn serve_natively(&self, options: &Options, protocol: &str, place: &Place) -> Result<App> {
+    fn serve_natively(&self, options: &Options, protocol: &str, storage: &Storage) -> Result<App> {
         let address = local(free_port()?);
-        let mut command = native(options, place);
+        let mut command = native(options, storage);
         command.args(["serve", protocol, "--listen", &address.to_string()]);
-        App::run(command, address, self.log(&place.prefix))
+        App::run(command, address, self.log(&storage.prefix))
     }
 
     fn log(&self, prefix: &str) -> Output {
@@ -129,32 +134,32 @@ impl Stage {
         Output::File(self.folder.join(format!("{name}.log")))
     }
 
-    /// Gets a row ready to be measured on a host.
-    pub async fn enter(&self, options: &Options, row: Row, host: &Host) -> Result<Entrant> {
+    /// Starts a row's contestant on a host, with new storage.
+    pub async fn prepare(&self, options: &Options, row: Row, host: &Host) -> Result<PreparedRow> {
         let name = match host {
             Host::Spin(_) => format!("{} spin", row.name),
             Host::Runner(_) => row.name.to_owned(),
         };
-        let place = self.place(&name).await?;
+        let storage = self.storage(&name).await?;
         let app = match row.contestant {
-            Contestant::Component(component) => Some(self.serve(host, component, &place, &[])?),
-            Contestant::Native(protocol) => Some(self.serve_natively(options, protocol, &place)?),
+            Contestant::Component(component) => Some(self.serve(host, component, &storage)?),
+            Contestant::Native(protocol) => Some(self.serve_natively(options, protocol, &storage)?),
             Contestant::Store(_) => None,
         };
         if let (Some(app), Workload::Replay) = (&app, row.workload) {
-            finish_replayed_keys(&app.base_url()).await?;
+            complete_replayed_keys(&app.base_url()).await?;
         }
-        Ok(Entrant {
+        Ok(PreparedRow {
             row,
             host: matches!(row.contestant, Contestant::Component(_)).then(|| host.clone()),
-            database: place.database().await?,
+            database: storage.database().await?,
             app,
-            place,
+            storage,
         })
     }
 
-    /// Ends the servers and removes their data.
-    pub fn clear(self) -> Result<()> {
+    /// Stops the servers and removes their data.
+    pub fn remove(self) -> Result<()> {
         let Self {
             redis,
             postgres,
@@ -166,33 +171,33 @@ impl Stage {
     }
 }
 
-/// The native contestants' program over a place.
-pub fn native(options: &Options, place: &Place) -> Command {
+/// The command of the native contestants' program with this storage.
+pub fn native(options: &Options, storage: &Storage) -> Command {
     let mut command = Command::new(&options.native);
     let environment = HashMap::from([
-        ("REDIS_URL", &place.redis_url),
-        ("DATABASE_URL", &place.database_url),
-        ("REDIS_KEY_PREFIX", &place.prefix),
+        ("REDIS_URL", &storage.redis_url),
+        ("DATABASE_URL", &storage.database_url),
+        ("REDIS_KEY_PREFIX", &storage.prefix),
     ]);
     command.envs(environment);
     command
 }
 
-/// A row that is ready.
-pub struct Entrant {
-    /// Which.
+/// A row whose contestant runs.
+pub struct PreparedRow {
+    /// The row.
     pub row: Row,
-    /// On what, if it needs a host.
+    /// The host; `None` for native rows and store rows.
     pub host: Option<Host>,
-    /// What serves it, if something does.
+    /// The process that serves; `None` for store rows.
     pub app: Option<App>,
-    /// Where its orders are.
-    pub place: Place,
-    /// A connection to them.
+    /// Where it stores its orders.
+    pub storage: Storage,
+    /// A connection to its database.
     pub database: Client,
 }
 
-/// Without a limit of memory, and without the pauses in which its log is written anew.
+/// Starts a Redis without a memory limit, and without rewrites of its log, which would pause it.
 fn start_redis(programs: &Programs, folder: &Path) -> Result<Redis> {
     let redis = Redis::start(programs, folder)?;
     let mut connection = redis::Client::open(redis.url())?.get_connection()?;
@@ -206,8 +211,9 @@ fn start_redis(programs: &Programs, folder: &Path) -> Result<Redis> {
     Ok(redis)
 }
 
-/// Creates the orders, and asks for each until Redis alone knows it.
-pub async fn finish_replayed_keys(base_url: &str) -> Result<()> {
+/// Creates the orders that [`Workload::Replay`] repeats, and sends each twice: the first retry marks its key as
+/// completed in Redis.
+pub async fn complete_replayed_keys(base_url: &str) -> Result<()> {
     let client = reqwest::Client::new();
     for number in 0..REPLAYED_KEYS {
         let key = format!("00000000-0000-4000-8000-{number:012x}");
@@ -218,7 +224,10 @@ pub async fn finish_replayed_keys(base_url: &str) -> Result<()> {
     Ok(())
 }
 
-/// Sends the order under a key; it must be created, or have been.
+/// Sends the order with a key.
+///
+/// # Errors
+/// If the response is not 201.
 pub async fn order(client: &reqwest::Client, base_url: &str, key: &str) -> Result<()> {
     let answer = client
         .post(format!("{base_url}/api/v1/orders"))

@@ -1,0 +1,14 @@
+#!/bin/sh
+# Starts Spin with how long and how often an instance is reused, which Spin takes as flags only: neither
+# the environment nor a SpinApp can set them. Replaces itself, so that signals reach Spin.
+set -eu
+
+if [ "${1:-}" != up ]; then
+    exec spin "$@"
+fi
+
+# The defaults are those that the figures in docs/capacity.md were measured with.
+exec spin "$@" \
+    --max-instance-reuse-count "${ORDERS_INSTANCE_REUSE_COUNT:-128}" \
+    --max-instance-concurrent-reuse-count "${ORDERS_INSTANCE_CONCURRENCY:-16}" \
+    --idle-instance-timeout "${ORDERS_INSTANCE_IDLE_TIMEOUT:-1s}"
