@@ -1,6 +1,6 @@
 //! A simulated HTTP request, and the host that it runs on: what `http_api::respond` needs besides the stores.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use http_api::settings::{RawSettings, Settings};
 use http_api::{Body, BodyError, ETag, Head, Host, Method, Probe, Probes, Problem};
@@ -16,11 +16,11 @@ use crate::scenario::{ClientRequest, Condition};
 const CUSTOMER: &str = "x-customer";
 
 thread_local! {
-    static KEY_REQUIRED: Rc<Settings> = settings("key");
-    static CONDITION_REQUIRED: Rc<Settings> = settings("etag");
+    static KEY_REQUIRED: Arc<Settings> = settings("key");
+    static CONDITION_REQUIRED: Arc<Settings> = settings("etag");
 }
 
-fn settings(precondition: &str) -> Rc<Settings> {
+fn settings(precondition: &str) -> Arc<Settings> {
     let raw = RawSettings {
         redis_url: "redis://simulated".into(),
         database_url: "postgres://simulated".into(),
@@ -35,7 +35,7 @@ fn settings(precondition: &str) -> Rc<Settings> {
         ..RawSettings::default()
     };
     #[allow(clippy::expect_used, reason = "literals that are valid")]
-    Rc::new(raw.check().expect("valid settings"))
+    Arc::new(raw.check().expect("valid settings"))
 }
 
 /// The head of a client's request.
@@ -126,7 +126,7 @@ impl<S> Stores for S where
 /// A host with these stores. Clones of the stores share their state.
 pub struct SimulatedHost<S> {
     stores: S,
-    settings: Rc<Settings>,
+    settings: Arc<Settings>,
 }
 
 impl<S: Stores> SimulatedHost<S> {
@@ -134,8 +134,8 @@ impl<S: Stores> SimulatedHost<S> {
     pub fn new(request: &ClientRequest, stores: S) -> Self {
         // Only where a condition is required can a request have no key.
         let settings = match request.condition {
-            Condition::Keyless => CONDITION_REQUIRED.with(Rc::clone),
-            Condition::None | Condition::Unchanged => KEY_REQUIRED.with(Rc::clone),
+            Condition::Keyless => CONDITION_REQUIRED.with(Arc::clone),
+            Condition::None | Condition::Unchanged => KEY_REQUIRED.with(Arc::clone),
         };
         Self { stores, settings }
     }
@@ -146,7 +146,7 @@ impl<S: Stores> Host for SimulatedHost<S> {
     type Postgres<'h> = S;
     type Ids = S;
 
-    async fn settings(&self) -> Result<Rc<Settings>, Problem> {
+    async fn settings(&self) -> Result<Arc<Settings>, Problem> {
         Ok(self.settings.clone())
     }
 
