@@ -297,13 +297,13 @@ impl World {
         }
     }
 
-    /// Inserts unless a unique constraint forbids it. Tables of two collections have nothing in common.
+    /// Inserts unless a unique constraint forbids it. All of them are about one list: the
+    /// primary key contains the customer.
     fn attempt(&mut self, new: &NewResource, based_on: Option<ListState>) -> Attempt {
         let list = List::from(&new.scope);
         let conflicts = self.rows.iter().any(|row| {
-            row.scope == new.scope
-                || (row.scope.collection == new.scope.collection && row.resource.id == new.id)
-                || (based_on.is_some() && row.is_in(&list) && row.based_on == based_on)
+            let is_second = based_on.is_some() && row.based_on == based_on;
+            row.scope == new.scope || row.is_in(&list) && (row.resource.id == new.id || is_second)
         });
         if conflicts {
             return Attempt::Undecided;
