@@ -14,10 +14,11 @@ const BATCH: u64 = 100_000;
 
 /// Stores orders whose ids ascend with time and whose keys are random, as real ones are.
 const FILL: &str = "INSERT INTO orders \
+        (order_id, customer_id, idempotency_key, fingerprint, document, created_at) \
     SELECT (lpad(to_hex(1700000000000 + n), 12, '0') || '7' || substr(md5(n::text), 1, 3) \
             || '8' || substr(md5(n::text), 4, 15))::uuid, \
-           'anonymous', md5('key ' || n)::uuid::text, sha256(n::text::bytea), 'EUR', \
-           '[{\"sku\": \"A-1\", \"quantity\": 2, \"unitPrice\": 1250}]', NULL, 2500, \
+           'anonymous', md5('key ' || n)::uuid::text, sha256(n::text::bytea), \
+           '{\"currency\":\"EUR\",\"items\":[{\"quantity\":2,\"sku\":\"A-1\",\"unitPrice\":1250}],\"note\":null}', \
            to_timestamp((1700000000000 + n) / 1000.0) \
     FROM generate_series($1::bigint, $2::bigint) AS n";
 

@@ -24,7 +24,7 @@ pub struct Row {
     /// Its total, in minor units.
     pub total: i64,
     /// The ETag that it was created with, if it was created with If-Match.
-    pub follows: Option<String>,
+    pub based_on: Option<String>,
 }
 
 /// How the system recovered from faults of one kind.
@@ -107,7 +107,7 @@ pub fn check<E>(
     let mut checker = Checker::default();
     let mut followed = HashSet::new();
     for row in rows {
-        if row.follows.is_some() && !followed.insert(&row.follows) {
+        if row.based_on.is_some() && !followed.insert(&row.based_on) {
             checker.verdict.duplicates += 1;
             checker.example(
                 "duplicate",
@@ -301,7 +301,7 @@ impl Checker {
                 note: response.note,
             },
             total: response.total,
-            follows: None,
+            based_on: None,
         };
         if row.order != sent.order || Some(row.total) != sent.order.total() {
             self.disagrees(
@@ -313,16 +313,16 @@ impl Checker {
         let known = self.key(key);
         known.acknowledged_as_new += u64::from(!replayed);
         let stored = known.rows.iter().find(|stored| {
-            let follows = row.follows.clone();
+            let based_on = row.based_on.clone();
             Row {
-                follows,
+                based_on,
                 ..(*stored).clone()
             } == row
         });
         let is_lost = stored.is_none();
         // Only the statement that inserts reports a new order, and that statement compares the ETag.
         let has_other_etag =
-            !replayed && stored.is_some_and(|stored| stored.follows != sent.condition);
+            !replayed && stored.is_some_and(|stored| stored.based_on != sent.condition);
         let newly_lost = is_lost && !known.lost;
         known.lost |= is_lost;
         match &known.acknowledged {

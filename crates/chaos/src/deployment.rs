@@ -107,24 +107,22 @@ impl Deployment {
             .await
             .context("connecting to Postgres")?;
         let connection = tokio::spawn(connection);
-        let sql = r#"SELECT idempotency_key, order_id::text, currency, items::text, note, total,
-                            '"' || encode(follows, 'hex') || '"' FROM orders"#;
+        let sql = r#"SELECT idempotency_key, order_id::text, document::text,
+                            '"' || encode(based_on, 'hex') || '"' FROM orders"#;
         let rows = client.query(sql, &[]).await?;
         drop(client);
         connection.await??;
         rows.iter()
             .map(|row| {
-                let items: String = row.try_get(3)?;
+                let document: String = row.try_get(2)?;
+                let order: Order =
+                    serde_json::from_str(&document).context("reading a stored order")?;
                 Ok(Row {
                     key: row.try_get(0)?,
                     order_id: row.try_get(1)?,
-                    order: Order {
-                        currency: row.try_get(2)?,
-                        items: serde_json::from_str(&items).context("reading stored items")?,
-                        note: row.try_get(4)?,
-                    },
-                    total: row.try_get(5)?,
-                    follows: row.try_get(6)?,
+                    total: order.total().context("a stored order has no total")?,
+                    order,
+                    based_on: row.try_get(3)?,
                 })
             })
             .collect()

@@ -80,8 +80,8 @@ async fn connect(
     calls::POSTGRES_OPENED.count();
     let config = check(&builder.address, allowed)?;
     let connection = pools.connect(builder, config).await;
-    // Debug, as Spin does: Display leaves out why.
-    connection.map_err(|e| connection_failed(format!("{e:?}")))
+    // With all causes, as in Spin, but without the backtrace that Debug adds where RUST_BACKTRACE is set.
+    connection.map_err(|e| connection_failed(format!("{e:#}")))
 }
 
 /// Sends a statement whose rows are wanted.

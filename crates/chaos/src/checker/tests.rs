@@ -28,7 +28,7 @@ fn row(order_id: &str, quantity: u64) -> Row {
         order_id: order_id.to_owned(),
         order: order(quantity),
         total: 1250 * i64::try_from(quantity).unwrap(),
-        follows: None,
+        based_on: None,
     }
 }
 
@@ -410,7 +410,7 @@ fn recovery_begins_when_no_fault_is_active() {
 
 fn following(tag: &str) -> Row {
     Row {
-        follows: Some(tag.to_owned()),
+        based_on: Some(tag.to_owned()),
         ..row(FIRST, 2)
     }
 }

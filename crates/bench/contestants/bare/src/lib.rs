@@ -17,11 +17,10 @@ use spin_sdk::{pg, redis, variables};
 use uuid::Uuid;
 
 /// Inserts one order. The function is the one that the order component calls.
-const INSERT: &str = "SELECT FROM insert_orders($1::text::json)";
+const INSERT: &str = "SELECT FROM insert_orders_2($1::text::json)";
 
-/// The members of a new order that do not vary: the order that the load generator sends. The function
-/// `insert_orders_2` takes them as one member, `"document"`, instead.
-const ORDER: &str = r#""currency":"EUR","items":[{"sku":"A-1","quantity":2,"unitPrice":1250}],"note":null,"total":2500"#;
+/// The document of the order that the load generator sends.
+const DOCUMENT: &str = r#"{"currency":"EUR","items":[{"quantity":2,"sku":"A-1","unitPrice":1250}],"note":null}"#;
 
 /// As long as a record of the order component.
 const RECORD: [u8; 50] = [b'r'; 50];
@@ -152,7 +151,7 @@ async fn insert(settings: &Settings, id: &Uuid, key: &str) -> Result<(), pg::Err
         seconds * 1000 + u64::from(nanoseconds / 1_000_000)
     });
     let orders = format!(
-        r#"[{{"order_id":"{id}","customer_id":"anonymous","idempotency_key":"{key}","fingerprint":"{:064x}",{ORDER},"created_at":{created_at}}}]"#,
+        r#"[{{"id":"{id}","customer_id":"anonymous","idempotency_key":"{key}","fingerprint":"{:064x}","document":{DOCUMENT},"created_at":{created_at}}}]"#,
         0
     );
     connection
