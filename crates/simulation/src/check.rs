@@ -211,7 +211,7 @@ impl Checker {
             (503, condition) => {
                 let problem = match condition {
                     Condition::None | Condition::Unchanged => Problem::CreationUndecided,
-                    Condition::Keyless => Problem::DatabaseUnavailable,
+                    Condition::Keyless => Problem::UndecidedWithoutKey,
                 };
                 match is_problem(request, response, problem) {
                     true => Ok(Verdict::Repeat),

@@ -88,10 +88,7 @@ pub const CONDITIONAL_REFUND: ClientRequest = ClientRequest {
 impl ClientRequest {
     /// The collection, customer and key.
     pub fn scope(&self) -> KeyScope {
-        let customer = match self.customer {
-            0 => Some(Customer::anonymous()),
-            n => Customer::named(format!("customer-{n}")),
-        };
+        let customer = Customer::named(format!("customer-{}", self.customer));
         let key = IdempotencyKey::parse(format!("key-{}", self.key).as_bytes());
         #[allow(clippy::expect_used, reason = "literals of visible ASCII")]
         let (customer, key) = customer.zip(key).expect("a name and a key");
