@@ -378,6 +378,16 @@ async fn json_that_is_no_order() {
     let members: Vec<_> = (0..7_000).map(|n| format!("\"{n}\":0")).collect();
     let refused = post(&service, &key, format!("{{{}}}", members.join(","))).await;
     refused.assert_problem(422, "invalid-order");
+    assert!(refused.body.len() < 16 * 1024, "{}", refused.body.len());
+    assert_eq!(
+        refused.json()["violations"].as_array().map(Vec::len),
+        Some(50)
+    );
+    assert_eq!(refused.json()["violationCount"], 7_002);
+    // And one name as long as a body.
+    let refused = post(&service, &key, format!("{{\"{}\":0}}", "/".repeat(65_000))).await;
+    refused.assert_problem(422, "invalid-order");
+    assert!(refused.body.len() < 16 * 1024, "{}", refused.body.len());
     assert_untouched(&service, &key).await;
 
     let most = numbered("1", "9223372036854775807");

@@ -21,6 +21,8 @@ mod listing;
 mod postgres_faults;
 mod reading;
 mod redis_faults;
+mod roles;
+mod security;
 mod support;
 mod tls;
 mod trips;
