@@ -2,13 +2,16 @@
 
 use protocol::ResourceId;
 use protocol::ports::ResourceIds;
-use uuid::Uuid;
+use uuid::timestamp::context::NoContext;
+use uuid::{Timestamp, Uuid};
 
-/// UUID version 7 with the current time.
+/// UUID version 7 with the current time and 74 random bits. Not [`Uuid::now_v7`]: its counter orders the ids of a millisecond and
+/// leaves 32 bits that a customer who has one of them cannot compute, and states of lists count on ids that nobody
+/// guesses. Nothing needs the order.
 pub struct RandomIds;
 
 impl ResourceIds for RandomIds {
     fn draw(&self) -> ResourceId {
-        ResourceId::from_uuid(Uuid::now_v7())
+        ResourceId::from_uuid(Uuid::new_v7(Timestamp::now(NoContext)))
     }
 }
