@@ -7,8 +7,10 @@ use http_api::{
     Body, ETag, Head, Host, Method, Problem, Response, health, identify, read_condition, read_key,
     read_resource, readiness, represent,
 };
+use protocol::condition::Expected;
 use protocol::create::conditional::create_conditionally;
 use protocol::create::{CreateRequest, KeyReuse};
+use protocol::error::CreateError;
 use protocol::key::KeyError;
 use protocol::ports::{ResourceIds, ResourceLists};
 use protocol::{Collection, Document, IdempotencyKey, KeyScope, Resource, ResourceId, Violation};
@@ -130,11 +132,15 @@ async fn answer(head: &impl Head, body: impl Body, host: &impl Host) -> Result<R
             let expected = read_condition(head).ok_or(Problem::PreconditionRequired)?;
             let order = read_resource::<Order>(head, body).await?;
             // A key is respected: with one, a retry gets its order.
-            let key = match read_key(head) {
-                Err(Problem::Key(KeyError::Missing)) => {
-                    IdempotencyKey::substitute(host.ids().draw())
+            let (key, keyless) = match read_key(head) {
+                // Every state meets "*": each retry would be another order.
+                Err(Problem::Key(KeyError::Missing)) if expected == Expected::Any => {
+                    return Err(Problem::PreconditionRequired);
                 }
-                key => key?,
+                Err(Problem::Key(KeyError::Missing)) => {
+                    (IdempotencyKey::substitute(host.ids().draw()), true)
+                }
+                key => (key?, false),
             };
             let collection = Order::COLLECTION.name;
             let scope = KeyScope {
@@ -149,7 +155,11 @@ async fn answer(head: &impl Head, body: impl Body, host: &impl Host) -> Result<R
             let (reuse, ids) = (KeyReuse::Reject, host.ids());
             let (creation, state) =
                 create_conditionally(request, &expected, reuse, &redis, &redis, &postgres, ids)
-                    .await?;
+                    .await
+                    .map_err(|error| match error {
+                        CreateError::Unavailable if keyless => Problem::UndecidedWithoutKey,
+                        error => error.into(),
+                    })?;
             let body = order.representation(creation.id());
             let response = Response::json(StatusCode::ACCEPTED, body);
             Ok(match state {

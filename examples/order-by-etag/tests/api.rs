@@ -114,5 +114,9 @@ async fn bad_input_is_refused_and_stores_nothing() {
             "application/problem+json"
         );
     }
+    // Every state meets it: each retry would be another order.
+    let any = [USER, ("if-match", "*")];
+    let refused = send(&service, &any, Some(r#"{"price": 600}"#)).await;
+    assert_eq!(refused.status(), 428);
     assert_eq!(list(&service).await, (tag, json!([])));
 }
