@@ -47,6 +47,7 @@ impl Stores {
         let variables = [
             ("redis_url", self.redis.tls_url().unwrap()),
             ("redis_allowed_host", "rediss://127.0.0.1:*".to_owned()),
+            ("identity", "none".to_owned()),
             ("database_url", database_url),
             // A refused certificate is an answer: no test waits for this long.
             ("redis_timeout_ms", "20000".to_owned()),
