@@ -1,23 +1,9 @@
-//! Creates an order exactly once per customer and `Idempotency-Key`.
-//!
-//! Everything here but `component` is plain Rust over the traits in [`ports`]: no Spin, no sockets, no clock
-//! and no randomness of its own. `component` exists on wasm32 only and ties those traits to Spin's interfaces.
+//! The order handler: the shape of an order, and on Wasm the component that serves it. The protocol, the API over HTTP
+//! and the stores are in `crates/`; they know no orders.
 
-pub mod breaker;
-pub mod create_order;
-pub mod customer;
-pub mod error;
-pub mod group_commit;
-mod hex;
-pub mod http;
-pub mod idempotency;
-pub mod identity;
-pub mod json;
 pub mod order;
-pub mod ports;
-pub mod reading;
-pub mod settings;
-pub mod stores;
+
+pub use order::Order;
 
 #[cfg(target_arch = "wasm32")]
-mod component;
+spin_adapter::component!(Order, http_api::respond::<Order>);

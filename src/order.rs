@@ -1,15 +1,11 @@
-//! What an order is: validation of what a client asks for, its total, its canonical form, and the one
-//! representation that every answer about it repeats byte for byte.
+//! What an order is: its members and their rules, its total, its canonical form and its representation. The only file
+//! that knows.
 
-use std::fmt;
-
-use chrono::{DateTime, SecondsFormat};
 use iso_currency::Currency;
-use serde::{Deserialize, Serialize};
+use protocol::json::{pointer, to_json};
+use protocol::{Collection, Document, Resource, ResourceId, Violation};
+use serde::Serialize;
 use serde_json::{Map, Value};
-use uuid::Uuid;
-
-use crate::json::{pointer, to_json};
 
 /// How many lines an order may have.
 pub const MAX_ITEMS: usize = 100;
@@ -20,78 +16,29 @@ pub const MAX_SKU_CHARS: usize = 64;
 /// The longest note, in Unicode scalar values.
 pub const MAX_NOTE_CHARS: usize = 500;
 
-/// The name of an order: a UUID version 7 (RFC 9562), so that it also says when the order was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct OrderId(Uuid);
-
-impl OrderId {
-    /// Wraps an id drawn by an [`crate::ports::OrderIds`] or read back from a store.
-    pub fn from_uuid(uuid: Uuid) -> Self {
-        Self(uuid)
-    }
-
-    /// The id as 16 bytes, as Redis holds it.
-    pub fn as_bytes(&self) -> &[u8; 16] {
-        self.0.as_bytes()
-    }
-
-    /// Reads an id from a path. Only the form this service prints (lower case, hyphens) names an order.
-    pub fn parse(text: &str) -> Option<Self> {
-        let id = Self(Uuid::try_parse(text).ok()?);
-        (id.to_string() == text).then_some(id)
-    }
-
-    /// When the order was asked for, in milliseconds since the Unix epoch: the first 48 bits of a version 7
-    /// UUID. Whoever helps an interrupted request along reuses its id and with it this time, which is what
-    /// keeps the representation the same whoever completes the order.
-    pub fn created_at_millis(&self) -> i64 {
-        i64::try_from(self.0.as_u128() >> 80).unwrap_or(i64::MAX)
-    }
-
-    /// [`Self::created_at_millis`] as RFC 3339 in UTC with milliseconds.
-    pub fn created_at(&self) -> String {
-        DateTime::from_timestamp_millis(self.created_at_millis())
-            .unwrap_or_default()
-            .to_rfc3339_opts(SecondsFormat::Millis, true)
-    }
-}
-
-impl fmt::Display for OrderId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.hyphenated().fmt(f)
-    }
-}
-
-/// One line of an order. Members are declared in the order of their names: that is the canonical order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Item {
-    /// How many; 1 to [`MAX_QUANTITY`].
-    pub quantity: u64,
+/// One line of an order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Item {
     /// The article number; 1 to [`MAX_SKU_CHARS`] characters.
-    pub sku: String,
+    sku: String,
+    /// How many; 1 to [`MAX_QUANTITY`].
+    quantity: u64,
     /// The price of one, in minor units of the order's currency; never negative.
-    pub unit_price: i64,
+    unit_price: i64,
+    /// Stored members that another release knows.
+    unknown: Map<String, Value>,
 }
 
-/// What a client asked for, found valid. Only [`Draft::from_json`] and [`Draft::from_stored`] make one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Draft {
+/// A valid order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
     currency: String,
     items: Vec<Item>,
     note: Option<String>,
-    #[serde(skip)]
+    /// The sum over the items, in minor units. Not stored.
     total: i64,
-}
-
-/// A field that makes an order invalid.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Violation {
-    /// Where: a JSON Pointer (RFC 6901) into the request's body.
-    pub pointer: String,
-    /// What would be right.
-    pub detail: &'static str,
+    /// Stored members that another release knows.
+    unknown: Map<String, Value>,
 }
 
 const CURRENCY: &str = "must be an ISO 4217 code such as \"EUR\"";
@@ -105,12 +52,14 @@ const REQUIRED: &str = "is required";
 const UNKNOWN: &str = "is not a member this API knows";
 const TOTAL: &str = "the total exceeds 9223372036854775807 minor units";
 
-impl Draft {
-    /// Validates a request's body.
-    ///
-    /// # Errors
-    /// Every violation found, in document order; never empty.
-    pub fn from_json(body: &Value) -> Result<Self, Vec<Violation>> {
+impl Resource for Order {
+    const COLLECTION: Collection = Collection {
+        name: "orders",
+        one: "order",
+        path: "/api/v1/orders",
+    };
+
+    fn from_json(body: &Value) -> Result<Self, Vec<Violation>> {
         let mut check = Check::default();
         let Value::Object(members) = body else {
             check.violated("", "must be an object with currency and items");
@@ -138,73 +87,152 @@ impl Draft {
             })
             .map(|items| check.items(items))
             .unwrap_or_default();
-        let total = check.total(&items);
+        let total = total(&items);
+        if total.is_none() {
+            check.violated("/items", TOTAL);
+        }
         match (currency, total) {
             (Some(currency), Some(total)) if check.violations.is_empty() => Ok(Self {
                 currency,
                 items,
                 note,
                 total,
+                unknown: Map::new(),
             }),
             _ => Err(check.violations),
         }
     }
 
-    /// An order as a store returned it. It was valid when it was stored; later rules do not unmake it.
-    ///
-    /// # Errors
-    /// `None` when the items are not what [`Self::items_json`] wrote.
-    pub fn from_stored(
-        currency: String,
-        items_json: &[u8],
-        note: Option<String>,
-        total: i64,
-    ) -> Option<Self> {
-        let items = serde_json::from_slice(items_json).ok()?;
+    fn from_stored(document: &Document) -> Option<Self> {
+        let Value::Object(mut members) = document.value() else {
+            return None;
+        };
+        let Some(Value::String(currency)) = members.remove("currency") else {
+            return None;
+        };
+        let Some(Value::Array(items)) = members.remove("items") else {
+            return None;
+        };
+        let note = match members.remove("note") {
+            None | Some(Value::Null) => None,
+            Some(Value::String(note)) => Some(note),
+            Some(_) => return None,
+        };
+        let items: Vec<Item> = items
+            .into_iter()
+            .map(Item::from_stored)
+            .collect::<Option<_>>()?;
         Some(Self {
             currency,
+            total: total(&items)?,
             items,
             note,
-            total,
+            unknown: members,
         })
     }
 
-    /// ISO 4217 code.
-    pub fn currency(&self) -> &str {
-        &self.currency
+    fn canonical(&self) -> Document {
+        // Members in the order of their names.
+        #[derive(Serialize)]
+        struct Canonical<'a> {
+            currency: &'a str,
+            items: Vec<CanonicalItem<'a>>,
+            note: Option<&'a str>,
+        }
+
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct CanonicalItem<'a> {
+            quantity: u64,
+            sku: &'a str,
+            unit_price: i64,
+        }
+
+        Document::from_text(to_json(&Canonical {
+            currency: &self.currency,
+            items: self
+                .items
+                .iter()
+                .map(|item| CanonicalItem {
+                    quantity: item.quantity,
+                    sku: &item.sku,
+                    unit_price: item.unit_price,
+                })
+                .collect(),
+            note: self.note.as_deref(),
+        }))
     }
 
-    /// The client's remark, if there is one.
-    pub fn note(&self) -> Option<&str> {
-        self.note.as_deref()
-    }
+    fn representation(&self, id: ResourceId) -> String {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Representation<'a> {
+            order_id: String,
+            status: &'static str,
+            currency: &'a str,
+            items: Vec<RepresentedItem<'a>>,
+            note: Option<&'a str>,
+            total: i64,
+            created_at: String,
+            #[serde(flatten)]
+            unknown: &'a Map<String, Value>,
+        }
 
-    /// The sum over the items, in minor units.
-    pub fn total(&self) -> i64 {
-        self.total
-    }
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct RepresentedItem<'a> {
+            sku: &'a str,
+            quantity: u64,
+            unit_price: i64,
+            #[serde(flatten)]
+            unknown: &'a Map<String, Value>,
+        }
 
-    /// What is ordered.
-    pub fn items(&self) -> &[Item] {
-        &self.items
+        to_json(&Representation {
+            order_id: id.to_string(),
+            status: "accepted",
+            currency: &self.currency,
+            items: self
+                .items
+                .iter()
+                .map(|item| RepresentedItem {
+                    sku: &item.sku,
+                    quantity: item.quantity,
+                    unit_price: item.unit_price,
+                    unknown: &item.unknown,
+                })
+                .collect(),
+            note: self.note.as_deref(),
+            total: self.total,
+            created_at: id.created_at(),
+            unknown: &self.unknown,
+        })
     }
+}
 
-    /// The items as JSON, for a store to keep.
-    pub fn items_json(&self) -> String {
-        to_json(&self.items)
+impl Item {
+    fn from_stored(stored: Value) -> Option<Self> {
+        let Value::Object(mut members) = stored else {
+            return None;
+        };
+        let Some(Value::String(sku)) = members.remove("sku") else {
+            return None;
+        };
+        Some(Self {
+            sku,
+            quantity: members.remove("quantity")?.as_u64()?,
+            unit_price: members.remove("unitPrice")?.as_i64()?,
+            unknown: members,
+        })
     }
+}
 
-    /// The one text for this order: members sorted by name, no white space, an absent note as `null`. Equal
-    /// orders have equal canonical texts, however the client wrote them.
-    pub fn canonical(&self) -> String {
-        to_json(self)
-    }
-
-    /// Where this order differs from another, as JSON Pointers; empty when it does not.
-    pub fn differences(&self, other: &Self) -> Vec<String> {
-        let value = |draft| serde_json::to_value(draft).unwrap_or_default();
-        crate::json::differences(&value(self), &value(other))
-    }
+/// The sum over the items, in minor units; `None` when it does not fit.
+fn total(items: &[Item]) -> Option<i64> {
+    items.iter().try_fold(0_i64, |total, item| {
+        let quantity = i64::try_from(item.quantity).ok()?;
+        total.checked_add(item.unit_price.checked_mul(quantity)?)
+    })
 }
 
 /// Postgres cannot hold U+0000 in text, so it is refused here rather than failing there.
@@ -212,7 +240,7 @@ fn storable(text: &str, min_chars: usize, max_chars: usize) -> bool {
     !text.contains('\0') && (min_chars..=max_chars).contains(&text.chars().count())
 }
 
-/// Collects violations while the members are taken apart.
+/// Collects violations while members are read.
 #[derive(Default)]
 struct Check {
     violations: Vec<Violation>,
@@ -235,7 +263,7 @@ impl Check {
         }
     }
 
-    /// The member as `read` understands it, or a violation: absent and not understood are told apart.
+    /// The member as `read` understands it, or a violation, which is another one for a missing member.
     fn member<'v, T>(
         &mut self,
         at: &str,
@@ -282,67 +310,12 @@ impl Check {
             value.as_i64().filter(|price| *price >= 0)
         });
         Some(Item {
-            quantity: quantity?,
             sku: sku?,
+            quantity: quantity?,
             unit_price: unit_price?,
+            unknown: Map::new(),
         })
     }
-
-    fn total(&mut self, items: &[Item]) -> Option<i64> {
-        let total = items.iter().try_fold(0_i64, |total, item| {
-            let line = item
-                .unit_price
-                .checked_mul(i64::try_from(item.quantity).ok()?)?;
-            total.checked_add(line)
-        });
-        if total.is_none() {
-            self.violated("/items", TOTAL);
-        }
-        total
-    }
-}
-
-/// The answer about an order. A pure function of its id and content: that is why a replay needs neither
-/// the first answer's bytes nor a clock. Changing it changes what replays of old orders say, so a new
-/// shape needs a new API version.
-pub fn representation(id: &OrderId, draft: &Draft) -> String {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Representation<'a> {
-        order_id: String,
-        status: &'static str,
-        currency: &'a str,
-        items: Vec<Line<'a>>,
-        note: Option<&'a str>,
-        total: i64,
-        created_at: String,
-    }
-
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Line<'a> {
-        sku: &'a str,
-        quantity: u64,
-        unit_price: i64,
-    }
-
-    to_json(&Representation {
-        order_id: id.to_string(),
-        status: "accepted",
-        currency: &draft.currency,
-        items: draft
-            .items
-            .iter()
-            .map(|item| Line {
-                sku: &item.sku,
-                quantity: item.quantity,
-                unit_price: item.unit_price,
-            })
-            .collect(),
-        note: draft.note.as_deref(),
-        total: draft.total,
-        created_at: id.created_at(),
-    })
 }
 
 #[cfg(test)]
@@ -355,7 +328,7 @@ mod tests {
     }
 
     fn violations(body: Value) -> Vec<(String, &'static str)> {
-        Draft::from_json(&body)
+        Order::from_json(&body)
             .expect_err("must be invalid")
             .into_iter()
             .map(|v| (v.pointer, v.detail))
@@ -370,10 +343,10 @@ mod tests {
 
     #[test]
     fn a_valid_order_has_its_total() {
-        let draft = Draft::from_json(&valid()).expect("valid");
-        assert_eq!(draft.total(), 2500);
+        let order = Order::from_json(&valid()).expect("valid");
+        assert_eq!(order.total, 2500);
         assert_eq!(
-            draft.canonical(),
+            order.canonical().as_str(),
             r#"{"currency":"EUR","items":[{"quantity":2,"sku":"A-1","unitPrice":1250}],"note":"ring twice"}"#
         );
     }
@@ -383,8 +356,8 @@ mod tests {
         let mut absent = valid();
         absent.as_object_mut().expect("object").remove("note");
         assert_eq!(
-            Draft::from_json(&absent),
-            Draft::from_json(&with("/note", Value::Null))
+            Order::from_json(&absent),
+            Order::from_json(&with("/note", Value::Null))
         );
     }
 
@@ -435,7 +408,7 @@ mod tests {
                 json!(vec![item; 101]),
             ),
         ] {
-            assert!(Draft::from_json(&with(pointer, good)).is_ok(), "{pointer}");
+            assert!(Order::from_json(&with(pointer, good)).is_ok(), "{pointer}");
             assert_eq!(violations(with(pointer, bad))[0].0, pointer);
         }
         assert_eq!(
@@ -447,7 +420,7 @@ mod tests {
     #[test]
     fn an_overflowing_total_is_a_violation() {
         let max = json!([{"sku": "A", "quantity": 1, "unitPrice": i64::MAX}]);
-        assert!(Draft::from_json(&with("/items", max)).is_ok());
+        assert!(Order::from_json(&with("/items", max)).is_ok());
         for items in [
             json!([{"sku": "A", "quantity": 2, "unitPrice": i64::MAX}]),
             json!([{"sku": "A", "quantity": 1, "unitPrice": i64::MAX}, {"sku": "B", "quantity": 1, "unitPrice": 1}]),
@@ -464,46 +437,62 @@ mod tests {
     }
 
     #[test]
-    fn differences_name_fields_and_never_values() {
-        let stored = Draft::from_json(&valid()).expect("valid");
-        let asked = Draft::from_json(&with("/items/0/quantity", json!(3))).expect("valid");
-        assert_eq!(stored.differences(&asked), ["/items/0/quantity"]);
-        assert!(stored.differences(&stored).is_empty());
+    fn differences_name_members_and_never_values() {
+        let of = |body: Value| Order::from_json(&body).expect("valid").canonical();
+        let (stored, requested) = (of(valid()), of(with("/items/0/quantity", json!(3))));
+        assert_eq!(
+            Order::differences(&stored, &requested),
+            ["/items/0/quantity"]
+        );
+        assert!(Order::differences(&stored, &stored).is_empty());
+    }
+
+    fn id() -> ResourceId {
+        ResourceId::parse("01970000-0000-7000-8000-000000000001").expect("an id")
     }
 
     #[test]
     fn a_stored_order_is_represented_as_the_first_time() {
-        let id = OrderId::from_uuid(uuid::uuid!("01970000-0000-7000-8000-000000000001"));
-        let draft = Draft::from_json(&valid()).expect("valid");
-        let body = representation(&id, &draft);
+        let order = Order::from_json(&valid()).expect("valid");
+        let body = order.representation(id());
         assert_eq!(
             body,
             r#"{"orderId":"01970000-0000-7000-8000-000000000001","status":"accepted","currency":"EUR","items":[{"sku":"A-1","quantity":2,"unitPrice":1250}],"note":"ring twice","total":2500,"createdAt":"2025-05-24T01:54:49.472Z"}"#
         );
-        // Postgres gives jsonb back in an order and spacing of its own.
-        let stored = Draft::from_stored(
-            "EUR".into(),
-            br#"[{"sku": "A-1", "quantity": 2, "unitPrice": 1250}]"#,
-            Some("ring twice".into()),
-            2500,
-        )
-        .expect("readable");
-        assert_eq!(representation(&id, &stored), body);
-        assert_eq!(stored, draft);
+        let stored = Order::from_stored(&order.canonical()).expect("readable");
+        assert_eq!(stored.representation(id()), body);
+        assert_eq!(stored, order);
     }
 
     #[test]
-    fn only_the_printed_form_of_an_id_is_read() {
-        let text = "01970000-0000-7000-8000-00000000000a";
-        assert_eq!(OrderId::parse(text).expect("valid").to_string(), text);
-        for other in [
+    fn members_of_another_release_are_kept() {
+        let document = Document::from_text(
+            r#"{"currency":"EUR","giftWrap":true,"items":[{"colour":"red","quantity":1,"sku":"A","unitPrice":5}]}"#,
+        );
+        let order = Order::from_stored(&document).expect("readable");
+        let body: Value = serde_json::from_str(&order.representation(id())).expect("JSON");
+        assert_eq!(body["giftWrap"], true);
+        assert_eq!(body["items"][0]["colour"], "red");
+        assert_eq!((&body["note"], &body["total"]), (&Value::Null, &json!(5)));
+    }
+
+    #[test]
+    fn a_document_without_what_an_order_needs_is_unreadable() {
+        for text in [
             "",
-            "nope",
-            "01970000-0000-7000-8000-00000000000A",
-            "01970000000070008000000000000000",
-            "{01970000-0000-7000-8000-00000000000a}",
+            "[]",
+            "{}",
+            r#"{"currency":"EUR"}"#,
+            r#"{"currency":"EUR","items":[1]}"#,
+            r#"{"currency":"EUR","items":[{"sku":"A","quantity":1}]}"#,
+            r#"{"currency":"EUR","items":[],"note":1}"#,
+            r#"{"currency":"EUR","items":[{"sku":"A","quantity":2,"unitPrice":9223372036854775807}]}"#,
         ] {
-            assert_eq!(OrderId::parse(other), None, "{other}");
+            assert_eq!(
+                Order::from_stored(&Document::from_text(text)),
+                None,
+                "{text}"
+            );
         }
     }
 }

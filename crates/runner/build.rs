@@ -1,5 +1,5 @@
-//! Writes the host bindings of Spin's interfaces, from the WIT files that the spin-sdk crate ships: the
-//! component is built against those very files, so runner and component cannot disagree.
+//! Generates the host bindings of Spin's interfaces from the WIT files that the spin-sdk crate ships. The
+//! component is built against the same files, so runner and component cannot disagree.
 
 use std::path::PathBuf;
 use std::{env, fs};
@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 fn main() -> Result<()> {
     let metadata = cargo_metadata::MetadataCommand::new()
         .exec()
-        .context("asking cargo where the spin-sdk crate lies")?;
+        .context("asking cargo for the path of the spin-sdk crate")?;
     let sdk = metadata
         .packages
         .iter()
@@ -18,7 +18,7 @@ fn main() -> Result<()> {
     let wit = sdk
         .manifest_path
         .parent()
-        .context("a manifest lies in a folder")?
+        .context("the manifest of spin-sdk has no folder")?
         .join("wit");
     let bindings = format!(
         r###"
@@ -35,9 +35,9 @@ wasmtime::component::bindgen!({{
     world: "runner:host/host",
     imports: {{ default: async }},
     with: {{
-        "spin:redis/redis.connection": crate::redis::Connection,
-        "spin:postgres/postgres.connection": crate::postgres::Connection,
-        "spin:postgres/postgres.connection-builder": crate::postgres::ConnectionBuilder,
+        "spin:redis/redis.connection": crate::connections::RedisConnection,
+        "spin:postgres/postgres.connection": crate::connections::PostgresConnection,
+        "spin:postgres/postgres.connection-builder": crate::connections::PostgresConnectionBuilder,
     }},
 }});
 "###

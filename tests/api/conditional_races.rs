@@ -113,7 +113,7 @@ async fn of_two_hundred_on_three_hosts_one_creates_though_redis_stops_half_way()
     assert_eq!(stored(&service).await, 1);
 }
 
-/// Inserts an order that follows a state, in a transaction that stays open.
+/// Inserts an order that is based on a state, in a transaction that stays open.
 async fn follow<'c>(database: &'c mut tokio_postgres::Client, tag: &str) -> Transaction<'c> {
     insert_and_stay(database, "k", Some(tag.trim_matches('"'))).await
 }

@@ -177,7 +177,7 @@ async fn the_tag_of_the_list_changes_with_the_customers_orders_and_nothing_else(
     }
 }
 
-/// An insertion that drew its place before another but commits after it.
+/// An insertion that drew its sequence number before another but commits after it.
 #[tokio::test]
 async fn an_order_that_appears_below_the_newest_changes_the_tag() {
     let Some(service) = fresh().await else {
@@ -186,9 +186,9 @@ async fn an_order_that_appears_below_the_newest_changes_the_tag() {
     create(&service, 300).await;
     let mut late = service.database().await.unwrap();
     let transaction = late.transaction().await.unwrap();
-    let insert = "INSERT INTO orders (order_id, customer_id, idempotency_key, fingerprint, currency, items, \
-                                      total, created_at) \
-                  SELECT $1, customer_id, 'late', fingerprint, currency, items, total, created_at \
+    let insert = "INSERT INTO orders (order_id, customer_id, idempotency_key, fingerprint, document, \
+                                      created_at) \
+                  SELECT $1, customer_id, 'late', fingerprint, document, created_at \
                   FROM orders LIMIT 1 RETURNING seq";
     let id = uuid::Uuid::new_v4();
     transaction.query_one(insert, &[&id]).await.unwrap();

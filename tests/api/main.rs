@@ -22,5 +22,6 @@ mod postgres_faults;
 mod reading;
 mod redis_faults;
 mod support;
+mod tls;
 mod trips;
 mod validation;

@@ -111,13 +111,13 @@ async fn a_database_with_an_older_schema_is_not_ready() {
         return;
     }
     let database = service.database().await.unwrap();
-    let second = "DROP FUNCTION insert_orders";
+    let second = "DROP FUNCTION insert_orders_2";
     database.batch_execute(second).await.unwrap();
     assert_eq!(service.get("/readyz").await.status, 503);
     // One by one, with the statement that settles conflicts.
     let created = service.order(&new_key(), &an_order()).await;
     created.assert_created();
-    let first = "ALTER TABLE orders DROP COLUMN seq, DROP COLUMN follows";
+    let first = "ALTER TABLE orders DROP COLUMN seq, DROP COLUMN based_on";
     database.batch_execute(first).await.unwrap();
     let refused = service.get("/api/v1/orders").await;
     refused.assert_problem(503, "unavailable");

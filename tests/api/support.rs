@@ -338,13 +338,13 @@ impl Service {
     /// The name of a key's record in Redis.
     pub fn record_of(&self, key: &str) -> String {
         let prefix = self.prefix.as_ref().expect("served locally");
-        format!("{prefix}9:anonymous:{key}")
+        format!("{prefix}orders:9:anonymous:{key}")
     }
 
-    /// The name in Redis of the lock of everybody who is nobody in particular.
+    /// The name in Redis of the lock of the anonymous customer.
     pub fn lock(&self) -> String {
         let prefix = self.prefix.as_ref().expect("served locally");
-        format!("{prefix}lock:anonymous")
+        format!("{prefix}orders:lock:anonymous")
     }
 }
 
@@ -398,17 +398,17 @@ impl Answer {
     }
 }
 
-/// Inserts an order by hand, one that follows a state if there is one, in a transaction that stays open.
+/// Inserts an order by hand, based on a state if one is given, in a transaction that stays open.
 pub async fn insert_and_stay<'c>(
     database: &'c mut tokio_postgres::Client,
     key: &str,
-    follows: Option<&str>,
+    based_on: Option<&str>,
 ) -> Transaction<'c> {
     let open = database.transaction().await.unwrap();
-    let sql = "INSERT INTO orders (order_id, customer_id, idempotency_key, fingerprint, currency, \
-                                   items, total, created_at, follows) \
-               VALUES (gen_random_uuid(), 'anonymous', $1, '', 'EUR', '[]', 0, now(), decode($2, 'hex'))";
-    open.execute(sql, &[&key, &follows]).await.unwrap();
+    let sql = "INSERT INTO orders (order_id, customer_id, idempotency_key, fingerprint, document, \
+                                   created_at, based_on) \
+               VALUES (gen_random_uuid(), 'anonymous', $1, '', '{}', now(), decode($2, 'hex'))";
+    open.execute(sql, &[&key, &based_on]).await.unwrap();
     open
 }
 

@@ -1,12 +1,12 @@
-//! Asserts what must hold for any input whatever, by rules said a second time in another way. The fuzz
-//! targets assert the same.
+//! Asserts what must hold for any input, by the rules written a second time in another way. The fuzz targets assert the
+//! same.
 
 use std::collections::BTreeSet;
 
-use orders::http::Problem;
-use orders::idempotency::{Fingerprint, IdempotencyKey, Slot};
-use orders::json::{self, Malformed};
-use orders::order::{Draft, Violation};
+use http_api::Problem;
+use orders::Order;
+use protocol::json::{self, Malformed};
+use protocol::{Document, Fingerprint, IdempotencyKey, KeyScope, Resource, ResourceId, Violation};
 use serde_json::{Value, json};
 
 /// A field value is taken for the key it stands for, or for none.
@@ -28,7 +28,7 @@ pub fn key_headers(values: &[&[u8]]) {
     }
 }
 
-/// A key as a Structured Field string (RFC 9651 §4.1.6).
+/// A key as a Structured Field string (RFC 9651 section 4.1.6).
 pub fn quote(key: &[u8]) -> Vec<u8> {
     let escaped = key.iter().flat_map(|byte| match byte {
         b'"' | b'\\' => vec![b'\\', *byte],
@@ -98,33 +98,56 @@ fn members_written(text: &[u8]) -> usize {
 }
 
 fn order(value: &Value) {
-    match Draft::from_json(value) {
-        Ok(draft) => {
-            assert!(is_order(value), "accepted {value}");
-            accepted(value, &draft);
+    match Order::from_json(value) {
+        Ok(order) => {
+            let total = total(value);
+            accepted(value, &order, total.expect("accepted what is not an order"));
         }
         Err(violations) => {
-            assert!(!is_order(value), "refused {value}: {violations:?}");
+            assert_eq!(total(value), None, "refused {value}: {violations:?}");
             refused(value, violations);
         }
     }
 }
 
-fn accepted(value: &Value, draft: &Draft) {
-    let canonical = draft.canonical();
-    let reread = json::parse(canonical.as_bytes()).expect("the canonical form is JSON");
+fn accepted(value: &Value, order: &Order, total: u128) {
+    let canonical = order.canonical();
+    let reread = json::parse(canonical.as_str().as_bytes()).expect("the canonical form is JSON");
     let mut expected = value.clone();
     expected["note"] = value.get("note").cloned().unwrap_or_default();
     assert_eq!(reread, expected);
-    assert_eq!(Draft::from_json(&reread).as_ref(), Ok(draft));
+    assert_eq!(canonical.value(), reread);
+    assert_eq!(Order::from_json(&reread).as_ref(), Ok(order));
+    let stored = Order::from_stored(&canonical).expect("what was stored can be read");
+    assert_eq!(&stored, order);
 
-    let stored = Draft::from_stored(
-        draft.currency().to_owned(),
-        draft.items_json().as_bytes(),
-        draft.note().map(str::to_owned),
-        draft.total(),
-    );
-    assert_eq!(stored.as_ref(), Some(draft));
+    let id = ResourceId::parse("01970000-0000-7000-8000-000000000001").expect("an id");
+    let representation = stored.representation(id);
+    assert_eq!(order.representation(id), representation);
+    let represented = json::parse(representation.as_bytes()).expect("a representation is JSON");
+    expected["orderId"] = id.to_string().into();
+    expected["status"] = "accepted".into();
+    expected["total"] = u64::try_from(total).expect("a total fits").into();
+    expected["createdAt"] = id.created_at().into();
+    assert_eq!(represented, expected);
+    another_release(&canonical);
+}
+
+/// A member that another release has added to a stored order is kept, and changes nothing else.
+fn another_release(canonical: &Document) {
+    let id = ResourceId::parse("01970000-0000-7000-8000-000000000001").expect("an id");
+    let represent = |document: &Value| {
+        let order = Order::from_stored(&Document::from_text(document.to_string()));
+        let representation = order.expect("readable").representation(id);
+        serde_json::from_str::<Value>(&representation).expect("JSON")
+    };
+    let mut document = canonical.value();
+    let mut expected = represent(&document);
+    for order in [&mut document, &mut expected] {
+        order["giftWrap"] = true.into();
+        order["items"][0]["colour"] = "red".into();
+    }
+    assert_eq!(represent(&document), expected);
 }
 
 /// Every violation names another member that is there, or is missing in an object that is there.
@@ -140,15 +163,15 @@ fn refused(value: &Value, violations: Vec<Violation>) {
             "{pointer} in {value}"
         );
     }
-    let answer = Problem::InvalidOrder(violations).into_response();
+    let answer = Problem::Invalid(violations).into_response(&Order::COLLECTION);
     assert_eq!(answer.status, 422);
     serde_json::from_str::<Value>(&answer.body).expect("the answer is JSON");
 }
 
-/// The rules for orders, as README.md has them.
-fn is_order(value: &Value) -> bool {
+/// The total of an order, if it is one by the rules of README.md.
+fn total(value: &Value) -> Option<u128> {
     let Value::Object(members) = value else {
-        return false;
+        return None;
     };
     let known = |name: &String| ["currency", "items", "note"].contains(&name.as_str());
     let note_fits = match members.get("note") {
@@ -156,18 +179,19 @@ fn is_order(value: &Value) -> bool {
         Some(note) => chars(note).is_some_and(|chars| chars <= 500),
     };
     let Some(Value::Array(items)) = members.get("items") else {
-        return false;
+        return None;
     };
-    let lines: Option<Vec<u128>> = items.iter().map(line).collect();
-    members.keys().all(known)
+    let total = items.iter().map(line_total).sum::<Option<u128>>()?;
+    let fits = members.keys().all(known)
         && note_fits
         && is_currency(&members.get("currency").cloned().unwrap_or_default())
         && (1..=100).contains(&items.len())
-        && lines.is_some_and(|lines| lines.iter().sum::<u128>() <= i64::MAX.unsigned_abs().into())
+        && total <= i64::MAX.unsigned_abs().into();
+    fits.then_some(total)
 }
 
-/// What a line comes to, if it is one.
-fn line(item: &Value) -> Option<u128> {
+/// The total of a line, if it is one.
+fn line_total(item: &Value) -> Option<u128> {
     let quantity = item.get("quantity")?.as_u64()?;
     let price = item.get("unitPrice")?.as_u64()?;
     let fits = item.as_object()?.len() == 3
@@ -183,29 +207,29 @@ fn chars(value: &Value) -> Option<usize> {
     (!text.contains('\0')).then(|| text.chars().count())
 }
 
-/// The one rule not said again: the list of currencies. A code is looked up by way of the smallest order.
+/// The one rule that is not written again: the list of currencies. A code is looked up through the smallest order.
 fn is_currency(code: &Value) -> bool {
     let item = json!({"sku": "A", "quantity": 1, "unitPrice": 0});
-    Draft::from_json(&json!({"currency": code, "items": [item]}))
-        .is_ok_and(|draft| draft.currency().len() == 3 && code == draft.currency())
+    let order = Order::from_json(&json!({"currency": code, "items": [item]}));
+    order.is_ok() && code.as_str().is_some_and(|code| code.len() == 3)
 }
 
-/// Everything that makes a request the one it is.
+/// Everything that makes two requests the same.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
-    pub slot: Slot,
+    pub scope: KeyScope,
     pub method: String,
     pub path: String,
-    pub draft: Draft,
+    pub order: Order,
 }
 
 impl Request {
     pub fn fingerprint(&self) -> Fingerprint {
         Fingerprint::of(
-            &self.slot,
+            &self.scope,
             &self.method,
             &self.path,
-            &self.draft.canonical(),
+            &self.order.canonical(),
         )
     }
 }
@@ -213,8 +237,9 @@ impl Request {
 /// Equal orders have equal canonical texts and no differences, equal requests equal fingerprints; and the
 /// other way round.
 pub fn fingerprints(a: &Request, b: &Request) {
-    let same_order = a.draft == b.draft;
-    assert_eq!(a.draft.canonical() == b.draft.canonical(), same_order);
-    assert_eq!(a.draft.differences(&b.draft).is_empty(), same_order);
+    let (one, other) = (a.order.canonical(), b.order.canonical());
+    let same_order = a.order == b.order;
+    assert_eq!(one == other, same_order);
+    assert_eq!(Order::differences(&one, &other).is_empty(), same_order);
     assert_eq!(a.fingerprint() == b.fingerprint(), a == b, "{a:?} {b:?}");
 }

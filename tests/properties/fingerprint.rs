@@ -1,12 +1,10 @@
 //! Fingerprints: the same for the same request however it is spelled, another for any other.
 
-use orders::customer::Customer;
-use orders::idempotency::{Fingerprint, IdempotencyKey, Slot};
-use orders::json;
-use orders::order::Draft;
+use orders::Order;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
+use protocol::{Customer, Document, Fingerprint, IdempotencyKey, KeyScope, Resource, json};
 use serde_json::Value;
 
 use crate::checks::{self, Request};
@@ -15,29 +13,31 @@ use crate::spelling::spell;
 
 const VISIBLE: &str = "[!#-~]{1,20}";
 
-fn slot(customer: &str, key: &[u8]) -> Slot {
-    Slot {
+fn scope(collection: &'static str, customer: &str, key: &[u8]) -> KeyScope {
+    KeyScope {
+        collection,
         customer: Customer::named(customer).expect("a name"),
         key: IdempotencyKey::parse(key).expect("a key"),
     }
 }
 
 /// The way of a body through the service.
-fn read(body: &str) -> Draft {
-    Draft::from_json(&json::parse(body.as_bytes()).expect("JSON")).expect("an order")
+fn read(body: &str) -> Order {
+    Order::from_json(&json::parse(body.as_bytes()).expect("JSON")).expect("an order")
 }
 
 fn request() -> impl Strategy<Value = Request> {
     let method = select(vec!["POST", "PUT"]);
     let path = select(vec!["/api/v1/orders", "/api/v1/quotes"]);
-    (VISIBLE, VISIBLE, method, path, order()).prop_map(|(customer, key, method, path, order)| {
-        Request {
-            slot: slot(&customer, key.as_bytes()),
+    let collection = select(vec!["orders", "refunds"]);
+    (collection, VISIBLE, VISIBLE, method, path, order()).prop_map(
+        |(collection, customer, key, method, path, order)| Request {
+            scope: scope(collection, &customer, key.as_bytes()),
             method: method.to_owned(),
             path: path.to_owned(),
-            draft: read(&order.to_string()),
-        }
-    })
+            order: read(&order.to_string()),
+        },
+    )
 }
 
 /// The note left out instead of `null`, or the other way round.
@@ -55,8 +55,13 @@ fn with_other_null_note(order: &Value) -> Value {
 
 /// A text in five parts, cut at these places. The customer has a letter more: names are never empty.
 fn fingerprint_of_cuts(text: &str, [a, b, c, d]: [usize; 4]) -> Fingerprint {
-    let slot = slot(&format!("c{}", &text[..a]), &text.as_bytes()[a..b]);
-    Fingerprint::of(&slot, &text[b..c], &text[c..d], &text[d..])
+    let scope = scope(
+        "orders",
+        &format!("c{}", &text[..a]),
+        &text.as_bytes()[a..b],
+    );
+    let document = Document::from_text(&text[d..]);
+    Fingerprint::of(&scope, &text[b..c], &text[c..d], &document)
 }
 
 proptest! {
@@ -67,35 +72,39 @@ proptest! {
         (one, other) in (choices(), choices()),
     ) {
         let of = |order, choices: &[u8], key: &[u8]| Request {
-            slot: slot("c", key),
+            scope: scope("orders", "c", key),
             method: "POST".to_owned(),
             path: "/".to_owned(),
-            draft: read(&spell(order, choices)),
+            order: read(&spell(order, choices)),
         };
         let first = of(&order, &one, key.as_bytes());
         let again = of(&with_other_null_note(&order), &other, &checks::quote(key.as_bytes()));
         prop_assert_eq!(first.fingerprint(), again.fingerprint());
-        prop_assert_eq!(first.draft.canonical(), again.draft.canonical());
+        prop_assert_eq!(first.order.canonical(), again.order.canonical());
         checks::fingerprints(&first, &again);
     }
 
     #[test]
-    fn every_part_counts(first in request(), other in request(), parts in vec(any::<bool>(), 5)) {
+    fn every_part_counts(first in request(), other in request(), parts in vec(any::<bool>(), 6)) {
         let pick = |other: bool, a: &Request, b: &Request| if other { b.clone() } else { a.clone() };
         let from = |part: usize| pick(parts[part], &first, &other);
         let second = Request {
-            slot: Slot { customer: from(0).slot.customer, key: from(1).slot.key },
+            scope: KeyScope {
+                collection: from(5).scope.collection,
+                customer: from(0).scope.customer,
+                key: from(1).scope.key,
+            },
             method: from(2).method,
             path: from(3).path,
-            draft: from(4).draft,
+            order: from(4).order,
         };
         checks::fingerprints(&first, &second);
     }
 
     #[test]
     fn every_member_of_an_order_counts(first in request(), order in almost_order()) {
-        if let Ok(draft) = Draft::from_json(&order) {
-            checks::fingerprints(&first, &Request { draft, ..first.clone() });
+        if let Ok(order) = Order::from_json(&order) {
+            checks::fingerprints(&first, &Request { order, ..first.clone() });
         }
     }
 
@@ -135,10 +144,10 @@ proptest! {
             _ => items.push(items[0].clone()),
         }
         let request = |order: &Value| Request {
-            slot: slot("c", b"k"),
+            scope: scope("orders", "c", b"k"),
             method: "POST".to_owned(),
             path: "/".to_owned(),
-            draft: read(&order.to_string()),
+            order: read(&order.to_string()),
         };
         let (first, second) = (request(&order), request(&changed));
         prop_assert_ne!(first.fingerprint(), second.fingerprint());

@@ -1,4 +1,4 @@
-//! What holds for every key, every body and every pair of requests, tried on generated ones.
+//! Properties of all keys, all bodies and all pairs of requests, tested on generated ones.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

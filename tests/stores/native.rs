@@ -1,24 +1,27 @@
-//! Real stores over native connections, for the commands and statements that the component sends.
+//! Real stores with two collections, over native connections, for the commands and statements of `stores`.
 
 use std::time::Duration;
 
 use devstack::{Shared, migrate};
-use orders::customer::Customer;
-use orders::idempotency::Slot;
-use orders::order::OrderId;
-use orders::ports::StoredOrder;
-use orders::reading::Page;
-use orders::stores::postgres::conditional::{self, ConditionalRow};
-use orders::stores::postgres::reading::{self, PageRow, paged};
-use orders::stores::postgres::{self, OrderRow, Parameter, Statement, insertion, stored};
-use orders::stores::redis::locks::Locking;
-use orders::stores::redis::{Command, Records, Reply};
-use redis::Value;
+use native_stores::postgres::Row;
+use orders::Order;
+use protocol::error::DatabaseUnavailable;
+use protocol::ports::{List, NewResource, Page, ResourceLists, StoredResource};
+use protocol::{Collection, Customer, KeyScope, Resource, ResourceId};
 use redis::aio::MultiplexedConnection;
 use simulation::world::{Answer, Call};
-use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, NoTls, Row};
+use stores::postgres::{self, Statement, Statements, conditional_insertion, insertion, stored};
+use stores::redis::locks::Locking;
+use stores::redis::{Command, Records, Reply};
+use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
+
+/// A second collection, to be told apart from the first.
+pub const REFUNDS: Collection = Collection {
+    name: "refunds",
+    one: "refund",
+    path: "/api/v1/refunds",
+};
 
 /// A key prefix and a database of its own.
 pub struct Stores {
@@ -26,6 +29,8 @@ pub struct Stores {
     prefix: String,
     postgres: Client,
     database_url: String,
+    orders: Statements,
+    refunds: Statements,
 }
 
 async fn connect(url: &str) -> Client {
@@ -35,15 +40,19 @@ async fn connect(url: &str) -> Client {
 }
 
 impl Stores {
-    /// Empty ones.
+    /// Empty ones with both collections.
     pub async fn fresh() -> Self {
         let shared = Shared::told().unwrap();
         let name = Uuid::new_v4().simple().to_string();
         let database_url = shared.create_database(&name).await.unwrap();
-        Self::at(shared, name, database_url).await
+        let stores = Self::at(shared, name, database_url).await;
+        stores
+            .run_sql("SELECT create_resource_table('refunds', 'refund')")
+            .await;
+        stores
     }
 
-    /// Empty ones with the schema that a version of the migrations left.
+    /// Empty ones with the schema of a version of the migrations.
     pub async fn of_version(version: i64) -> Self {
         let shared = Shared::told().unwrap();
         let name = Uuid::new_v4().simple().to_string();
@@ -61,12 +70,19 @@ impl Stores {
             prefix: format!("{name}:"),
             postgres: connect(&database_url).await,
             database_url,
+            orders: Statements::of(&Order::COLLECTION),
+            refunds: Statements::of(&REFUNDS),
         }
     }
 
-    /// Brings the schema up to date.
-    pub async fn migrate(&self) {
+    /// Applies the expand steps of the migrations.
+    pub async fn expand(&self) {
         migrate::migrate(&self.database_url).await.unwrap();
+    }
+
+    /// Applies the contract steps as well.
+    pub async fn contract(&self) {
+        migrate::migrate_all(&self.database_url).await.unwrap();
     }
 
     /// The same stores over another connection.
@@ -76,6 +92,8 @@ impl Stores {
             prefix: self.prefix.clone(),
             postgres: connect(&self.database_url).await,
             database_url: self.database_url.clone(),
+            orders: Statements::of(&Order::COLLECTION),
+            refunds: Statements::of(&REFUNDS),
         }
     }
 
@@ -93,90 +111,91 @@ impl Stores {
         }
     }
 
-    /// What the component would send, and how it would read the answer.
-    pub async fn execute(&mut self, call: &Call) -> Answer {
+    /// The statements of a collection.
+    pub fn statements(&self, collection: &str) -> &Statements {
+        match collection {
+            "orders" => &self.orders,
+            "refunds" => &self.refunds,
+            other => panic!("there is no collection {other}"),
+        }
+    }
+
+    fn statements_for(&self, new: &NewResource) -> &Statements {
+        self.statements(new.scope.collection)
+    }
+
+    /// Sends what the component sends for a call, and reads the answer as it does.
+    pub async fn execute(&self, call: &Call) -> Answer {
         match call {
-            Call::Reserve(slot, record) => {
-                let command = self.records().reserve(slot, record);
-                Answer::Redis(self.send(command).await)
+            Call::Reserve(scope, record) => {
+                Answer::Redis(self.send(self.records().reserve(scope, record)).await)
             }
-            Call::Set(slot, record) => {
-                let command = self.records().finish(slot, record);
-                Answer::Redis(self.send(command).await)
+            Call::Set(scope, record) => {
+                Answer::Redis(self.send(self.records().complete(scope, record)).await)
             }
-            Call::Insert(order) => {
-                let first = self.first_row(postgres::insert(order)).await;
-                Answer::Postgres(insertion(first).unwrap())
+            Call::Acquire(list, holder) => {
+                Answer::Redis(self.send(self.locking().acquire(list, holder)).await)
             }
-            Call::InsertAll(orders) => {
-                let orders: Vec<_> = orders.iter().collect();
-                let rows = self.rows(postgres::insert_all(&orders)).await;
-                let inserted: Option<Vec<String>> = rows[0].get(0);
-                let attempts = postgres::attempts(&orders, &inserted.unwrap_or_default());
-                if let [order] = orders[..] {
-                    // Once more as a single one: it must find what the first has left behind.
-                    assert!(self.rows(postgres::insert_new(order)).await.is_empty());
+            Call::Release(list, holder) => {
+                Answer::Redis(self.send(self.locking().release(list, holder)).await)
+            }
+            Call::Insert(new) => {
+                let first = self.row(self.statements_for(new).insert(new)).await;
+                Answer::Postgres(insertion(first.as_ref()).unwrap())
+            }
+            Call::InsertAll(batch) => {
+                let batch: Vec<_> = batch.iter().collect();
+                let statements = self.statements_for(batch[0]);
+                let row = self.row(statements.insert_all(&batch)).await;
+                if let [new] = batch[..] {
+                    // The statement for one must find what the first one left.
+                    assert!(self.row(statements.insert_new(new)).await.is_none());
                 }
-                Answer::Attempts(attempts)
+                Answer::Attempts(postgres::attempts(&batch, row.as_ref()))
             }
-            Call::Acquire(customer, holder) => {
-                let command = self.locking().acquire(customer, holder);
-                Answer::Redis(self.send(command).await)
+            Call::Find(scope) => Answer::Found(self.find_by_key(scope).await),
+            Call::InsertBasedOn(new, expected) => {
+                let statement = self.statements_for(new).insert_based_on(new, expected);
+                let row = self.row(statement).await;
+                Answer::Conditional(conditional_insertion(row.as_ref(), expected).unwrap())
             }
-            Call::Release(customer, holder) => {
-                let command = self.locking().release(customer, holder);
-                Answer::Redis(self.send(command).await)
-            }
-            Call::Find(slot) => Answer::Found(self.find_by_key(slot).await),
-            Call::Follow(order, expected) => {
-                let rows = self.rows(conditional::insert(order, expected)).await;
-                let row = rows.first().map(|row| ConditionalRow {
-                    order: order_row(row),
-                    before: row.get(7),
-                    after: row.get(8),
-                });
-                Answer::Conditional(conditional::insertion(row, expected).unwrap())
-            }
-            Call::InsertUnchecked(_) | Call::InsertUnawaited(_) | Call::FollowUnchecked(..) => {
-                panic!("not a real call")
+            Call::InsertUnchecked(_)
+            | Call::InsertUnawaited(_)
+            | Call::InsertBasedOnUnchecked(..) => {
+                panic!("the component does not send this")
             }
         }
     }
 
-    /// A customer's order by its id.
-    pub async fn find(&self, customer: &Customer, id: OrderId) -> Option<StoredOrder> {
-        let row = self.first_row(reading::find(customer, id)).await;
-        row.map(|row| stored(row).unwrap())
+    /// A resource of a list by its id.
+    pub async fn find(&self, list: &List, id: ResourceId) -> Option<StoredResource> {
+        let statements = self.statements(list.collection);
+        let row = self.row(statements.find(&list.customer, id)).await;
+        row.map(|row| stored(&row).unwrap())
     }
 
-    /// The order of a slot.
-    pub async fn find_by_key(&self, slot: &Slot) -> Option<StoredOrder> {
-        let row = self.first_row(reading::find_by_key(slot)).await;
-        row.map(|row| stored(row).unwrap())
+    /// The resource of a scope.
+    pub async fn find_by_key(&self, scope: &KeyScope) -> Option<StoredResource> {
+        let statements = self.statements(scope.collection);
+        let row = self.row(statements.find_by_key(scope)).await;
+        row.map(|row| stored(&row).unwrap())
     }
 
-    /// A page of a customer's orders.
-    pub async fn page(
-        &self,
-        customer: &Customer,
-        after: Option<OrderId>,
-        limit: usize,
-    ) -> Option<Page> {
-        let rows = self.rows(reading::page(customer, after, limit)).await;
-        let rows = rows.iter().map(|row| PageRow {
-            order: order_row(row),
-            cursor_known: row.get(7),
-            state: row.get(8),
-        });
-        paged(rows.collect(), limit).unwrap()
+    /// A page of a list.
+    pub async fn page(&self, list: &List, after: Option<ResourceId>, limit: usize) -> Option<Page> {
+        let statements = self.statements(list.collection);
+        let rows = self
+            .rows(statements.page(&list.customer, after, limit))
+            .await;
+        postgres::page(&rows, limit).unwrap()
     }
 
     /// Removes everything under our prefix.
-    pub async fn flush(&mut self) {
+    pub async fn flush(&self) {
         let pattern = format!("{}*", self.prefix);
         let keys: Vec<Vec<u8>> = redis::cmd("KEYS")
             .arg(pattern)
-            .query_async(&mut self.redis)
+            .query_async(&mut self.redis.clone())
             .await
             .unwrap();
         for key in keys {
@@ -184,117 +203,101 @@ impl Stores {
         }
     }
 
-    /// Removes a slot's record.
-    pub async fn evict(&mut self, slot: &Slot) {
-        let key = self.records().key(slot);
+    /// Removes a scope's record.
+    pub async fn evict(&self, scope: &KeyScope) {
+        let key = self.records().key(scope);
         self.delete(key.as_bytes()).await;
     }
 
-    async fn delete(&mut self, key: &[u8]) {
+    async fn delete(&self, key: &[u8]) {
         let () = redis::cmd("DEL")
             .arg(key)
-            .query_async(&mut self.redis)
+            .query_async(&mut self.redis.clone())
             .await
             .unwrap();
     }
 
-    async fn send(&mut self, command: Command) -> Reply {
-        let mut cmd = redis::cmd(command.name);
-        for argument in command.arguments {
-            cmd.arg(argument);
-        }
-        match cmd.query_async(&mut self.redis).await.unwrap() {
-            Value::Nil => Reply::Nil,
-            Value::Okay => Reply::Bytes(b"OK".to_vec()),
-            Value::Int(number) => Reply::Bytes(number.to_string().into_bytes()),
-            Value::BulkString(bytes) => Reply::Bytes(bytes),
-            other => panic!("unexpected: {other:?}"),
-        }
-    }
-
-    async fn first_row(&self, statement: Statement) -> Option<OrderRow> {
-        let rows = self.rows(statement).await;
-        assert!(rows.len() <= 1, "one statement, one row");
-        rows.first().map(order_row)
-    }
-
-    async fn rows(&self, statement: Statement) -> Vec<Row> {
-        let parameters: Vec<Box<dyn ToSql + Sync>> = statement
-            .parameters
-            .into_iter()
-            .map(|parameter| -> Box<dyn ToSql + Sync> {
-                match parameter {
-                    Parameter::Uuid(text) => Box::new(Uuid::parse_str(&text).unwrap()),
-                    Parameter::Text(text) => Box::new(text),
-                    Parameter::NullableText(text) => Box::new(text),
-                    Parameter::Bytes(bytes) => Box::new(bytes),
-                    Parameter::Int64(number) => Box::new(number),
-                    Parameter::Texts(texts) => Box::new(texts),
-                }
-            })
-            .collect();
-        let references: Vec<_> = parameters.iter().map(AsRef::as_ref).collect();
-        self.postgres
-            .query(statement.sql, &references)
+    async fn send(&self, command: Command) -> Reply {
+        let mut redis = self.redis.clone();
+        native_stores::redis::send(&mut redis, &command)
             .await
             .unwrap()
     }
 
-    /// Any SQL.
+    async fn row(&self, statement: Statement<'_>) -> Option<Row> {
+        let rows = self.rows(statement).await;
+        assert!(rows.len() <= 1, "one statement, one row");
+        rows.into_iter().next()
+    }
+
+    async fn rows(&self, statement: Statement<'_>) -> Vec<Row> {
+        let Statement { sql, parameters } = statement;
+        native_stores::postgres::rows(&self.postgres, sql, parameters)
+            .await
+            .unwrap()
+    }
+
+    /// Runs any SQL.
     pub async fn run_sql(&self, sql: &str) {
         self.try_sql(sql).await.unwrap();
     }
 
-    /// Any SQL, which may fail.
+    /// Runs any SQL, which may fail.
     pub async fn try_sql(&self, sql: &str) -> Result<(), tokio_postgres::Error> {
         self.postgres.batch_execute(sql).await
     }
 
-    /// The one number that a query gives.
+    /// The one number that a query returns.
     pub async fn number(&self, sql: &str) -> i64 {
         self.postgres.query_one(sql, &[]).await.unwrap().get(0)
     }
 
-    /// How Postgres goes about a statement, with what it would be given.
-    pub async fn plan(&self, statement: Statement) -> String {
-        let explained = Statement {
-            sql: format!("EXPLAIN {}", statement.sql).leak(),
+    /// Postgres's plan for a statement with these parameters.
+    pub async fn plan(&self, statement: Statement<'_>) -> String {
+        let explain = format!("EXPLAIN {}", statement.sql);
+        let explain = Statement {
+            sql: &explain,
             ..statement
         };
-        let rows = self.rows(explained).await;
-        let lines: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
-        lines.join("\n")
+        let rows = self.rows(explain).await;
+        let line = |row| postgres::Row::text(row, "QUERY PLAN").unwrap();
+        rows.iter().map(line).collect::<Vec<_>>().join("\n")
     }
 
-    /// Returns once another connection to this database waits for a lock.
-    pub async fn wait_until_somebody_waits(&self) {
+    /// Returns when another connection to this database waits for a lock.
+    pub async fn wait_for_lock_waiter(&self) {
         let sql = "SELECT count(*) FROM pg_stat_activity \
                    WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        while self
-            .postgres
-            .query_one(sql, &[])
-            .await
-            .unwrap()
-            .get::<_, i64>(0)
-            == 0
-        {
+        while self.number(sql).await == 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 }
 
-/// The first seven columns of every row, as the component reads them.
-fn order_row(row: &Row) -> OrderRow {
-    OrderRow {
-        inserted: row.get(0),
-        order_id: row
-            .get::<_, Option<Uuid>>(1)
-            .map(|id| id.to_string())
-            .unwrap_or_default(),
-        fingerprint: row.get(2),
-        currency: row.get(3),
-        items: row.get(4),
-        note: row.get(5),
-        total: row.get(6),
+/// The orders.
+impl ResourceLists for Stores {
+    async fn find(
+        &self,
+        customer: &Customer,
+        id: ResourceId,
+    ) -> Result<Option<StoredResource>, DatabaseUnavailable> {
+        Ok(self.find(&orders_of(customer), id).await)
+    }
+
+    async fn page(
+        &self,
+        customer: &Customer,
+        after: Option<ResourceId>,
+        limit: usize,
+    ) -> Result<Option<Page>, DatabaseUnavailable> {
+        Ok(self.page(&orders_of(customer), after, limit).await)
+    }
+}
+
+/// The list of a customer's orders.
+pub fn orders_of(customer: &Customer) -> List {
+    List {
+        collection: Order::COLLECTION.name,
+        customer: customer.clone(),
     }
 }

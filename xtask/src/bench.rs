@@ -1,21 +1,27 @@
-//! `cargo xtask bench`: builds the component and everything it is compared with, and measures.
+//! `cargo xtask bench`: builds the component and all contestants, and measures them.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use bench::{Options, Report, STORED_ORDERS};
+use bench::{Options, STORED_ORDERS};
 use devstack::{Host, Programs, install, workspace};
+use serde::Serialize;
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Measure less of everything, in at most three minutes after the builds.
+    /// Measure fewer rows, for about three minutes on one host after the builds.
     #[arg(long)]
     quick: bool,
-    /// Write the figures to a file, and a chart of them beside it (.svg).
+    /// Compare values of Spin's flags for the reuse of instances instead of contestants (8 minutes for each
+    /// host, 2 with --quick).
+    #[arg(long, conflicts_with = "orders")]
+    flags: bool,
+    /// Write the figures to a file; without --flags, also a chart to the same path with the extension .svg.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// How many orders and keys to measure creations beside, 0 for none; 5 million unless --quick.
+    /// The number of stored orders and keys to measure creation with, 0 to leave this out; by default
+    /// 5 million, and 0 with --quick.
     #[arg(long, value_name = "NUMBER")]
     orders: Option<u64>,
     /// Fail rather than install a missing Redis, Postgres or wrk with apt.
@@ -29,30 +35,43 @@ pub async fn bench(arguments: Arguments) -> Result<()> {
     let programs = Programs::find_or_install(may_install)?;
     let wrk = install::find_or_install_wrk(may_install)?;
     workspace::build_component()?;
-    workspace::build_for_wasm(&["contestant-floor", "contestant-naive"])?;
-    workspace::build_optimised(&["runner", "contestant-native"])?;
+    if arguments.flags {
+        workspace::build_optimised(&["runner"])?;
+    } else {
+        workspace::build_for_wasm(&["contestant-bare", "contestant-floor", "contestant-naive"])?;
+        workspace::build_optimised(&["runner", "contestant-native"])?;
+    }
     let runner = Host::Runner(workspace::optimised("runner"));
     let default_orders = if arguments.quick { 0 } else { STORED_ORDERS };
     let start = Instant::now();
-    let report = bench::run(&Options {
+    let options = Options {
         programs,
         wrk,
         native: workspace::optimised("contestant-native"),
         hosts: [runner].into_iter().chain(Host::spin()).collect(),
         quick: arguments.quick,
         stored_orders: Some(arguments.orders.unwrap_or(default_orders)).filter(|n| *n > 0),
-    })
-    .await?;
-    println!("{report}");
-    eprintln!("Measured in {} s.", start.elapsed().as_secs());
-    match &arguments.json {
-        Some(file) => write(&report, file),
-        None => Ok(()),
+    };
+    let file = arguments.json.as_deref();
+    if arguments.flags {
+        let report = bench::run_flags(&options).await?;
+        println!("{report}");
+        if let Some(file) = file {
+            write(&report, file)?;
+        }
+    } else {
+        let report = bench::run(&options).await?;
+        println!("{report}");
+        if let Some(file) = file {
+            write(&report, file)?;
+            bench::draw(&report, &file.with_extension("svg"))?;
+        }
     }
+    eprintln!("Measured in {} s.", start.elapsed().as_secs());
+    Ok(())
 }
 
-fn write(report: &Report, file: &Path) -> Result<()> {
+fn write(report: &impl Serialize, file: &Path) -> Result<()> {
     let json = serde_json::to_string_pretty(report)?;
-    std::fs::write(file, json + "\n").with_context(|| format!("writing {}", file.display()))?;
-    bench::draw(report, &file.with_extension("svg"))
+    std::fs::write(file, json + "\n").with_context(|| format!("writing {}", file.display()))
 }

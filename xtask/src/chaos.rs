@@ -1,4 +1,4 @@
-//! `cargo xtask chaos`: real faults on a real deployment, and what the checker says of it.
+//! `cargo xtask chaos`: injects faults into a real deployment, and prints the checker's verdict.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,13 +9,13 @@ use devstack::{Programs, workspace};
 
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// How long faults go on.
+    /// How long faults are injected, in seconds.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// Repeat the faults and the clients' wishes of another run; by default at random.
+    /// Repeat the faults and the client requests of another run; by default the seed is random.
     #[arg(long)]
     seed: Option<u64>,
-    /// How many clients send and retry.
+    /// The number of clients.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..))]
     clients: u16,
     /// Fail rather than install a missing Redis or Postgres with apt.
@@ -31,7 +31,7 @@ pub async fn chaos(arguments: Arguments) -> Result<()> {
     judge(arguments, programs, runner).await
 }
 
-/// What `cargo xtask test` runs of it, once everything is built.
+/// The run of `cargo xtask test`, after all builds.
 pub async fn for_test(programs: Programs) -> Result<()> {
     let arguments = Arguments {
         seconds: 60,
@@ -43,7 +43,7 @@ pub async fn for_test(programs: Programs) -> Result<()> {
 }
 
 async fn judge(arguments: Arguments, programs: Programs, runner: PathBuf) -> Result<()> {
-    // Short enough to be typed.
+    // 32 bits are short enough to type.
     let seed = arguments
         .seed
         .unwrap_or_else(|| rand::random::<u32>().into());
@@ -58,7 +58,7 @@ async fn judge(arguments: Arguments, programs: Programs, runner: PathBuf) -> Res
     let verdict = &outcome.verdict;
     for (name, recovery) in &verdict.recoveries {
         eprintln!(
-            "{:3} x {name}: first good answer within {} ms of its end",
+            "{:3} x {name}: next acknowledgement within {} ms after its end",
             recovery.faults, recovery.longest_ms
         );
     }

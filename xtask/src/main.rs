@@ -4,6 +4,7 @@ mod bench;
 mod chaos;
 mod clean;
 mod deploy;
+mod migrate;
 mod simulate;
 mod test;
 mod up;
@@ -36,12 +37,8 @@ enum Task {
     Chaos(chaos::Arguments),
     /// Measure the component against its host's floor, a naive component and native services.
     Bench(bench::Arguments),
-    /// Bring a database of your own to the current schema.
-    Migrate {
-        /// postgres://user:password@host:port/database
-        #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
-        database_url: String,
-    },
+    /// Bring a database of your own to the current schema, while components of two releases may run.
+    Migrate(migrate::Arguments),
     /// Check the manifests in deploy/ without a cluster.
     #[command(subcommand)]
     Deploy(deploy::Arguments),
@@ -68,11 +65,7 @@ async fn run() -> Result<()> {
         Task::Simulate(arguments) => simulate::run(&arguments),
         Task::Chaos(arguments) => chaos::chaos(arguments).await,
         Task::Bench(arguments) => bench::bench(arguments).await,
-        Task::Migrate { database_url } => {
-            devstack::migrate::migrate(&database_url).await?;
-            eprintln!("The schema is current.");
-            Ok(())
-        }
+        Task::Migrate(arguments) => migrate::migrate(arguments).await,
         Task::Deploy(arguments) => deploy::deploy(&arguments),
         Task::Clean => clean::clean(),
     }

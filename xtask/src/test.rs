@@ -25,6 +25,7 @@ pub async fn test(arguments: Arguments) -> Result<()> {
     workspace::ensure_wasm_target()?;
     let programs = Programs::find_or_install(!arguments.no_install)?;
     workspace::build_component()?;
+    workspace::build_for_wasm(&["order-by-key", "order-by-etag"])?;
     workspace::build_runner()?;
 
     let folder = workspace::stack_folder().join(format!("test-{}", std::process::id()));

@@ -2,9 +2,10 @@
 
 use std::fs::File;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use devstack::app::Output;
 use devstack::{App, Host, Postgres, Programs, Redis, migrate, process, workspace};
 use nix::fcntl::{Flock, FlockArg};
@@ -25,6 +26,9 @@ pub struct Arguments {
     /// Use this Postgres database instead of starting a server.
     #[arg(long)]
     database_url: Option<String>,
+    /// Serve an example instead of the order handler: order-by-key or order-by-etag.
+    #[arg(long, value_name = "NAME")]
+    example: Option<String>,
     /// Serve with the bundled runner even if Spin is installed.
     #[arg(long)]
     runner: bool,
@@ -49,7 +53,7 @@ pub async fn up(arguments: Arguments) -> Result<()> {
     // One connection is one open file, here and in the host that we start.
     process::raise_file_limit();
     workspace::ensure_wasm_target()?;
-    workspace::build_component()?;
+    let manifest = build(&arguments)?;
     let host = match Host::spin() {
         Some(spin) if !arguments.runner => spin,
         _ => Host::Runner(workspace::build_runner()?),
@@ -68,16 +72,27 @@ pub async fn up(arguments: Arguments) -> Result<()> {
     migrate::migrate(&database_url).await?;
 
     // All other variables come from the environment, or have their defaults.
-    let variables = [
+    let mut variables = vec![
         ("redis_allowed_host", allowed_host(&redis_url)?),
         ("database_allowed_host", allowed_host(&database_url)?),
         ("redis_url", redis_url),
         ("database_url", database_url),
     ];
-    let variables = variables.map(|(name, value)| (name.to_owned(), value));
+    if let Some(example) = &arguments.example {
+        // Its orders are not the order handler's: it has a database and a prefix of its own.
+        variables.push(("redis_key_prefix", format!("{example}:")));
+    }
+    let variables: Vec<_> = variables
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect();
     eprintln!("Serving with {host} ...");
-    let mut app = App::start(&host, arguments.listen, &variables, Output::Inherit)?;
-    print_welcome(&app.base_url());
+    let command = host.command(&manifest, arguments.listen, &variables);
+    let mut app = App::run(command, arguments.listen, Output::Inherit)?;
+    match &arguments.example {
+        Some(example) => print_example(example, &app.base_url()),
+        None => print_welcome(&app.base_url()),
+    }
 
     tokio::select! {
         _ = interrupt.recv() => {}
@@ -93,6 +108,25 @@ pub async fn up(arguments: Arguments) -> Result<()> {
         postgres.stop()?;
     }
     Ok(())
+}
+
+/// Builds what is to be served, and says where its manifest is.
+fn build(arguments: &Arguments) -> Result<PathBuf> {
+    let Some(example) = &arguments.example else {
+        workspace::build_component()?;
+        return Ok(workspace::root().join("spin.toml"));
+    };
+    let manifest = workspace::root()
+        .join("examples")
+        .join(example)
+        .join("spin.toml");
+    ensure!(
+        manifest.exists(),
+        "there is no example {example}; the folders of examples/ are their names"
+    );
+    eprintln!("Building the example ...");
+    workspace::build_for_wasm(&[example])?;
+    Ok(manifest)
 }
 
 /// Fails as soon as the application has ended by itself.
@@ -130,8 +164,9 @@ async fn start_postgres(servers: &mut Servers, arguments: &Arguments) -> Result<
     let programs = programs(servers, arguments)?;
     eprintln!("Starting Postgres ...");
     let postgres = Postgres::start(&programs, &workspace::stack_folder().join("up/postgres"))?;
-    migrate::create_database(&postgres.url("postgres"), DATABASE, None).await?;
-    let url = postgres.url(DATABASE);
+    let database = arguments.example.as_deref().unwrap_or(DATABASE);
+    migrate::create_database(&postgres.url("postgres"), database, None).await?;
+    let url = postgres.url(database);
     servers.postgres = Some(postgres);
     Ok(url)
 }
@@ -159,6 +194,13 @@ fn print_welcome(base: &str) {
          -H 'Content-Type: application/json' \\\n  \
          -H 'Idempotency-Key: my-first-order' \\\n  \
          -d '{{\"currency\": \"EUR\", \"items\": [{{\"sku\": \"A-1\", \"quantity\": 2, \"unitPrice\": 1250}}]}}'\n\n\
+         Ctrl-C stops it; the orders are kept (cargo xtask clean removes them)."
+    );
+}
+
+fn print_example(example: &str, base: &str) {
+    println!(
+        "\nReady: the example {example} at {base}. examples/{example}/README.md has its requests.\n\n\
          Ctrl-C stops it; the orders are kept (cargo xtask clean removes them)."
     );
 }

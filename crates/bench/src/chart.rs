@@ -1,4 +1,4 @@
-//! The report's rates as a picture.
+//! Draws the report's rates as an SVG chart.
 
 use std::path::Path;
 
@@ -6,24 +6,24 @@ use anyhow::{Result, anyhow};
 use plotters::coord::ranged1d::SegmentValue;
 use plotters::prelude::*;
 
-use crate::GOAL_CONNECTIONS;
-use crate::report::{Line, Report};
+use crate::figures::{Line, Report};
+use crate::options::GOAL_CONNECTIONS;
 
 const SIZE: (u32, u32) = (860, 520);
 const OURS: RGBColor = RGBColor(38, 110, 170);
 const OTHERS: RGBColor = RGBColor(160, 170, 180);
 
-/// Draws the rates with 64 connections, fastest on top, into an SVG file.
+/// Draws the rates with 64 clients into an SVG file, the fastest row on top.
 ///
 /// # Errors
-/// When the file cannot be written, or there is nothing to draw.
+/// If the file cannot be written or the report has no line for 64 clients.
 pub fn draw(report: &Report, file: &Path) -> Result<()> {
     let lines = report.lines.iter();
-    // Redis alone is so fast that it would leave no room for the rest.
+    // The rate of Redis alone would make all other bars too short to compare.
     let mut lines: Vec<&Line> = lines
         .filter(|line| line.connections == GOAL_CONNECTIONS && line.name != "store reserve")
         .collect();
-    // The axis starts at the bottom.
+    // The chart places the first line at the bottom.
     lines.sort_by(|a, b| a.rate.median.total_cmp(&b.rate.median));
     let root = SVGBackend::new(file, SIZE).into_drawing_area();
     bars(&root, report, &lines).map_err(|e| anyhow!("drawing {}: {e}", file.display()))
@@ -44,7 +44,7 @@ fn bars<'a>(root: &Area<'a>, report: &Report, lines: &[&Line]) -> Result<(), Fai
     let mut chart = ChartBuilder::on(root)
         .caption(
             format!(
-                "Requests per second, {GOAL_CONNECTIONS} connections ({}, {} cores)",
+                "Requests per second, {GOAL_CONNECTIONS} clients ({}, {} cores)",
                 report.machine.processor, report.machine.cores
             ),
             ("sans-serif", 16),

@@ -1,5 +1,5 @@
-//! The load generator, wrk: it costs little of the processor that it shares with what is measured, keeps its
-//! connections, corrects its latencies for coordinated omission, and takes its requests from a script.
+//! Runs the load generator, wrk. It uses little of the processor time that it shares with the contestants,
+//! keeps its connections, corrects latencies for coordinated omission, and takes requests from a script.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,32 +10,33 @@ use serde::Deserialize;
 
 use crate::contestants::Workload;
 
-/// What one run gave.
+/// The result of one run.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Run {
-    /// Answers.
+    /// The number of responses.
     pub requests: u64,
-    /// How long it took.
+    /// The duration.
     pub microseconds: u64,
     /// Median latency, in microseconds.
     pub p50: u64,
     /// 99th percentile of latencies, in microseconds.
     pub p99: u64,
-    /// Refused or broken connections, and answers that say so.
+    /// Refused and broken connections, and responses that are not a success.
     pub errors: u64,
-    /// How many new keys were made up: at most one, and one per connection, more than were answered.
+    /// The number of new keys that were drawn. It exceeds the number of responses by at most one, and one per
+    /// connection.
     #[serde(default)]
     pub keys: u64,
 }
 
 impl Run {
-    /// Answers per second.
+    /// Responses per second.
     pub fn rate(&self) -> f64 {
         self.requests as f64 * 1e6 / self.microseconds.max(1) as f64
     }
 }
 
-/// Has wrk ask an address.
+/// Sends a workload to an address with wrk.
 pub fn wrk(
     wrk: &Path,
     base_url: &str,
@@ -56,7 +57,10 @@ pub fn wrk(
     output_of(&mut command)
 }
 
-/// Runs a generator and reads what it prints.
+/// Runs a load generator and reads the result that it prints.
+///
+/// # Errors
+/// If a response was not a success, or there was no response.
 pub fn output_of(command: &mut Command) -> Result<Run> {
     let output = command.output().context("running the load generator")?;
     ensure!(
@@ -65,12 +69,12 @@ pub fn output_of(command: &mut Command) -> Result<Run> {
         String::from_utf8_lossy(&output.stderr)
     );
     let run = parse(&String::from_utf8_lossy(&output.stdout))?;
-    ensure!(run.errors == 0, "answers that are no success: {run:?}");
-    ensure!(run.requests > 0, "no answer at all");
+    ensure!(run.errors == 0, "some responses are not a success: {run:?}");
+    ensure!(run.requests > 0, "there was no response");
     Ok(run)
 }
 
-/// The line that is JSON; wrk says things of its own before it.
+/// Reads the line that is JSON; wrk prints other lines before it.
 fn parse(text: &str) -> Result<Run> {
     let line = text.lines().find(|line| line.starts_with('{'));
     let line = line.with_context(|| format!("no result in: {text}"))?;
@@ -82,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_result_is_the_line_of_json_among_others() {
+    fn the_result_is_the_line_that_is_json() {
         let text = "Running 2s test\n  12 requests in 2.00s\n\
                     {\"requests\":12,\"microseconds\":2000000,\"p50\":7,\"p99\":9,\"errors\":1,\"keys\":13}\n";
         let run = parse(text).expect("a result");
@@ -94,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_with_an_error_is_no_result() {
+    fn a_run_with_an_error_has_no_result() {
         let echo = |errors: u32| {
             let line = format!(
                 "{{\"requests\":1,\"microseconds\":1,\"p50\":1,\"p99\":1,\"errors\":{errors}}}"

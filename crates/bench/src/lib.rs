@@ -1,80 +1,84 @@
-//! Measures the component: against the floor of its host and of the stores, against a component as one would
-//! write it first, and against native services with its protocol and with its ancestors'. All on one machine,
-//! in one run, in turns, so that whatever else the machine does meets all alike.
+//! Measures the component and compares it with: the floor of its host, a component that only makes the same
+//! host calls (bare), a naive component, native services, and the stores alone. All contestants run on one
+//! machine in one run and take turns, so that other load on the machine affects all of them alike.
 
 mod chart;
 mod contestants;
-mod cpu;
-mod crowd;
+mod environment;
+mod figures;
+mod flags;
 mod generator;
 mod goals;
-mod guest;
-mod large;
+mod guest_share;
+mod options;
+mod overload;
+mod print;
+mod processes;
 mod report;
 mod rounds;
 mod sizes;
-mod stage;
 mod statistics;
-
-use std::path::PathBuf;
+mod stored_orders;
 
 use anyhow::{Context, Result};
-use devstack::{Host, Programs};
 
-use crate::report::Machine;
-use crate::stage::Stage;
+use crate::environment::Environment;
+use crate::figures::Machine;
+use crate::goals::Measured;
 
 pub use chart::draw;
-pub use report::Report;
+pub use figures::{FlagReport, Report};
+pub use options::{Options, STORED_ORDERS};
 
-/// What is compared at, in clients that keep their connection.
-const CONNECTIONS: [usize; 4] = [1, 16, 64, 256];
-
-/// What most goals are set for.
-const GOAL_CONNECTIONS: usize = 64;
-
-/// Each figure is the median over so many rounds.
-const ROUNDS: usize = 5;
-
-/// How many orders and keys creations must not become slow beside.
-pub const STORED_ORDERS: u64 = 5_000_000;
-
-/// How to measure.
-pub struct Options {
-    /// Redis and Postgres.
-    pub programs: Programs,
-    /// The load generator.
-    pub wrk: PathBuf,
-    /// The native contestants.
-    pub native: PathBuf,
-    /// The hosts to measure on; the first is the one that goals are held against.
-    pub hosts: Vec<Host>,
-    /// Less of everything, in at most three minutes.
-    pub quick: bool,
-    /// How many orders and keys to measure creations beside; `None` leaves that out.
-    pub stored_orders: Option<u64>,
-}
-
-/// Measures everything. Servers' and hosts' data and logs are in `.stack/bench-<pid>`, removed at the end.
+/// Measures all rows and goals. Data and logs are in `.stack/bench-<pid>`, which is removed at the end.
 ///
 /// # Errors
-/// Whatever makes a figure worthless: an answer that is no success, a count of orders that does not fit.
+/// If a figure would be worthless: a response is not a success, or the number of stored orders does not fit
+/// the number of responses.
 pub async fn run(options: &Options) -> Result<Report> {
+    let machine = report::machine();
+    let environment = start(options).await?;
+    let report = measure(options, &environment, machine).await;
+    finish(environment, report)
+}
+
+/// Measures creations and replays with each combination of Spin's flags for the reuse of instances.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_flags(options: &Options) -> Result<FlagReport> {
+    let machine = report::machine();
+    let environment = start(options).await?;
+    let report = flags::measure(options, &environment, machine).await;
+    finish(environment, report)
+}
+
+async fn start(options: &Options) -> Result<Environment> {
     devstack::process::raise_file_limit();
-    let machine = Machine::idle();
-    let stage = Stage::set(&options.programs).await?;
-    let report = measure(options, &stage, machine).await;
-    let logs = stage.folder().display().to_string();
+    Environment::start(&options.programs).await
+}
+
+/// Keeps the logs if the run failed.
+fn finish<T>(environment: Environment, report: Result<T>) -> Result<T> {
+    let logs = environment.folder().display().to_string();
     let report = report.with_context(|| format!("the logs are in {logs}"))?;
-    stage.clear()?;
+    environment.remove()?;
     Ok(report)
 }
 
-async fn measure(options: &Options, stage: &Stage, machine: Machine) -> Result<Report> {
-    let rounds = rounds::measure(options, stage).await?;
-    eprintln!("Measuring what is not a row ...");
-    let guests = guest::measure(options, stage).await?;
-    let goals = goals::measure(options, stage, &rounds, &guests).await?;
+async fn measure(options: &Options, environment: &Environment, machine: Machine) -> Result<Report> {
+    let rounds = rounds::measure(options, environment).await?;
+    eprintln!("Measuring guest shares, overload, stored orders and sizes ...");
+    let guests = guest_share::measure(options, environment).await?;
+    let goals = goals::judge(&Measured {
+        hosts: options.hosts.iter().map(options::host_name).collect(),
+        rounds: &rounds,
+        guests: &guests,
+        unanswered: overload::unanswered(options, environment).await?,
+        stored_orders: options.stored_orders.unwrap_or(STORED_ORDERS),
+        slowdown: stored_orders::slowdown(options, environment).await?,
+        sizes: sizes::measure(options, environment).await?,
+    });
     let lines = report::lines(&rounds, &guests);
-    Ok(Report::new(machine, options.quick, lines, goals))
+    Ok(report::new(machine, options.quick, lines, goals))
 }

@@ -1,5 +1,5 @@
--- What the connections of wrk send, and what came of it as one line of JSON. Arguments: kind of load, seed,
--- connections. The keys that `replay` repeats are those of stage.rs.
+-- Makes the requests that wrk sends, and prints the result as one line of JSON. Arguments: workload, seed,
+-- number of connections. `replay` repeats the keys that environment.rs has created.
 
 local BODY = '{"currency":"EUR","items":[{"sku":"A-1","quantity":2,"unitPrice":1250}]}'
 local REPLAYED_KEYS = 64
@@ -28,7 +28,7 @@ function init(args)
    tail = "\r\n\r\n" .. BODY
 end
 
--- Like what clients draw: a random UUID.
+-- A random UUID, as clients draw it.
 local function new_key()
    local random = math.random
    drawn = drawn + 1
@@ -36,7 +36,7 @@ local function new_key()
       random(0, 0xfff), random(0, 0xfff), random(0, 0xffffff), random(0, 0xffffff))
 end
 
--- One of the last 1000 keys, but none that may still be in flight.
+-- One of the last 1000 keys whose requests have a response.
 local function retried_key()
    local key = recent[(drawn - 2 * connections - math.random(0, 999)) % 4096]
    return key or new_key()

@@ -1,127 +1,69 @@
-//! Rounds in which every row has its turn, and the checks that make their figures worth something.
+//! Measures the rows in rounds: in each round every row has one turn. Checks after each turn that the number
+//! of stored orders fits the number of responses.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use devstack::{App, Host};
+use devstack::App;
 
 use crate::contestants::{Contestant, ROWS, Row, Workload};
+use crate::environment::{Environment, PreparedRow, Storage, native};
+use crate::figures::{Measurement, ProcessorTime, Sample};
 use crate::generator::{Run, output_of, wrk};
-use crate::stage::{Entrant, Place, Stage, native};
-use crate::{CONNECTIONS, GOAL_CONNECTIONS, Options, ROUNDS, cpu};
-
-/// What one row gave with one number of connections.
-pub struct Measurement {
-    /// Which row.
-    pub row: Row,
-    /// On what; `None` where there is no host.
-    pub host: Option<String>,
-    /// How many connections.
-    pub connections: usize,
-    /// What each round gave.
-    pub samples: Vec<Sample>,
-}
-
-/// What one round gave for one row.
-#[derive(Clone, Debug)]
-pub struct Sample {
-    /// Answers per second.
-    pub rate: f64,
-    /// Median latency, in microseconds.
-    pub p50: f64,
-    /// 99th percentile of latencies, in microseconds.
-    pub p99: f64,
-    /// Processor time per answer, where it can be had.
-    pub processor: Option<Processor>,
-}
-
-/// Microseconds of processor time.
-#[derive(Clone, Copy, Debug)]
-pub struct Processor {
-    /// The process that serves.
-    pub host: f64,
-    /// Redis.
-    pub redis: f64,
-    /// Postgres, all of its processes.
-    pub postgres: f64,
-    /// The load generator.
-    pub generator: f64,
-}
-
-impl Measurement {
-    /// Answers per second, round by round.
-    pub fn rates(&self) -> Vec<f64> {
-        self.samples.iter().map(|sample| sample.rate).collect()
-    }
-
-    /// Median latencies in microseconds, round by round.
-    pub fn p50s(&self) -> Vec<f64> {
-        self.samples.iter().map(|sample| sample.p50).collect()
-    }
-}
+use crate::options::{CONNECTIONS, GOAL_CONNECTIONS, Options, ROUNDS, host_name};
+use crate::processes;
 
 /// Measures all rows on all hosts.
-pub async fn measure(options: &Options, stage: &Stage) -> Result<Vec<Measurement>> {
+pub async fn measure(options: &Options, environment: &Environment) -> Result<Vec<Measurement>> {
     eprintln!("Starting the contestants ...");
-    let mut entrants = Vec::new();
+    let mut prepared = Vec::new();
     for row in ROWS {
         for (index, host) in options.hosts.iter().enumerate() {
             if index == 0 || matches!(row.contestant, Contestant::Component(_)) {
-                let entrant = stage.enter(options, row, host).await;
-                entrants.push(entrant.with_context(|| row.name)?);
+                let row_on_host = environment.prepare(options, row, host).await;
+                prepared.push(row_on_host.with_context(|| row.name)?);
             }
         }
     }
-    eprintln!("Warming up ...");
-    for entrant in &entrants {
-        let warm_up = run(options, entrant, GOAL_CONNECTIONS, 1);
-        warm_up.with_context(|| entrant.row.name)?;
+    eprintln!("Loading each contestant once before the rounds ...");
+    for row in &prepared {
+        let warm_up = run(options, row, GOAL_CONNECTIONS, 1);
+        warm_up.with_context(|| row.row.name)?;
     }
     let mut measurements = Vec::new();
     for connections in CONNECTIONS {
-        let takes_part = |e: &&Entrant| e.row.runs_with(connections, options.quick);
-        let field: Vec<&Entrant> = entrants.iter().filter(takes_part).collect();
-        if field.is_empty() {
+        let takes_part = |row: &&PreparedRow| row.row.runs_with(connections, options.quick);
+        let rows: Vec<&PreparedRow> = prepared.iter().filter(takes_part).collect();
+        if rows.is_empty() {
             continue;
         }
-        measurements.extend(compare(options, stage, &field, connections).await?);
+        measurements.extend(compare(options, environment, &rows, connections).await?);
     }
     Ok(measurements)
 }
 
-/// What tables call our stand-in for Spin.
-pub const RUNNER: &str = "runner";
-
-/// What tables call a host.
-fn label(host: &Host) -> String {
-    match host {
-        Host::Spin(version) => format!("Spin {version}"),
-        Host::Runner(_) => RUNNER.to_owned(),
-    }
-}
-
-/// Lets entrants take turns.
+/// Measures rows with a number of clients; they take turns.
 pub async fn compare(
     options: &Options,
-    stage: &Stage,
-    field: &[&Entrant],
+    environment: &Environment,
+    rows: &[&PreparedRow],
     connections: usize,
 ) -> Result<Vec<Measurement>> {
-    let mut measurements: Vec<Measurement> = field
+    let mut measurements: Vec<Measurement> = rows
         .iter()
-        .map(|entrant| Measurement {
-            row: entrant.row,
-            host: entrant.host.as_ref().map(label),
+        .map(|row| Measurement {
+            row: row.row,
+            host: row.host.as_ref().map(host_name),
             connections,
             samples: Vec::new(),
         })
         .collect();
     for round in 1..=ROUNDS {
-        eprint!("{connections:4} connections, round {round} of {ROUNDS} ");
-        for (entrant, measurement) in field.iter().zip(&mut measurements) {
-            let sample = sample(options, stage, entrant, connections).await;
-            let sample = sample.with_context(|| format!("{}, round {round}", entrant.row.name))?;
+        eprint!("{connections:4} clients, round {round} of {ROUNDS} ");
+        for (row, measurement) in rows.iter().zip(&mut measurements) {
+            let sample = sample(options, environment, row, connections).await;
+            let sample = sample.with_context(|| format!("{}, round {round}", row.row.name))?;
             measurement.samples.push(sample);
             eprint!(".");
         }
@@ -130,63 +72,71 @@ pub async fn compare(
     Ok(measurements)
 }
 
-async fn sample(
+/// Measures one turn of a row.
+///
+/// # Errors
+/// If a response is not a success, or the number of orders that were stored does not fit the number of
+/// responses.
+pub async fn sample(
     options: &Options,
-    stage: &Stage,
-    entrant: &Entrant,
+    environment: &Environment,
+    prepared: &PreparedRow,
     connections: usize,
 ) -> Result<Sample> {
-    let orders = Place::count(&entrant.database).await?;
+    let orders = Storage::count(&prepared.database).await?;
     let mut expected = 0..=0;
-    let lead_in = entrant.row.lead_in(connections);
+    let lead_in = prepared.row.lead_in(connections);
     if lead_in > 0 {
-        let run = run(options, entrant, connections, lead_in)?;
-        expected = expected_orders(entrant.row, &run, connections);
+        let run = run(options, prepared, connections, lead_in)?;
+        expected = expected_orders(prepared.row, &run, connections);
     }
-    let seconds = entrant.row.seconds(connections, options.quick);
-    let before = readings(stage, entrant);
-    let run = run(options, entrant, connections, seconds)?;
-    let after = readings(stage, entrant);
-    let added = settled_count(entrant).await?.saturating_sub(orders);
-    let measured = expected_orders(entrant.row, &run, connections);
+    let seconds = prepared.row.seconds(connections, options.quick);
+    let before = processor_times(environment, prepared);
+    let run = run(options, prepared, connections, seconds)?;
+    let after = processor_times(environment, prepared);
+    let memory = prepared.app.as_ref().map(App::process_id);
+    let memory = memory.and_then(processes::memory_of_tree);
+    let added = settled_count(prepared).await?.saturating_sub(orders);
+    let measured = expected_orders(prepared.row, &run, connections);
     let expected = expected.start() + measured.start()..=expected.end() + measured.end();
     ensure!(
         expected.contains(&added),
-        "{added} orders were created where {expected:?} should have been: {run:?}"
+        "{added} orders were stored, but {expected:?} were expected: {run:?}"
     );
     Ok(Sample {
         rate: run.rate(),
         p50: run.p50 as f64,
         p99: run.p99 as f64,
-        processor: spent(before, after, run.requests),
+        processor: per_response(before, after, run.requests),
+        memory,
     })
 }
 
-fn run(options: &Options, entrant: &Entrant, connections: usize, seconds: u64) -> Result<Run> {
-    match (&entrant.app, entrant.row.contestant) {
-        (_, Contestant::Store(question)) => output_of(
-            native(options, &entrant.place)
-                .args(["floor", question])
+fn run(options: &Options, prepared: &PreparedRow, connections: usize, seconds: u64) -> Result<Run> {
+    match (&prepared.app, prepared.row.contestant) {
+        (_, Contestant::Store(command)) => output_of(
+            native(options, &prepared.storage)
+                .args(["floor", command])
                 .args(["--connections", &connections.to_string()])
                 .args(["--seconds", &seconds.to_string()]),
         ),
         (Some(app), _) => wrk(
             &options.wrk,
             &app.base_url(),
-            entrant.row.workload,
+            prepared.row.workload,
             connections,
             seconds,
         ),
-        (None, _) => anyhow::bail!("nothing serves it"),
+        (None, _) => anyhow::bail!("no process serves this row"),
     }
 }
 
-/// The count once nothing is added any more: requests whose client has gone are still carried out.
-async fn settled_count(entrant: &Entrant) -> Result<u64> {
-    let mut count = Place::count(&entrant.database).await?;
+/// The number of stored orders once it no longer grows: a host completes requests whose client has gone.
+async fn settled_count(prepared: &PreparedRow) -> Result<u64> {
+    let mut count = Storage::count(&prepared.database).await?;
     loop {
         tokio::time::sleep(Duration::from_millis(30)).await;
-        let again = Place::count(&entrant.database).await?;
+        let again = Storage::count(&prepared.database).await?;
         if again == count {
             return Ok(count);
         }
@@ -194,42 +144,47 @@ async fn settled_count(entrant: &Entrant) -> Result<u64> {
     }
 }
 
-/// How many orders a run must have added. When it ends, each connection may have one in flight, whose fate
-/// is open; one key more is drawn when the script is tried out.
+/// The number of orders that a run must have stored. At its end each connection may have one request in flight
+/// whose order is stored or not; wrk draws one more key when it tests the script.
 fn expected_orders(row: Row, run: &Run, connections: usize) -> RangeInclusive<u64> {
-    let open = connections as u64 + 1;
+    let in_flight = connections as u64 + 1;
     match (row.contestant, row.workload) {
         (Contestant::Store("insert"), _) => run.requests..=run.requests,
         (Contestant::Store(_), _) | (_, Workload::Nothing | Workload::Replay) => 0..=0,
-        (_, Workload::Create) => run.requests..=run.requests + open,
-        (_, Workload::Mix) => run.keys.saturating_sub(open)..=run.keys,
+        (_, Workload::Create) => run.requests..=run.requests + in_flight,
+        (_, Workload::Mix) => run.keys.saturating_sub(in_flight)..=run.keys,
     }
 }
 
-type Readings = [Option<Duration>; 4];
+/// Of host, Redis, Postgres and load generator.
+type ProcessorTimes = [Option<Duration>; 4];
 
-fn readings(stage: &Stage, entrant: &Entrant) -> Readings {
-    let tree = |id: Option<u32>| cpu::of_tree(id?);
+fn processor_times(environment: &Environment, prepared: &PreparedRow) -> ProcessorTimes {
+    let tree = |id: Option<u32>| processes::processor_time_of_tree(id?);
     [
-        tree(entrant.app.as_ref().map(App::process_id)),
-        tree(stage.redis.process_id()),
-        tree(stage.postgres.process_id()),
-        cpu::of_ended_children(),
+        tree(prepared.app.as_ref().map(App::process_id)),
+        tree(environment.redis.process_id()),
+        tree(environment.postgres.process_id()),
+        processes::processor_time_of_ended_children(),
     ]
 }
 
-fn spent(before: Readings, after: Readings, requests: u64) -> Option<Processor> {
-    let per_request = |before: Option<Duration>, after: Option<Duration>| {
+fn per_response(
+    before: ProcessorTimes,
+    after: ProcessorTimes,
+    responses: u64,
+) -> Option<ProcessorTime> {
+    let each = |before: Option<Duration>, after: Option<Duration>| {
         let spent = after?.saturating_sub(before?);
-        Some(spent.as_secs_f64() * 1e6 / requests.max(1) as f64)
+        Some(spent.as_secs_f64() * 1e6 / responses.max(1) as f64)
     };
     let [host, redis, postgres, generator] = before;
     let [host_after, redis_after, postgres_after, generator_after] = after;
-    Some(Processor {
-        host: per_request(host, host_after).unwrap_or_default(),
-        redis: per_request(redis, redis_after)?,
-        postgres: per_request(postgres, postgres_after)?,
-        generator: per_request(generator, generator_after)?,
+    Some(ProcessorTime {
+        host: each(host, host_after).unwrap_or_default(),
+        redis: each(redis, redis_after)?,
+        postgres: each(postgres, postgres_after)?,
+        generator: each(generator, generator_after)?,
     })
 }
 
@@ -249,10 +204,12 @@ mod tests {
     }
 
     #[test]
-    fn every_answered_order_must_be_there_and_none_that_was_not_asked_for() {
-        let row = |name: &str| ROWS.into_iter().find(|row| row.name == name).unwrap();
+    fn every_acknowledged_order_is_stored_and_no_order_that_was_not_sent() {
+        let row = |name: &str| crate::contestants::row_named(name).unwrap();
         let orders = |name, run: &Run| expected_orders(row(name), run, 4);
         assert_eq!(orders("create", &run_of(100, 105)), 100..=105);
+        assert_eq!(orders("bare create", &run_of(100, 105)), 100..=105);
+        assert_eq!(orders("bare replay", &run_of(100, 0)), 0..=0);
         assert_eq!(orders("naive create", &run_of(100, 105)), 100..=105);
         assert_eq!(orders("mix", &run_of(100, 98)), 93..=98);
         assert_eq!(orders("replay", &run_of(100, 0)), 0..=0);

@@ -1,5 +1,5 @@
-//! Judges a run from its history and the final table alone. Rows never change, so the final table says what
-//! each answer should have been, whenever it was given.
+//! Checks a run by its history and the final table alone. Rows never change, so the final table determines which
+//! responses were correct at any time.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::history::{Event, What};
 use crate::order::{Item, Order};
 
-/// How many violations of one sort are told in words.
+/// The number of violations of one kind that the verdict describes.
 const MAX_EXAMPLES: usize = 5;
 
 /// A row of the final table.
@@ -17,57 +17,57 @@ const MAX_EXAMPLES: usize = 5;
 pub struct Row {
     /// `Idempotency-Key`.
     pub key: String,
-    /// The order's id.
+    /// The order id.
     pub order_id: String,
     /// The order.
     pub order: Order,
-    /// Its total.
+    /// Its total, in minor units.
     pub total: i64,
-    /// The tag of the list that it was created on, if it was on one.
-    pub follows: Option<String>,
+    /// The ETag that it was created with, if it was created with If-Match.
+    pub based_on: Option<String>,
 }
 
-/// What became of the system after faults of one sort.
+/// How the system recovered from faults of one kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Recovery {
-    /// How many there were.
+    /// The number of faults.
     pub faults: u64,
-    /// The longest time from the end of one, and of those that overlapped it, to the first good answer that
-    /// followed.
+    /// The longest time from the end of a fault, and of those that overlapped it, to the next acknowledgement.
     pub longest_ms: u64,
 }
 
-/// The judgement.
+/// The result of the check.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
-    /// Requests that were sent.
+    /// HTTP requests sent.
     pub sent: u64,
-    /// Requests whose order was acknowledged (201).
+    /// HTTP requests with an acknowledgement (201).
     pub acknowledged: u64,
     /// Faults.
     pub faults: u64,
-    /// Keys with more than one order, in the table or by what was acknowledged, or said to be new twice.
+    /// Keys with more than one order in the table, with more than one acknowledged order id, or with more than
+    /// one acknowledgement that is not marked as a replay.
     pub duplicates: u64,
-    /// Keys with an acknowledged order that is not in the table, or not as it was acknowledged.
+    /// Keys with an acknowledged order that is not in the table, or differs from the table.
     pub lost: u64,
-    /// Answers that contradict another answer, their own request or the table, or that may not occur.
+    /// Responses that contradict another response, their own request or the table, or that must not occur.
     pub disagreeing: u64,
-    /// Keys of which no request that was sent after the faults was answered 201 or 422.
+    /// Keys without a 201 or 422 to any request sent after all faults ended.
     pub unanswered: u64,
-    /// By sort of fault.
+    /// By kind of fault.
     pub recoveries: BTreeMap<String, Recovery>,
-    /// The first violations of each sort, in words.
+    /// Descriptions of the first violations of each kind.
     pub examples: Vec<String>,
 }
 
 impl Verdict {
-    /// Whether nothing is wrong.
+    /// Whether there is no violation.
     pub fn is_clean(&self) -> bool {
         self.duplicates == 0 && self.lost == 0 && self.disagreeing == 0 && self.unanswered == 0
     }
 
-    /// The longest time from the end of a fault, and of those that overlapped it, to the first good answer
-    /// that followed, whoever gave it.
+    /// The longest time from the end of a fault, and of those that overlapped it, to the next acknowledgement by
+    /// any host.
     pub fn longest_recovery_ms(&self) -> u64 {
         let each = self.recoveries.values().map(|recovery| recovery.longest_ms);
         each.max().unwrap_or_default()
@@ -90,16 +90,16 @@ impl fmt::Display for Verdict {
         )?;
         write!(
             f,
-            "longest time from the end of a fault to the first good answer: {} ms",
+            "longest time from the end of a fault to the next acknowledgement: {} ms",
             self.longest_recovery_ms()
         )
     }
 }
 
-/// Judges a history, read from its beginning to its end, and the table as it is after all of it.
+/// Checks a history, and the table after the run.
 ///
 /// # Errors
-/// The first one that reading the history gives.
+/// The first error of `events`.
 pub fn check<E>(
     events: impl IntoIterator<Item = Result<Event, E>>,
     rows: &[Row],
@@ -107,22 +107,22 @@ pub fn check<E>(
     let mut checker = Checker::default();
     let mut followed = HashSet::new();
     for row in rows {
-        if row.follows.is_some() && !followed.insert(&row.follows) {
+        if row.based_on.is_some() && !followed.insert(&row.based_on) {
             checker.verdict.duplicates += 1;
             checker.example(
                 "duplicate",
-                &format!("a second order follows a list: {row:?}"),
+                &format!("a second order was created with the same ETag: {row:?}"),
             );
         }
         checker.key(&row.key).rows.push(row.clone());
     }
     for event in events {
-        checker.see(event?);
+        checker.add(event?);
     }
     Ok(checker.verdict())
 }
 
-/// An acknowledgement's body.
+/// The body of a 201.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Acknowledgement {
@@ -133,7 +133,7 @@ struct Acknowledgement {
     total: i64,
 }
 
-/// A refusal's body.
+/// The body of a 422.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Refusal {
@@ -141,20 +141,20 @@ struct Refusal {
     order_id: Option<String>,
 }
 
-/// What is known of one key.
+/// The state of one key.
 #[derive(Default)]
 struct Key {
     rows: Vec<Row>,
     sent: bool,
-    /// The body of the first acknowledgement, and its order's id.
+    /// The body of the first acknowledgement, and its order id.
     acknowledged: Option<(String, String)>,
     ids_differ: bool,
-    said_new: u64,
+    acknowledged_as_new: u64,
     lost: bool,
-    answered_at_last: bool,
+    answered_after_faults: bool,
 }
 
-/// A request without an answer so far.
+/// An HTTP request without a response so far.
 struct Open {
     order: Order,
     condition: Option<String>,
@@ -166,11 +166,11 @@ struct Checker {
     verdict: Verdict,
     keys: HashMap<String, Key>,
     open: HashMap<u64, Open>,
-    /// How many faults go on.
-    going_on: usize,
-    /// Faults that ended while another went on: what that one breaks is not theirs to answer for.
+    /// The number of active faults.
+    active_faults: usize,
+    /// Faults that ended while another was active: their recovery is measured from the end of that one.
     overlapped: Vec<String>,
-    /// Faults that ended without a good answer since, and when.
+    /// Faults without an acknowledgement since their end, and the time of their end.
     ended: Vec<(String, u64)>,
     faults_ended: bool,
 }
@@ -180,10 +180,10 @@ impl Checker {
         self.keys.entry(key.to_owned()).or_default()
     }
 
-    fn example(&mut self, sort: &str, text: &str) {
+    fn example(&mut self, kind: &str, text: &str) {
         let examples = &mut self.verdict.examples;
-        if examples.iter().filter(|e| e.starts_with(sort)).count() < MAX_EXAMPLES {
-            examples.push(format!("{sort}: {text}"));
+        if examples.iter().filter(|e| e.starts_with(kind)).count() < MAX_EXAMPLES {
+            examples.push(format!("{kind}: {text}"));
         }
     }
 
@@ -195,7 +195,7 @@ impl Checker {
         );
     }
 
-    fn see(&mut self, event: Event) {
+    fn add(&mut self, event: Event) {
         match event.what {
             What::Request {
                 request,
@@ -230,20 +230,20 @@ impl Checker {
                 ..
             } => {
                 self.open.remove(&request);
-                // Somebody else may be told the same: what was half read counts.
+                // Another client may get the same response: the head alone counts.
                 if status == Some(201) && !replayed {
-                    self.key(&key).said_new += 1;
+                    self.key(&key).acknowledged_as_new += 1;
                 }
             }
             What::FaultBegin { name, .. } => {
                 self.verdict.faults += 1;
-                self.going_on += 1;
+                self.active_faults += 1;
                 self.verdict.recoveries.entry(name).or_default().faults += 1;
             }
             What::FaultEnd { name, .. } => {
-                self.going_on = self.going_on.saturating_sub(1);
+                self.active_faults = self.active_faults.saturating_sub(1);
                 self.overlapped.push(name);
-                if self.going_on == 0 {
+                if self.active_faults == 0 {
                     let over = self.overlapped.drain(..).map(|name| (name, event.t_ms));
                     self.ended.extend(over);
                 }
@@ -262,10 +262,10 @@ impl Checker {
         body: String,
     ) {
         let Some(open) = self.open.remove(&request) else {
-            return self.disagrees(request, key, "answered, and never sent");
+            return self.disagrees(request, key, "a response to a request that was not sent");
         };
         if matches!(status, 201 | 422) && open.after_faults {
-            self.key(key).answered_at_last = true;
+            self.key(key).answered_after_faults = true;
         }
         match status {
             201 => {
@@ -274,7 +274,7 @@ impl Checker {
             }
             422 => self.refused(request, key, &open.order, &body),
             503 => {}
-            // Locked, or no longer as expected.
+            // The list is locked, or its ETag has changed.
             409 | 412 if open.condition.is_some() => {}
             _ => self.disagrees(request, key, &format!("status {status}: {body}")),
         }
@@ -287,48 +287,42 @@ impl Checker {
         }
     }
 
-    fn acknowledged(
-        &mut self,
-        request: u64,
-        key: &str,
-        asked: &Open,
-        replayed: bool,
-        body: String,
-    ) {
+    fn acknowledged(&mut self, request: u64, key: &str, sent: &Open, replayed: bool, body: String) {
         self.verdict.acknowledged += 1;
-        let Ok(said) = serde_json::from_str::<Acknowledgement>(&body) else {
-            return self.disagrees(request, key, &format!("not an order: {body}"));
+        let Ok(response) = serde_json::from_str::<Acknowledgement>(&body) else {
+            return self.disagrees(request, key, &format!("the body is not an order: {body}"));
         };
         let row = Row {
             key: key.to_owned(),
-            order_id: said.order_id,
+            order_id: response.order_id,
             order: Order {
-                currency: said.currency,
-                items: said.items,
-                note: said.note,
+                currency: response.currency,
+                items: response.items,
+                note: response.note,
             },
-            total: said.total,
-            follows: None,
+            total: response.total,
+            based_on: None,
         };
-        if row.order != asked.order || Some(row.total) != asked.order.total() {
+        if row.order != sent.order || Some(row.total) != sent.order.total() {
             self.disagrees(
                 request,
                 key,
-                &format!("acknowledges another order than was asked for: {body}"),
+                &format!("acknowledges another order than the request contained: {body}"),
             );
         }
         let known = self.key(key);
-        known.said_new += u64::from(!replayed);
+        known.acknowledged_as_new += u64::from(!replayed);
         let stored = known.rows.iter().find(|stored| {
-            let follows = row.follows.clone();
+            let based_on = row.based_on.clone();
             Row {
-                follows,
+                based_on,
                 ..(*stored).clone()
             } == row
         });
         let is_lost = stored.is_none();
-        // Only its own statement says that an order is new, and that one has compared the tag.
-        let strays = !replayed && stored.is_some_and(|stored| stored.follows != asked.condition);
+        // Only the statement that inserts reports a new order, and that statement compares the ETag.
+        let has_other_etag =
+            !replayed && stored.is_some_and(|stored| stored.based_on != sent.condition);
         let newly_lost = is_lost && !known.lost;
         known.lost |= is_lost;
         match &known.acknowledged {
@@ -341,34 +335,38 @@ impl Checker {
                 }
             }
         }
-        if strays {
+        if has_other_etag {
             self.disagrees(
                 request,
                 key,
-                "created on another state of the list than was asked for",
+                "created with another ETag than the request contained",
             );
         }
         if newly_lost {
             self.example(
                 "lost",
-                &format!("request {request} of key {key}: not in the table: {body}"),
+                &format!("request {request} of key {key}: the order is not in the table: {body}"),
             );
         }
     }
 
-    fn refused(&mut self, request: u64, key: &str, asked: &Order, body: &str) {
+    fn refused(&mut self, request: u64, key: &str, sent: &Order, body: &str) {
         let refusal = serde_json::from_str::<Refusal>(body)
             .ok()
             .filter(|refusal| {
-                // Every order that is sent is valid.
+                // All orders that clients send are valid.
                 refusal.r#type == "urn:problem-type:orders:idempotency-key-reused"
             });
         let Some(refusal) = refusal else {
-            return self.disagrees(request, key, &format!("a refusal of another kind: {body}"));
+            return self.disagrees(request, key, &format!("a 422 of another type: {body}"));
         };
         let rows = &self.key(key).rows;
-        if rows.iter().any(|row| row.order == *asked) {
-            self.disagrees(request, key, "refused, and asked for the stored order");
+        if rows.iter().any(|row| row.order == *sent) {
+            self.disagrees(
+                request,
+                key,
+                "refused, although the request contained the stored order",
+            );
         } else if !rows
             .iter()
             .any(|row| Some(&row.order_id) == refusal.order_id.as_ref())
@@ -383,17 +381,17 @@ impl Checker {
         keys.sort_by(|(a, _), (b, _)| a.cmp(b));
         for (key, known) in keys {
             self.verdict.lost += u64::from(known.lost);
-            if known.rows.len() > 1 || known.ids_differ || known.said_new > 1 {
+            if known.rows.len() > 1 || known.ids_differ || known.acknowledged_as_new > 1 {
                 self.verdict.duplicates += 1;
-                let told = format!(
-                    "key {key}: {} rows, said to be new {} times, ids {}",
+                let text = format!(
+                    "key {key}: {} rows, acknowledged as new {} times, ids {}",
                     known.rows.len(),
-                    known.said_new,
+                    known.acknowledged_as_new,
                     if known.ids_differ { "differ" } else { "agree" }
                 );
-                self.example("duplicate", &told);
+                self.example("duplicate", &text);
             }
-            if known.sent && !known.answered_at_last {
+            if known.sent && !known.answered_after_faults {
                 self.verdict.unanswered += 1;
                 self.example("unanswered after faults ended", &format!("key {key}"));
             }

@@ -1,6 +1,6 @@
-//! Clients as they are: they send and retry until answered, change their mind, change hosts, hang up
-//! half-way, share keys, and come back to a key long after it was acknowledged. Some want their order only on
-//! the list of orders that they have seen.
+//! Clients that behave like real ones: they retry until they get a response, send another order with the same
+//! key, change hosts, hang up half-way, share keys, and send a key again long after its acknowledgement. Some
+//! send their order with If-Match.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,15 +16,15 @@ use tokio::time::{sleep, timeout};
 use crate::history::{History, What};
 use crate::order::Order;
 
-/// Longer than the service's own deadlines, 500 ms and 5 s.
+/// Longer than the service's own deadlines of 500 ms and 5 s.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// How many acknowledged keys a client remembers.
+/// The number of acknowledged client requests that a client remembers.
 const MEMORY: usize = 500;
-/// About how many wishes all clients together have in a second.
-const WISHES_PER_SECOND: usize = 150;
+/// The approximate number of client requests that all clients together begin per second.
+const CLIENT_REQUESTS_PER_SECOND: usize = 150;
 
-/// What all clients have in common.
-pub struct World {
+/// The state that all clients share.
+pub struct Shared {
     history: Arc<History>,
     bases: Vec<String>,
     http: reqwest::Client,
@@ -33,29 +33,29 @@ pub struct World {
     ops: AtomicU64,
     requests: AtomicU64,
     acknowledged: AtomicU64,
-    /// Every key and the order that it was first sent with.
-    wishes: Mutex<Vec<Wish>>,
-    /// Wishes that a second or third client has too.
-    shared: Mutex<Vec<Wish>>,
+    /// Every client request, with the order that was first sent with its key.
+    all: Mutex<Vec<ClientRequest>>,
+    /// Client requests that a second or third client sends as well.
+    duplicates: Mutex<Vec<ClientRequest>>,
 }
 
-/// A key and what its client wants to have for it.
+/// One order that a client wants to create. The client sends it in one or more HTTP requests.
 #[derive(Clone, Debug)]
-struct Wish {
+struct ClientRequest {
     customer: &'static str,
     key: String,
     order: Order,
-    /// Whether the order is to follow a state of the customer's list.
+    /// Whether the client sends If-Match with the ETag of the customer's list.
     conditional: bool,
 }
 
-/// Whose orders do not depend on what others do.
+/// Customers whose clients never send If-Match.
 const CUSTOMERS: [&str; 2] = ["ann", "ben"];
-/// Whose lists several clients want to be the next on.
+/// Customers whose clients always send If-Match.
 const LISTS: [&str; 3] = ["cara", "dora", "emil"];
 
-impl World {
-    /// Before anything was sent.
+impl Shared {
+    /// The state before the first request.
     pub fn new(history: Arc<History>, bases: Vec<String>, clients: usize) -> Result<Self> {
         let http = reqwest::Client::builder()
             .timeout(REQUEST_TIMEOUT)
@@ -71,17 +71,17 @@ impl World {
             ops: AtomicU64::new(0),
             requests: AtomicU64::new(0),
             acknowledged: AtomicU64::new(0),
-            wishes: Mutex::default(),
-            shared: Mutex::default(),
+            all: Mutex::default(),
+            duplicates: Mutex::default(),
         })
     }
 
-    /// Lets clients finish what they have begun, and begin nothing more.
+    /// Tells the clients to begin no client request and to complete those in progress.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
     }
 
-    /// How many requests were sent, and how many orders acknowledged.
+    /// The number of HTTP requests sent and the number of acknowledgements.
     pub fn counts(&self) -> (u64, u64) {
         (
             self.requests.load(Ordering::Relaxed),
@@ -89,9 +89,9 @@ impl World {
         )
     }
 
-    /// How many keys were used.
+    /// The number of keys used.
     pub fn keys(&self) -> usize {
-        lock(&self.wishes).len()
+        lock(&self.all).len()
     }
 
     fn stopping(&self) -> bool {
@@ -103,7 +103,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// When a client hangs up.
+/// When a client closes the connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum HangUp {
     Never,
@@ -111,31 +111,31 @@ enum HangUp {
     BeforeTheBody,
 }
 
-/// What came of a request.
+/// The result of an HTTP request.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Acknowledged,
     Refused,
-    Again,
+    Retry,
     HungUp,
 }
 
 /// One client.
 pub struct Client {
-    world: Arc<World>,
+    shared: Arc<Shared>,
     number: usize,
     rng: StdRng,
-    /// Given up half-way, and taken up again later.
-    postponed: Vec<Wish>,
-    acknowledged: Vec<Wish>,
+    /// Client requests that the client gave up after hanging up, and sends again later.
+    postponed: Vec<ClientRequest>,
+    acknowledged: Vec<ClientRequest>,
 }
 
 impl Client {
-    /// The client of this number; what it does follows from seed and number, as far as answers let it.
-    pub fn new(world: Arc<World>, number: usize, seed: u64) -> Self {
+    /// A client. Seed and number determine what it does, except where responses do.
+    pub fn new(shared: Arc<Shared>, number: usize, seed: u64) -> Self {
         let seed = seed ^ (number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         Self {
-            world,
+            shared,
             number,
             rng: StdRng::seed_from_u64(seed),
             postponed: Vec::new(),
@@ -143,43 +143,45 @@ impl Client {
         }
     }
 
-    /// Wishes until told to stop, and then until every wish is answered.
-    pub async fn live(mut self) -> Result<()> {
-        let pause = 2000 * self.world.clients as u64 / WISHES_PER_SECOND as u64;
-        while !self.world.stopping() {
-            let wish = self.next_wish();
-            self.pursue(wish).await?;
+    /// Sends client requests until told to stop, and then until each has a final response.
+    pub async fn run(mut self) -> Result<()> {
+        let pause = 2000 * self.shared.clients as u64 / CLIENT_REQUESTS_PER_SECOND as u64;
+        while !self.shared.stopping() {
+            let client_request = self.next_client_request();
+            self.send_until_answered(client_request).await?;
             sleep(self.millis(0, pause)).await;
         }
-        while let Some(wish) = self.postponed.pop() {
-            self.pursue(wish).await?;
+        while let Some(client_request) = self.postponed.pop() {
+            self.send_until_answered(client_request).await?;
         }
         Ok(())
     }
 
-    fn next_wish(&mut self) -> Wish {
+    fn next_client_request(&mut self) -> ClientRequest {
         let chance = self.rng.random_range(0..100);
         let old = match chance {
             0..15 => self.postponed.pop(),
-            15..25 => self.recall().map(|wish| self.reconsidered(wish)),
+            15..25 => self
+                .random_acknowledged()
+                .map(|acknowledged| self.maybe_changed(acknowledged)),
             25..45 => {
-                let shared = lock(&self.world.shared).pop();
-                shared.map(|wish| self.reconsidered(wish))
+                let duplicate = lock(&self.shared.duplicates).pop();
+                duplicate.map(|duplicate| self.maybe_changed(duplicate))
             }
             _ => None,
         };
-        old.unwrap_or_else(|| self.new_wish())
+        old.unwrap_or_else(|| self.new_client_request())
     }
 
-    /// Mostly the same, sometimes with another order under the same key.
-    fn reconsidered(&mut self, mut wish: Wish) -> Wish {
+    /// In 30 % of the cases with another order for the same key.
+    fn maybe_changed(&mut self, mut client_request: ClientRequest) -> ClientRequest {
         if self.rng.random_bool(0.3) {
-            wish.order = wish.order.changed(&mut self.rng);
+            client_request.order = client_request.order.changed(&mut self.rng);
         }
-        wish
+        client_request
     }
 
-    fn new_wish(&mut self) -> Wish {
+    fn new_client_request(&mut self) -> ClientRequest {
         let bytes = self.rng.random();
         let conditional = self.rng.random_bool(0.15);
         let customers = if conditional {
@@ -188,7 +190,7 @@ impl Client {
             &CUSTOMERS[..]
         };
         let at = self.rng.random_range(0..customers.len());
-        let wish = Wish {
+        let client_request = ClientRequest {
             customer: customers.get(at).copied().unwrap_or("ann"),
             conditional,
             key: uuid::Builder::from_random_bytes(bytes)
@@ -196,68 +198,74 @@ impl Client {
                 .to_string(),
             order: Order::random(&mut self.rng),
         };
-        lock(&self.world.wishes).push(wish.clone());
+        lock(&self.shared.all).push(client_request.clone());
         if self.rng.random_bool(0.15) {
             let others = self.rng.random_range(1..=2);
-            lock(&self.world.shared).extend(std::iter::repeat_n(wish.clone(), others));
+            let duplicates = std::iter::repeat_n(client_request.clone(), others);
+            lock(&self.shared.duplicates).extend(duplicates);
         }
-        wish
+        client_request
     }
 
-    fn recall(&mut self) -> Option<Wish> {
+    fn random_acknowledged(&mut self) -> Option<ClientRequest> {
         let at = self.rng.random_range(0..self.acknowledged.len().max(1));
         self.acknowledged.get(at).cloned()
     }
 
-    fn remember(&mut self, wish: Wish) {
+    fn remember(&mut self, client_request: ClientRequest) {
         if self.acknowledged.len() < MEMORY {
-            self.acknowledged.push(wish);
+            self.acknowledged.push(client_request);
         } else {
             let at = self.rng.random_range(0..MEMORY);
             if let Some(old) = self.acknowledged.get_mut(at) {
-                *old = wish;
+                *old = client_request;
             }
         }
     }
 
-    /// Asks until answered, or puts the wish off after hanging up.
-    async fn pursue(&mut self, wish: Wish) -> Result<()> {
-        let op = self.world.ops.fetch_add(1, Ordering::Relaxed);
+    /// Sends a client request until its response is final, or postpones it after hanging up.
+    async fn send_until_answered(&mut self, client_request: ClientRequest) -> Result<()> {
+        let op = self.shared.ops.fetch_add(1, Ordering::Relaxed);
         let mut runner = self.any_runner();
         let mut back_off = 20;
         loop {
             let hang_up = self.hang_up();
-            match self.ask(op, runner, &wish, &wish.order, hang_up).await? {
+            let order = &client_request.order;
+            let outcome = self
+                .send(op, runner, &client_request, order, hang_up)
+                .await?;
+            match outcome {
                 Outcome::Acknowledged => {
-                    self.remember(wish);
+                    self.remember(client_request);
                     return Ok(());
                 }
                 Outcome::Refused => return Ok(()),
                 Outcome::HungUp if self.rng.random_bool(0.5) => {
-                    self.postponed.push(wish);
+                    self.postponed.push(client_request);
                     return Ok(());
                 }
-                Outcome::HungUp | Outcome::Again => {}
+                Outcome::HungUp | Outcome::Retry => {}
             }
             sleep(self.millis(back_off / 2, back_off)).await;
             back_off = (back_off * 2).min(500);
             if self.rng.random_bool(0.5) {
                 runner = self.any_runner();
             }
-            if !self.world.stopping() && self.rng.random_bool(0.1) {
-                // A change of mind, taken back at the next try: whichever comes first wins for good.
-                let other = wish.order.changed(&mut self.rng);
-                self.ask(op, runner, &wish, &other, HangUp::Never).await?;
+            if !self.shared.stopping() && self.rng.random_bool(0.1) {
+                // Another order with the same key, for one request. The order that is stored first stays.
+                let other = client_request.order.changed(&mut self.rng);
+                self.send(op, runner, &client_request, &other, HangUp::Never)
+                    .await?;
             }
         }
     }
 
     fn any_runner(&mut self) -> usize {
-        self.rng.random_range(0..self.world.bases.len())
+        self.rng.random_range(0..self.shared.bases.len())
     }
 
     fn hang_up(&mut self) -> HangUp {
-        if self.world.stopping() {
+        if self.shared.stopping() {
             return HangUp::Never;
         }
         match self.rng.random_range(0..100) {
@@ -271,32 +279,32 @@ impl Client {
         Duration::from_millis(self.rng.random_range(from..=to))
     }
 
-    /// Sends one request and tells the history of it and of its answer.
-    async fn ask(
+    /// Sends one HTTP request. Adds the request and its response to the history.
+    async fn send(
         &mut self,
         op: u64,
         runner: usize,
-        wish: &Wish,
+        client_request: &ClientRequest,
         order: &Order,
         hang_up: HangUp,
     ) -> Result<Outcome> {
-        let world = self.world.clone();
-        let request = world.requests.fetch_add(1, Ordering::Relaxed);
+        let shared = self.shared.clone();
+        let request = shared.requests.fetch_add(1, Ordering::Relaxed);
         let body = if self.rng.random_bool(0.1) {
             serde_json::to_string_pretty(order)?
         } else {
             serde_json::to_string(order)?
         };
-        let base = world.bases.get(runner).context("no such runner")?;
-        let condition = match wish.conditional {
-            true => match tag(&world.http, base, wish.customer).await {
+        let base = shared.bases.get(runner).context("no such runner")?;
+        let condition = match client_request.conditional {
+            true => match tag(&shared.http, base, client_request.customer).await {
                 Some(tag) => Some(tag),
-                None => return Ok(Outcome::Again),
+                None => return Ok(Outcome::Retry),
             },
             false => None,
         };
-        let (client, key) = (self.number, wish.key.clone());
-        world.history.add(What::Request {
+        let (client, key) = (self.number, client_request.key.clone());
+        shared.history.add(What::Request {
             client,
             op,
             request,
@@ -305,10 +313,10 @@ impl Client {
             order: order.clone(),
             condition: condition.clone(),
         })?;
-        let mut sending = world
+        let mut sending = shared
             .http
             .post(format!("{base}/api/v1/orders"))
-            .header(CUSTOMER, wish.customer)
+            .header(CUSTOMER, client_request.customer)
             .header("idempotency-key", &key)
             .header(CONTENT_TYPE, "application/json")
             .body(body);
@@ -318,7 +326,7 @@ impl Client {
         Ok(match exchange(sending, hang_up).await {
             Ok((status, replayed, body)) => {
                 let order_id = order_id(&body);
-                world.history.add(What::Answer {
+                shared.history.add(What::Answer {
                     client,
                     op,
                     request,
@@ -331,16 +339,16 @@ impl Client {
                 })?;
                 match status {
                     201 => {
-                        world.acknowledged.fetch_add(1, Ordering::Relaxed);
+                        shared.acknowledged.fetch_add(1, Ordering::Relaxed);
                         Outcome::Acknowledged
                     }
                     422 => Outcome::Refused,
-                    _ => Outcome::Again,
+                    _ => Outcome::Retry,
                 }
             }
             Err(failure) => {
                 let hung_up = failure.reason == HUNG_UP;
-                world.history.add(What::NoAnswer {
+                shared.history.add(What::NoAnswer {
                     client,
                     op,
                     request,
@@ -353,48 +361,56 @@ impl Client {
                 if hung_up {
                     Outcome::HungUp
                 } else {
-                    Outcome::Again
+                    Outcome::Retry
                 }
             }
         })
     }
 }
 
-/// The field that names the customer, by default.
+/// The default name of the header field that names the customer.
 const CUSTOMER: &str = "x-user-id";
 
-/// The tag of a customer's list, if somebody tells.
+/// The ETag of a customer's list; `None` if the host does not return it.
 async fn tag(http: &reqwest::Client, base: &str, customer: &str) -> Option<String> {
     let list = format!("{base}/api/v1/orders?limit=1");
-    let answer = http
+    let response = http
         .get(list)
         .header(CUSTOMER, customer)
         .send()
         .await
         .ok()?;
-    let tag = answer.headers().get(ETAG)?.to_str().ok()?;
+    let tag = response.headers().get(ETAG)?.to_str().ok()?;
     Some(tag.to_owned())
 }
 
-/// That another customer is told nothing of the wish's key.
-async fn expect_hidden(http: &reqwest::Client, base: &str, wish: &Wish) -> Result<()> {
+/// Fails if another customer gets the state of the client request's key.
+async fn expect_hidden(
+    http: &reqwest::Client,
+    base: &str,
+    client_request: &ClientRequest,
+) -> Result<()> {
     let [ann, ben] = CUSTOMERS;
-    let stranger = if wish.customer == ann { ben } else { ann };
-    let state = format!("{base}/api/v1/idempotency-keys/{}", wish.key);
-    let answer = http.get(state).header(CUSTOMER, stranger).send().await?;
+    let stranger = if client_request.customer == ann {
+        ben
+    } else {
+        ann
+    };
+    let state = format!("{base}/api/v1/idempotency-keys/{}", client_request.key);
+    let response = http.get(state).header(CUSTOMER, stranger).send().await?;
     ensure!(
-        answer.status() == StatusCode::NOT_FOUND,
-        "asked for the key {} of {}, {stranger} was answered {}",
-        wish.key,
-        wish.customer,
-        answer.status()
+        response.status() == StatusCode::NOT_FOUND,
+        "the key {} belongs to {}, but {stranger} got status {} for it",
+        client_request.key,
+        client_request.customer,
+        response.status()
     );
     Ok(())
 }
 
 const HUNG_UP: &str = "the client hung up";
 
-/// Why there is no answer, and what was read of one: status, and whether it is a replay.
+/// Why there is no complete response, and its head if that was read: status, and whether it is a replay.
 struct Failure {
     reason: String,
     head: Option<(u16, bool)>,
@@ -430,7 +446,7 @@ fn is_replay(fields: &HeaderMap) -> bool {
         .is_some_and(|value| value == "true")
 }
 
-/// With its causes: the error itself only says that a request failed.
+/// The error with its causes: the error itself only says that a request failed.
 fn describe(error: &reqwest::Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
@@ -446,34 +462,40 @@ fn order_id(body: &str) -> Option<String> {
     Some(body.get("orderId")?.as_str()?.to_owned())
 }
 
-/// Asks once more for every key there is, with the order that it was first sent with, without a retry; and
-/// as somebody else, to whom the key must mean nothing.
-pub async fn ask_all_again(world: Arc<World>, seed: u64) -> Result<()> {
-    let wishes = Arc::new(Mutex::new(lock(&world.wishes).clone().into_iter()));
-    let mut askers = tokio::task::JoinSet::new();
-    for number in 0..world.clients {
-        let (world, wishes) = (world.clone(), wishes.clone());
-        askers.spawn(async move {
-            // Other numbers than those of the clients that lived before.
-            let mut client = Client::new(world.clone(), world.clients + number, seed);
+/// Sends every client request once more, without retries and with the order that was first sent. Also requests
+/// the state of each key as another customer, who must not get it.
+pub async fn send_all_again(shared: Arc<Shared>, seed: u64) -> Result<()> {
+    let remaining = Arc::new(Mutex::new(lock(&shared.all).clone().into_iter()));
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..shared.clients {
+        let (shared, remaining) = (shared.clone(), remaining.clone());
+        tasks.spawn(async move {
+            // Numbers that no earlier client had.
+            let mut client = Client::new(shared.clone(), shared.clients + number, seed);
             loop {
-                let Some(mut wish) = lock(&wishes).next() else {
+                let Some(mut client_request) = lock(&remaining).next() else {
                     return anyhow::Ok(());
                 };
-                // Whatever the list is like: its own order is found, and a new one must be possible.
-                wish.conditional = false;
-                let op = world.ops.fetch_add(1, Ordering::Relaxed);
+                // Without If-Match, so that the state of the list does not matter.
+                client_request.conditional = false;
+                let op = shared.ops.fetch_add(1, Ordering::Relaxed);
                 let runner = client.any_runner();
                 client
-                    .ask(op, runner, &wish, &wish.order, HangUp::Never)
+                    .send(
+                        op,
+                        runner,
+                        &client_request,
+                        &client_request.order,
+                        HangUp::Never,
+                    )
                     .await?;
-                let base = world.bases.get(runner).context("no such runner")?;
-                expect_hidden(&world.http, base, &wish).await?;
+                let base = shared.bases.get(runner).context("no such runner")?;
+                expect_hidden(&shared.http, base, &client_request).await?;
             }
         });
     }
-    while let Some(asked) = askers.join_next().await {
-        asked??;
+    while let Some(finished) = tasks.join_next().await {
+        finished??;
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! What is beaten on: several hosts over one Redis and one Postgres of our own, each host with links of its
-//! own to both.
+//! The deployment that faults are injected into: several hosts that share one Redis and one Postgres. Each host
+//! has its own links to both.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -15,11 +15,11 @@ use crate::checker::Row;
 use crate::order::Order;
 use crate::proxy::Link;
 
-/// How many hosts there are.
+/// The number of hosts.
 pub const RUNNERS: usize = 3;
 
-/// The stores and the hosts. Servers are tied to the thread that starts them: everything here that starts
-/// or restarts one belongs on the main thread.
+/// The stores and the hosts. A server ends with the thread that started it: call everything here that starts or
+/// restarts a server on the main thread.
 pub struct Deployment {
     /// Redis.
     pub redis: Redis,
@@ -46,8 +46,8 @@ pub struct Runner {
 }
 
 impl Deployment {
-    /// Starts it all with its data in `folder`, and the links on another runtime, which must be there as
-    /// long as the deployment.
+    /// Starts the stores and the hosts with their data in `folder`, and the links on another runtime, which must
+    /// outlive the deployment.
     pub async fn start(
         programs: &Programs,
         runner: &Path,
@@ -101,30 +101,28 @@ impl Deployment {
         })
     }
 
-    /// All orders there are.
+    /// All stored orders.
     pub async fn orders(&self) -> Result<Vec<Row>> {
         let (client, connection) = tokio_postgres::connect(&self.postgres.url("postgres"), NoTls)
             .await
             .context("connecting to Postgres")?;
         let connection = tokio::spawn(connection);
-        let sql = r#"SELECT idempotency_key, order_id::text, currency, items::text, note, total,
-                            '"' || encode(follows, 'hex') || '"' FROM orders"#;
+        let sql = r#"SELECT idempotency_key, order_id::text, document::text,
+                            '"' || encode(based_on, 'hex') || '"' FROM orders"#;
         let rows = client.query(sql, &[]).await?;
         drop(client);
         connection.await??;
         rows.iter()
             .map(|row| {
-                let items: String = row.try_get(3)?;
+                let document: String = row.try_get(2)?;
+                let order: Order =
+                    serde_json::from_str(&document).context("reading a stored order")?;
                 Ok(Row {
                     key: row.try_get(0)?,
                     order_id: row.try_get(1)?,
-                    order: Order {
-                        currency: row.try_get(2)?,
-                        items: serde_json::from_str(&items).context("reading stored items")?,
-                        note: row.try_get(4)?,
-                    },
-                    total: row.try_get(5)?,
-                    follows: row.try_get(6)?,
+                    total: order.total().context("a stored order has no total")?,
+                    order,
+                    based_on: row.try_get(3)?,
                 })
             })
             .collect()
@@ -132,12 +130,12 @@ impl Deployment {
 }
 
 impl Runner {
-    /// Where it serves.
+    /// The address where it serves.
     pub fn base_url(&self) -> String {
         self.app.base_url()
     }
 
-    /// Serves again at the same address.
+    /// Starts it again at the same address.
     pub fn restart(&mut self) -> Result<()> {
         let log = log(&self.folder, self.number, self.starts);
         self.starts += 1;
@@ -156,7 +154,7 @@ fn serve(
     App::start(&host, address, variables, Output::File(log))
 }
 
-/// A log per start: what a killed host wrote is evidence.
+/// Each start has its own log, so that the log of a killed host is kept.
 fn log(folder: &Path, number: usize, start: usize) -> PathBuf {
     folder.join(format!("runner-{number}.{start}.log"))
 }

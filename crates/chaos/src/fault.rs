@@ -1,4 +1,4 @@
-//! What can be broken, how, and how it is mended.
+//! The kinds of faults, how each is injected, and how it is removed.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,57 +11,58 @@ use rand::{Rng, RngExt};
 use crate::deployment::{Deployment, RUNNERS};
 use crate::proxy::{End, Link};
 
-/// How long our own commands to Redis may take.
+/// How long the commands of this program to Redis may take.
 const COMMAND_PATIENCE: Duration = Duration::from_secs(10);
+/// The memory limit of Redis when it is not full.
 const MEMORY: &str = "256mb";
 
-/// What can be broken.
+/// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A host is killed, and later served again at its address.
+    /// A host is killed, and later started again at its address.
     RunnerKilled,
-    /// A host stops running for a while.
+    /// A host is paused.
     RunnerPaused,
-    /// Redis is killed and comes back with what it had.
+    /// Redis is killed and restarted with its data.
     RedisKilled,
-    /// Redis is killed and comes back with nothing.
+    /// Redis is killed and restarted without its data.
     RedisLost,
-    /// Redis stops running for a while.
+    /// Redis is paused.
     RedisPaused,
-    /// Redis is emptied.
+    /// All keys in Redis are deleted.
     RedisFlushed,
     /// Redis has no memory left.
     RedisFull,
-    /// Postgres stops at once, and later recovers from its log.
+    /// Postgres stops immediately, and later recovers from its log.
     PostgresStopped,
-    /// Links to a store.
+    /// Links to a store are damaged.
     Link(Store, Damage),
 }
 
-/// Where a link leads.
+/// The store that a link leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Store {
-    /// To Redis.
+    /// Redis.
     Redis,
-    /// To Postgres.
+    /// Postgres.
     Postgres,
 }
 
-/// What is done to a link.
+/// How a link is damaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Damage {
-    /// Its connections are reset, again and again.
+    /// Its connections are reset, twice.
     Cut,
-    /// Its connections are reset, and no new ones taken.
+    /// Its connections are reset, and new ones are refused.
     Refused,
-    /// Nothing gets through.
+    /// No bytes pass.
     Stalled,
-    /// One end is told that the other has ended.
+    /// One end reads the end of the stream.
     HalfClosed(End),
 }
 
 impl Kind {
-    /// All that can be broken.
+    /// All kinds.
     pub fn all() -> Vec<Self> {
         let mut all = vec![
             Self::RunnerKilled,
@@ -87,7 +88,7 @@ impl Kind {
         all
     }
 
-    /// Its name, in the history and in what is printed.
+    /// Its name, in the history and in messages.
     pub fn name(self) -> String {
         match self {
             Self::RunnerKilled => "runner killed".to_owned(),
@@ -115,8 +116,8 @@ impl Kind {
         }
     }
 
-    /// Whether both can be broken at once and mended one by one.
-    pub fn goes_with(self, other: Self) -> bool {
+    /// Whether both faults can be active at the same time and be removed one after the other.
+    pub fn is_compatible_with(self, other: Self) -> bool {
         let part = |kind| match kind {
             Self::RunnerKilled | Self::RunnerPaused => 0,
             Self::RedisKilled
@@ -132,12 +133,12 @@ impl Kind {
     }
 }
 
-/// Something that is to be broken.
+/// A fault to inject.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// What.
+    /// Its kind.
     pub kind: Kind,
-    /// Which hosts it concerns; none if it is a store.
+    /// The numbers of the hosts that it concerns; empty if it concerns a store.
     runners: Vec<usize>,
 }
 
@@ -153,7 +154,7 @@ impl fmt::Display for Fault {
 }
 
 impl Fault {
-    /// Picks the hosts: mostly one, sometimes several.
+    /// A fault of this kind for random hosts: at least every second time for one host only.
     pub fn random(kind: Kind, rng: &mut StdRng) -> Self {
         let how_many = match kind {
             Kind::RunnerKilled | Kind::RunnerPaused | Kind::Link(..) => {
@@ -170,7 +171,7 @@ impl Fault {
         Self { kind, runners }
     }
 
-    /// Breaks it.
+    /// Injects the fault.
     pub fn begin(&self, deployment: &mut Deployment) -> Result<()> {
         match self.kind {
             Kind::RunnerKilled => self.each(deployment, |runner| runner.app.kill()),
@@ -192,7 +193,7 @@ impl Fault {
         }
     }
 
-    /// Does again, in the midst of it, what lasts but a moment.
+    /// Injects the fault once more if it has no duration.
     pub fn repeat(&self, deployment: &mut Deployment) -> Result<()> {
         match self.kind {
             Kind::RedisFlushed | Kind::Link(_, Damage::Cut | Damage::HalfClosed(_)) => {
@@ -202,7 +203,7 @@ impl Fault {
         }
     }
 
-    /// Mends it.
+    /// Removes the fault.
     pub fn end(&self, deployment: &mut Deployment) -> Result<()> {
         match self.kind {
             Kind::RunnerKilled => self.each(deployment, |runner| runner.restart()),
@@ -216,7 +217,7 @@ impl Fault {
             Kind::Link(_, damage) => self.each_link(deployment, |link| match damage {
                 Damage::Refused => link.refuse(false),
                 Damage::Stalled => link.stall(false),
-                // What was half-closed and is still open would stay so for good.
+                // Half-closed connections would otherwise stay half-closed.
                 Damage::Cut | Damage::HalfClosed(_) => link.cut(),
             }),
         }
@@ -246,9 +247,9 @@ impl Fault {
     }
 }
 
-/// Tells Redis something, past all links.
+/// Sends a command to Redis, not through a link.
 fn command(deployment: &Deployment, words: &[&str]) -> Result<()> {
-    let talk = || -> redis::RedisResult<()> {
+    let send = || -> redis::RedisResult<()> {
         let client = redis::Client::open(deployment.redis.url())?;
         let mut connection = client.get_connection_with_timeout(COMMAND_PATIENCE)?;
         connection.set_read_timeout(Some(COMMAND_PATIENCE))?;
@@ -256,26 +257,27 @@ fn command(deployment: &Deployment, words: &[&str]) -> Result<()> {
         command.arg(words);
         command.exec(&mut connection)
     };
-    talk().with_context(|| format!("Redis, {}", words.join(" ")))
+    send().with_context(|| format!("Redis, {}", words.join(" ")))
 }
 
-/// All kinds in random order, and again when they are used up: even a short run has all of them.
-pub struct Deck(Vec<Kind>);
+/// All kinds in random order, without end: each kind occurs once before any occurs again, so that even a short
+/// run has all of them.
+pub struct Sequence(Vec<Kind>);
 
-impl Deck {
-    /// A shuffled one.
+impl Sequence {
+    /// A random sequence.
     pub fn shuffled(rng: &mut impl Rng) -> Self {
         let mut kinds = Kind::all();
         kinds.shuffle(rng);
         Self(kinds)
     }
 
-    /// The next kind that may go with another.
-    pub fn draw(&mut self, with: Option<Kind>, rng: &mut impl Rng) -> Option<Kind> {
+    /// The next kind that is compatible with another.
+    pub fn next(&mut self, with: Option<Kind>, rng: &mut impl Rng) -> Option<Kind> {
         if self.0.is_empty() {
             *self = Self::shuffled(rng);
         }
-        let fits = |kind: &Kind| with.is_none_or(|other| kind.goes_with(other));
+        let fits = |kind: &Kind| with.is_none_or(|other| kind.is_compatible_with(other));
         let at = self.0.iter().position(fits)?;
         Some(self.0.remove(at))
     }
@@ -287,13 +289,13 @@ mod tests {
     use rand::SeedableRng;
 
     #[test]
-    fn a_deck_deals_every_kind_before_any_again() {
+    fn every_kind_occurs_before_any_occurs_again() {
         let mut rng = StdRng::seed_from_u64(1);
-        let mut deck = Deck::shuffled(&mut rng);
+        let mut sequence = Sequence::shuffled(&mut rng);
         for _ in 0..3 {
             let mut names: Vec<_> = Kind::all()
                 .iter()
-                .map(|_| deck.draw(None, &mut rng).unwrap().name())
+                .map(|_| sequence.next(None, &mut rng).unwrap().name())
                 .collect();
             names.sort();
             names.dedup();
@@ -302,12 +304,15 @@ mod tests {
     }
 
     #[test]
-    fn a_deck_deals_only_what_goes_together() {
+    fn only_compatible_kinds_are_combined() {
         let mut rng = StdRng::seed_from_u64(1);
-        let mut deck = Deck::shuffled(&mut rng);
-        while let Some(kind) = deck.draw(Some(Kind::RedisPaused), &mut rng) {
-            assert!(kind.goes_with(Kind::RedisPaused), "{kind:?}");
+        let mut sequence = Sequence::shuffled(&mut rng);
+        while let Some(kind) = sequence.next(Some(Kind::RedisPaused), &mut rng) {
+            assert!(kind.is_compatible_with(Kind::RedisPaused), "{kind:?}");
         }
-        assert!(!deck.0.is_empty(), "what does not fit stays");
+        assert!(
+            !sequence.0.is_empty(),
+            "incompatible kinds stay in the sequence"
+        );
     }
 }

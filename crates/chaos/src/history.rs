@@ -1,5 +1,5 @@
-//! The history: every request, every answer and every fault, one JSON object a line, in the order in which
-//! they happened as far as this process can tell.
+//! The history: every request, response and fault as one JSON object per line, in the order in which this process
+//! saw them.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
@@ -17,12 +17,12 @@ use crate::order::Order;
 pub struct Event {
     /// Milliseconds since the history began.
     pub t_ms: u64,
-    /// What happened then.
+    /// What happened.
     #[serde(flatten)]
     pub what: What,
 }
 
-/// What can happen.
+/// The kinds of events.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(
     tag = "kind",
@@ -32,90 +32,91 @@ pub struct Event {
 pub enum What {
     /// A request is about to be sent.
     Request {
-        /// Who sends it.
+        /// The number of the client that sends it.
         client: usize,
-        /// What it is part of: one wish of one client, retried until answered.
+        /// The number of the client request that it belongs to. A client sends a client request in one or more
+        /// HTTP requests.
         op: u64,
-        /// This request; its answer bears the same number.
+        /// The number of this HTTP request; its response has the same number.
         request: u64,
-        /// The host that is asked.
+        /// The number of the host that receives it.
         runner: usize,
         /// `Idempotency-Key`.
         key: String,
-        /// What is asked for.
+        /// The order in its body.
         order: Order,
-        /// `If-Match`, where the order is to follow a state of its customer's list.
+        /// `If-Match`, if the request has it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         condition: Option<String>,
     },
-    /// An answer was read to its end.
+    /// A complete response was read.
     Answer {
-        /// Who read it.
+        /// The number of the client that read it.
         client: usize,
-        /// What it is part of.
+        /// The number of the client request that it belongs to.
         op: u64,
-        /// The request that it answers.
+        /// The number of the HTTP request.
         request: u64,
-        /// The host that answered.
+        /// The number of the host that responded.
         runner: usize,
         /// `Idempotency-Key` of the request.
         key: String,
         /// HTTP status.
         status: u16,
-        /// Whether it says of itself that it is a replay.
+        /// Whether it is marked as a replay.
         replayed: bool,
-        /// The id in its body, for whoever reads the history; the checker reads the body.
+        /// The order id in its body, for people who read the history; the checker reads the body.
         order_id: Option<String>,
         /// Its body, byte for byte.
         body: String,
     },
-    /// No answer was read: the connection failed, time was up, or the client gave up.
+    /// No complete response was read: the connection failed, the time was up, or the client hung up.
     NoAnswer {
-        /// Who waited for it.
+        /// The number of the client that waited for it.
         client: usize,
-        /// What it is part of.
+        /// The number of the client request that it belongs to.
         op: u64,
-        /// The request that was not answered.
+        /// The number of the HTTP request.
         request: u64,
-        /// The host that was asked.
+        /// The number of the host that received the request.
         runner: usize,
         /// `Idempotency-Key` of the request.
         key: String,
-        /// Why there is none.
+        /// The reason.
         reason: String,
-        /// The status, if that much was read.
+        /// The status, if the response's head was read.
         status: Option<u16>,
-        /// Whether what was read says that it is a replay.
+        /// Whether a head was read that is marked as a replay.
         replayed: bool,
     },
     /// A fault begins.
     FaultBegin {
         /// Its number.
         fault: u64,
-        /// Its sort.
+        /// The name of its kind.
         name: String,
-        /// What exactly.
+        /// The kind and the hosts concerned.
         detail: String,
     },
-    /// A fault has ended, and what it broke runs again.
+    /// A fault has ended, and the servers and links that it concerned work again.
     FaultEnd {
         /// Its number.
         fault: u64,
-        /// Its sort.
+        /// The name of its kind.
         name: String,
     },
-    /// No fault is left, and none will begin.
+    /// All faults have ended, and no other will begin.
     FaultsEnded,
 }
 
-/// A history that is being written.
+/// A history in writing.
 pub struct History {
     start: Instant,
     file: Mutex<BufWriter<File>>,
 }
 
 impl History {
-    /// Begins one in a new file.
+    /// Begins a history in a new file.
     pub fn create(path: &Path) -> Result<Self> {
         let file = File::create(path).with_context(|| format!("creating {}", path.display()))?;
         Ok(Self {
@@ -124,28 +125,28 @@ impl History {
         })
     }
 
-    /// How long it has been going on.
+    /// The time since its beginning.
     pub fn elapsed(&self) -> Duration {
         self.start.elapsed()
     }
 
-    /// Adds what happens now.
+    /// Adds an event with the current time.
     pub fn add(&self, what: What) -> Result<()> {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        // Under the lock, so that times never go back from one line to the next.
+        // Read under the lock: times must not decrease from one line to the next.
         let t_ms = u64::try_from(self.elapsed().as_millis())?;
         serde_json::to_writer(&mut *file, &Event { t_ms, what })?;
         file.write_all(b"\n").context("writing the history")
     }
 
-    /// Makes sure that all of it is in the file.
+    /// Writes all buffered lines to the file.
     pub fn flush(&self) -> Result<()> {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         file.flush().context("writing the history")
     }
 }
 
-/// Reads a history, line by line: one of a long run need not fit into memory.
+/// Reads a history line by line: the history of a long run may not fit into memory.
 pub fn read(path: &Path) -> Result<impl Iterator<Item = Result<Event>>> {
     let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
     Ok(BufReader::new(file)
@@ -158,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn written_events_are_read_back() {
         let path = std::env::temp_dir().join(format!("history-{}.jsonl", std::process::id()));
         let order = Order {
             currency: "EUR".to_owned(),

@@ -1,5 +1,6 @@
-//! Beats on a real deployment (several hosts over one Redis and one Postgres) while clients send and retry,
-//! and has a checker read the history: one order per key, and every acknowledged one stored as acknowledged.
+//! Injects faults into a real deployment (several hosts that share one Redis and one Postgres) while clients send
+//! and retry. A checker then reads the history: one order per key, and every acknowledged order is stored as it
+//! was acknowledged.
 
 pub mod checker;
 pub mod client;

@@ -1,4 +1,4 @@
-//! Breaks things and mends them, by seed, and tells everything it does.
+//! Injects faults at random times, determined by a seed, and adds them to the history.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,15 +9,15 @@ use rand::{RngExt, SeedableRng};
 use tokio::time::sleep;
 
 use crate::deployment::Deployment;
-use crate::fault::{Damage, Deck, Fault, Kind, Store};
+use crate::fault::{Damage, Fault, Kind, Sequence, Store};
 use crate::history::{History, What};
 
-/// How often one fault begins while another goes on.
+/// The probability that a second fault begins during a fault.
 const TWO_AT_ONCE: f64 = 0.3;
 
-/// Breaks things until the time is up; then everything is mended. Some of it blocks: no client may run on
-/// this thread.
-pub async fn rage(
+/// Injects faults until the time is up, and removes all of them. Some calls block the thread: no client may run
+/// on it.
+pub async fn run(
     deployment: &mut Deployment,
     history: &Arc<History>,
     seed: u64,
@@ -29,26 +29,26 @@ pub async fn rage(
         faults: 0,
     };
     let mut rng = StdRng::seed_from_u64(seed);
-    let mut deck = Deck::shuffled(&mut rng);
+    let mut sequence = Sequence::shuffled(&mut rng);
     while history.elapsed() < until {
         let mut faults = Vec::new();
-        if let Some(kind) = deck.draw(None, &mut rng) {
+        if let Some(kind) = sequence.next(None, &mut rng) {
             faults.push(Fault::random(kind, &mut rng));
             if rng.random_bool(TWO_AT_ONCE)
-                && let Some(second) = deck.draw(Some(kind), &mut rng)
+                && let Some(second) = sequence.next(Some(kind), &mut rng)
             {
                 faults.push(Fault::random(second, &mut rng));
             }
         }
         let stalled = Kind::Link(Store::Postgres, Damage::Stalled);
         let hold = if faults.iter().any(|fault| fault.kind == stalled) && rng.random_bool(0.5) {
-            // Beyond the service's deadline of 5 s: what was sent before lands after its 503.
+            // Longer than the service's deadline of 5 s: a statement sent before may commit after the 503.
             millis(&mut rng, 5500, 8000)
         } else {
             millis(&mut rng, 200, 3000)
         };
         let pause = millis(&mut rng, 100, 1500);
-        nemesis.inflict(&faults, hold).await?;
+        nemesis.inject(&faults, hold).await?;
         sleep(pause).await;
     }
     history.add(What::FaultsEnded)
@@ -65,11 +65,11 @@ struct Nemesis<'a> {
 }
 
 impl Nemesis<'_> {
-    /// One fault, or several that overlap: first broken, first mended.
-    async fn inflict(&mut self, faults: &[Fault], hold: Duration) -> Result<()> {
+    /// Injects one fault, or several that overlap. They are removed in the order in which they began.
+    async fn inject(&mut self, faults: &[Fault], hold: Duration) -> Result<()> {
         let first = self.faults;
         for (fault, number) in faults.iter().zip(first..) {
-            self.tell(&format!("begins: {fault}"));
+            self.print(&format!("begins: {fault}"));
             self.history.add(What::FaultBegin {
                 fault: number,
                 name: fault.kind.name(),
@@ -83,7 +83,7 @@ impl Nemesis<'_> {
         sleep(hold / 2).await;
         for (fault, number) in faults.iter().zip(first..) {
             fault.end(self.deployment)?;
-            self.tell(&format!("ended:  {fault}"));
+            self.print(&format!("ended:  {fault}"));
             self.history.add(What::FaultEnd {
                 fault: number,
                 name: fault.kind.name(),
@@ -92,7 +92,7 @@ impl Nemesis<'_> {
         Ok(())
     }
 
-    fn tell(&self, what: &str) {
-        eprintln!("{:7.1} s  {what}", self.history.elapsed().as_secs_f64());
+    fn print(&self, message: &str) {
+        eprintln!("{:7.1} s  {message}", self.history.elapsed().as_secs_f64());
     }
 }

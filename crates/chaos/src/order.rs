@@ -1,35 +1,35 @@
-//! Orders as clients make them up and as the history keeps them. Deliberately not the product's own type:
-//! a mistake there must not hide itself here.
+//! Orders as clients generate them and as the history contains them. This is deliberately not the product's own
+//! type: a mistake in that type must not go unnoticed here.
 
 use rand::RngExt;
 use rand::rngs::StdRng;
 use serde::{Deserialize, Serialize};
 
-/// An order as it is sent. Equal orders are equal values, whatever JSON they came from.
+/// An order as clients send it. Orders from different JSON texts compare by value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
     /// ISO 4217 code.
     pub currency: String,
-    /// Its lines.
+    /// Its items.
     pub items: Vec<Item>,
-    /// The client's remark.
+    /// The client's note.
     pub note: Option<String>,
 }
 
-/// One line of an order.
+/// One item of an order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Item {
-    /// The article.
+    /// The article number.
     pub sku: String,
-    /// How many.
+    /// The quantity.
     pub quantity: u64,
-    /// The price of one, in minor units.
+    /// The price of one unit, in minor units of the currency.
     pub unit_price: i64,
 }
 
 impl Order {
-    /// A valid order.
+    /// A random valid order.
     pub fn random(rng: &mut StdRng) -> Self {
         let currencies = ["EUR", "USD", "JPY", "CHF"];
         let currency = currencies
@@ -49,7 +49,7 @@ impl Order {
         }
     }
 
-    /// Another order, and not by much.
+    /// Another order that differs in one value.
     pub fn changed(&self, rng: &mut StdRng) -> Self {
         let mut other = self.clone();
         match other.items.first_mut() {
@@ -59,7 +59,7 @@ impl Order {
         other
     }
 
-    /// The sum over its lines; `None` if it does not fit.
+    /// The sum over its items in minor units; `None` on overflow.
     pub fn total(&self) -> Option<i64> {
         self.items.iter().try_fold(0_i64, |total, item| {
             let quantity = i64::try_from(item.quantity).ok()?;

@@ -1,5 +1,5 @@
-//! A TCP proxy between one host and one store that can cut its connections, refuse new ones, stall them
-//! and half-close them, at once and for all of them.
+//! A TCP proxy between one host and one store. It can reset, stall and half-close all its connections, and refuse
+//! new ones.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,19 +13,19 @@ use tokio::sync::watch;
 
 const BUFFER_BYTES: usize = 16 * 1024;
 
-/// Which end of a connection.
+/// An end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The host, which dialled.
+    /// The host, which opened the connection.
     Host,
-    /// The store, which was dialled.
+    /// The store.
     Store,
 }
 
-/// What connections are to do now. The counters say how often something was commanded: a connection is
-/// meant if its own is older.
+/// The commands for all connections. Each counter counts how often its command was given; a connection obeys when
+/// a counter differs from its value at the connection's start.
 #[derive(Clone, Copy, Debug, Default)]
-struct Orders {
+struct Commands {
     refusing: bool,
     stalled: bool,
     cuts: u64,
@@ -33,7 +33,7 @@ struct Orders {
     closes_to_store: u64,
 }
 
-impl Orders {
+impl Commands {
     fn closes(&self, end: End) -> u64 {
         match end {
             End::Host => self.closes_to_host,
@@ -42,73 +42,79 @@ impl Orders {
     }
 }
 
-/// A link to a store. It lives as long as the runtime that it was opened on.
+/// A link to a store. It works as long as the runtime that it was opened on.
 pub struct Link {
     port: u16,
-    orders: watch::Sender<Orders>,
+    commands: watch::Sender<Commands>,
 }
 
 impl Link {
-    /// Listens on a port of its own and passes on what comes there.
+    /// Listens on a new port and forwards its connections to the store.
     pub async fn open(store: SocketAddr) -> Result<Self> {
         let port = free_port()?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
             .await
             .context("opening a proxy's port")?;
-        let (orders, received) = watch::channel(Orders::default());
+        let (commands, received) = watch::channel(Commands::default());
         tokio::spawn(accept(listener, store, received));
-        Ok(Self { port, orders })
+        Ok(Self { port, commands })
     }
 
-    /// Where to dial instead of the store.
+    /// The address to use instead of the store's.
     pub fn address(&self) -> SocketAddr {
         local(self.port)
     }
 
-    /// Resets all connections there are.
+    /// Resets all open connections.
     pub fn cut(&self) {
-        self.orders.send_modify(|orders| orders.cuts += 1);
+        self.commands.send_modify(|commands| commands.cuts += 1);
     }
 
-    /// Resets new connections at once, or no longer.
+    /// Begins or stops resetting new connections.
     pub fn refuse(&self, refusing: bool) {
-        self.orders.send_modify(|orders| orders.refusing = refusing);
+        self.commands
+            .send_modify(|commands| commands.refusing = refusing);
     }
 
-    /// Takes connections and bytes and passes nothing on, either way, or passes it all on again.
+    /// Begins or stops holding back all bytes in both directions. Connections are still accepted.
     pub fn stall(&self, stalled: bool) {
-        self.orders.send_modify(|orders| orders.stalled = stalled);
+        self.commands
+            .send_modify(|commands| commands.stalled = stalled);
     }
 
-    /// Tells one end of all connections there are that the other has nothing more to say, and swallows
-    /// what it says nevertheless. The other direction goes on.
+    /// Ends the stream towards one end of all open connections, and discards what the other end sends. The other
+    /// direction continues.
     pub fn half_close(&self, towards: End) {
-        self.orders.send_modify(|orders| match towards {
-            End::Host => orders.closes_to_host += 1,
-            End::Store => orders.closes_to_store += 1,
+        self.commands.send_modify(|commands| match towards {
+            End::Host => commands.closes_to_host += 1,
+            End::Store => commands.closes_to_store += 1,
         });
     }
 }
 
-async fn accept(listener: TcpListener, store: SocketAddr, orders: watch::Receiver<Orders>) {
+async fn accept(listener: TcpListener, store: SocketAddr, commands: watch::Receiver<Commands>) {
     loop {
         let Ok((host, _)) = listener.accept().await else {
-            // Out of file descriptors, most likely; others will be closed.
+            // Probably no file descriptor is free; wait until connections are closed.
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             continue;
         };
-        if orders.borrow().refusing {
+        if commands.borrow().refusing {
             let _ = host.set_zero_linger();
             continue;
         }
-        tokio::spawn(connection(host, store, orders.clone()));
+        tokio::spawn(connection(host, store, commands.clone()));
     }
 }
 
-async fn connection(mut host: TcpStream, store: SocketAddr, mut orders: watch::Receiver<Orders>) {
-    let begin = *orders.borrow_and_update();
+async fn connection(
+    mut host: TcpStream,
+    store: SocketAddr,
+    mut commands: watch::Receiver<Commands>,
+) {
+    let begin = *commands.borrow_and_update();
     let Ok(mut store) = TcpStream::connect(store).await else {
-        // The nearest thing to a refusal that is left once the host's connection was taken.
+        // The host's connection is already accepted: a reset is the closest to a refusal.
         let _ = host.set_zero_linger();
         return;
     };
@@ -117,10 +123,10 @@ async fn connection(mut host: TcpStream, store: SocketAddr, mut orders: watch::R
     let cut = {
         let (from_host, to_host) = host.split();
         let (from_store, to_store) = store.split();
-        let there = pass(from_host, to_store, orders.clone(), End::Store, begin);
-        let back = pass(from_store, to_host, orders.clone(), End::Host, begin);
+        let there = pass(from_host, to_store, commands.clone(), End::Store, begin);
+        let back = pass(from_store, to_host, commands.clone(), End::Host, begin);
         tokio::select! {
-            cut = orders.wait_for(|orders| orders.cuts != begin.cuts) => cut.is_ok(),
+            cut = commands.wait_for(|commands| commands.cuts != begin.cuts) => cut.is_ok(),
             _ = async { tokio::join!(there, back) } => false,
         }
     };
@@ -130,22 +136,22 @@ async fn connection(mut host: TcpStream, store: SocketAddr, mut orders: watch::R
     }
 }
 
-/// Passes on one direction until it ends or is closed.
+/// Forwards one direction until it ends or is half-closed.
 async fn pass(
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
-    mut orders: watch::Receiver<Orders>,
+    mut commands: watch::Receiver<Commands>,
     towards: End,
-    begin: Orders,
+    begin: Commands,
 ) {
-    let closed = |orders: &Orders| orders.closes(towards) != begin.closes(towards);
-    let mut closing = orders.clone();
+    let closed = |commands: &Commands| commands.closes(towards) != begin.closes(towards);
+    let mut closing = commands.clone();
     tokio::select! {
         _ = closing.wait_for(closed) => {}
-        _ = copy(&mut from, &mut to, &mut orders) => {}
+        _ = copy(&mut from, &mut to, &mut commands) => {}
     }
     let _ = to.shutdown().await;
-    // Swallowed: an end that finds its words unread would be reset rather than half-closed.
+    // Unread bytes would reset the connection instead of half-closing it.
     let mut rest = vec![0; BUFFER_BYTES];
     while matches!(from.read(&mut rest).await, Ok(1..)) {}
 }
@@ -153,13 +159,18 @@ async fn pass(
 async fn copy(
     from: &mut ReadHalf<'_>,
     to: &mut WriteHalf<'_>,
-    orders: &mut watch::Receiver<Orders>,
+    commands: &mut watch::Receiver<Commands>,
 ) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
         let read = from.read(&mut buffer).await?;
-        // An end that closes stalls as well: the other one must not hear of it either.
-        if orders.wait_for(|orders| !orders.stalled).await.is_err() || read == 0 {
+        // The end of the stream is held back as well.
+        if commands
+            .wait_for(|commands| !commands.stalled)
+            .await
+            .is_err()
+            || read == 0
+        {
             return Ok(());
         }
         to.write_all(buffer.get(..read).unwrap_or_default()).await?;
@@ -175,7 +186,7 @@ mod tests {
 
     const SOON: Duration = Duration::from_millis(100);
 
-    /// A link to a server that answers every byte with itself, and a connection through it.
+    /// A link to a server that echoes every byte, and a connection through the link.
     async fn echo() -> (Link, TcpStream) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let link = Link::open(listener.local_addr().unwrap()).await.unwrap();
@@ -191,49 +202,49 @@ mod tests {
         (link, stream)
     }
 
-    async fn ask(stream: &mut TcpStream) -> io::Result<u8> {
+    async fn echoed(stream: &mut TcpStream) -> io::Result<u8> {
         stream.write_u8(7).await?;
         timeout(SOON, stream.read_u8()).await?
     }
 
     #[tokio::test]
-    async fn it_passes_on_until_cut() {
+    async fn it_forwards_until_cut() {
         let (link, mut stream) = echo().await;
-        assert_eq!(ask(&mut stream).await.unwrap(), 7);
+        assert_eq!(echoed(&mut stream).await.unwrap(), 7);
         link.cut();
         let error = stream.read_u8().await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
         let mut stream = TcpStream::connect(link.address()).await.unwrap();
-        assert_eq!(ask(&mut stream).await.unwrap(), 7);
+        assert_eq!(echoed(&mut stream).await.unwrap(), 7);
     }
 
     #[tokio::test]
-    async fn it_refuses_new_connections_and_keeps_old_ones() {
+    async fn it_refuses_new_connections_and_keeps_open_ones() {
         let (link, mut old) = echo().await;
-        assert_eq!(ask(&mut old).await.unwrap(), 7);
+        assert_eq!(echoed(&mut old).await.unwrap(), 7);
         link.refuse(true);
         let mut new = TcpStream::connect(link.address()).await.unwrap();
-        assert!(ask(&mut new).await.is_err());
-        assert_eq!(ask(&mut old).await.unwrap(), 7);
+        assert!(echoed(&mut new).await.is_err());
+        assert_eq!(echoed(&mut old).await.unwrap(), 7);
         link.refuse(false);
         let mut new = TcpStream::connect(link.address()).await.unwrap();
-        assert_eq!(ask(&mut new).await.unwrap(), 7);
+        assert_eq!(echoed(&mut new).await.unwrap(), 7);
     }
 
     #[tokio::test]
-    async fn what_stalls_arrives_later() {
+    async fn stalled_bytes_arrive_later() {
         let (link, mut stream) = echo().await;
         link.stall(true);
-        let error = ask(&mut stream).await.unwrap_err();
+        let error = echoed(&mut stream).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         link.stall(false);
         assert_eq!(stream.read_u8().await.unwrap(), 7);
     }
 
     #[tokio::test]
-    async fn a_half_closed_connection_ends_one_way_only() {
+    async fn a_half_closed_connection_ends_in_one_direction_only() {
         let (link, mut stream) = echo().await;
-        assert_eq!(ask(&mut stream).await.unwrap(), 7);
+        assert_eq!(echoed(&mut stream).await.unwrap(), 7);
         link.half_close(End::Host);
         assert_eq!(
             stream.read_u8().await.unwrap_err().kind(),

@@ -1,5 +1,5 @@
-//! One run from nothing to its verdict: deployment, clients, nemesis, and then peace, in which everything
-//! that is open must be answered.
+//! One run: starts the deployment and the clients, injects faults, waits until all client requests have a response,
+//! and checks the history.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,53 +12,53 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::checker::{Verdict, check};
-use crate::client::{Client, World, ask_all_again};
+use crate::client::{Client, Shared, send_all_again};
 use crate::deployment::Deployment;
 use crate::history::{self, History};
 use crate::nemesis;
 
-/// How long clients may take to finish what is open once all faults have ended.
+/// How long clients may take to complete their client requests after all faults have ended.
 const FINISHING: Duration = Duration::from_secs(60);
-/// How often progress is told.
+/// How often progress is printed.
 const PROGRESS: Duration = Duration::from_secs(5);
 
-/// What to run.
+/// How to run.
 pub struct Options {
-    /// How long faults go on.
+    /// How long faults are injected.
     pub duration: Duration,
-    /// What determines the faults and what clients wish.
+    /// Determines the faults and the client requests.
     pub seed: u64,
-    /// How many clients there are.
+    /// The number of clients.
     pub clients: usize,
-    /// The servers' programs.
+    /// The programs of Redis and Postgres.
     pub programs: Programs,
-    /// The host's program.
+    /// The program of the host.
     pub runner: PathBuf,
 }
 
-/// What a run gave.
+/// The result of a run.
 pub struct Outcome {
-    /// The checker's judgement.
+    /// The checker's verdict.
     pub verdict: Verdict,
-    /// The history; gone if the verdict is clean.
+    /// The path of the history; removed if the verdict is clean.
     pub history: PathBuf,
 }
 
-/// Runs it. Must be called on the main thread, because servers are tied to the thread that starts them and
-/// end with it. Everything but the history of a bad run is removed at the end.
+/// Runs faults and clients, and checks the history. Call it on the main thread: servers end with the thread that
+/// starts them. Removes all data at the end, except after a run with violations.
 pub async fn run(options: Options) -> Result<Outcome> {
     process::raise_file_limit();
     let folder = workspace::stack_folder().join(format!("chaos-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
     let path = folder.join("history.jsonl");
     let verdict = tokio::select! {
-        verdict = beat(&options, &folder, &path) => verdict,
+        verdict = run_in(&options, &folder, &path) => verdict,
         interrupted = tokio::signal::ctrl_c() => match interrupted {
             Ok(()) => Err(anyhow::anyhow!("interrupted")),
             Err(error) => Err(error.into()),
         },
     };
-    // The servers have ended by now.
+    // The servers have stopped.
     let removed = Postgres::remove(&folder.join("postgres"));
     let verdict = verdict.with_context(|| format!("see {}", folder.display()))?;
     removed?;
@@ -71,20 +71,19 @@ pub async fn run(options: Options) -> Result<Outcome> {
     })
 }
 
-/// Clients and links run here, away from the main thread, whose waits for servers must not look like
-/// slow answers.
+/// The threads of clients and links. The main thread waits for servers; this must not delay responses.
 struct Background(Option<Runtime>);
 
 impl Drop for Background {
     fn drop(&mut self) {
-        // A runtime may not be waited for from within another.
+        // A runtime must not wait for another one.
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
         }
     }
 }
 
-async fn beat(
+async fn run_in(
     options: &Options,
     folder: &std::path::Path,
     path: &std::path::Path,
@@ -98,7 +97,7 @@ async fn beat(
         Deployment::start(&options.programs, &options.runner, folder, &handle).await?;
     let history = Arc::new(History::create(path)?);
     let bases = deployment.runners.iter().map(|runner| runner.base_url());
-    let world = Arc::new(World::new(
+    let shared = Arc::new(Shared::new(
         history.clone(),
         bases.collect(),
         options.clients,
@@ -110,16 +109,16 @@ async fn beat(
         options.duration.as_secs(),
         options.seed
     );
-    let _progress = handle.spawn(tell_progress(world.clone(), history.clone()));
+    let _progress = handle.spawn(print_progress(shared.clone(), history.clone()));
     let mut clients = JoinSet::new();
     for number in 0..options.clients {
-        let client = Client::new(world.clone(), number, options.seed);
-        clients.spawn_on(client.live(), &handle);
+        let client = Client::new(shared.clone(), number, options.seed);
+        clients.spawn_on(client.run(), &handle);
     }
-    nemesis::rage(&mut deployment, &history, options.seed, options.duration).await?;
+    nemesis::run(&mut deployment, &history, options.seed, options.duration).await?;
 
-    eprintln!("All faults have ended; clients finish what is open ...");
-    world.stop();
+    eprintln!("All faults have ended; clients complete their client requests ...");
+    shared.stop();
     let finished = timeout(FINISHING, async {
         while let Some(client) = clients.join_next().await {
             client.context("a client failed")??;
@@ -128,20 +127,20 @@ async fn beat(
     });
     match finished.await {
         Ok(finished) => finished?,
-        // What is not answered even when asked again is the checker's to tell.
+        // The checker reports keys that get no response even when they are sent again.
         Err(_) => eprintln!("{} clients have not finished", clients.len()),
     }
     clients.shutdown().await;
-    eprintln!("Asking once more for each of {} keys ...", world.keys());
+    eprintln!("Sending each of {} keys once more ...", shared.keys());
     handle
-        .spawn(ask_all_again(world.clone(), options.seed))
+        .spawn(send_all_again(shared.clone(), options.seed))
         .await
         .context("a client failed")??;
 
     history.flush()?;
     for (number, runner) in deployment.runners.iter_mut().enumerate() {
         if let Some(status) = runner.app.exited()? {
-            bail!("runner {number} ended by itself ({status})");
+            bail!("runner {number} ended without a fault ({status})");
         }
     }
     let rows = deployment.orders().await?;
@@ -149,11 +148,11 @@ async fn beat(
     check(history::read(path)?, &rows)
 }
 
-async fn tell_progress(world: Arc<World>, history: Arc<History>) -> Result<()> {
+async fn print_progress(shared: Arc<Shared>, history: Arc<History>) -> Result<()> {
     loop {
         sleep(PROGRESS).await;
         history.flush()?;
-        let (sent, acknowledged) = world.counts();
+        let (sent, acknowledged) = shared.counts();
         eprintln!(
             "{:7.1} s  sent {sent}, acknowledged {acknowledged}",
             history.elapsed().as_secs_f64()

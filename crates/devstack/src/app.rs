@@ -18,10 +18,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The oldest Spin that can load the component: the first with `wasi:http@0.3.0`.
 const MIN_SPIN: (u32, u32) = (4, 1);
 
-/// What serves the application.
+/// A program that serves Spin applications.
 #[derive(Clone, Debug)]
 pub enum Host {
-    /// Spin itself, found on PATH; its version.
+    /// Spin, found on PATH, with its version.
     Spin(String),
     /// The bundled runner, at this path.
     Runner(PathBuf),
@@ -38,8 +38,8 @@ impl Host {
         ((major, minor) >= MIN_SPIN).then_some(Self::Spin(version))
     }
 
-    /// What serves the application of that manifest on an address. `variables` go into its environment,
-    /// where other users cannot read them, as they could on a command line.
+    /// The command that serves the application of a manifest on an address. `variables` are passed in the
+    /// environment: other users could read them on the command line.
     pub fn command(
         &self,
         manifest: &Path,
@@ -75,11 +75,11 @@ impl fmt::Display for Host {
     }
 }
 
-/// Where a served application writes to.
+/// Where a served application writes its output.
 pub enum Output {
-    /// Our own standard output and error.
+    /// The standard output and error of this process.
     Inherit,
-    /// A file, made anew.
+    /// A file, which is replaced.
     File(PathBuf),
 }
 
@@ -90,7 +90,7 @@ pub struct App {
 }
 
 impl App {
-    /// Serves the application of this checkout until it answers on `address`.
+    /// Serves the application of this checkout; returns when it answers on `address`.
     pub fn start(
         host: &Host,
         address: SocketAddr,
@@ -101,7 +101,7 @@ impl App {
         Self::run(host.command(&manifest, address, variables), address, output)
     }
 
-    /// Serves whatever a command serves, until it answers `GET /healthz` on `address`.
+    /// Runs a command that serves an application; returns when it answers `GET /healthz` on `address`.
     pub fn run(mut command: Command, address: SocketAddr, output: Output) -> Result<Self> {
         command.current_dir(workspace::root()).stdin(Stdio::null());
         if let Output::File(path) = &output {
@@ -126,12 +126,12 @@ impl App {
         self.process.id()
     }
 
-    /// Where it is.
+    /// Its URL.
     pub fn base_url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Lets it finish what is in flight, and end.
+    /// Ends it with SIGTERM. Both hosts abort requests in flight.
     pub fn stop(&mut self) -> Result<ExitStatus> {
         self.process.stop(Signal::SIGTERM, PATIENCE)
     }
@@ -141,7 +141,7 @@ impl App {
         self.process.kill()
     }
 
-    /// Makes it hang.
+    /// Makes it hang, with all processes that it has started.
     pub fn pause(&mut self) -> Result<()> {
         self.process.pause()
     }

@@ -1,4 +1,4 @@
-//! Finds the Redis and Postgres programs on this machine, and installs them where that is ours to do.
+//! Finds the Redis and Postgres programs on this machine, and installs them with apt where that is allowed.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,8 +22,7 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// Finds all programs; installs missing ones if `may_install` and this is Debian or Ubuntu and we are
-    /// root.
+    /// Finds all programs. Installs missing ones if `may_install`, on Debian and Ubuntu, as root.
     pub fn find_or_install(may_install: bool) -> Result<Self> {
         if let Some(programs) = Self::find() {
             return programs.checked();
@@ -41,7 +40,7 @@ impl Programs {
                  Debian, Ubuntu:  sudo apt-get install redis-server postgresql\n  \
                  Fedora:          sudo dnf install valkey postgresql-server\n  \
                  macOS:           brew install redis postgresql@17\n\
-                 or give servers of your own with --redis-url and --database-url",
+                 or use servers of your own with --redis-url and --database-url",
                 missing.join(" and ")
             );
         }
@@ -68,7 +67,7 @@ impl Programs {
             let version = major_version(program)?;
             ensure!(
                 version >= minimum,
-                "{} is version {version}; {minimum} or newer is needed (or give a server with {url})",
+                "{} is version {version}; {minimum} or newer is needed (or use another server with {url})",
                 program.display()
             );
         }
@@ -76,7 +75,7 @@ impl Programs {
     }
 }
 
-/// Finds wrk, which benchmarks generate load with; installs it under the same conditions.
+/// Finds wrk, the load generator of the benchmarks; installs it under the same conditions.
 pub fn find_or_install_wrk(may_install: bool) -> Result<PathBuf> {
     if let Some(wrk) = on_path("wrk") {
         return Ok(wrk);
@@ -117,7 +116,7 @@ pub fn python_venv(folder: &Path, may_install: bool) -> Result<()> {
     Ok(())
 }
 
-/// Whether this is Debian or Ubuntu, and we are root.
+/// Whether this is Debian or Ubuntu, and this process runs as root.
 fn can_install() -> bool {
     Path::new("/usr/bin/apt-get").exists() && Uid::effective().is_root()
 }
@@ -126,7 +125,7 @@ fn redis_server() -> Option<PathBuf> {
     on_path("redis-server").or_else(|| on_path("valkey-server"))
 }
 
-/// The folder with both `postgres` and `initdb`: on PATH, or where distributions hide them.
+/// The folder with both `postgres` and `initdb`: on PATH, or where distributions put them.
 fn postgres_folder() -> Option<PathBuf> {
     let complete =
         |folder: &PathBuf| folder.join("postgres").exists() && folder.join("initdb").exists();
@@ -172,7 +171,7 @@ fn major_version(program: &Path) -> Result<u32> {
         .with_context(|| format!("running {}", program.display()))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     first_number(&text)
-        .with_context(|| format!("{} does not say its version: {text}", program.display()))
+        .with_context(|| format!("{} does not print its version: {text}", program.display()))
 }
 
 fn first_number(text: &str) -> Option<u32> {
@@ -182,7 +181,7 @@ fn first_number(text: &str) -> Option<u32> {
     digits.parse().ok()
 }
 
-/// Installs with apt, without letting the packages start servers of their own.
+/// Installs packages with apt. Their servers are not started.
 fn install(packages: &[&str]) -> Result<()> {
     eprintln!("Installing with apt-get: {} ...", packages.join(", "));
     let policy = Path::new("/usr/sbin/policy-rc.d");
@@ -223,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_read_from_what_programs_say() {
+    fn versions_are_read_from_the_output_of_programs() {
         assert_eq!(first_number("Redis server v=7.0.15 sha=0"), Some(7));
         assert_eq!(
             first_number("postgres (PostgreSQL) 15.18 (Debian)"),

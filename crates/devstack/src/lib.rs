@@ -1,5 +1,5 @@
-//! What stands around the component on a developer's machine: Redis and Postgres servers of our own on
-//! free ports, migrations, and the application served by the runner or by Spin.
+//! The component's surroundings on a developer's machine: private Redis and Postgres servers on free ports,
+//! migrations, and the application served by the runner or by Spin.
 
 pub mod app;
 pub mod install;
@@ -7,11 +7,15 @@ pub mod migrate;
 pub mod postgres;
 pub mod process;
 pub mod redis;
+pub mod served;
 pub mod shared;
+pub mod tls;
+mod watchdog;
 pub mod workspace;
 
 pub use app::{App, Host};
 pub use install::Programs;
 pub use postgres::Postgres;
 pub use redis::Redis;
+pub use served::Served;
 pub use shared::Shared;

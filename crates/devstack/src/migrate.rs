@@ -1,29 +1,248 @@
-//! Creates databases and brings them to the current schema.
+//! Creates databases and migrates them: expand steps while the service runs, contract steps once no
+//! component of the previous release runs any more. The rules for the steps are in `migrations/README.md`.
 
-use anyhow::{Context, Result};
-use sqlx::migrate::Migrator;
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use sqlx::migrate::{Migrate, MigrateError, Migration, Migrator};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use tokio::time::{sleep, timeout};
 
 use crate::workspace;
 
-/// Applies all migrations that the database does not have yet. Safe to run twice and by several at once:
-/// the migrator holds a lock in the database and records there what it did.
-pub async fn migrate(database_url: &str) -> Result<()> {
-    migrate_to(database_url, i64::MAX).await
+/// Where sqlx records what it applied.
+const HISTORY: &str = "_sqlx_migrations";
+/// How long a step is tried again while others hold the locks that it needs.
+const LOCK_PATIENCE: Duration = Duration::from_secs(300);
+/// Between two attempts: time for the statements that the first one held up.
+const LOCK_PAUSE: Duration = Duration::from_millis(500);
+/// How often a long step reports its progress.
+const PROGRESS: Duration = Duration::from_secs(10);
+/// `lock_not_available` and `deadlock_detected`.
+const LOCKED: [&str; 2] = ["55P03", "40P01"];
+
+/// What a migration did and left.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// The steps applied now, as `number description`.
+    pub applied: Vec<String>,
+    /// The steps that wait until no component of the previous release runs.
+    pub remaining: Vec<String>,
 }
 
-/// [`migrate`], but only up to a version, as a deployment of then has it.
-pub async fn migrate_to(database_url: &str, version: i64) -> Result<()> {
-    let migrator = Migrator::new(workspace::migrations())
-        .await
-        .context("reading the migrations")?;
+/// How far to go.
+#[derive(Clone, Copy)]
+enum Target {
+    /// Everything in a database without orders, otherwise up to the first contract step.
+    Expanded,
+    All,
+    Version(i64),
+}
+
+/// Brings an empty database to the current schema, and any other one to the schema that this release and
+/// the previous one can use at the same time. Safe to repeat, to interrupt, and to run twice at once.
+///
+/// # Errors
+/// When the database cannot be reached, a step fails, or its locks stay taken for [`LOCK_PATIENCE`].
+pub async fn migrate(database_url: &str) -> Result<Outcome> {
+    run(database_url, Target::Expanded).await
+}
+
+/// [`migrate`], and then removes what only the previous release's component uses: none may run any more.
+///
+/// # Errors
+/// As [`migrate`].
+pub async fn migrate_all(database_url: &str) -> Result<Outcome> {
+    run(database_url, Target::All).await
+}
+
+/// Applies the steps up to a version, as a deployment of that time has them.
+///
+/// # Errors
+/// As [`migrate`].
+pub async fn migrate_to(database_url: &str, version: i64) -> Result<Outcome> {
+    run(database_url, Target::Version(version)).await
+}
+
+async fn run(database_url: &str, target: Target) -> Result<Outcome> {
+    let (migrator, first_contract) = steps().await?;
     let mut connection = connect(database_url).await?;
-    migrator
-        .run_to(version, &mut connection)
-        .await
-        .context("applying the migrations")?;
+    prepare(&mut connection).await?;
+    connection.ensure_migrations_table(HISTORY).await?;
+    let known = connection.list_applied_migrations(HISTORY).await?;
+    let is_pending =
+        |step: &&Migration| known.iter().all(|applied| applied.version != step.version);
+    let pending: Vec<&Migration> = migrator.iter().filter(is_pending).collect();
+
+    let orders: Option<String> = sqlx::query_scalar("SELECT to_regclass('orders')::text")
+        .fetch_one(&mut connection)
+        .await?;
+    let is_new = orders.is_none();
+    let contract = pending.iter().position(|step| first_contract(step));
+    let end = match target {
+        Target::Expanded if !is_new => contract.unwrap_or(pending.len()),
+        Target::Expanded | Target::All => pending.len(),
+        Target::Version(version) => pending.partition_point(|step| step.version <= version),
+    };
+    let (now, later) = pending.split_at(end);
+
+    // Nobody waits for the steps in a new database: their progress is of no interest.
+    let mut observer = match is_new {
+        true => None,
+        false => Some(connect(database_url).await?),
+    };
+    for step in now {
+        if observer.is_some() {
+            eprintln!("Migration {} ...", title(step));
+        }
+        let start = Instant::now();
+        apply(&migrator, step, &mut connection, observer.as_mut()).await?;
+        if observer.is_some() {
+            eprintln!("  done in {:.1?}", start.elapsed());
+        }
+    }
+    // Also without pending steps: the migrator compares the applied ones with their files.
+    if now.is_empty() {
+        migrator.run_to(0, &mut connection).await?;
+    }
     connection.close().await?;
+    let titles = |steps: &[&Migration]| steps.iter().map(|step| title(step)).collect();
+    Ok(Outcome {
+        applied: titles(now),
+        remaining: titles(later),
+    })
+}
+
+/// All steps by their number, and which of them are contract steps.
+async fn steps() -> Result<(Migrator, impl Fn(&Migration) -> bool)> {
+    let read = async |folder| {
+        Migrator::new(folder)
+            .await
+            .context("reading the migrations")
+    };
+    let expand = read(workspace::migrations()).await?;
+    let contract = read(workspace::migrations().join("contract")).await?;
+    let versions: Vec<i64> = contract.iter().map(|step| step.version).collect();
+    let all = expand.iter().chain(contract.iter()).cloned().collect();
+    let mut migrator = Migrator::with_migrations(all);
+    // The lock is ours, see `prepare`.
+    migrator.set_locking(false);
+    Ok((migrator, move |step: &Migration| {
+        versions.contains(&step.version)
+    }))
+}
+
+/// Makes this the only migrator of the database.
+async fn prepare(connection: &mut PgConnection) -> Result<()> {
+    // A role's default would end a long step.
+    connection.execute("SET statement_timeout = 0").await?;
+    // If we die, the server ends the step that is in progress, where its platform can tell.
+    let _ = connection
+        .execute("SET client_connection_check_interval = '1s'")
+        .await;
+    // Not sqlx's lock: a migrator that waits for it is in a transaction, and CREATE INDEX CONCURRENTLY of
+    // the migrator that holds it would wait for the end of that transaction: a deadlock.
+    let lock = "SELECT pg_try_advisory_lock(hashtext('orders: migrations'))";
+    while !sqlx::query_scalar::<_, bool>(lock)
+        .fetch_one(&mut *connection)
+        .await?
+    {
+        sleep(Duration::from_millis(200)).await;
+    }
     Ok(())
+}
+
+/// Applies one step, again and again while others hold its locks: a step gives up a lock soon, because
+/// everybody who comes after it waits behind it.
+async fn apply(
+    migrator: &Migrator,
+    step: &Migration,
+    connection: &mut PgConnection,
+    mut observer: Option<&mut PgConnection>,
+) -> Result<()> {
+    let start = Instant::now();
+    loop {
+        if step.no_tx {
+            drop_invalid_indexes(step, connection).await?;
+        }
+        let (server_process,): (i32,) = sqlx::query_as("SELECT pg_backend_pid()")
+            .fetch_one(&mut *connection)
+            .await?;
+        let mut work = pin!(migrator.run_to(step.version, &mut *connection));
+        let result = loop {
+            match (timeout(PROGRESS, &mut work).await, &mut observer) {
+                (Ok(result), _) => break result,
+                (Err(_), Some(observer)) => report_progress(observer, server_process).await?,
+                (Err(_), None) => {}
+            }
+        };
+        match result {
+            Ok(()) => return Ok(()),
+            Err(error) if is_locked(&error) && start.elapsed() < LOCK_PATIENCE => {
+                sleep(LOCK_PAUSE).await;
+            }
+            Err(error) if is_locked(&error) => bail!(
+                "migration {}: a long transaction (pg_stat_activity shows it) holds a lock on the table; \
+                 end it, or run this again later",
+                title(step)
+            ),
+            Err(error) => {
+                return Err(error).with_context(|| format!("migration {}", title(step)));
+            }
+        }
+    }
+}
+
+/// Drops the index that an interrupted CREATE INDEX CONCURRENTLY of this step left: IF NOT EXISTS would
+/// take it for a finished one.
+async fn drop_invalid_indexes(step: &Migration, connection: &mut PgConnection) -> Result<()> {
+    let invalid: Vec<String> = sqlx::query_scalar(
+        "SELECT relname::text FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid \
+         WHERE NOT indisvalid AND relnamespace = current_schema()::regnamespace",
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let sql = step.sql.as_str();
+    let names = |name: &str| {
+        sql.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+            .any(|word| word == name)
+    };
+    for index in invalid.iter().filter(|index| names(index)) {
+        eprintln!("Dropping {index}, which an interrupted migration left unfinished ...");
+        let statement = format!("DROP INDEX CONCURRENTLY IF EXISTS \"{index}\"");
+        connection.execute(AssertSqlSafe(statement)).await?;
+    }
+    Ok(())
+}
+
+/// Prints how far the other session is.
+async fn report_progress(observer: &mut PgConnection, server_process: i32) -> Result<()> {
+    let progress: Option<String> = sqlx::query_scalar(
+        "SELECT coalesce((SELECT phase || ', ' || blocks_done || ' of ' || blocks_total || ' blocks' \
+                          FROM pg_stat_progress_create_index WHERE pid = activity.pid), \
+                         nullif(application_name, ''), 'at work') \
+         FROM pg_stat_activity AS activity WHERE pid = $1",
+    )
+    .bind(server_process)
+    .fetch_optional(observer)
+    .await?;
+    if let Some(progress) = progress {
+        eprintln!("  {progress}");
+    }
+    Ok(())
+}
+
+fn is_locked(error: &MigrateError) -> bool {
+    let (MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) = error else {
+        return false;
+    };
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| LOCKED.contains(&code.as_ref()))
+}
+
+fn title(step: &Migration) -> String {
+    format!("{:04} {}", step.version, step.description)
 }
 
 /// Creates a database unless it exists. `template` is one to copy.

@@ -1,7 +1,8 @@
-//! A Postgres server of our own. Postgres refuses to run as root, so root runs it as somebody else.
+//! A private Postgres server. Postgres refuses to run as root, so root runs it as another user.
 
 use std::fs;
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,10 +14,11 @@ use nix::unistd::{Uid, User, chown};
 
 use crate::install::Programs;
 use crate::process::{Process, free_port, local};
+use crate::tls::Identity;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The superuser of our clusters. They listen on the loopback interface only and trust it.
+/// The superuser. The servers listen on the loopback interface only, and need no password there.
 const SUPERUSER: &str = "orders";
 
 /// A running Postgres, or a stopped one that can be started again on the same port.
@@ -25,31 +27,50 @@ pub struct Postgres {
     folder: PathBuf,
     owner: Option<User>,
     port: u16,
+    tls: bool,
     process: Option<Process>,
 }
 
 impl Postgres {
-    /// Starts a server with its data in `folder`, which is set up first if it is new. The folder is moved
-    /// to [`Self::folder_for`] where its server cannot reach it.
+    /// Starts a server with its data in `folder`, which is set up first if it is new. Another folder is used
+    /// where the server's user cannot enter this one.
     pub fn start(programs: &Programs, folder: &Path) -> Result<Self> {
+        Self::start_with(programs, folder, None)
+    }
+
+    /// Starts a server that offers TLS, on the same port.
+    pub fn start_with_tls(programs: &Programs, folder: &Path, identity: &Identity) -> Result<Self> {
+        Self::start_with(programs, folder, Some(identity))
+    }
+
+    fn start_with(programs: &Programs, folder: &Path, identity: Option<&Identity>) -> Result<Self> {
         let owner = owner()?;
         let folder = Self::folder_for(folder, owner.as_ref())?;
         if !folder.join("data/PG_VERSION").exists() {
             initialise(programs, &folder, owner.as_ref())?;
+        }
+        if let Some(identity) = identity {
+            write_owned(
+                &folder.join("server.crt"),
+                &identity.certificate,
+                owner.as_ref(),
+            )?;
+            write_owned(&folder.join("server.key"), &identity.key, owner.as_ref())?;
         }
         let mut postgres = Self {
             program: programs.postgres.clone(),
             folder,
             owner,
             port: free_port()?,
+            tls: identity.is_some(),
             process: None,
         };
         postgres.restart()?;
         Ok(postgres)
     }
 
-    /// The folder itself, or one in /var/tmp if root works in a folder (such as /root) that the server's
-    /// own user may not enter.
+    /// The folder itself, or one in /var/tmp if this process runs as root in a folder (such as /root) that
+    /// the server's user may not enter.
     fn folder_for(folder: &Path, owner: Option<&User>) -> Result<PathBuf> {
         fs::create_dir_all(folder)?;
         let folder = folder.canonicalize()?;
@@ -69,7 +90,7 @@ impl Postgres {
         Ok(elsewhere)
     }
 
-    /// Removes what [`Self::start`] has put into `folder`, or in its stead elsewhere.
+    /// Removes what [`Self::start`] has put into `folder`, or into the folder used instead.
     pub fn remove(folder: &Path) -> Result<()> {
         for folder in [folder.to_path_buf(), outside(folder)] {
             if folder.exists() {
@@ -80,7 +101,7 @@ impl Postgres {
         Ok(())
     }
 
-    /// Where one of its databases is.
+    /// The URL of one of its databases.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://{SUPERUSER}@127.0.0.1:{}/{database}", self.port)
     }
@@ -109,9 +130,18 @@ impl Postgres {
             .args(["-c", "fsync=on"])
             // Several served applications at once, each with Spin's pool of 64; a dozen in benchmarks.
             .args(["-c", "max_connections=1000"])
-            // Even SIGQUIT waits for whoever was turned away at the door but has not said a word yet, as
-            // behind a stalled link: for this long.
-            .args(["-c", "authentication_timeout=5"])
+            // Even SIGQUIT waits this long for a connection that was refused but has not sent its startup
+            // packet, as behind a stalled link.
+            .args(["-c", "authentication_timeout=5"]);
+        if self.tls {
+            for (setting, file) in [("cert", "server.crt"), ("key", "server.key")] {
+                let path = self.folder.join(file);
+                let setting = format!("ssl_{setting}_file={}", path.display());
+                command.args(["-c", &setting]);
+            }
+            command.args(["-c", "ssl=on"]);
+        }
+        command
             .current_dir(&self.folder)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -121,7 +151,7 @@ impl Postgres {
         let (port, data) = (self.port, self.folder.join("data"));
         process
             .wait_until(PATIENCE, || {
-                // The status line says "ready" only when connections are taken.
+                // The status line says "ready" only when connections are accepted.
                 fs::read_to_string(data.join("postmaster.pid"))
                     .is_ok_and(|pid| pid.lines().nth(7).is_some_and(|s| s.trim() == "ready"))
                     && TcpStream::connect(local(port)).is_ok()
@@ -131,12 +161,12 @@ impl Postgres {
         Ok(())
     }
 
-    /// Ends it in good order, without waiting for its clients.
+    /// Shuts it down cleanly, without waiting for its clients.
     pub fn stop(&mut self) -> Result<()> {
         self.end(Signal::SIGINT)
     }
 
-    /// Ends it at once, as a crash would: it recovers from its log at the next start.
+    /// Ends it at once, as a crash would. It recovers from its write-ahead log at the next start.
     pub fn stop_immediately(&mut self) -> Result<()> {
         self.end(Signal::SIGQUIT)
     }
@@ -148,8 +178,8 @@ impl Postgres {
         Ok(())
     }
 
-    /// Makes it accept nothing new: connections are taken by the kernel and never answered. What is open
-    /// goes on, because those are processes of their own.
+    /// Makes it hang for new connections: the kernel accepts them, and Postgres does not answer. Open
+    /// connections go on, because Postgres serves each from a process group of its own.
     pub fn pause(&mut self) -> Result<()> {
         self.process.as_mut().map_or(Ok(()), Process::pause)
     }
@@ -167,7 +197,7 @@ impl Drop for Postgres {
     }
 }
 
-/// Who the server runs as: us, or, where we are root, somebody without rights.
+/// The user that the server runs as if this process runs as root.
 fn owner() -> Result<Option<User>> {
     if !Uid::effective().is_root() {
         return Ok(None);
@@ -187,7 +217,17 @@ fn as_user<'c>(command: &'c mut Command, user: Option<&User>) -> &'c mut Command
     command
 }
 
-/// A folder in /var/tmp that belongs to this one.
+/// Writes a file as Postgres demands it of private keys: only the server's user may read it.
+fn write_owned(path: &Path, text: &str, owner: Option<&User>) -> Result<()> {
+    fs::write(path, text)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    if let Some(owner) = owner {
+        chown(path, Some(owner.uid), Some(owner.gid))?;
+    }
+    Ok(())
+}
+
+/// The folder in /var/tmp that is used instead of this one.
 fn outside(folder: &Path) -> PathBuf {
     let name: String = folder
         .to_string_lossy()

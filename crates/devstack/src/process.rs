@@ -1,65 +1,72 @@
-//! Child processes that end with us, free ports, and waiting for a server to answer.
+//! Child processes that end with this process, free ports, and waiting for a server to answer.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-/// A running child. Dropping it kills it.
+use crate::watchdog::Watchdog;
+
+/// How long the rest of a process group may take to disappear after SIGKILL.
+const GROUP_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A running child and the processes that it starts: its process group. Dropping it kills the group.
 pub struct Process {
     name: &'static str,
     child: Child,
+    group: Pid,
     paused: bool,
+    /// Set once the child has ended and its group was killed.
+    status: Option<ExitStatus>,
+    watchdog: Option<Watchdog>,
 }
 
 impl Process {
-    /// Starts a child in a process group of its own, so that Ctrl-C reaches it through us, in order. On
-    /// Linux it gets `when_orphaned` if the thread that started it ends first.
+    /// Starts a child in a process group of its own, so that Ctrl-C reaches it through this process, in
+    /// order. The group gets `when_orphaned` if this process ends without ending it.
     pub fn start(name: &'static str, command: &mut Command, when_orphaned: Signal) -> Result<Self> {
-        command.process_group(0);
-        #[cfg(target_os = "linux")]
-        // SAFETY: prctl is async-signal-safe, and the closure does nothing else.
-        unsafe {
-            command.pre_exec(move || Ok(nix::sys::prctl::set_pdeathsig(when_orphaned)?));
-        }
-        #[cfg(not(target_os = "linux"))]
-        let _ = when_orphaned;
-        let child = command
-            .spawn()
-            .with_context(|| format!("starting {name}"))?;
+        let mut start = || {
+            let watchdog = Watchdog::start(when_orphaned)?;
+            watchdog.watch(command)?;
+            anyhow::Ok((command.spawn()?, watchdog))
+        };
+        let (child, watchdog) = start().with_context(|| format!("starting {name}"))?;
         Ok(Self {
             name,
+            group: Pid::from_raw(i32::try_from(child.id())?),
             child,
             paused: false,
+            status: None,
+            watchdog: Some(watchdog),
         })
     }
 
-    /// Sends a signal, if it still runs.
+    /// Sends a signal to the whole group, if the child still runs.
     pub fn signal(&mut self, signal: Signal) -> Result<()> {
         if self.exited()?.is_none() {
-            kill(self.pid()?, signal).with_context(|| format!("signalling {}", self.name))?;
+            killpg(self.group, signal).with_context(|| format!("signalling {}", self.name))?;
         }
         Ok(())
     }
 
-    /// Stops it from running without ending it: it neither answers nor refuses.
+    /// Stops the group from running without ending it: it neither answers nor refuses.
     pub fn pause(&mut self) -> Result<()> {
         self.paused = true;
         self.signal(Signal::SIGSTOP)
     }
 
-    /// Lets it run again.
+    /// Lets the group run again.
     pub fn resume(&mut self) -> Result<()> {
         self.paused = false;
         self.signal(Signal::SIGCONT)
     }
 
-    /// Sends a signal that should end it, and waits until it has.
+    /// Sends a signal that should end the group, and waits until the child has ended. What is left of its
+    /// group then is killed.
     pub fn stop(&mut self, signal: Signal, patience: Duration) -> Result<ExitStatus> {
         if self.paused {
             self.resume()?;
@@ -78,16 +85,35 @@ impl Process {
         )
     }
 
-    /// Ends it without notice.
+    /// Ends the group without notice.
     pub fn kill(&mut self) -> Result<()> {
-        self.child.kill()?;
-        self.child.wait()?;
+        if self.exited()?.is_none() {
+            self.signal(Signal::SIGKILL)?;
+            self.status = Some(self.child.wait()?);
+            self.end_group();
+        }
         Ok(())
     }
 
-    /// How it ended, if it has.
+    /// How the child ended, if it has.
     pub fn exited(&mut self) -> Result<Option<ExitStatus>> {
-        Ok(self.child.try_wait()?)
+        if self.status.is_none() {
+            self.status = self.child.try_wait()?;
+            if self.status.is_some() {
+                self.end_group();
+            }
+        }
+        Ok(self.status)
+    }
+
+    /// Kills what the child has left behind, and waits for it: it could still hold a port. Called once, right
+    /// after the child was waited for: later, another group could have its number.
+    fn end_group(&mut self) {
+        self.watchdog = None;
+        let deadline = Instant::now() + GROUP_PATIENCE;
+        while killpg(self.group, Signal::SIGKILL).is_ok() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Waits until `ready` holds, the process ends, or patience does.
@@ -116,20 +142,16 @@ impl Process {
     pub fn id(&self) -> u32 {
         self.child.id()
     }
-
-    fn pid(&self) -> Result<Pid> {
-        Ok(Pid::from_raw(i32::try_from(self.child.id())?))
-    }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended already, and there is nobody to tell otherwise.
+        // Drop cannot report an error.
         let _ = self.kill();
     }
 }
 
-/// Allows this process and its children as many open files as the system grants: one connection is one.
+/// Raises the limit of open files to the maximum for this process and its children: each connection is one.
 pub fn raise_file_limit() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
@@ -137,14 +159,14 @@ pub fn raise_file_limit() {
     }
 }
 
-/// Ports that no usual system takes for outgoing connections. Whoever dials a server that was killed could
-/// otherwise be given that very port for their own end, and the server could not come back.
+/// Ports below the ranges that systems use for outgoing connections. A client that connects to a killed server
+/// could otherwise get the server's port for its own end, and the server could not start again.
 const PORTS: std::ops::Range<u16> = 15_000..32_000;
 
 /// A port on the loopback interface that nobody listens on at the moment.
 pub fn free_port() -> Result<u16> {
     for _ in 0..1000 {
-        // The standard library's hasher is seeded at random; nothing here needs more than that.
+        // The standard library's hasher has a random seed, which is random enough here.
         let random = RandomState::new().hash_one(std::process::id());
         let port = PORTS.start + u16::try_from(random % PORTS.len() as u64)?;
         if TcpListener::bind(local(port)).is_ok() {

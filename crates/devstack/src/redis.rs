@@ -1,4 +1,4 @@
-//! A Redis server of our own, set up as a careful user would deploy it.
+//! A private Redis server with the settings that README.md recommends for production.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -11,6 +11,7 @@ use nix::sys::signal::Signal;
 
 use crate::install::Programs;
 use crate::process::{Process, free_port, local};
+use crate::tls::Identity;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -19,26 +20,47 @@ pub struct Redis {
     program: PathBuf,
     folder: PathBuf,
     port: u16,
+    tls_port: Option<u16>,
     process: Option<Process>,
 }
 
 impl Redis {
     /// Starts a server with its data in `folder`.
     pub fn start(programs: &Programs, folder: &Path) -> Result<Self> {
+        Self::start_with(programs, folder, None)
+    }
+
+    /// Starts a server that also listens for TLS, at [`Self::tls_url`].
+    pub fn start_with_tls(programs: &Programs, folder: &Path, identity: &Identity) -> Result<Self> {
+        Self::start_with(programs, folder, Some(identity))
+    }
+
+    fn start_with(programs: &Programs, folder: &Path, identity: Option<&Identity>) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
+        if let Some(identity) = identity {
+            std::fs::write(folder.join("server.crt"), &identity.certificate)?;
+            std::fs::write(folder.join("server.key"), &identity.key)?;
+        }
         let mut redis = Self {
             program: programs.redis_server.clone(),
             folder: std::path::absolute(folder)?,
             port: free_port()?,
+            tls_port: identity.map(|_| free_port()).transpose()?,
             process: None,
         };
         redis.restart()?;
         Ok(redis)
     }
 
-    /// Where it is.
+    /// Its URL.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Its URL over TLS, if it was started with it.
+    pub fn tls_url(&self) -> Option<String> {
+        self.tls_port
+            .map(|port| format!("rediss://127.0.0.1:{port}"))
     }
 
     /// Its port.
@@ -62,7 +84,18 @@ impl Redis {
             .arg(&self.folder)
             .args(["--appendonly", "yes", "--appendfsync", "everysec"])
             .args(["--maxmemory", "256mb", "--maxmemory-policy", "noeviction"])
-            .args(["--save", "", "--daemonize", "no"])
+            .args(["--save", "", "--daemonize", "no"]);
+        if let Some(port) = self.tls_port {
+            command
+                .args(["--tls-port", &port.to_string()])
+                .arg("--tls-cert-file")
+                .arg(self.folder.join("server.crt"))
+                .arg("--tls-key-file")
+                .arg(self.folder.join("server.key"))
+                // Clients have no certificates, so no authority is needed to verify them.
+                .args(["--tls-auth-clients", "no"]);
+        }
+        command
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
@@ -120,7 +153,7 @@ fn answers(port: u16) -> bool {
         stream.write_all(b"PING\r\n")?;
         let mut answer = [0; 7];
         stream.read_exact(&mut answer)?;
-        // While it reads its data it answers -LOADING.
+        // While it loads its data it replies -LOADING.
         Ok(answer == *b"+PONG\r\n")
     };
     ping().unwrap_or(false)

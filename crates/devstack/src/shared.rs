@@ -1,5 +1,5 @@
-//! The stores that `cargo xtask test` starts once and all tests share, each with a database and a key
-//! prefix of its own: how the one tells the others where they are.
+//! The Redis and Postgres that `cargo xtask test` starts once for all tests. Their URLs are passed to the tests
+//! in environment variables; each test has its own database and key prefix.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -12,22 +12,22 @@ const FOLDER: &str = "DEVSTACK_FOLDER";
 const REDIS_URL: &str = "DEVSTACK_REDIS_URL";
 const POSTGRES_URL: &str = "DEVSTACK_POSTGRES_URL";
 
-/// A migrated database for tests to copy.
+/// The migrated database that the tests' databases are copied from.
 pub const TEMPLATE: &str = "orders_template";
 
-/// Where the shared stores are.
+/// The shared stores.
 #[derive(Clone, Debug)]
 pub struct Shared {
-    /// Where tests may put their own servers' data and logs.
+    /// Folder for the data and logs of servers that a test starts itself.
     pub folder: PathBuf,
-    /// Redis.
+    /// The URL of Redis.
     pub redis_url: String,
-    /// Postgres, its administrative database.
+    /// The URL of the administrative database of Postgres.
     pub postgres_url: String,
 }
 
 impl Shared {
-    /// Tells a command's tests.
+    /// Sets the environment variables for a command that runs tests.
     pub fn tell(&self, command: &mut Command) {
         command
             .env(FOLDER, &self.folder)
@@ -35,7 +35,7 @@ impl Shared {
             .env(POSTGRES_URL, &self.postgres_url);
     }
 
-    /// What a test was told.
+    /// Reads the environment variables.
     pub fn told() -> Result<Self> {
         let told = |name: &str| {
             std::env::var(name).with_context(|| {
@@ -52,7 +52,7 @@ impl Shared {
         })
     }
 
-    /// Creates a migrated database, and says where it is.
+    /// Creates a migrated database and returns its URL.
     pub async fn create_database(&self, name: &str) -> Result<String> {
         create_database(&self.postgres_url, name, Some(TEMPLATE)).await?;
         Ok(self.postgres_url.replace("/postgres", &format!("/{name}")))

@@ -1,4 +1,4 @@
-//! Where things are in this checkout, and how they are built.
+//! Paths in this checkout, and how its packages are built.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -8,24 +8,24 @@ use anyhow::{Context, Result, ensure};
 /// The target that the component is built for.
 pub const WASM_TARGET: &str = "wasm32-wasip2";
 
-/// The checkout.
+/// The folder of the checkout.
 pub fn root() -> &'static Path {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     // This crate is in `crates/devstack`.
     here.ancestors().nth(2).unwrap_or(here)
 }
 
-/// Where servers keep their data; git ignores it.
+/// The folder for the data of servers; git ignores it.
 pub fn stack_folder() -> PathBuf {
     root().join(".stack")
 }
 
-/// The migrations.
+/// The folder of the migrations.
 pub fn migrations() -> PathBuf {
     root().join("migrations")
 }
 
-/// Adds the Wasm target to the toolchain unless it is there.
+/// Adds the Wasm target to the toolchain if it is missing.
 pub fn ensure_wasm_target() -> Result<()> {
     let lib = Command::new("rustc")
         .args(["--print", "target-libdir", "--target", WASM_TARGET])
@@ -58,19 +58,19 @@ pub fn build_for_wasm(packages: &[&str]) -> Result<()> {
     build(packages, &["--release", "--target", WASM_TARGET])
 }
 
-/// Builds the runner and says where it is.
+/// Builds the runner and returns its path.
 pub fn build_runner() -> Result<PathBuf> {
     eprintln!("Building the runner (several minutes the first time) ...");
     build(&["runner"], &[])?;
     Ok(runner())
 }
 
-/// Where the runner is once it is built.
+/// The path of the runner once it is built.
 pub fn runner() -> PathBuf {
     target().join("debug/runner")
 }
 
-/// Builds programs of the workspace for speed; [`optimised`] says where they are.
+/// Builds programs of the workspace with optimisation; [`optimised`] returns their paths.
 pub fn build_optimised(packages: &[&str]) -> Result<()> {
     eprintln!(
         "Building {}, optimised (several minutes the first time) ...",
@@ -79,7 +79,7 @@ pub fn build_optimised(packages: &[&str]) -> Result<()> {
     build(packages, &["--profile", "native"])
 }
 
-/// Where a program is once it is built for speed.
+/// The path of a program once it is built with optimisation.
 pub fn optimised(package: &str) -> PathBuf {
     target().join("native").join(package)
 }

@@ -1,4 +1,4 @@
-//! Our own Postgres ends when it is told to, whoever is connected.
+//! Stopping Postgres does not depend on its clients.
 
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 use devstack::process::local;
 use devstack::{Postgres, Programs, Shared};
 
-/// A connection that was turned away but has said nothing yet, as behind a stalled link, outlives even
-/// SIGQUIT, for as long as Postgres waits for a client's first words: by default for a minute.
+/// A connection that was refused but has sent no startup packet, as behind a stalled link, outlives even
+/// SIGQUIT, for as long as Postgres waits for that packet: by default a minute.
 #[test]
-fn silent_clients_do_not_keep_it_from_ending() {
+fn silent_clients_do_not_delay_the_stop() {
     let folder = Shared::told().unwrap().folder.join("devstack-postgres");
     let programs = Programs::find_or_install(false).unwrap();
     let mut postgres = Postgres::start(&programs, &folder).unwrap();
 
-    // Paused, so that all of them are at the door when it begins to end.
+    // Paused, so that all of them are waiting to be accepted when the stop begins.
     postgres.pause().unwrap();
     let silent: Vec<TcpStream> = (0..50)
         .map(|_| TcpStream::connect(local(postgres.port())).unwrap())

@@ -1,24 +1,23 @@
-//! Two requests, a part a line: customer, key, method, path, body; how to spell the second body; then the
-//! second request's parts, an empty one being the first's. Equal requests have equal fingerprints, others not.
+//! Two requests, one part per line: customer, key, method, path and body of the first; how to spell the second body; then
+//! the parts of the second, where an empty one is the first's. Equal requests have equal fingerprints, others do not.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use orders::customer::Customer;
-use orders::idempotency::{IdempotencyKey, Slot};
-use orders::json;
-use orders::order::Draft;
+use orders::Order;
 use orders_fuzz::checks::{self, Request};
 use orders_fuzz::spelling::spell;
+use protocol::{Customer, IdempotencyKey, KeyScope, Resource, json};
 
 fn request(customer: &str, key: &str, method: &str, path: &str, body: &str) -> Option<Request> {
     Some(Request {
-        slot: Slot {
+        scope: KeyScope {
+            collection: Order::COLLECTION.name,
             customer: Customer::named(customer)?,
             key: IdempotencyKey::parse(key.as_bytes())?,
         },
         method: method.to_owned(),
         path: path.to_owned(),
-        draft: Draft::from_json(&json::parse(body.as_bytes()).ok()?).ok()?,
+        order: Order::from_json(&json::parse(body.as_bytes()).ok()?).ok()?,
     })
 }
 
@@ -52,8 +51,8 @@ fn check(input: &str) -> Option<()> {
         &body,
     );
     if other_body.is_empty() {
-        let respelled = request("c", "k", "", "", &body).map(|request| request.draft);
-        assert_eq!(respelled.as_ref(), Some(&one.draft), "spelled as {body}");
+        let respelled = request("c", "k", "", "", &body).map(|request| request.order);
+        assert_eq!(respelled.as_ref(), Some(&one.order), "spelled as {body}");
     }
     checks::fingerprints(&one, &other?);
     Some(())

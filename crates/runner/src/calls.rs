@@ -1,12 +1,12 @@
-//! Counts what components ask of the stores, for tests that assert how many trips a request takes, and how
-//! often the processor was found in their code, for benchmarks.
+//! Counters: calls to the stores, for tests that assert how many round trips a request takes, and CPU samples
+//! in components' code, for benchmarks.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Where the counts are shown with `--count-calls` and `--measure-guests`.
+/// The path that shows the counters with `--count-calls` and `--measure-guests`.
 pub const PATH: &str = "/.well-known/runner/calls";
 
-/// One kind of thing, counted since the start of the process.
+/// A counter that starts at 0 with the process.
 pub struct Counter(AtomicU64);
 
 impl Counter {
@@ -28,16 +28,16 @@ impl Counter {
 pub static REDIS_OPENED: Counter = Counter::new();
 /// Commands sent to Redis.
 pub static REDIS_COMMANDS: Counter = Counter::new();
-/// Connections taken out of a Postgres pool.
+/// Connections taken from a Postgres pool.
 pub static POSTGRES_OPENED: Counter = Counter::new();
 /// Statements sent to Postgres.
 pub static POSTGRES_STATEMENTS: Counter = Counter::new();
-/// Looks at what the processor does for this process, with `--measure-guests`.
+/// CPU samples of this process, with `--measure-guests`.
 pub static SAMPLES: Counter = Counter::new();
-/// Those that found it in a component's own code.
+/// The samples taken while a component's own code ran.
 pub static GUEST_SAMPLES: Counter = Counter::new();
 
-/// All counts, as JSON.
+/// All counters as JSON.
 pub fn to_json() -> String {
     serde_json::json!({
         "redisOpened": REDIS_OPENED.get(),

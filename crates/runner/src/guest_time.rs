@@ -1,5 +1,5 @@
-//! Measures how much of the process's processor time goes into components' own code, host functions left out:
-//! instances note for their thread whether it is in the guest, and a timer looks every so often.
+//! Measures the share of the process's CPU time that components' own code takes, without host functions: each
+//! thread records whether it runs guest code, and a profiling timer samples that.
 
 use std::cell::Cell;
 use std::io;
@@ -10,14 +10,14 @@ use wasmtime::Store;
 
 use crate::calls;
 
-/// Of processor time, not of time. Kernels round it up to their own tick.
+/// The sampling period, in CPU time. The kernel rounds it up to its tick.
 const PERIOD_MICROSECONDS: libc::suseconds_t = 1000;
 
 thread_local! {
     static IN_GUEST: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Follows this instance in and out of its own code.
+/// Records for this instance's thread when it enters and leaves guest code.
 pub fn follow<T: 'static>(store: &mut Store<T>) {
     store.call_hook(|_, change| {
         IN_GUEST.set(change.exiting_host());
@@ -25,7 +25,7 @@ pub fn follow<T: 'static>(store: &mut Store<T>) {
     });
 }
 
-/// Starts to look.
+/// Starts sampling.
 pub fn start() -> Result<()> {
     let period = libc::timeval {
         tv_sec: 0,
@@ -36,20 +36,24 @@ pub fn start() -> Result<()> {
         it_value: period,
     };
     // SAFETY: an all-zero sigaction is valid; the handler does only what a signal handler may: it reads a
-    // thread-local that needs no initialisation, and adds to atomics. Both calls read what they are pointed to.
+    // thread-local that needs no initialisation, and adds to atomics. Both calls only read their arguments.
     let started = unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = look as extern "C" fn(libc::c_int) as libc::sighandler_t;
+        action.sa_sigaction = sample as extern "C" fn(libc::c_int) as libc::sighandler_t;
         action.sa_flags = libc::SA_RESTART;
         libc::sigaction(libc::SIGPROF, &action, ptr::null_mut()) == 0
             && libc::setitimer(libc::ITIMER_PROF, &timer, ptr::null_mut()) == 0
     };
-    ensure!(started, "no timer: {}", io::Error::last_os_error());
+    ensure!(
+        started,
+        "starting the profiling timer: {}",
+        io::Error::last_os_error()
+    );
     Ok(())
 }
 
-/// Runs on the thread whose time has used a period up.
-extern "C" fn look(_: libc::c_int) {
+/// Takes a sample. Runs on the thread that was running when the period ended.
+extern "C" fn sample(_: libc::c_int) {
     calls::SAMPLES.count();
     if IN_GUEST.get() {
         calls::GUEST_SAMPLES.count();

@@ -1,4 +1,4 @@
-//! One component, ready to be instantiated: engine, linker, and what each instance gets of its own.
+//! A compiled component and its instances: engine, linker, and the state of each instance.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,14 +17,14 @@ use wasmtime_wasi_http::{
 };
 
 use crate::bindings;
+use crate::connections::PostgresPools;
 use crate::guest_time;
 use crate::outbound::AllowedHosts;
-use crate::postgres::Pools;
 
-/// How often a running guest is made to give way, so that time-outs reach it even in a busy loop.
+/// How often a running guest yields to the executor, so that time-outs end it even in a busy loop.
 const EPOCH: Duration = Duration::from_millis(10);
 
-/// Spin's limit of instances, and of memories, tables and stacks along with them.
+/// Spin's limit of instances. The limits of memories, tables and stacks follow from it.
 const MAX_INSTANCES: u32 = 1000;
 
 const MIB: usize = 1 << 20;
@@ -36,16 +36,16 @@ impl HasData for Spin {
     type Data<'a> = &'a mut HostState;
 }
 
-/// What one instance has of the host.
+/// The host's state for one instance.
 pub struct HostState {
     /// Resources that the instance holds.
     pub table: ResourceTable,
-    /// What it may connect to.
+    /// What the instance may connect to.
     pub allowed_hosts: Arc<AllowedHosts>,
-    /// Its variables.
+    /// The component's variables.
     pub variables: Arc<BTreeMap<String, String>>,
-    /// The process's Postgres pools.
-    pub pools: Arc<Pools>,
+    /// The component's Postgres pools.
+    pub pools: Arc<PostgresPools>,
     wasi: WasiCtx,
     http: WasiHttpCtx,
     hooks: NoOutboundHttp,
@@ -70,7 +70,7 @@ impl WasiHttpView for HostState {
     }
 }
 
-/// Refuses outbound HTTP: no component of ours makes any.
+/// Refuses outbound HTTP: no component of this project makes any.
 struct NoOutboundHttp;
 
 type Transfer = Box<dyn Future<Output = Result<(), wasmtime_wasi_http::Error>> + Send>;
@@ -90,7 +90,7 @@ impl WasiHttpHooks for NoOutboundHttp {
     }
 }
 
-/// Makes the engine that all components share, and starts its clock.
+/// Makes the engine that all components share, and starts the thread that advances its epoch.
 pub fn engine(cache: &Path) -> Result<Engine> {
     let mut pooling = PoolingAllocationConfig::default();
     pooling
@@ -127,13 +127,13 @@ pub fn engine(cache: &Path) -> Result<Engine> {
     Ok(engine)
 }
 
-/// A compiled component and all that its instances share.
+/// A compiled component and what its instances share.
 pub struct Guest {
     pre: ServicePre<HostState>,
     environment: BTreeMap<String, String>,
     allowed_hosts: Arc<AllowedHosts>,
     variables: Arc<BTreeMap<String, String>>,
-    pools: Arc<Pools>,
+    pools: Arc<PostgresPools>,
     is_measured: bool,
 }
 
@@ -145,7 +145,6 @@ impl Guest {
         environment: BTreeMap<String, String>,
         allowed_hosts: AllowedHosts,
         variables: Arc<BTreeMap<String, String>>,
-        pools: Arc<Pools>,
         is_measured: bool,
     ) -> Result<Self> {
         if !source.exists() {
@@ -180,7 +179,7 @@ impl Guest {
             environment,
             allowed_hosts: Arc::new(allowed_hosts),
             variables,
-            pools,
+            pools: Arc::default(),
             is_measured,
         })
     }

@@ -3,11 +3,12 @@
 
 #![allow(
     clippy::result_large_err,
-    reason = "Spin's database error is as large as its interface makes it"
+    reason = "Spin's interface determines the size of its database error"
 )]
 
 mod bindings;
 mod calls;
+mod connections;
 mod guest_time;
 mod host;
 mod manifest;
@@ -33,46 +34,48 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::host::Guest;
 use crate::manifest::Manifest;
 use crate::outbound::AllowedHosts;
-use crate::postgres::Pools;
-use crate::serve::{Reuse, Server};
+use crate::serve::{Options, Reuse, Server};
 use crate::variables::Variables;
 
 /// Serves the HTTP components of a Spin application.
 ///
 /// A stand-in for `spin up` for machines without Spin, for tests and for benchmarks. It offers WASI 0.2 and
 /// 0.3, wasi:http@0.3.0, spin:redis@3.0.0, spin:postgres@4.2.0 and spin:variables@3.0.0, with Spin's limits
-/// and costs, and refuses what it does not do. For anything else, use Spin: https://spinframework.dev
+/// and costs, and refuses everything else. For that, use Spin: https://spinframework.dev
 #[derive(Parser)]
 #[command(name = "runner")]
 struct Arguments {
     /// The application's manifest.
     #[arg(short, long, default_value = "spin.toml")]
     from: PathBuf,
-    /// Address and port to listen on; port 0 takes a free one.
+    /// Address and port to listen on; port 0 is any free port.
     #[arg(long, env = "SPIN_HTTP_LISTEN_ADDR", default_value = "127.0.0.1:3000")]
     listen: SocketAddr,
     /// Set an application variable; may be given more than once.
     #[arg(long, value_name = "NAME=VALUE", value_parser = name_and_value)]
     variable: Vec<(String, String)>,
-    /// Requests that an instance serves before it is dropped.
+    /// Requests that an instance serves in all before it is dropped.
     #[arg(long, default_value_t = 128)]
     max_instance_reuse_count: usize,
     /// Requests that an instance serves at once.
     #[arg(long, default_value_t = 16)]
     max_instance_concurrent_reuse_count: usize,
-    /// How long a request may take, such as 30s or 500ms; without it, as long as it likes.
+    /// How long a request may take, such as 30s or 500ms; by default without limit.
     #[arg(long, value_parser = duration)]
     request_timeout: Option<Duration>,
     /// How long an instance is kept without a request.
     #[arg(long, default_value = "1s", value_parser = duration)]
     idle_instance_timeout: Duration,
-    /// Show at /.well-known/runner/calls how often the stores were asked.
+    /// Show at /.well-known/runner/calls how many connections, commands and statements the stores got.
     #[arg(long, env = "RUNNER_COUNT_CALLS")]
     count_calls: bool,
-    /// Show there how much of the processor's time the components' own code takes, too: its share of samples.
+    /// Also show there how much of the process's CPU time is spent in the components' own code, in samples.
     #[arg(long, env = "RUNNER_MEASURE_GUESTS")]
     measure_guests: bool,
-    /// Where compiled components are kept; by default .spin/runner-cache beside the manifest.
+    /// Set TCP_NODELAY on accepted connections, which Spin does not do.
+    #[arg(long)]
+    tcp_nodelay: bool,
+    /// Folder for compiled components; by default .spin/runner-cache beside the manifest.
     #[arg(long)]
     cache_dir: Option<PathBuf>,
 }
@@ -112,6 +115,8 @@ async fn main() -> ExitCode {
 
 async fn run() -> Result<()> {
     let arguments = Arguments::parse();
+    // For connections to the stores. It fails only if a provider is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let manifest = Manifest::load(&arguments.from)?;
     let folder = match arguments.from.parent() {
         Some(parent) if parent.as_os_str().is_empty() => PathBuf::from("."),
@@ -124,13 +129,12 @@ async fn run() -> Result<()> {
         .unwrap_or_else(|| folder.join(".spin/runner-cache"));
     std::fs::create_dir_all(&cache).with_context(|| format!("creating {}", cache.display()))?;
     let engine = host::engine(&std::path::absolute(&cache)?)?;
-    let pools = Arc::new(Pools::default());
     let mut guests = HashMap::new();
     for (id, component) in &manifest.component {
         let hosts = component
             .allowed_outbound_hosts
             .iter()
-            .map(|entry| variables.fill(entry))
+            .map(|entry| variables.resolve_template(entry))
             .collect::<Result<Vec<_>>>()?;
         let guest = Guest::load(
             &engine,
@@ -138,7 +142,6 @@ async fn run() -> Result<()> {
             component.environment.clone(),
             AllowedHosts::parse(&hosts)?,
             variables.of_component(&component.variables)?,
-            pools.clone(),
             arguments.measure_guests,
         )?;
         guests.insert(id.clone(), guest);
@@ -152,12 +155,12 @@ async fn run() -> Result<()> {
     if arguments.measure_guests {
         guest_time::start()?;
     }
-    let server = Arc::new(Server::new(
-        manifest.routes()?,
-        guests,
+    let options = Options {
         reuse,
-        arguments.count_calls || arguments.measure_guests,
-    ));
+        shows_calls: arguments.count_calls || arguments.measure_guests,
+        tcp_nodelay: arguments.tcp_nodelay,
+    };
+    let server = Arc::new(Server::new(manifest.routes()?, guests, options));
 
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;

@@ -1,4 +1,4 @@
-//! Reads `spin.toml` as far as this runner goes, and refuses whatever lies beyond.
+//! Reads `spin.toml`. A manifest with anything that this runner does not support is refused.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,13 +11,13 @@ use serde::Deserialize;
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     spin_manifest_version: u32,
-    /// What the application is called.
+    /// `[application]`
     pub application: Application,
-    /// The variables that can be set from outside.
+    /// The application's variables.
     #[serde(default)]
     pub variables: BTreeMap<String, Variable>,
     trigger: Triggers,
-    /// The components by id.
+    /// The components, by id.
     pub component: BTreeMap<String, Component>,
 }
 
@@ -34,10 +34,10 @@ pub struct Application {
 pub struct Variable {
     /// The value if none is given.
     pub default: Option<String>,
-    /// Whether starting without a value is an error.
+    /// Whether a missing value is an error.
     #[serde(default)]
     pub required: bool,
-    /// Whether the value must not be shown. This runner shows none.
+    /// Whether the value must not be shown. This runner shows no values.
     #[serde(default, rename = "secret")]
     pub _secret: bool,
     #[serde(default, rename = "description")]
@@ -64,12 +64,12 @@ struct HttpTrigger {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Component {
-    /// Where the Wasm file is, relative to the manifest.
+    /// The path of the Wasm file, relative to the manifest.
     pub source: PathBuf,
     /// What the component may connect to.
     #[serde(default)]
     pub allowed_outbound_hosts: Vec<String>,
-    /// The component's variables: templates over the application's.
+    /// The component's variables: templates with the application's variables.
     #[serde(default)]
     pub variables: BTreeMap<String, String>,
     /// Environment variables.
@@ -81,14 +81,14 @@ pub struct Component {
     _description: Option<String>,
 }
 
-/// A route and who answers on it.
+/// A route and the component that answers on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// As written in the manifest.
     pub raw: String,
     /// The path, without the wildcard.
     pub prefix: String,
-    /// Whether everything below matches, too.
+    /// Whether all paths below it match as well.
     pub wildcard: bool,
     /// The component's id.
     pub component: String,
@@ -101,8 +101,7 @@ impl Manifest {
             .with_context(|| format!("cannot read {}", path.display()))?;
         Self::parse(&text).with_context(|| {
             format!(
-                "{} has something that this runner does not know; it is a stand-in for `spin up` and does \
-                 less, so use Spin itself for it",
+                "{} has something that this runner does not support; use Spin for it",
                 path.display()
             )
         })
@@ -118,7 +117,7 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// The routes, as the triggers give them.
+    /// The routes of all triggers.
     pub fn routes(&self) -> Result<Vec<Route>> {
         self.trigger.http.iter().map(|t| self.route(t)).collect()
     }
@@ -147,7 +146,7 @@ impl Manifest {
     }
 }
 
-/// The route that answers on a path: exact before wildcard, longer before shorter.
+/// The route for a path: exact before wildcard, longer before shorter.
 pub fn best_route<'r>(routes: &'r [Route], path: &str) -> Option<&'r Route> {
     routes
         .iter()

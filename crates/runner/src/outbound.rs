@@ -1,4 +1,4 @@
-//! `allowed_outbound_hosts`: what a component may connect to. Anything else is refused, as in Spin.
+//! `allowed_outbound_hosts`: the hosts that a component may connect to. All others are refused, as in Spin.
 
 use std::net::IpAddr;
 
@@ -11,7 +11,7 @@ pub struct AllowedHosts(Vec<Entry>);
 
 #[derive(Clone, Debug)]
 struct Entry {
-    /// `None`: any.
+    /// `None` is any scheme.
     scheme: Option<String>,
     host: HostRule,
     ports: PortRule,
@@ -28,13 +28,13 @@ enum HostRule {
 #[derive(Clone, Debug)]
 enum PortRule {
     Any,
-    /// From, and up to but not including.
+    /// From the first up to, but not including, the second.
     Range(u16, u16),
     Exact(u16),
 }
 
 impl AllowedHosts {
-    /// Parses entries whose templates are filled in; an empty one allows nothing.
+    /// Parses entries whose templates are resolved. An empty entry allows nothing.
     pub fn parse(entries: &[String]) -> Result<Self> {
         entries
             .iter()
@@ -73,13 +73,14 @@ impl Entry {
     fn parse(text: &str) -> Result<Self> {
         let (scheme, rest) = text.trim().split_once("://").context("no scheme")?;
         let rest = rest.strip_suffix('/').unwrap_or(rest);
-        // A CIDR network has a slash, an IPv6 one also colons: look at the whole first.
+        // An IPv6 network contains colons that do not start a port.
         let (host, ports) = match rest.rsplit_once(':') {
             Some((host, port)) if rest.parse::<IpNetwork>().is_err() => {
                 (host, PortRule::parse(port)?)
             }
             _ => {
-                let port = default_port(scheme).context("no port, and none is usual")?;
+                let port =
+                    default_port(scheme).context("no port, and the scheme has no default port")?;
                 (rest, PortRule::Exact(port))
             }
         };

@@ -1,15 +1,11 @@
-//! Serves `spin:postgres`. As in Spin: a pool of 64 connections per address, reset without a rollback when
-//! they come back, every statement prepared anew, and nothing times out.
+//! Implements `spin:postgres`. As in Spin: connections come from a pool and are reset without a rollback when
+//! they go back, every statement is prepared anew, and nothing times out.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod};
 use futures::{StreamExt, TryStreamExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio_postgres::config::Host as Server;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Config, NoTls, RowStream};
+use tokio_postgres::{Config, RowStream};
 use wasmtime::component::{
     Accessor, Destination, FutureReader, Resource, StreamProducer, StreamReader, StreamResult,
 };
@@ -21,43 +17,13 @@ use crate::bindings::spin::postgres::postgres::{
     RowSet,
 };
 use crate::calls;
+use crate::connections::{
+    PostgresConnection as Connection, PostgresConnectionBuilder as ConnectionBuilder,
+    PostgresPools, root_certificate,
+};
 use crate::host::{HostState, Spin};
 use crate::outbound::AllowedHosts;
 use crate::values;
-
-/// Spin's limit of connections per address.
-const POOL_SIZE: usize = 64;
-
-/// All pools, by address. One for the whole process, as in Spin.
-#[derive(Default)]
-pub struct Pools(Mutex<HashMap<String, Pool>>);
-
-impl Pools {
-    fn at(&self, address: &str, config: Config) -> Result<Pool, Error> {
-        let mut pools = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(pool) = pools.get(address) {
-            return Ok(pool.clone());
-        }
-        let settings = ManagerConfig {
-            recycling_method: RecyclingMethod::Clean,
-        };
-        let pool = Pool::builder(Manager::from_config(config, NoTls, settings))
-            .max_size(POOL_SIZE)
-            .build()
-            .map_err(connection_failed)?;
-        pools.insert(address.to_owned(), pool.clone());
-        Ok(pool)
-    }
-}
-
-/// A connection out of a pool. Goes back when the last handle is dropped.
-#[derive(Clone)]
-pub struct Connection(Arc<Object>);
-
-/// What a connection is built from.
-pub struct ConnectionBuilder {
-    address: String,
-}
 
 fn connection_failed(error: impl ToString) -> Error {
     Error::ConnectionFailed(error.to_string())
@@ -106,43 +72,44 @@ fn check(address: &str, allowed: &AllowedHosts) -> Result<Config, Error> {
     Ok(config)
 }
 
-async fn dial(pools: &Pools, allowed: &AllowedHosts, address: &str) -> Result<Connection, Error> {
+async fn connect(
+    pools: &PostgresPools,
+    allowed: &AllowedHosts,
+    builder: ConnectionBuilder,
+) -> Result<Connection, Error> {
     calls::POSTGRES_OPENED.count();
-    let pool = pools.at(address, check(address, allowed)?)?;
+    let config = check(&builder.address, allowed)?;
+    let connection = pools.connect(builder, config).await;
     // Debug, as Spin does: Display leaves out why.
-    let object = pool
-        .get()
-        .await
-        .map_err(|e| connection_failed(format!("{e:?}")))?;
-    Ok(Connection(Arc::new(object)))
+    connection.map_err(|e| connection_failed(format!("{e:?}")))
 }
 
-impl Connection {
-    async fn rows(
-        &self,
-        statement: &str,
-        parameters: Vec<ParameterValue>,
-    ) -> Result<RowStream, Error> {
-        calls::POSTGRES_STATEMENTS.count();
-        let parameters = values::to_sql(parameters)?;
-        self.0
-            .query_raw(statement, parameters)
-            .await
-            .map_err(query_failed)
-    }
+/// Sends a statement whose rows are wanted.
+async fn query(
+    connection: &Connection,
+    statement: &str,
+    parameters: Vec<ParameterValue>,
+) -> Result<RowStream, Error> {
+    calls::POSTGRES_STATEMENTS.count();
+    let parameters = values::to_sql(parameters)?;
+    let rows = connection.0.query_raw(statement, parameters).await;
+    rows.map_err(query_failed)
+}
 
-    async fn run(&self, statement: &str, parameters: Vec<ParameterValue>) -> Result<u64, Error> {
-        calls::POSTGRES_STATEMENTS.count();
-        let parameters = values::to_sql(parameters)?;
-        let references: Vec<&(dyn ToSql + Sync)> = parameters
-            .iter()
-            .map(|p| p.as_ref() as &(dyn ToSql + Sync))
-            .collect();
-        self.0
-            .execute(statement, &references)
-            .await
-            .map_err(query_failed)
-    }
+/// Runs a statement; returns the number of rows it affected.
+async fn execute(
+    connection: &Connection,
+    statement: &str,
+    parameters: Vec<ParameterValue>,
+) -> Result<u64, Error> {
+    calls::POSTGRES_STATEMENTS.count();
+    let parameters = values::to_sql(parameters)?;
+    let references: Vec<&(dyn ToSql + Sync)> = parameters
+        .iter()
+        .map(|p| p.as_ref() as &(dyn ToSql + Sync))
+        .collect();
+    let affected = connection.0.execute(statement, &references).await;
+    affected.map_err(query_failed)
 }
 
 impl Host for HostState {}
@@ -151,21 +118,25 @@ impl HostConnectionBuilder for HostState {
     async fn new(&mut self, address: String) -> Resource<ConnectionBuilder> {
         #[allow(
             clippy::expect_used,
-            reason = "the constructor has no way to fail, and a full table ends the instance anyway"
+            reason = "the constructor cannot return an error, and an instance with a full table is of no use"
         )]
         self.table
-            .push(ConnectionBuilder { address })
+            .push(ConnectionBuilder {
+                address,
+                ca_root: None,
+            })
             .expect("the resource table is full")
     }
 
     async fn set_ca_root(
         &mut self,
-        _: Resource<ConnectionBuilder>,
-        _: String,
+        builder: Resource<ConnectionBuilder>,
+        certificate: String,
     ) -> Result<(), Error> {
-        Err(Error::Other(
-            "this runner does not do TLS to Postgres; use Spin for it".to_owned(),
-        ))
+        root_certificate(&certificate).map_err(|e| Error::Other(format!("{e:#}")))?;
+        let builder = self.table.get_mut(&builder).map_err(connection_failed)?;
+        builder.ca_root = Some(certificate);
+        Ok(())
     }
 
     async fn build(
@@ -173,8 +144,8 @@ impl HostConnectionBuilder for HostState {
         builder: Resource<ConnectionBuilder>,
     ) -> Result<Resource<Connection>, Error> {
         let builder = self.table.get(&builder).map_err(connection_failed)?;
-        let address = builder.address.clone();
-        HostConnection::open(self, address).await
+        let connection = connect(&self.pools, &self.allowed_hosts, builder.clone()).await?;
+        self.table.push(connection).map_err(connection_failed)
     }
 
     async fn drop(&mut self, builder: Resource<ConnectionBuilder>) -> wasmtime::Result<()> {
@@ -188,19 +159,37 @@ impl<T: Send> HostConnectionBuilderWithStore<T> for Spin {
         accessor: &Accessor<T, Self>,
         builder: Resource<ConnectionBuilder>,
     ) -> Result<Resource<Connection>, Error> {
-        let address = accessor.with(|mut access| {
+        let builder = accessor.with(|mut access| {
             let builder = access.get().table.get(&builder);
-            builder
-                .map(|b| b.address.clone())
-                .map_err(connection_failed)
+            builder.cloned().map_err(connection_failed)
         })?;
-        <Self as HostConnectionWithStore<T>>::open_async(accessor, address).await
+        connect_async(accessor, builder).await
     }
+}
+
+/// [`connect`], without holding the store while it waits.
+async fn connect_async<T: Send>(
+    accessor: &Accessor<T, Spin>,
+    builder: ConnectionBuilder,
+) -> Result<Resource<Connection>, Error> {
+    let (pools, allowed) = accessor.with(|mut access| {
+        let state = access.get();
+        (state.pools.clone(), state.allowed_hosts.clone())
+    });
+    let connection = connect(&pools, &allowed, builder).await?;
+    accessor.with(|mut access| {
+        let table = &mut access.get().table;
+        table.push(connection).map_err(connection_failed)
+    })
 }
 
 impl HostConnection for HostState {
     async fn open(&mut self, address: String) -> Result<Resource<Connection>, Error> {
-        let connection = dial(&self.pools, &self.allowed_hosts, &address).await?;
+        let builder = ConnectionBuilder {
+            address,
+            ca_root: None,
+        };
+        let connection = connect(&self.pools, &self.allowed_hosts, builder).await?;
         self.table.push(connection).map_err(connection_failed)
     }
 
@@ -211,7 +200,7 @@ impl HostConnection for HostState {
         parameters: Vec<ParameterValue>,
     ) -> Result<RowSet, Error> {
         let connection = self.table.get(&connection).map_err(connection_failed)?;
-        let rows = connection.clone().rows(&statement, parameters).await?;
+        let rows = query(connection, &statement, parameters).await?;
         let rows: Vec<_> = rows.try_collect().await.map_err(query_failed)?;
         Ok(RowSet {
             columns: rows.first().map(values::columns).unwrap_or_default(),
@@ -226,7 +215,7 @@ impl HostConnection for HostState {
         parameters: Vec<ParameterValue>,
     ) -> Result<u64, Error> {
         let connection = self.table.get(&connection).map_err(connection_failed)?;
-        connection.clone().run(&statement, parameters).await
+        execute(connection, &statement, parameters).await
     }
 
     async fn drop(&mut self, connection: Resource<Connection>) -> wasmtime::Result<()> {
@@ -235,6 +224,7 @@ impl HostConnection for HostState {
     }
 }
 
+/// A second handle for a statement, so that the store is not held while it waits.
 fn handle<T: Send>(
     accessor: &Accessor<T, Spin>,
     connection: &Resource<Connection>,
@@ -250,15 +240,11 @@ impl<T: Send> HostConnectionWithStore<T> for Spin {
         accessor: &Accessor<T, Self>,
         address: String,
     ) -> Result<Resource<Connection>, Error> {
-        let (pools, allowed) = accessor.with(|mut access| {
-            let state = access.get();
-            (state.pools.clone(), state.allowed_hosts.clone())
-        });
-        let connection = dial(&pools, &allowed, &address).await?;
-        accessor.with(|mut access| {
-            let table = &mut access.get().table;
-            table.push(connection).map_err(connection_failed)
-        })
+        let builder = ConnectionBuilder {
+            address,
+            ca_root: None,
+        };
+        connect_async(accessor, builder).await
     }
 
     async fn execute_async(
@@ -267,9 +253,8 @@ impl<T: Send> HostConnectionWithStore<T> for Spin {
         statement: String,
         parameters: Vec<ParameterValue>,
     ) -> Result<u64, Error> {
-        handle(accessor, &connection)?
-            .run(&statement, parameters)
-            .await
+        let connection = handle(accessor, &connection)?;
+        execute(&connection, &statement, parameters).await
     }
 
     async fn query_async(
@@ -286,7 +271,7 @@ impl<T: Send> HostConnectionWithStore<T> for Spin {
         Error,
     > {
         let connection = handle(accessor, &connection)?;
-        let rows = connection.rows(&statement, parameters).await?;
+        let rows = query(&connection, &statement, parameters).await?;
         let (row_sender, row_receiver) = mpsc::channel(4);
         let (column_sender, columns) = oneshot::channel();
         let (end_sender, end) = oneshot::channel();
@@ -294,7 +279,7 @@ impl<T: Send> HostConnectionWithStore<T> for Spin {
             let outcome = pump(rows, column_sender, row_sender).await;
             let _ = end_sender.send(outcome);
         });
-        // As in Spin: known with the first row, and empty when there is none.
+        // As in Spin: the columns are known with the first row, and empty when there is none.
         let columns = columns.await.unwrap_or_default();
         accessor
             .with(|mut access| {
@@ -306,7 +291,7 @@ impl<T: Send> HostConnectionWithStore<T> for Spin {
     }
 }
 
-/// Hands rows on until there are no more or nobody wants them.
+/// Sends rows to the component until there are no more or it reads no more.
 async fn pump(
     rows: RowStream,
     columns: oneshot::Sender<Vec<Column>>,
@@ -332,7 +317,7 @@ async fn pump(
     }
 }
 
-/// Rows on their way into the component.
+/// Rows that the component has not read yet.
 struct Rows(mpsc::Receiver<Row>);
 
 impl<D> StreamProducer<D> for Rows {

@@ -1,5 +1,5 @@
-//! Serves `spin:redis`. As in Spin, each `open` dials a new connection, it never reconnects, and nothing
-//! times out.
+//! Implements `spin:redis`. As in Spin, each `open` makes a new connection, a connection is never reconnected,
+//! and nothing times out.
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncCommands, ErrorKind, RedisError, Value};
@@ -10,10 +10,8 @@ use crate::bindings::spin::redis::redis::{
     Error, Host, HostConnection, HostConnectionWithStore, Payload, RedisParameter, RedisResult,
 };
 use crate::calls;
+use crate::connections::RedisConnection as Connection;
 use crate::host::{HostState, Spin};
-
-/// An open connection.
-pub struct Connection(MultiplexedConnection);
 
 impl Host for HostState {}
 
@@ -24,7 +22,7 @@ impl HostConnection for HostState {
     }
 }
 
-/// A second handle for a command, so that nothing of the store is held while waiting.
+/// A second handle for a command, so that the store is not held while it waits.
 fn handle<T: Send>(
     accessor: &Accessor<T, Spin>,
     connection: &Resource<Connection>,
@@ -44,7 +42,7 @@ fn failed(error: RedisError) -> Error {
     other(error)
 }
 
-/// `failed`, for the commands that Spin tells type errors of apart for.
+/// [`failed`] for the two commands whose type errors Spin reports as such.
 fn failed_on_set(error: RedisError) -> Error {
     match error.kind() {
         ErrorKind::TypeError => Error::TypeError,
@@ -66,9 +64,6 @@ impl<T: Send> HostConnectionWithStore<T> for Spin {
                 url.scheme()
             );
             return Err(Error::InvalidAddress);
-        }
-        if url.scheme() != "redis" {
-            return Err(other("this runner speaks redis:// only; use Spin for TLS"));
         }
         calls::REDIS_OPENED.count();
         let connection = redis::Client::open(address.as_str())
@@ -181,7 +176,7 @@ impl<T: Send> HostConnectionWithStore<T> for Spin {
     }
 }
 
-/// Nested answers become one flat list, as in Spin.
+/// Makes one flat list of a nested reply, as Spin does.
 fn flatten(value: Value, results: &mut Vec<RedisResult>) -> Result<(), Error> {
     results.push(match value {
         Value::Nil => RedisResult::Nil,
@@ -194,7 +189,7 @@ fn flatten(value: Value, results: &mut Vec<RedisResult>) -> Result<(), Error> {
         }
         _ => {
             return Err(other(
-                "this runner does not convert answers of that type; use Spin for it",
+                "this runner does not convert replies of this type; use Spin for it",
             ));
         }
     });

@@ -1,4 +1,4 @@
-//! Takes HTTP requests and has instances answer them, reusing instances as Spin does.
+//! Accepts HTTP requests and lets instances answer them; reuses instances as Spin does.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use http::uri::{Authority, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, header};
@@ -18,8 +18,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::Sleep;
 use wasmtime::component::GuestTaskId;
@@ -34,25 +33,33 @@ use crate::calls;
 use crate::host::{Guest, HostState};
 use crate::manifest::{Route, best_route};
 
-/// How long requests in flight may go on after a signal to stop.
-const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
-
-/// How many requests may be with instances at once; more wait their turn. ProxyHandler has no limit of its
-/// own, a burst can start an instance per request, and each can take two of the 1000 stacks of the pool in
-/// [`crate::host`]: beyond that, instances trap and take their neighbours' requests along.
+/// How many requests may be in progress in instances; more wait. ProxyHandler has no limit, a burst can start
+/// an instance per request, and each can take two of the 1000 stacks of the pool in [`crate::host`]. Without a
+/// stack an instance traps, and every request that it serves fails.
 const MAX_CONCURRENT_REQUESTS: usize = 400;
 
-/// When instances are reused and when they are dropped: Spin's flags.
+/// When instances are reused and when they are dropped: flags of Spin.
 #[derive(Clone, Copy, Debug)]
 pub struct Reuse {
     /// Requests an instance serves in all.
     pub max_count: usize,
     /// Requests an instance serves at once.
     pub max_concurrent: usize,
-    /// How long a request may take; `None`: as long as it likes.
+    /// How long a request may take; `None` is without limit.
     pub request_timeout: Option<Duration>,
     /// How long an instance is kept without a request.
     pub idle_timeout: Duration,
+}
+
+/// How to serve.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// When instances are reused.
+    pub reuse: Reuse,
+    /// Whether [`calls::PATH`] shows the counters.
+    pub shows_calls: bool,
+    /// Whether TCP_NODELAY is set on accepted connections.
+    pub tcp_nodelay: bool,
 }
 
 struct GuestHandler {
@@ -61,10 +68,10 @@ struct GuestHandler {
     stopping: Arc<AtomicBool>,
 }
 
-/// What an instance's worker goes by.
+/// The settings of an instance's worker.
 struct Worker {
     reuse: Reuse,
-    /// Set when the process ends: instances that are dropped from then on have not failed.
+    /// Set when the process stops. An instance that is dropped from then on has not failed.
     stopping: Arc<AtomicBool>,
 }
 
@@ -155,28 +162,23 @@ impl WorkerExpiration for Expiration {
     }
 }
 
-/// The application: its routes and the components behind them.
+/// The application: its routes and their components.
 pub struct Server {
     routes: Vec<Route>,
     handlers: HashMap<String, ProxyHandler<GuestHandler>>,
     permits: Semaphore,
     stopping: Arc<AtomicBool>,
-    shows_calls: bool,
+    options: Options,
 }
 
 impl Server {
-    /// Puts components behind routes.
-    pub fn new(
-        routes: Vec<Route>,
-        guests: HashMap<String, Guest>,
-        reuse: Reuse,
-        shows_calls: bool,
-    ) -> Self {
+    /// Connects routes to components, which are given by id.
+    pub fn new(routes: Vec<Route>, guests: HashMap<String, Guest>, options: Options) -> Self {
         let stopping = Arc::new(AtomicBool::new(false));
         let handler = |guest| {
             ProxyHandler::new(GuestHandler {
                 guest,
-                reuse,
+                reuse: options.reuse,
                 stopping: stopping.clone(),
             })
         };
@@ -188,54 +190,37 @@ impl Server {
                 .collect(),
             permits: Semaphore::new(MAX_CONCURRENT_REQUESTS),
             stopping,
-            shows_calls,
+            options,
         }
     }
 
-    /// Serves until `stop` resolves, then lets requests in flight finish, for a bounded time.
+    /// Serves until `stop` resolves. Requests in flight end with the runtime, as in Spin.
     pub async fn serve(
         self: Arc<Self>,
         listener: TcpListener,
         stop: impl Future<Output = ()>,
     ) -> Result<()> {
-        let graceful = GracefulShutdown::new();
         let mut stop = std::pin::pin!(stop);
         loop {
             let (stream, client) = tokio::select! {
-                accepted = listener.accept() => match accepted {
-                    Ok(accepted) => accepted,
-                    Err(error) => {
-                        // Out of file descriptors, most likely; others will be closed.
-                        eprintln!("runner: accepting a connection: {error}");
-                        tokio::time::sleep(Duration::from_millis(50)).await;
-                        continue;
-                    }
-                },
+                accepted = accept(&listener, self.options.tcp_nodelay) => {
+                    // As in Spin, an error ends the process: most likely no file descriptor is left.
+                    accepted.context("accepting a connection")?
+                }
                 () = &mut stop => break,
             };
-            // Spin does not. Answers that leave in one segment are the same either way; those of a component
-            // that gives no Content-Length would measure the client's delayed acknowledgements (40 ms). A
-            // connection that is gone already says so when it is read.
-            let _ = stream.set_nodelay(true);
             let server = self.clone();
             let service = service_fn(move |request| {
                 let server = server.clone();
                 async move { Ok::<_, Infallible>(server.answer(request, client).await) }
             });
-            let builder = Builder::new(TokioExecutor::new());
-            let connection = builder.serve_connection(TokioIo::new(stream), service);
-            let connection = graceful.watch(connection.into_owned());
             tokio::spawn(async move {
-                // Clients go away all the time; there is nobody to tell.
-                let _ = connection.await;
+                let builder = Builder::new(TokioExecutor::new());
+                // A client that has gone away is not an error.
+                let _ = builder
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
             });
-        }
-        drop(listener);
-        if tokio::time::timeout(SHUTDOWN_GRACE, graceful.shutdown())
-            .await
-            .is_err()
-        {
-            eprintln!("runner: gave up on requests that were still in flight");
         }
         self.stopping.store(true, Ordering::Relaxed);
         Ok(())
@@ -246,7 +231,7 @@ impl Server {
         if path == "/.well-known/spin/health" {
             return plain(StatusCode::OK, "OK");
         }
-        if self.shows_calls && path == calls::PATH {
+        if self.options.shows_calls && path == calls::PATH {
             return plain(StatusCode::OK, calls::to_json());
         }
         let found = best_route(&self.routes, path)
@@ -270,6 +255,19 @@ impl Server {
     }
 }
 
+/// Accepts the next connection.
+async fn accept(
+    listener: &TcpListener,
+    tcp_nodelay: bool,
+) -> std::io::Result<(TcpStream, SocketAddr)> {
+    let (stream, client) = listener.accept().await?;
+    if tcp_nodelay {
+        // Fails if the connection is closed already, which reading from it will report.
+        let _ = stream.set_nodelay(true);
+    }
+    Ok((stream, client))
+}
+
 fn plain(status: StatusCode, body: impl Into<Bytes>) -> Response<WasiBody> {
     let body = Full::new(body.into());
     let mut response = Response::new(body.map_err(|never| match never {}).boxed_unsync());
@@ -277,8 +275,8 @@ fn plain(status: StatusCode, body: impl Into<Bytes>) -> Response<WasiBody> {
     response
 }
 
-/// Gives the request the absolute URI and the fields that Spin gives it. `None` if it has no usable host,
-/// or a field that is not text.
+/// Gives the request the absolute URI and the fields that Spin gives it. `None` if it has no valid host, or
+/// a field that is not text.
 fn prepare(
     request: Request<Incoming>,
     route: &Route,
@@ -331,6 +329,22 @@ fn add_spin_fields(
     ] {
         if let Ok(value) = HeaderValue::from_str(&value) {
             fields.append(HeaderName::from_static(name), value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn tcp_nodelay_is_set_only_when_asked_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("free port");
+        let address = listener.local_addr().expect("bound");
+        for tcp_nodelay in [false, true] {
+            let _client = TcpStream::connect(address).await.expect("listening");
+            let (stream, _) = accept(&listener, tcp_nodelay).await.expect("connected");
+            assert_eq!(stream.nodelay().expect("open"), tcp_nodelay);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Converts between Spin's database values and Postgres's types, as Spin does, for the types that this
-//! runner knows. Others are refused by name.
+//! Converts between Spin's database values and Postgres's types as Spin does, for the types that this runner
+//! supports. An unsupported type is an error that names it.
 
 use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, NaiveTime, Timelike, Utc};
 use tokio_postgres::Row;
@@ -12,7 +12,7 @@ use crate::bindings::spin::postgres::postgres::{
 
 type Parameter = Box<dyn ToSql + Send + Sync>;
 
-/// NULL, of whatever type the statement wants.
+/// NULL of any type.
 #[derive(Debug)]
 struct Null;
 
@@ -32,7 +32,7 @@ impl ToSql for Null {
     to_sql_checked!();
 }
 
-/// The parameters of a statement.
+/// Converts the parameters of a statement.
 pub fn to_sql(values: Vec<ParameterValue>) -> Result<Vec<Parameter>, Error> {
     values.into_iter().map(parameter).collect()
 }
@@ -75,7 +75,7 @@ fn parameter(value: ParameterValue) -> Result<Parameter, Error> {
         | ParameterValue::ArrayDecimal(_)
         | ParameterValue::Interval(_) => {
             return Err(bad(
-                "this runner does not know decimals, ranges and intervals; use Spin for them",
+                "this runner does not support decimals, ranges and intervals; use Spin for them",
             ));
         }
     })
@@ -90,7 +90,7 @@ fn time(hour: u8, minute: u8, second: u8, nano: u32) -> Result<NaiveTime, Error>
         .ok_or_else(|| bad("time"))
 }
 
-/// A row's columns.
+/// The columns of a row.
 pub fn columns(row: &Row) -> Vec<Column> {
     row.columns()
         .iter()
@@ -123,7 +123,7 @@ fn data_type(ty: &Type) -> DbDataType {
     }
 }
 
-/// A row's values.
+/// The values of a row.
 pub fn row(row: &Row) -> Result<Vec<DbValue>, Error> {
     (0..row.len()).map(|index| value(row, index)).collect()
 }
@@ -160,7 +160,7 @@ fn value(row: &Row, index: usize) -> Result<DbValue, Error> {
             read(row, index, DbValue::ArrayStr)
         }
         ref other => Err(Error::ValueConversionFailed(format!(
-            "this runner does not know the type {other}; use Spin for it, or cast it to text"
+            "this runner does not support the type {other}; use Spin, or cast the value to text"
         ))),
     }
 }
@@ -181,7 +181,7 @@ fn datetime(v: NaiveDateTime) -> DbValue {
     DbValue::Datetime((v.year(), month, day, h, m, s, v.nanosecond()))
 }
 
-/// Parts of dates and times are below 256.
+/// Every part of a date or time but the year and nanoseconds is below 256.
 fn small(part: u32) -> u8 {
     u8::try_from(part).unwrap_or(u8::MAX)
 }

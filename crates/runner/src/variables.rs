@@ -1,5 +1,5 @@
 //! Spin's variables: `SPIN_VARIABLE_<NAME>` from the environment or a file `.env`, defaults, and
-//! `{{ templates }}` over them. Serves `spin:variables`.
+//! `{{ templates }}` with them. Implements `spin:variables`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::manifest::Manifest;
 pub struct Variables(BTreeMap<String, String>);
 
 impl Variables {
-    /// Resolves all variables of a manifest. `given` are those of the command line and come first.
+    /// Resolves all variables of a manifest. `given` are those of the command line and take precedence.
     pub fn resolve(manifest: &Manifest, given: &[(String, String)], folder: &Path) -> Result<Self> {
         let dotenv: HashMap<String, String> = match dotenvy::from_path_iter(folder.join(".env")) {
             Ok(entries) => entries.collect::<Result<_, _>>().context(".env")?,
@@ -56,8 +56,8 @@ impl Variables {
         Ok(Self(resolved))
     }
 
-    /// Fills a template in.
-    pub fn fill(&self, template: &str) -> Result<String> {
+    /// Resolves a template.
+    pub fn resolve_template(&self, template: &str) -> Result<String> {
         let mut text = String::new();
         let mut rest = template;
         while let Some((literal, tail)) = rest.split_once("{{") {
@@ -76,14 +76,14 @@ impl Variables {
         Ok(text)
     }
 
-    /// Fills all of a component's variables in.
+    /// Resolves all variables of a component.
     pub fn of_component(
         &self,
         templates: &BTreeMap<String, String>,
     ) -> Result<Arc<BTreeMap<String, String>>> {
         templates
             .iter()
-            .map(|(name, template)| Ok((name.clone(), self.fill(template)?)))
+            .map(|(name, template)| Ok((name.clone(), self.resolve_template(template)?)))
             .collect::<Result<_>>()
             .map(Arc::new)
     }
@@ -106,12 +106,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn templates_are_filled_in() {
+    fn templates_are_resolved() {
         let variables = Variables(BTreeMap::from([
             ("host".into(), "db".into()),
             ("port".into(), "5432".into()),
         ]));
-        let fill = |template| variables.fill(template);
+        let fill = |template| variables.resolve_template(template);
         assert_eq!(fill("plain").expect("valid"), "plain");
         assert_eq!(
             fill("postgres://{{host}}:{{ port }}/x").expect("valid"),

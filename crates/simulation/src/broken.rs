@@ -1,166 +1,172 @@
-//! The protocol, broken as an engineer might break it: through wrappers around its ports, so that the
-//! product's code is what runs. The simulation must catch every one.
+//! The protocol with one plausible mistake each, made by wrappers around its ports: the code that runs is the
+//! product's. The simulation must catch every variant.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
+use std::rc::Rc;
 
-use orders::create_order::conditional::Expected;
-use orders::customer::Customer;
-use orders::error::{OrdersUnavailable, ReservationsUnavailable};
-use orders::group_commit::Batches;
-use orders::idempotency::{Progress, Record, Slot};
-use orders::order::{Draft, OrderId};
-use orders::ports::{
-    Attempt, ConditionalInsertion, ConditionalOrders, Insertion, Lock, Locks, NewOrder, OrderIds,
-    Orders, OrdersByKey, Reservation, Reservations, StoredOrder,
+use http_api::{Probe, Probes};
+use protocol::condition::Expected;
+use protocol::error::{DatabaseUnavailable, ReservationsUnavailable};
+use protocol::group_commit::Batches;
+use protocol::ports::{
+    Attempt, ConditionalInsertion, ConditionalResources, Insertion, List, Lock, Locks, NewResource,
+    Page, RecordLookup, Reservation, Reservations, ResourceIds, ResourceLists, Resources,
+    ResourcesByKey, StoredResource,
 };
-use orders::reading::ListState;
-use orders::stores::redis::Reply;
+use protocol::{Customer, Document, KeyScope, ListState, Progress, Record, ResourceId};
+use stores::redis::{Reply, reservation};
 
+use crate::kind::Kind;
 use crate::port::Port;
-use crate::scenario::{Protocol, Running, Wish, start};
+use crate::scenario::{ClientRequest, Protocol, Running, start};
 use crate::world::Call;
 
-/// A way to break it.
+/// A mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Break {
-    /// Postgres without the unique constraint.
+    /// Postgres has no unique constraint.
     NoUniqueConstraint,
-    /// The record is finished before the insertion has committed.
-    FinishedBeforeCommit,
-    /// Another request's record is reason enough to refuse.
-    RefusedOnRedissWord,
-    /// Another's unfinished record is taken for a finished one.
-    ReservedTakenForFinished,
-    /// Whoever helps acknowledges the id it has drawn itself.
-    OwnIdWhenHelping,
-    /// The reservation overwrites what is there.
-    OverwrittenWithoutLooking,
-    /// The record is finished with one's own order, whoever's was found.
-    FinishedWithOwnOrder,
-    /// A record of an unknown version is read as if it were ours.
-    UnknownVersionTrusted,
-    /// No answer is taken for "not executed": whatever a second try finds must be one's own.
+    /// The record is completed before the insertion has committed.
+    CompletedBeforeCommit,
+    /// A request is refused because of another request's record, without asking Postgres.
+    RefusedByRecord,
+    /// A record in progress is taken for a completed one.
+    InProgressTakenForCompleted,
+    /// A request that continues another one acknowledges the id that it has drawn itself.
+    OwnIdOnContinuation,
+    /// The reservation overwrites the existing record.
+    ReservationOverwrites,
+    /// The completed record has the request's own id and fingerprint, also when another resource was found.
+    CompletedWithOwnRecord,
+    /// A record of an unknown version is read as one of this version.
+    UnknownVersionRead,
+    /// A time-out is taken for "not executed": a resource that the second try finds is called created.
     TimeOutTakenForNotExecuted,
-    /// Requests are not compared.
-    FingerprintLeftOut,
-    /// All customers share their keys.
-    CustomerLeftOut,
+    /// Fingerprints are not compared.
+    FingerprintIgnored,
+    /// The key scope has no customer: all customers share their keys.
+    CustomerNotInScope,
+    /// The key scope has no collection: all collections share their keys.
+    CollectionNotInScope,
     /// A conflict is taken for an insertion.
     ConflictTakenForInserted,
-    /// An order that was found is called created.
-    FoundTakenForCreated,
-    /// The order is acknowledged before its insertion was answered.
+    /// A resource that was found is called created.
+    ExistingTakenForCreated,
+    /// The resource is acknowledged before its insertion was answered.
     AcknowledgedBeforeCommit,
-    /// A reservation is a lock: others have to wait for its expiry.
-    ReservedMeansWait,
-    /// A statement for several orders that succeeded is taken to have inserted all of them.
+    /// A record in progress is a lock: other requests have to wait until it expires.
+    InProgressBlocks,
+    /// A successful statement for several resources is taken to have inserted all of them.
     BatchTakenForInserted,
-    /// The answers to a statement for several orders are given to the wrong ones.
-    BatchMixedUp,
-    /// Whoever has the lock is taken to be alone: no constraint on what an order follows.
-    LockTrusted,
-    /// The list's state is looked at in one statement, and the order inserted in the next.
-    StateCheckedBefore,
+    /// The results of a statement for several resources are assigned to the wrong requests.
+    BatchResultsMixedUp,
+    /// The lock takes the place of the constraint on the state that a resource is based on.
+    LockInsteadOfConstraint,
+    /// The list's state is compared in one statement, and the resource inserted in the next.
+    StateComparedBeforehand,
 }
 
 /// All of them.
-pub const ALL: [Break; 19] = [
+pub const ALL: [Break; 20] = [
     Break::NoUniqueConstraint,
-    Break::FinishedBeforeCommit,
-    Break::RefusedOnRedissWord,
-    Break::ReservedTakenForFinished,
-    Break::OwnIdWhenHelping,
-    Break::OverwrittenWithoutLooking,
-    Break::FinishedWithOwnOrder,
-    Break::UnknownVersionTrusted,
+    Break::CompletedBeforeCommit,
+    Break::RefusedByRecord,
+    Break::InProgressTakenForCompleted,
+    Break::OwnIdOnContinuation,
+    Break::ReservationOverwrites,
+    Break::CompletedWithOwnRecord,
+    Break::UnknownVersionRead,
     Break::TimeOutTakenForNotExecuted,
-    Break::FingerprintLeftOut,
-    Break::CustomerLeftOut,
+    Break::FingerprintIgnored,
+    Break::CustomerNotInScope,
+    Break::CollectionNotInScope,
     Break::ConflictTakenForInserted,
-    Break::FoundTakenForCreated,
+    Break::ExistingTakenForCreated,
     Break::AcknowledgedBeforeCommit,
-    Break::ReservedMeansWait,
+    Break::InProgressBlocks,
     Break::BatchTakenForInserted,
-    Break::BatchMixedUp,
-    Break::LockTrusted,
-    Break::StateCheckedBefore,
+    Break::BatchResultsMixedUp,
+    Break::LockInsteadOfConstraint,
+    Break::StateComparedBeforehand,
 ];
 
 impl Protocol for Break {
     fn name(&self) -> &'static str {
         match self {
             Self::NoUniqueConstraint => "no unique constraint",
-            Self::FinishedBeforeCommit => "finished before commit",
-            Self::RefusedOnRedissWord => "422 on Redis's word",
-            Self::ReservedTakenForFinished => "unfinished taken for finished",
-            Self::OwnIdWhenHelping => "own order id when helping",
-            Self::OverwrittenWithoutLooking => "record overwritten without looking",
-            Self::FinishedWithOwnOrder => "finished with one's own order",
-            Self::UnknownVersionTrusted => "unknown version trusted",
+            Self::CompletedBeforeCommit => "completed before commit",
+            Self::RefusedByRecord => "422 by Redis's record",
+            Self::InProgressTakenForCompleted => "in progress taken for completed",
+            Self::OwnIdOnContinuation => "own id on continuation",
+            Self::ReservationOverwrites => "reservation overwrites",
+            Self::CompletedWithOwnRecord => "completed with own record",
+            Self::UnknownVersionRead => "unknown version read",
             Self::TimeOutTakenForNotExecuted => "time-out taken for not executed",
-            Self::FingerprintLeftOut => "fingerprint left out",
-            Self::CustomerLeftOut => "customer left out",
+            Self::FingerprintIgnored => "fingerprint ignored",
+            Self::CustomerNotInScope => "customer not in scope",
+            Self::CollectionNotInScope => "collection not in scope",
             Self::ConflictTakenForInserted => "conflict taken for inserted",
-            Self::FoundTakenForCreated => "found taken for created",
+            Self::ExistingTakenForCreated => "existing taken for created",
             Self::AcknowledgedBeforeCommit => "acknowledged before commit",
-            Self::ReservedMeansWait => "reserved means wait",
+            Self::InProgressBlocks => "record in progress blocks",
             Self::BatchTakenForInserted => "batch taken for inserted",
-            Self::BatchMixedUp => "answers to a batch mixed up",
-            Self::LockTrusted => "lock trusted",
-            Self::StateCheckedBefore => "state checked before",
+            Self::BatchResultsMixedUp => "results of a batch mixed up",
+            Self::LockInsteadOfConstraint => "lock instead of constraint",
+            Self::StateComparedBeforehand => "state compared beforehand",
         }
     }
 
-    fn start(&self, wish: &Wish, known: ListState, port: Port) -> Running {
-        start(
-            wish,
-            known,
-            Broken {
-                kind: *self,
-                port,
-                own: Cell::new(None),
-                found: Cell::new(None),
-                locked: Cell::new(false),
-                order: RefCell::new(None),
-            },
-        )
+    fn start(&self, request: &ClientRequest, known: ListState, port: Port) -> Running {
+        let stores = Broken {
+            kind: *self,
+            port,
+            seen: Rc::default(),
+        };
+        start(request, known, stores)
     }
 }
 
-/// Ports that misbehave in one way.
+/// Stores that make one mistake. Clones share their state.
+#[derive(Clone)]
 struct Broken {
     kind: Break,
     port: Port,
-    /// The record that this request tried to reserve with.
+    seen: Rc<Seen>,
+}
+
+/// What a request has seen so far.
+#[derive(Default)]
+struct Seen {
+    /// The record that it tried to reserve with.
     own: Cell<Option<Record>>,
     /// The record that it found.
     found: Cell<Option<Record>>,
     /// Whether it has the lock.
     locked: Cell<bool>,
-    /// What it tried to insert.
-    order: RefCell<Option<NewOrder>>,
 }
 
 impl Broken {
-    fn slot(&self, slot: &Slot) -> Slot {
-        let mut slot = slot.clone();
-        if self.kind == Break::CustomerLeftOut {
-            slot.customer = Customer::anonymous();
+    fn scope(&self, scope: &KeyScope) -> KeyScope {
+        let mut scope = scope.clone();
+        match self.kind {
+            Break::CustomerNotInScope => scope.customer = Customer::anonymous(),
+            Break::CollectionNotInScope => scope.collection = Kind::Order.collection().name,
+            _ => {}
         }
-        slot
+        scope
     }
 
-    /// An insertion that claims what it finds.
-    async fn claim(&self, order: &NewOrder) -> Result<Insertion, OrdersUnavailable> {
-        match self.port.insert_unless_exists(order).await? {
+    /// An insertion that calls a resource created which it only found.
+    async fn insert_or_claim(&self, new: &NewResource) -> Result<Insertion, DatabaseUnavailable> {
+        match self.port.insert_unless_exists(new).await? {
             Insertion::Existing(_) => Ok(Insertion::Inserted),
             other => Ok(other),
         }
     }
 
-    fn finished(record: Record) -> Record {
+    fn completed(record: Record) -> Record {
         Record {
-            progress: Progress::Finished,
+            progress: Progress::Completed,
             ..record
         }
     }
@@ -169,28 +175,29 @@ impl Broken {
 impl Reservations for Broken {
     async fn reserve(
         &self,
-        slot: &Slot,
+        scope: &KeyScope,
         record: &Record,
     ) -> Result<Reservation, ReservationsUnavailable> {
-        let slot = self.slot(slot);
-        self.own.set(Some(*record));
-        if self.kind == Break::OverwrittenWithoutLooking {
-            self.port.finish(&slot, record).await?;
+        let scope = self.scope(scope);
+        self.seen.own.set(Some(*record));
+        if self.kind == Break::ReservationOverwrites {
+            self.port.complete(&scope, record).await?;
             return Ok(Reservation::Acquired);
         }
-        let mut reply = self.port.reserve_raw(&slot, record).await?;
-        if let (Break::UnknownVersionTrusted, Reply::Bytes(bytes)) = (self.kind, &mut reply)
+        let mut reply = self.port.reserve_raw(&scope, record).await?;
+        if let (Break::UnknownVersionRead, Reply::Bytes(bytes)) = (self.kind, &mut reply)
             && let Some(version) = bytes.first_mut()
         {
             *version = 1;
         }
-        let Reservation::Occupied(found) = reply.into() else {
-            return Ok(Reservation::Acquired);
+        let found = match reservation(reply) {
+            Reservation::Occupied(found) => found,
+            other => return Ok(other),
         };
-        self.found.set(Some(found));
+        self.seen.found.set(Some(found));
         Ok(Reservation::Occupied(match self.kind {
-            Break::ReservedTakenForFinished => Self::finished(found),
-            Break::FingerprintLeftOut => Record {
+            Break::InProgressTakenForCompleted => Self::completed(found),
+            Break::FingerprintIgnored => Record {
                 fingerprint: record.fingerprint,
                 ..found
             },
@@ -198,19 +205,26 @@ impl Reservations for Broken {
         }))
     }
 
-    async fn finish(&self, slot: &Slot, record: &Record) -> Result<(), ReservationsUnavailable> {
-        let own = self.own.get().map(Self::finished);
+    async fn complete(
+        &self,
+        scope: &KeyScope,
+        record: &Record,
+    ) -> Result<(), ReservationsUnavailable> {
+        let own = self.seen.own.get().map(Self::completed);
         let record = match (self.kind, own) {
-            (Break::FinishedWithOwnOrder, Some(own)) => own,
+            (Break::CompletedWithOwnRecord, Some(own)) => own,
             _ => *record,
         };
-        self.port.finish(&self.slot(slot), &record).await
+        self.port.complete(&self.scope(scope), &record).await
     }
 }
 
 impl Batches for Broken {
-    async fn insert_all(&self, orders: &[&NewOrder]) -> Result<Vec<Attempt>, OrdersUnavailable> {
-        let mut attempts = self.port.insert_all(orders).await?;
+    async fn insert_all(
+        &self,
+        batch: &[&NewResource],
+    ) -> Result<Vec<Attempt>, DatabaseUnavailable> {
+        let mut attempts = self.port.insert_all(batch).await?;
         match self.kind {
             Break::BatchTakenForInserted => attempts.fill(Attempt::Inserted),
             _ => attempts.rotate_left(1),
@@ -218,145 +232,144 @@ impl Batches for Broken {
         Ok(attempts)
     }
 
-    async fn patience(&self) {
-        self.port.patience().await;
+    async fn batch_window(&self) {
+        self.port.batch_window().await;
     }
 }
 
-impl Orders for Broken {
-    async fn insert_new(&self, order: &NewOrder) -> Attempt {
-        if let Break::BatchTakenForInserted | Break::BatchMixedUp = self.kind {
-            return self.port.insert_with_others(order, self).await;
+impl Resources for Broken {
+    fn announce_insertion(&self) {
+        self.port.announce_insertion();
+    }
+
+    async fn insert_new(&self, new: &NewResource) -> Attempt {
+        if let Break::BatchTakenForInserted | Break::BatchResultsMixedUp = self.kind {
+            return self.port.insert_in_group(new, self).await;
         }
-        // All other breaks are in the insertion that looks.
-        match self.insert_unless_exists(order).await {
+        // The mistakes of all other variants are in the insertion that returns the existing resource.
+        match self.insert_unless_exists(new).await {
             Ok(Insertion::Inserted) => Attempt::Inserted,
             _ => Attempt::Undecided,
         }
     }
 
-    async fn insert_unless_exists(&self, order: &NewOrder) -> Result<Insertion, OrdersUnavailable> {
-        let mut order = order.clone();
-        order.slot = self.slot(&order.slot);
-        self.order.replace(Some(order.clone()));
-        let own_id = self.own.get().map_or(order.order_id, |own| own.order_id);
-        let boxed = || Box::new(order.clone());
+    async fn insert_unless_exists(
+        &self,
+        new: &NewResource,
+    ) -> Result<Insertion, DatabaseUnavailable> {
+        let mut new = new.clone();
+        new.scope = self.scope(&new.scope);
+        let own_id = self.seen.own.get().map_or(new.id, |own| own.id);
+        let found = self.seen.found.get();
+        let boxed = || Box::new(new.clone());
         match self.kind {
-            Break::NoUniqueConstraint => self.port.insert(Call::InsertUnchecked(boxed())).await,
+            Break::NoUniqueConstraint => {
+                self.port.call_insert(Call::InsertUnchecked(boxed())).await
+            }
             Break::AcknowledgedBeforeCommit => {
-                self.port.insert(Call::InsertUnawaited(boxed())).await
+                self.port.call_insert(Call::InsertUnawaited(boxed())).await
             }
-            Break::FinishedBeforeCommit => {
+            Break::CompletedBeforeCommit => {
                 let record = Record {
-                    progress: Progress::Finished,
-                    fingerprint: order.fingerprint,
-                    order_id: order.order_id,
+                    progress: Progress::Completed,
+                    fingerprint: new.fingerprint,
+                    id: new.id,
                 };
-                let _ = self.port.finish(&order.slot, &record).await;
-                self.port.insert_unless_exists(&order).await
+                let _ = self.port.complete(&new.scope, &record).await;
+                self.port.insert_unless_exists(&new).await
             }
-            Break::RefusedOnRedissWord => match self.found.get() {
-                Some(found) if found.fingerprint != order.fingerprint => {
-                    Ok(Insertion::Existing(StoredOrder {
-                        order_id: found.order_id,
+            Break::RefusedByRecord => match found {
+                Some(found) if found.fingerprint != new.fingerprint => {
+                    Ok(Insertion::Existing(StoredResource {
+                        id: found.id,
                         fingerprint: found.fingerprint,
-                        draft: another_draft(),
+                        document: other_document(),
                     }))
                 }
-                _ => self.port.insert_unless_exists(&order).await,
+                _ => self.port.insert_unless_exists(&new).await,
             },
-            Break::ReservedMeansWait => match self.found.get() {
-                Some(found) if found.progress == Progress::Reserved => Err(OrdersUnavailable),
-                _ => self.port.insert_unless_exists(&order).await,
+            Break::InProgressBlocks => match found {
+                Some(found) if found.progress == Progress::InProgress => Err(DatabaseUnavailable),
+                _ => self.port.insert_unless_exists(&new).await,
             },
-            Break::OwnIdWhenHelping => {
-                order.order_id = own_id;
-                Ok(match self.port.insert_unless_exists(&order).await? {
-                    Insertion::Existing(stored) => Insertion::Existing(StoredOrder {
-                        order_id: own_id,
+            Break::OwnIdOnContinuation => {
+                new.id = own_id;
+                Ok(match self.port.insert_unless_exists(&new).await? {
+                    Insertion::Existing(stored) => Insertion::Existing(StoredResource {
+                        id: own_id,
                         ..stored
                     }),
                     other => other,
                 })
             }
-            Break::TimeOutTakenForNotExecuted => {
-                match self.port.insert_unless_exists(&order).await {
-                    Err(OrdersUnavailable) => self.claim(&order).await,
-                    answered => answered,
-                }
-            }
-            Break::FoundTakenForCreated => self.claim(&order).await,
+            Break::TimeOutTakenForNotExecuted => match self.port.insert_unless_exists(&new).await {
+                Err(DatabaseUnavailable) => self.insert_or_claim(&new).await,
+                answered => answered,
+            },
+            Break::ExistingTakenForCreated => self.insert_or_claim(&new).await,
             Break::ConflictTakenForInserted => {
-                Ok(match self.port.insert_unless_exists(&order).await? {
+                Ok(match self.port.insert_unless_exists(&new).await? {
                     Insertion::Conflict => Insertion::Inserted,
                     other => other,
                 })
             }
-            Break::FingerprintLeftOut => Ok(match self.port.insert_unless_exists(&order).await? {
-                Insertion::Existing(stored) => Insertion::Existing(StoredOrder {
-                    fingerprint: order.fingerprint,
+            Break::FingerprintIgnored => Ok(match self.port.insert_unless_exists(&new).await? {
+                Insertion::Existing(stored) => Insertion::Existing(StoredResource {
+                    fingerprint: new.fingerprint,
                     ..stored
                 }),
                 other => other,
             }),
-            _ => self.port.insert_unless_exists(&order).await,
+            _ => self.port.insert_unless_exists(&new).await,
         }
-    }
-
-    async fn find(
-        &self,
-        customer: &Customer,
-        order_id: OrderId,
-    ) -> Result<Option<StoredOrder>, OrdersUnavailable> {
-        self.port.find(customer, order_id).await
     }
 }
 
 impl Locks for Broken {
     async fn acquire(
         &self,
-        customer: &Customer,
-        holder: &OrderId,
+        list: &List,
+        holder: &ResourceId,
     ) -> Result<Lock, ReservationsUnavailable> {
-        let lock = self.port.acquire(customer, holder).await;
-        self.locked.set(lock == Ok(Lock::Acquired));
+        let lock = self.port.acquire(list, holder).await;
+        self.seen.locked.set(lock == Ok(Lock::Acquired));
         lock
     }
 
     async fn release(
         &self,
-        customer: &Customer,
-        holder: &OrderId,
+        list: &List,
+        holder: &ResourceId,
     ) -> Result<(), ReservationsUnavailable> {
-        self.port.release(customer, holder).await
+        self.port.release(list, holder).await
     }
 }
 
-impl ConditionalOrders for Broken {
-    async fn insert_following(
+impl ConditionalResources for Broken {
+    async fn insert_based_on(
         &self,
-        order: &NewOrder,
+        new: &NewResource,
         expected: &Expected,
-    ) -> Result<ConditionalInsertion, OrdersUnavailable> {
+    ) -> Result<ConditionalInsertion, DatabaseUnavailable> {
         let breaks = match self.kind {
-            Break::LockTrusted => self.locked.get(),
-            Break::StateCheckedBefore => true,
+            Break::LockInsteadOfConstraint => self.seen.locked.get(),
+            Break::StateComparedBeforehand => true,
             _ => false,
         };
         if !breaks {
-            return self.port.insert_following(order, expected).await;
+            return self.port.insert_based_on(new, expected).await;
         }
-        // Nothing is met by none of none: this only looks.
+        // No state is expected: this inserts nothing and returns the state.
         let nothing = Expected::OneOf(Vec::new());
-        let state = match self.port.insert_following(order, &nothing).await? {
+        let state = match self.port.insert_based_on(new, &nothing).await? {
             ConditionalInsertion::Stale(state) if expected.is_met_by(&state) => state,
             found => return Ok(found),
         };
-        if self.kind == Break::LockTrusted {
-            let order = Box::new(order.clone());
-            return self.port.follow(Call::FollowUnchecked(order, state)).await;
+        if self.kind == Break::LockInsteadOfConstraint {
+            let call = Call::InsertBasedOnUnchecked(Box::new(new.clone()), state);
+            return self.port.call_conditional(call).await;
         }
-        Ok(match self.port.insert_unless_exists(order).await? {
+        Ok(match self.port.insert_unless_exists(new).await? {
             Insertion::Inserted => ConditionalInsertion::Inserted(state),
             Insertion::Existing(stored) => ConditionalInsertion::Existing(stored),
             Insertion::Conflict => ConditionalInsertion::Conflict,
@@ -364,21 +377,58 @@ impl ConditionalOrders for Broken {
     }
 }
 
-impl OrdersByKey for Broken {
-    async fn find_by_key(&self, slot: &Slot) -> Result<Option<StoredOrder>, OrdersUnavailable> {
-        self.port.find_by_key(slot).await
+impl ResourcesByKey for Broken {
+    async fn find_by_key(
+        &self,
+        scope: &KeyScope,
+    ) -> Result<Option<StoredResource>, DatabaseUnavailable> {
+        self.port.find_by_key(scope).await
     }
 }
 
-impl OrderIds for Broken {
-    fn draw(&self) -> OrderId {
+impl ResourceIds for Broken {
+    fn draw(&self) -> ResourceId {
         self.port.draw()
     }
 }
 
-/// An order that differs from all that clients wish for.
-#[allow(clippy::expect_used, reason = "a valid order")]
-fn another_draft() -> Draft {
-    let items = br#"[{"quantity":99,"sku":"Z","unitPrice":1}]"#;
-    Draft::from_stored("EUR".to_owned(), items, None, 99).expect("a valid order")
+impl RecordLookup for Broken {
+    async fn find_record(
+        &self,
+        scope: &KeyScope,
+    ) -> Result<Option<Record>, ReservationsUnavailable> {
+        self.port.find_record(scope).await
+    }
+}
+
+impl ResourceLists for Broken {
+    async fn find(
+        &self,
+        customer: &Customer,
+        id: ResourceId,
+    ) -> Result<Option<StoredResource>, DatabaseUnavailable> {
+        self.port.find(customer, id).await
+    }
+
+    async fn page(
+        &self,
+        customer: &Customer,
+        after: Option<ResourceId>,
+        limit: usize,
+    ) -> Result<Option<Page>, DatabaseUnavailable> {
+        self.port.page(customer, after, limit).await
+    }
+}
+
+impl Probes for Broken {
+    async fn probe(&self) -> Probe {
+        self.port.probe().await
+    }
+}
+
+/// A document that differs from those of all client requests.
+fn other_document() -> Document {
+    Document::from_text(
+        r#"{"currency":"EUR","items":[{"quantity":99,"sku":"Z","unitPrice":1}],"note":null}"#,
+    )
 }

@@ -3,226 +3,311 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use orders::customer::Customer;
-use orders::http::{Problem, Response};
-use orders::idempotency::{Progress, Record, Slot};
-use orders::order::{Draft, representation};
-use orders::ports::StoredOrder;
-use orders::reading::ListState;
+use http_api::{Problem, Response};
+use protocol::ports::{List, StoredResource};
+use protocol::{KeyScope, ListState, Progress, Record, ResourceId};
 
-use crate::scenario::{Condition, Outcome, Wish};
-use crate::world::{Row, World};
+use crate::kind::{AnyResource, Kind};
+use crate::scenario::{ClientRequest, Condition};
+use crate::world::{REMAINING_LEASE, Row, World};
 
 /// An invariant that did not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Violation {
-    /// A key has more than one order.
-    TwoOrders(Slot),
+    /// A key has more than one resource.
+    TwoResources(KeyScope),
     /// A row changed.
-    RowChanged(Slot),
-    /// An order was acknowledged that is not stored, or not so.
-    NotAsAcknowledged(Slot),
+    RowChanged(KeyScope),
+    /// An acknowledged resource is not stored as acknowledged.
+    NotAsAcknowledged(KeyScope),
     /// Two acknowledgements of one key differ.
-    Disagreement(Slot),
-    /// A request was refused although the stored order does not differ, or not as it was told.
-    WronglyRefused(Slot),
-    /// More than one request was told that it created the order.
-    CreatedTwice(Slot),
-    /// Two orders were created on one state of the list.
-    TwoFollow(Slot),
-    /// A request was refused for a state that the list is in.
-    WronglyStale(Slot),
-    /// Redis holds a finished record of an order that does not exist.
-    FalseRecord(Slot),
-    /// A call has taken a finished record back.
-    Unfinished(Slot),
-    /// With all faults over, a retry did not succeed at once.
-    Stuck(Wish),
-    /// An answer that this API does not give.
+    Disagreement(KeyScope),
+    /// A request was refused although the stored document does not differ, or with wrong differences.
+    WronglyRefused(KeyScope),
+    /// More than one request was told that it created the resource.
+    CreatedTwice(KeyScope),
+    /// Two resources were created, based on one state of a list.
+    TwoBasedOnOneState(KeyScope),
+    /// A request was refused although the list is in the state that it expects.
+    WronglyStale(KeyScope),
+    /// Redis holds a completed record of a resource that does not exist.
+    FalseRecord(KeyScope),
+    /// A call has replaced a completed record by a record in progress.
+    CompletionLost(KeyScope),
+    /// After all faults, a retry did not succeed at once.
+    Stuck(ClientRequest),
+    /// An answer that this API does not give to this request.
     UnexpectedAnswer(String),
 }
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (what, slot) = match self {
-            Self::TwoOrders(slot) => ("a key has more than one order", slot),
-            Self::RowChanged(slot) => ("a stored order changed", slot),
-            Self::NotAsAcknowledged(slot) => {
-                ("an acknowledged order is not stored as acknowledged", slot)
+        let (what, scope) = match self {
+            Self::TwoResources(scope) => ("a key has more than one resource", scope),
+            Self::RowChanged(scope) => ("a stored resource changed", scope),
+            Self::NotAsAcknowledged(scope) => (
+                "an acknowledged resource is not stored as acknowledged",
+                scope,
+            ),
+            Self::Disagreement(scope) => ("acknowledgements of one key differ", scope),
+            Self::WronglyRefused(scope) => (
+                "a request was refused, though the stored document does not differ",
+                scope,
+            ),
+            Self::CreatedTwice(scope) => {
+                ("two requests were told that they created a resource", scope)
             }
-            Self::Disagreement(slot) => ("acknowledgements of one key differ", slot),
-            Self::WronglyRefused(slot) => {
-                ("refused, though the stored order does not differ", slot)
+            Self::TwoBasedOnOneState(scope) => {
+                ("two resources are based on one state of a list", scope)
             }
-            Self::CreatedTwice(slot) => ("two requests were told that they created it", slot),
-            Self::TwoFollow(slot) => ("two orders were created on one state of a list", slot),
-            Self::WronglyStale(slot) => ("refused, though the list has not moved on", slot),
-            Self::FalseRecord(slot) => ("Redis calls an order finished that is not stored", slot),
-            Self::Unfinished(slot) => ("a call took a finished record back", slot),
-            Self::Stuck(wish) => return write!(f, "no success at once after all faults: {wish:?}"),
+            Self::WronglyStale(scope) => (
+                "a request was refused, though the list has not changed",
+                scope,
+            ),
+            Self::FalseRecord(scope) => (
+                "Redis holds a completed record of a resource that is not stored",
+                scope,
+            ),
+            Self::CompletionLost(scope) => (
+                "a completed record was replaced by a record in progress",
+                scope,
+            ),
+            Self::Stuck(request) => {
+                return write!(
+                    f,
+                    "after all faults, the retry of {request:?} did not succeed"
+                );
+            }
             Self::UnexpectedAnswer(answer) => return write!(f, "unexpected answer: {answer}"),
         };
         write!(
             f,
-            "{what}: {} of {}",
-            slot.key.as_str(),
-            slot.customer.as_str()
+            "{what}: {} of {} in {}",
+            scope.key.as_str(),
+            scope.customer.as_str(),
+            scope.collection
         )
     }
+}
+
+/// What a correct answer means for its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The client has its final answer.
+    Final,
+    /// The final answer to this request: the list is in another state, with which the client may try again.
+    ListChanged(ListState),
+    /// The client must repeat the request.
+    Repeat,
 }
 
 /// What was seen of a run so far.
 #[derive(Clone, Debug, Default)]
 pub struct Checker {
-    acknowledged: BTreeMap<Slot, String>,
-    created: BTreeMap<Slot, u32>,
-    /// States that an order was said to be created on.
-    followed: Vec<(Customer, ListState)>,
-    rows_seen: Vec<(Slot, StoredOrder)>,
-    drafts: BTreeMap<u8, Draft>,
+    acknowledged: BTreeMap<KeyScope, String>,
+    created: BTreeMap<KeyScope, u32>,
+    /// States that an acknowledged resource is based on.
+    based_on: Vec<(List, ListState)>,
+    rows_seen: Vec<(KeyScope, StoredResource)>,
+    requested: BTreeMap<(Kind, u8), AnyResource>,
 }
 
 impl Checker {
-    /// Judges the stores.
+    /// Checks the stores.
+    ///
+    /// # Errors
+    /// The invariant that they violate.
     pub fn world(&mut self, world: &World) -> Result<(), Violation> {
-        if let Some(slot) = &world.unfinished {
-            return Err(Violation::Unfinished(slot.clone()));
+        if let Some(scope) = &world.completion_lost {
+            return Err(Violation::CompletionLost(scope.clone()));
         }
         let rows = world.rows();
         for (index, row) in rows.iter().enumerate() {
             match self.rows_seen.get(index) {
-                Some((slot, order)) if *slot == row.slot && *order == row.order => continue,
-                Some((slot, _)) => return Err(Violation::RowChanged(slot.clone())),
+                Some((scope, seen)) if *scope == row.scope && *seen == row.resource => continue,
+                Some((scope, _)) => return Err(Violation::RowChanged(scope.clone())),
                 None => {}
             }
-            if self.rows_seen.iter().any(|(slot, _)| *slot == row.slot) {
-                return Err(Violation::TwoOrders(row.slot.clone()));
+            if self.rows_seen.iter().any(|(scope, _)| *scope == row.scope) {
+                return Err(Violation::TwoResources(row.scope.clone()));
             }
+            let list = List::from(&row.scope);
             let mut before = rows.iter().take(index);
-            let is_second = |other: &Row| {
-                other.slot.customer == row.slot.customer && other.follows == row.follows
-            };
-            if row.follows.is_some() && before.any(is_second) {
-                return Err(Violation::TwoFollow(row.slot.clone()));
+            let is_second =
+                |other: &Row| List::from(&other.scope) == list && other.based_on == row.based_on;
+            if row.based_on.is_some() && before.any(is_second) {
+                return Err(Violation::TwoBasedOnOneState(row.scope.clone()));
             }
-            self.rows_seen.push((row.slot.clone(), row.order.clone()));
+            self.rows_seen
+                .push((row.scope.clone(), row.resource.clone()));
         }
-        if let Some((slot, _)) = self.rows_seen.get(rows.len()) {
-            return Err(Violation::RowChanged(slot.clone()));
+        if let Some((scope, _)) = self.rows_seen.get(rows.len()) {
+            return Err(Violation::RowChanged(scope.clone()));
         }
-        for (slot, bytes) in world.records() {
+        for (scope, bytes) in world.records() {
             let Some(record) = Record::decode(bytes) else {
                 continue;
             };
-            let stored = world.order_of(slot);
-            let is_true = stored.is_some_and(|order| {
-                order.order_id == record.order_id && order.fingerprint == record.fingerprint
+            let stored = world.resource_of(scope);
+            let is_true = stored.is_some_and(|stored| {
+                stored.id == record.id && stored.fingerprint == record.fingerprint
             });
-            if record.progress == Progress::Finished && !is_true {
-                return Err(Violation::FalseRecord(slot.clone()));
+            if record.progress == Progress::Completed && !is_true {
+                return Err(Violation::FalseRecord(scope.clone()));
             }
         }
         Ok(())
     }
 
-    /// Judges an answer. `Ok(true)`: it settled the matter for the client.
+    /// Checks an answer to a request of a client that knew this state of its list.
+    ///
+    /// # Errors
+    /// The invariant that it violates.
     pub fn answer(
         &mut self,
-        wish: &Wish,
+        request: &ClientRequest,
         known: &ListState,
-        outcome: &Outcome,
+        response: &Response,
         world: &World,
-    ) -> Result<bool, Violation> {
-        let slot = wish.slot();
-        match outcome {
-            Ok(response) if response.status == 201 => {
-                let slot = match wish.condition {
-                    Condition::Keyless => slot_of(&response.body, world).unwrap_or(slot),
-                    _ => slot,
+    ) -> Result<Verdict, Violation> {
+        let scope = request.scope();
+        let unexpected = || Err(Violation::UnexpectedAnswer(format!("{response:?}")));
+        match (response.status.as_u16(), request.condition) {
+            (201, _) => {
+                self.acknowledgement(request, known, response, world)?;
+                Ok(Verdict::Final)
+            }
+            (409, Condition::Unchanged | Condition::Keyless) => {
+                let remaining = REMAINING_LEASE;
+                match is_problem(request, response, Problem::CollectionLocked { remaining }) {
+                    true => Ok(Verdict::Repeat),
+                    false => unexpected(),
+                }
+            }
+            (412, Condition::Unchanged | Condition::Keyless) => {
+                let Some(current) = state_of(response) else {
+                    return unexpected();
                 };
-                self.acknowledgement(wish, known, slot, response, world)?;
-                Ok(true)
-            }
-            Err(Problem::PreconditionFailed { current }) if wish.condition != Condition::None => {
-                let now = world.list_state(&slot.customer);
-                if current == known || now == *known {
-                    return Err(Violation::WronglyStale(slot));
+                if !is_problem(request, response, Problem::PreconditionFailed { current }) {
+                    return unexpected();
                 }
-                Ok(true)
+                if current == *known || world.list_state(&List::from(&scope)) == *known {
+                    return Err(Violation::WronglyStale(scope));
+                }
+                Ok(Verdict::ListChanged(current))
             }
-            Err(Problem::CollectionLocked { .. }) if wish.condition != Condition::None => Ok(false),
-            Err(Problem::OrdersUnavailable) if wish.condition == Condition::Keyless => Ok(false),
-            Err(Problem::KeyReused { order_id, differs }) => {
-                let asked = self.draft(wish);
-                let told = world.order_of(&slot).is_some_and(|stored| {
-                    let really = stored.draft.differences(asked);
-                    stored.order_id == *order_id && !really.is_empty() && really == *differs
+            (422, Condition::None | Condition::Unchanged) => {
+                let requested = self.requested(request);
+                let is_right = world.resource_of(&scope).is_some_and(|stored| {
+                    let (id, differs) = (stored.id, requested.differences(&stored.document));
+                    !differs.is_empty()
+                        && is_problem(request, response, Problem::KeyReused { id, differs })
                 });
-                if told {
-                    Ok(true)
-                } else {
-                    Err(Violation::WronglyRefused(slot))
+                match is_right {
+                    true => Ok(Verdict::Final),
+                    false => Err(Violation::WronglyRefused(scope)),
                 }
             }
-            Err(Problem::CreationUndecided) => Ok(false),
-            other => Err(Violation::UnexpectedAnswer(format!("{other:?}"))),
+            (503, condition) => {
+                let problem = match condition {
+                    Condition::None | Condition::Unchanged => Problem::CreationUndecided,
+                    Condition::Keyless => Problem::DatabaseUnavailable,
+                };
+                match is_problem(request, response, problem) {
+                    true => Ok(Verdict::Repeat),
+                    false => unexpected(),
+                }
+            }
+            _ => unexpected(),
         }
     }
 
-    /// Judges a 201 for a slot.
+    /// Checks a 201.
     fn acknowledgement(
         &mut self,
-        wish: &Wish,
+        request: &ClientRequest,
         known: &ListState,
-        slot: Slot,
         response: &Response,
         world: &World,
     ) -> Result<(), Violation> {
-        let acknowledged = self.acknowledged.entry(slot.clone());
+        let scope = match request.condition {
+            Condition::Keyless => scope_of(request, response, world),
+            Condition::None | Condition::Unchanged => None,
+        };
+        let scope = scope.unwrap_or_else(|| request.scope());
+        let acknowledged = self.acknowledged.entry(scope.clone());
         if *acknowledged.or_insert_with(|| response.body.clone()) != response.body {
-            return Err(Violation::Disagreement(slot));
+            return Err(Violation::Disagreement(scope));
         }
-        // Stored as acknowledged, and what was asked for. It stays so: rows are seen not to change.
-        let asked = self.draft(wish);
-        let stored = world.order_of(&slot).is_some_and(|order| {
-            order.draft == *asked && representation(&order.order_id, &order.draft) == response.body
+        let replayed = field(response, "idempotent-replayed").is_some();
+        let created_on_condition = !replayed && request.condition != Condition::None;
+        // Stored as acknowledged, and as requested. It stays so: rows are seen not to change.
+        let requested = self.requested(request);
+        let is_stored = world.resource_of(&scope).is_some_and(|stored| {
+            let mut expected = requested.answer(stored.id, replayed);
+            if created_on_condition && let Some(state) = field(response, "etag") {
+                expected = expected.with("etag", state);
+            }
+            stored.document == requested.document() && *response == expected
         });
-        if !stored {
-            return Err(Violation::NotAsAcknowledged(slot));
+        if !is_stored {
+            return Err(Violation::NotAsAcknowledged(scope));
         }
-        let replayed = ("idempotent-replayed", "true".to_owned());
-        if response.headers.contains(&replayed) {
+        if created_on_condition && state_of(response).is_none() {
+            return Err(Violation::UnexpectedAnswer(format!("{response:?}")));
+        }
+        if replayed {
             return Ok(());
         }
-        let created = self.created.entry(slot.clone()).or_default();
+        let created = self.created.entry(scope.clone()).or_default();
         *created += 1;
         if *created > 1 {
-            return Err(Violation::CreatedTwice(slot));
+            return Err(Violation::CreatedTwice(scope));
         }
-        if wish.condition != Condition::None {
-            let followed = (slot.customer.clone(), *known);
-            if self.followed.contains(&followed) {
-                return Err(Violation::TwoFollow(slot));
+        if created_on_condition {
+            let based_on = (List::from(&scope), *known);
+            if self.based_on.contains(&based_on) {
+                return Err(Violation::TwoBasedOnOneState(scope));
             }
-            self.followed.push(followed);
+            self.based_on.push(based_on);
         }
         Ok(())
     }
 
-    /// The order that a wish asks for.
-    fn draft(&mut self, wish: &Wish) -> &Draft {
-        self.drafts.entry(wish.order).or_insert_with(|| {
-            #[allow(clippy::expect_used, reason = "wishes are valid orders")]
-            orders::json::parse(wish.body().as_bytes())
-                .ok()
-                .and_then(|json| Draft::from_json(&json).ok())
-                .expect("a valid order")
+    /// The resource that a client requests.
+    fn requested(&mut self, request: &ClientRequest) -> &AnyResource {
+        let which = (request.kind, request.document);
+        self.requested.entry(which).or_insert_with(|| {
+            let resource = request.kind.resource(&request.body());
+            #[allow(clippy::expect_used, reason = "the bodies of all requests are valid")]
+            resource.expect("a valid resource")
         })
     }
 }
 
-/// The slot that the order of an answer has in the stores.
-fn slot_of(body: &str, world: &World) -> Option<Slot> {
-    let is_it = |row: &&Row| representation(&row.order.order_id, &row.order.draft) == body;
-    Some(world.rows().iter().find(is_it)?.slot.clone())
+/// Whether the answer is the problem, in all its fields and its whole body.
+fn is_problem(request: &ClientRequest, response: &Response, problem: Problem) -> bool {
+    problem.into_response(request.kind.collection()) == *response
+}
+
+/// The first value of a field.
+fn field<'r>(response: &'r Response, name: &str) -> Option<&'r str> {
+    let mut fields = response.headers.iter();
+    let (_, value) = fields.find(|(other, _)| *other == name)?;
+    Some(value)
+}
+
+/// The state of the list in the answer's entity tag.
+fn state_of(response: &Response) -> Option<ListState> {
+    let tag = field(response, "etag")?;
+    ListState::parse(tag.strip_prefix('"')?.strip_suffix('"')?)
+}
+
+/// The scope of the stored resource at the answer's location.
+fn scope_of(request: &ClientRequest, response: &Response, world: &World) -> Option<KeyScope> {
+    let path = request.kind.collection().path;
+    let location = field(response, "location")?;
+    let id = ResourceId::parse(location.strip_prefix(path)?.strip_prefix('/')?)?;
+    let row = world.row(&List::from(&request.scope()), id)?;
+    Some(row.scope.clone())
 }

@@ -1,4 +1,4 @@
-//! Which fault was placed at which call, how often.
+//! How often each fault was placed at each call.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,7 +26,7 @@ impl Coverage {
         self.placed.values().sum()
     }
 
-    /// Adds another's counts.
+    /// Adds the counts of another coverage.
     pub fn add(&mut self, other: &Self) {
         self.schedules += other.schedules;
         self.steps += other.steps;
@@ -35,7 +35,7 @@ impl Coverage {
         }
     }
 
-    /// Places that no fault was placed at, of those where it can be.
+    /// Pairs of a fault and a call that were never combined, although the fault applies at the call.
     pub fn gaps(&self) -> Vec<(Fault, Point)> {
         let cells = Fault::ALL
             .into_iter()
@@ -51,7 +51,7 @@ impl fmt::Display for Coverage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:<32}", "faults placed")?;
         for point in Point::ALL {
-            write!(f, "{:>12}", format!("{point:?}"))?;
+            write!(f, "{:>14}", format!("{point:?}"))?;
         }
         writeln!(f)?;
         for fault in Fault::ALL {
@@ -59,9 +59,9 @@ impl fmt::Display for Coverage {
             for point in Point::ALL {
                 let count = self.placed.get(&(fault, point)).copied().unwrap_or(0);
                 if fault.applies_at(point) {
-                    write!(f, "{count:>12}")?;
+                    write!(f, "{count:>14}")?;
                 } else {
-                    write!(f, "{:>12}", "n/a")?;
+                    write!(f, "{:>14}", "n/a")?;
                 }
             }
             writeln!(f)?;

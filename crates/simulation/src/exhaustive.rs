@@ -1,4 +1,4 @@
-//! All schedules of a scenario within a bound on faults and preemptions, one after the other.
+//! Runs all schedules of a scenario within a bound on faults and preemptions, one after the other.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -7,16 +7,17 @@ use crate::fault::{Fault, Point};
 use crate::run::{Actor, Driver, Enabled, Failure, Step, run};
 use crate::scenario::{Protocol, Scenario};
 
-/// How much is tried.
+/// Which schedules are run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bound {
     /// Faults in one run, at most.
     pub faults: u32,
-    /// Times in one run that a request has to give way although it could go on; `None`: any.
+    /// Preemptions in one run, at most: another request takes a step although the last one could go on. `None`: any
+    /// number.
     pub preemptions: Option<u32>,
 }
 
-/// Choices made, and how many there were each time: the path to one leaf of the tree of schedules.
+/// The path to one leaf of the tree of schedules: each choice, and the number of its options.
 #[derive(Default)]
 struct Path {
     choices: Vec<(usize, usize)>,
@@ -33,7 +34,7 @@ impl Path {
         chosen
     }
 
-    /// On to the next leaf; `false` after the last one.
+    /// Goes on to the next leaf; `false` after the last one.
     fn advance(&mut self) -> bool {
         self.position = 0;
         while let Some((chosen, count)) = self.choices.pop() {
@@ -46,16 +47,16 @@ impl Path {
     }
 }
 
-struct Walk<'p> {
+struct PathDriver<'p> {
     path: &'p mut Path,
     faults: u32,
     preemptions: Option<u32>,
     last: Option<Actor>,
 }
 
-impl Driver for Walk<'_> {
+impl Driver for PathDriver<'_> {
     fn next(&mut self, enabled: &[Enabled]) -> Option<Step> {
-        // Who waits for another does not go on.
+        // A request that waits for another does not go on.
         let going_on = enabled
             .iter()
             .find(|e| Some(e.actor) == self.last && e.point != Some(Point::Wait));
@@ -63,9 +64,9 @@ impl Driver for Walk<'_> {
         let options: Vec<&Enabled> = going_on
             .into_iter()
             .chain(enabled.iter().filter(|e| {
-                let others_turn = Some(e.actor) != self.last || e.point == Some(Point::Wait);
-                let is_landing = matches!(e.actor, Actor::Landing(_));
-                others_turn && (is_landing || going_on.is_none() || may_preempt)
+                let is_other = Some(e.actor) != self.last || e.point == Some(Point::Wait);
+                let is_delayed = matches!(e.actor, Actor::Delayed(_));
+                is_other && (is_delayed || going_on.is_none() || may_preempt)
             }))
             .collect();
         let chosen = *options.get(self.path.choose(options.len()))?;
@@ -96,7 +97,7 @@ impl Driver for Walk<'_> {
     }
 }
 
-/// Runs all schedules, or those up to when `stop` is set.
+/// Runs all schedules, or as many as it can until `stop` is set.
 ///
 /// # Errors
 /// The first failure.
@@ -109,13 +110,13 @@ pub fn exhaust(
 ) -> Result<(), Box<Failure>> {
     let mut path = Path::default();
     while !stop.load(Ordering::Relaxed) {
-        let mut walk = Walk {
+        let mut driver = PathDriver {
             path: &mut path,
             faults: bound.faults,
             preemptions: bound.preemptions,
             last: None,
         };
-        run(protocol, scenario, &mut walk, coverage, false)?;
+        run(protocol, scenario, &mut driver, coverage, false)?;
         if !path.advance() {
             break;
         }

@@ -1,30 +1,30 @@
-//! What can go wrong, and where in the protocol.
+//! The faults, and the calls of the protocol at which they happen.
 
 use std::fmt;
 
-/// A call of the protocol, as faults are placed at it.
+/// A call of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Point {
     /// The reservation.
     Reserve,
-    /// The insertion of what is most likely new, for itself and for others.
+    /// The insertion of a resource that is most likely new, alone or together with others.
     InsertNew,
-    /// Waiting for another request of the instance, which inserts for both.
+    /// A waiter's or a leader's wait for other requests of the instance.
     Wait,
-    /// The insertion, or else the finding.
+    /// The insertion that returns the existing resource.
     Insert,
-    /// The insertion, asked again after a conflict.
+    /// The same, repeated after a conflict.
     InsertAgain,
-    /// The taking of the customer's lock.
-    Lock,
-    /// The search for a retry's order, while somebody else has the lock.
+    /// Taking the list's lock.
+    Acquire,
+    /// The search for a retry's resource while another request holds the lock.
     Find,
     /// The insertion on a condition.
-    Follow,
-    /// The giving up of the lock.
+    InsertBasedOn,
+    /// Releasing the lock.
     Release,
-    /// The finishing of the record.
-    Finish,
+    /// Writing the completed record.
+    Complete,
 }
 
 impl Point {
@@ -35,48 +35,40 @@ impl Point {
         Self::Wait,
         Self::Insert,
         Self::InsertAgain,
-        Self::Lock,
+        Self::Acquire,
         Self::Find,
-        Self::Follow,
+        Self::InsertBasedOn,
         Self::Release,
-        Self::Finish,
+        Self::Complete,
     ];
-
-    /// Whether it is a call of Redis.
-    pub fn is_redis(self) -> bool {
-        matches!(
-            self,
-            Self::Reserve | Self::Lock | Self::Release | Self::Finish
-        )
-    }
 }
 
-/// Something that goes wrong at a call, or just before it.
+/// A fault during a call, or just before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
-    /// The request ends (trap, host killed) before the store gets the call.
+    /// The request ends (trap, host killed) before the store receives the call.
     DiesBefore,
     /// The request ends after the store has executed the call.
     DiesAfter,
-    /// The request ends, and the store executes the call some time later, or never.
-    DiesInFlight,
+    /// The request ends; the store executes the call later, or never.
+    DiesCallDelayed,
     /// The store executes the call; its answer is lost.
     AnswerLost,
-    /// No answer within the deadline; the store executes the call some time later, or never.
-    Hangs,
+    /// No answer within the deadline; the store executes the call later, or never.
+    TimesOut,
     /// The store refuses the call.
     Refuses,
-    /// The store executes the call and answers something else.
+    /// The store executes the call; its answer is replaced by bytes without meaning.
     Garbage,
     /// Before the call, Redis loses everything.
     Flush,
-    /// Before the call, Redis drops this key, or this lock: expired, or evicted.
+    /// Before the call, Redis loses its key: a record or a lock that expired or was evicted.
     Evict,
-    /// Before the call, Redis goes back to before its last write: restarted from an older file, failed over.
+    /// Before the call, Redis loses its last write: it was restarted from an older file, or failed over.
     Rollback,
-    /// Before the call, a record of a version from the future takes the place of this key's.
+    /// Before the call, a record of a future version replaces the key's record.
     FutureRecord,
-    /// Before the call, Postgres restarts: whatever it was at is undone and its connections are gone.
+    /// Before the call, Postgres restarts: statements under way are undone, and all connections are closed.
     PostgresRestart,
 }
 
@@ -85,9 +77,9 @@ impl Fault {
     pub const ALL: [Self; 12] = [
         Self::DiesBefore,
         Self::DiesAfter,
-        Self::DiesInFlight,
+        Self::DiesCallDelayed,
         Self::AnswerLost,
-        Self::Hangs,
+        Self::TimesOut,
         Self::Refuses,
         Self::Garbage,
         Self::Flush,
@@ -97,14 +89,14 @@ impl Fault {
         Self::PostgresRestart,
     ];
 
-    /// Whether it can happen at that call. Postgres's answers are checked by its protocol and driver, and
-    /// nobody reads the answer to a finishing. Who waits can only die.
+    /// Whether it can happen at that call. Postgres's answers are checked by its protocol and driver, and no request
+    /// reads the answer to a completion. A waiting request makes no call: it can only die.
     pub fn applies_at(self, point: Point) -> bool {
         match (self, point) {
             (Self::DiesBefore, Point::Wait) => true,
             (_, Point::Wait) => false,
-            (Self::Garbage, _) => matches!(point, Point::Reserve | Point::Lock),
-            (Self::FutureRecord, Point::Lock | Point::Release) => false,
+            (Self::Garbage, _) => matches!(point, Point::Reserve | Point::Acquire),
+            (Self::FutureRecord, Point::Acquire | Point::Release) => false,
             _ => true,
         }
     }
@@ -115,9 +107,9 @@ impl fmt::Display for Fault {
         f.pad(match self {
             Self::DiesBefore => "request dies before the call",
             Self::DiesAfter => "request dies after the call",
-            Self::DiesInFlight => "request dies, call lands later",
+            Self::DiesCallDelayed => "request dies, call is delayed",
             Self::AnswerLost => "answer lost",
-            Self::Hangs => "hangs, call lands later",
+            Self::TimesOut => "time-out, call is delayed",
             Self::Refuses => "refused",
             Self::Garbage => "garbage answered",
             Self::Flush => "Redis flushed",

@@ -1,5 +1,5 @@
-//! Runs the very functions that the component runs over simulated stores, on a scheduler that decides who
-//! takes the next step and what goes wrong there. No threads inside a run, no clock: a schedule is a list of
+//! Runs the very functions that the component runs over simulated stores, on a scheduler that decides which request
+//! takes the next step and which fault happens there. A run has no threads and no clock: a schedule is a list of
 //! steps, and the same list gives the same run.
 
 pub mod broken;
@@ -7,6 +7,8 @@ pub mod check;
 pub mod coverage;
 pub mod exhaustive;
 pub mod fault;
+pub mod host;
+pub mod kind;
 pub mod minimise;
 pub mod port;
 pub mod random;

@@ -1,15 +1,15 @@
-//! Makes a failing schedule as short as it gets, so that a person can read it.
+//! Shortens a failing schedule as far as possible, so that a person can read it.
 
 use crate::coverage::Coverage;
 use crate::run::{Driver, Enabled, Failure, Step, run};
 use crate::scenario::{Protocol, Scenario};
 
-/// Takes the given steps, leaving out those that cannot be taken, then goes on without faults.
-struct Script<'s> {
+/// Takes the given steps and skips those that are not enabled. After them, the run goes on without faults.
+struct StepsDriver<'s> {
     steps: std::slice::Iter<'s, Step>,
 }
 
-impl Driver for Script<'_> {
+impl Driver for StepsDriver<'_> {
     fn next(&mut self, enabled: &[Enabled]) -> Option<Step> {
         for step in self.steps.by_ref() {
             let Some(found) = enabled.iter().find(|e| e.actor == step.actor) else {
@@ -33,20 +33,20 @@ fn replay(
     steps: &[Step],
     traced: bool,
 ) -> Option<Box<Failure>> {
-    let mut script = Script {
+    let mut driver = StepsDriver {
         steps: steps.iter(),
     };
     run(
         protocol,
         scenario,
-        &mut script,
+        &mut driver,
         &mut Coverage::default(),
         traced,
     )
     .err()
 }
 
-/// A failure with as few clients, faults and steps as leaving some out can find, and its trace.
+/// Removes retries, steps and faults one at a time while the run still fails. The result has a trace.
 pub fn minimise(
     protocol: &dyn Protocol,
     scenario: &Scenario,

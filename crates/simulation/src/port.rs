@@ -1,4 +1,4 @@
-//! A request's connection to the simulated stores: it puts down what it asks and waits for the scheduler.
+//! A request's connection to the simulated stores: it leaves each call to the scheduler and waits for the answer.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -6,35 +6,67 @@ use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
 
-use orders::create_order::conditional::Expected;
-use orders::customer::Customer;
-use orders::error::{OrdersUnavailable, ReservationsUnavailable};
-use orders::group_commit::{Approach, Batches, Group, Signals};
-use orders::idempotency::{Record, Slot};
-use orders::order::OrderId;
-use orders::ports::{
-    Attempt, ConditionalInsertion, ConditionalOrders, Insertion, Lock, Locks, NewOrder, OrderIds,
-    Orders, OrdersByKey, Reservation, Reservations, StoredOrder,
+use http_api::{Probe, Probes};
+use protocol::condition::Expected;
+use protocol::error::{DatabaseUnavailable, ReservationsUnavailable};
+use protocol::group_commit::{Batches, Group, Signals, Ticket};
+use protocol::ports::{
+    Attempt, ConditionalInsertion, ConditionalResources, Insertion, List, Lock, Locks, NewResource,
+    Page, RecordLookup, Reservation, Reservations, ResourceIds, ResourceLists, Resources,
+    ResourcesByKey, StoredResource,
 };
-use orders::stores::redis::Reply;
-use orders::stores::redis::locks::lock;
+use protocol::{Customer, KeyScope, Record, ResourceId};
+use stores::redis::locks::lock;
+use stores::redis::{Reply, reservation};
 
+use crate::kind::Kind;
 use crate::world::{Answer, Call, World};
 
-/// The world, shared by a run's requests.
+/// The world, shared by the requests of a run.
 pub type SharedWorld = Rc<RefCell<World>>;
 
-/// What the requests of one instance share.
-pub type Instance = Rc<Group<SharedSignals>>;
+/// The requests of one instance that insert into one collection.
+pub type SharedGroup = Rc<Group<SharedSignals>>;
 
-/// Signals between them. The scheduler looks at everybody who waits after each step; that wakers are told
-/// is for the unit tests of the group.
+/// What the requests of one instance share: a group per collection.
+pub struct Instance {
+    orders: SharedGroup,
+    refunds: SharedGroup,
+}
+
+impl Instance {
+    /// An instance without requests.
+    pub fn new() -> Self {
+        let group = || Rc::new(Group::new(SharedSignals));
+        Self {
+            orders: group(),
+            refunds: group(),
+        }
+    }
+
+    /// The group of a collection.
+    pub fn group(&self, kind: Kind) -> &SharedGroup {
+        match kind {
+            Kind::Order => &self.orders,
+            Kind::Refund => &self.refunds,
+        }
+    }
+}
+
+impl Default for Instance {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Signals between requests. They wake no task: the scheduler polls all waiting requests after each step. That tasks
+/// are woken is for the unit tests of the group.
 pub struct SharedSignals;
 
-/// Ready once the other end is gone.
-pub struct Gone(Weak<()>);
+/// Ready once the sender is dropped.
+pub struct SharedReceiver(Weak<()>);
 
-impl Future for Gone {
+impl Future for SharedReceiver {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
@@ -47,11 +79,11 @@ impl Future for Gone {
 
 impl Signals for SharedSignals {
     type Sender = Rc<()>;
-    type Receiver = Gone;
+    type Receiver = SharedReceiver;
 
-    fn signal(&self) -> (Rc<()>, Gone) {
+    fn signal(&self) -> (Rc<()>, SharedReceiver) {
         let sender = Rc::new(());
-        let receiver = Gone(Rc::downgrade(&sender));
+        let receiver = SharedReceiver(Rc::downgrade(&sender));
         (sender, receiver)
     }
 }
@@ -62,71 +94,67 @@ struct Exchange {
     answer: Option<Answer>,
 }
 
-/// What one request holds of the stores. The scheduler holds a clone.
+/// The stores, as one request uses them. Clones share their state; the scheduler holds one.
 #[derive(Clone)]
 pub struct Port {
     world: SharedWorld,
-    /// The instance that the request is in.
-    pub instance: Instance,
+    kind: Kind,
+    group: SharedGroup,
     exchange: Rc<RefCell<Exchange>>,
-    /// Whether its time to wait for others is over.
-    impatient: Rc<Cell<bool>>,
-    /// Whether it leads, and waits for others only as long as it likes.
-    gathers: Rc<Cell<bool>>,
-    approach: Rc<Cell<Option<Approach<SharedSignals>>>>,
+    /// Whether the time to wait for other requests is over.
+    wait_over: Rc<Cell<bool>>,
+    /// Whether the request is the leader and waits for the batch to fill.
+    fills_batch: Rc<Cell<bool>>,
+    ticket: Rc<Cell<Option<Ticket<SharedSignals>>>>,
 }
 
 impl Port {
-    /// A port of one request.
-    pub fn new(world: SharedWorld, instance: Instance) -> Self {
+    /// The port of one request for a resource of that kind.
+    pub fn new(world: SharedWorld, kind: Kind, instance: &Instance) -> Self {
         Self {
             world,
-            approach: Rc::new(Cell::new(Some(instance.approach()))),
-            instance,
+            kind,
+            group: instance.group(kind).clone(),
             exchange: Rc::default(),
-            impatient: Rc::default(),
-            gathers: Rc::default(),
+            wait_over: Rc::default(),
+            fills_batch: Rc::default(),
+            ticket: Rc::default(),
         }
     }
 
-    /// Whether it waits for others, but would go on without them.
-    pub fn gathers(&self) -> bool {
-        self.gathers.get()
+    /// Whether the request is the leader and waits for the batch to fill, at most for the batch window.
+    pub fn fills_batch(&self) -> bool {
+        self.fills_batch.get()
     }
 
-    /// The request will not insert along with others: nobody has to wait for it.
-    pub fn stay_alone(&self) {
-        drop(self.approach.take());
+    /// Ends the request's time to wait for others: a leader's batch window, or a waiter's deadline.
+    pub fn end_wait(&self) {
+        self.wait_over.set(true);
     }
 
-    /// Ends the request's time to wait for others.
-    pub fn lose_patience(&self) {
-        self.impatient.set(true);
-    }
-
-    /// The insertion along with others, as long as there is patience.
-    pub async fn insert_with_others(&self, order: &NewOrder, batches: &impl Batches) -> Attempt {
-        drop(self.approach.take());
-        let mut insertion = pin!(self.instance.insert(order, batches));
+    /// Inserts together with other requests, within the time to wait for them.
+    pub async fn insert_in_group(&self, new: &NewResource, batches: &impl Batches) -> Attempt {
+        drop(self.ticket.take());
+        let mut insertion = pin!(self.group.insert(new, batches));
         poll_fn(|cx| match insertion.as_mut().poll(cx) {
-            Poll::Pending if self.impatient.take() => Poll::Ready(Attempt::Undecided),
+            Poll::Pending if self.wait_over.take() => Poll::Ready(Attempt::Undecided),
             other => other,
         })
         .await
     }
 
-    /// What the request asks for, once.
+    /// The call that the request waits for, once.
     pub fn take_call(&self) -> Option<Call> {
         self.exchange.borrow_mut().call.take()
     }
 
-    /// Gives the request its answer, to be found when it is polled.
+    /// Leaves the answer to the request's call, which finds it when it is polled.
     pub fn answer(&self, answer: Answer) {
         self.exchange.borrow_mut().answer = Some(answer);
     }
 
-    /// Asks, and waits for the answer.
-    pub async fn ask(&self, call: Call) -> Answer {
+    /// Leaves a call to the scheduler, and waits for the answer.
+    pub async fn call(&self, call: Call) -> Answer {
         self.exchange.borrow_mut().call = Some(call);
         poll_fn(|_| match self.exchange.borrow_mut().answer.take() {
             Some(answer) => Poll::Ready(answer),
@@ -135,32 +163,42 @@ impl Port {
         .await
     }
 
-    /// A reservation's answer before anybody has read it.
+    /// The reply to a reservation, before it is decoded.
     pub async fn reserve_raw(
         &self,
-        slot: &Slot,
+        scope: &KeyScope,
         record: &Record,
     ) -> Result<Reply, ReservationsUnavailable> {
-        match self.ask(Call::Reserve(slot.clone(), *record)).await {
+        match self.call(Call::Reserve(scope.clone(), *record)).await {
             Answer::Redis(reply) => Ok(reply),
             _ => Err(ReservationsUnavailable),
         }
     }
 
-    /// An insertion on a condition, of some kind.
-    pub async fn follow(&self, call: Call) -> Result<ConditionalInsertion, OrdersUnavailable> {
-        match self.ask(call).await {
+    /// Makes a call that inserts on a condition.
+    pub async fn call_conditional(
+        &self,
+        call: Call,
+    ) -> Result<ConditionalInsertion, DatabaseUnavailable> {
+        match self.call(call).await {
             Answer::Conditional(insertion) => Ok(insertion),
-            _ => Err(OrdersUnavailable),
+            _ => Err(DatabaseUnavailable),
         }
     }
 
-    /// An insertion of some kind.
-    pub async fn insert(&self, call: Call) -> Result<Insertion, OrdersUnavailable> {
-        drop(self.approach.take());
-        match self.ask(call).await {
+    /// Makes a call that inserts without a condition.
+    pub async fn call_insert(&self, call: Call) -> Result<Insertion, DatabaseUnavailable> {
+        drop(self.ticket.take());
+        match self.call(call).await {
             Answer::Postgres(insertion) => Ok(insertion),
-            _ => Err(OrdersUnavailable),
+            _ => Err(DatabaseUnavailable),
+        }
+    }
+
+    fn list(&self, customer: &Customer) -> List {
+        List {
+            collection: self.kind.collection().name,
+            customer: customer.clone(),
         }
     }
 }
@@ -168,14 +206,18 @@ impl Port {
 impl Reservations for Port {
     async fn reserve(
         &self,
-        slot: &Slot,
+        scope: &KeyScope,
         record: &Record,
     ) -> Result<Reservation, ReservationsUnavailable> {
-        self.reserve_raw(slot, record).await.map(Reservation::from)
+        self.reserve_raw(scope, record).await.map(reservation)
     }
 
-    async fn finish(&self, slot: &Slot, record: &Record) -> Result<(), ReservationsUnavailable> {
-        match self.ask(Call::Set(slot.clone(), *record)).await {
+    async fn complete(
+        &self,
+        scope: &KeyScope,
+        record: &Record,
+    ) -> Result<(), ReservationsUnavailable> {
+        match self.call(Call::Set(scope.clone(), *record)).await {
             Answer::Redis(_) => Ok(()),
             _ => Err(ReservationsUnavailable),
         }
@@ -185,10 +227,10 @@ impl Reservations for Port {
 impl Locks for Port {
     async fn acquire(
         &self,
-        customer: &Customer,
-        holder: &OrderId,
+        list: &List,
+        holder: &ResourceId,
     ) -> Result<Lock, ReservationsUnavailable> {
-        match self.ask(Call::Acquire(customer.clone(), *holder)).await {
+        match self.call(Call::Acquire(list.clone(), *holder)).await {
             Answer::Redis(reply) => lock(reply).ok_or(ReservationsUnavailable),
             _ => Err(ReservationsUnavailable),
         }
@@ -196,49 +238,55 @@ impl Locks for Port {
 
     async fn release(
         &self,
-        customer: &Customer,
-        holder: &OrderId,
+        list: &List,
+        holder: &ResourceId,
     ) -> Result<(), ReservationsUnavailable> {
-        match self.ask(Call::Release(customer.clone(), *holder)).await {
+        match self.call(Call::Release(list.clone(), *holder)).await {
             Answer::Redis(_) => Ok(()),
             _ => Err(ReservationsUnavailable),
         }
     }
 }
 
-impl ConditionalOrders for Port {
-    async fn insert_following(
+impl ConditionalResources for Port {
+    async fn insert_based_on(
         &self,
-        order: &NewOrder,
+        new: &NewResource,
         expected: &Expected,
-    ) -> Result<ConditionalInsertion, OrdersUnavailable> {
-        let order = Box::new(order.clone());
-        self.follow(Call::Follow(order, expected.clone())).await
+    ) -> Result<ConditionalInsertion, DatabaseUnavailable> {
+        let call = Call::InsertBasedOn(Box::new(new.clone()), expected.clone());
+        self.call_conditional(call).await
     }
 }
 
-impl OrdersByKey for Port {
-    async fn find_by_key(&self, slot: &Slot) -> Result<Option<StoredOrder>, OrdersUnavailable> {
-        match self.ask(Call::Find(slot.clone())).await {
+impl ResourcesByKey for Port {
+    async fn find_by_key(
+        &self,
+        scope: &KeyScope,
+    ) -> Result<Option<StoredResource>, DatabaseUnavailable> {
+        match self.call(Call::Find(scope.clone())).await {
             Answer::Found(found) => Ok(found),
-            _ => Err(OrdersUnavailable),
+            _ => Err(DatabaseUnavailable),
         }
     }
 }
 
 impl Batches for Port {
-    async fn insert_all(&self, orders: &[&NewOrder]) -> Result<Vec<Attempt>, OrdersUnavailable> {
-        self.gathers.set(false);
-        let orders = orders.iter().map(|order| (*order).clone()).collect();
-        match self.ask(Call::InsertAll(orders)).await {
+    async fn insert_all(
+        &self,
+        batch: &[&NewResource],
+    ) -> Result<Vec<Attempt>, DatabaseUnavailable> {
+        self.fills_batch.set(false);
+        let batch = batch.iter().map(|new| (*new).clone()).collect();
+        match self.call(Call::InsertAll(batch)).await {
             Answer::Attempts(attempts) => Ok(attempts),
-            _ => Err(OrdersUnavailable),
+            _ => Err(DatabaseUnavailable),
         }
     }
 
-    async fn patience(&self) {
-        self.gathers.set(true);
-        poll_fn(|_| match self.impatient.take() {
+    async fn batch_window(&self) {
+        self.fills_batch.set(true);
+        poll_fn(|_| match self.wait_over.take() {
             true => Poll::Ready(()),
             false => Poll::Pending,
         })
@@ -246,26 +294,66 @@ impl Batches for Port {
     }
 }
 
-impl Orders for Port {
-    async fn insert_new(&self, order: &NewOrder) -> Attempt {
-        self.insert_with_others(order, self).await
+impl Resources for Port {
+    fn announce_insertion(&self) {
+        self.ticket.set(Some(self.group.ticket()));
     }
 
-    async fn insert_unless_exists(&self, order: &NewOrder) -> Result<Insertion, OrdersUnavailable> {
-        self.insert(Call::Insert(Box::new(order.clone()))).await
+    async fn insert_new(&self, new: &NewResource) -> Attempt {
+        self.insert_in_group(new, self).await
     }
 
-    async fn find(
+    async fn insert_unless_exists(
         &self,
-        customer: &Customer,
-        order_id: OrderId,
-    ) -> Result<Option<StoredOrder>, OrdersUnavailable> {
-        Ok(self.world.borrow().find(customer, order_id).cloned())
+        new: &NewResource,
+    ) -> Result<Insertion, DatabaseUnavailable> {
+        self.call_insert(Call::Insert(Box::new(new.clone()))).await
     }
 }
 
-impl OrderIds for Port {
-    fn draw(&self) -> OrderId {
+impl ResourceIds for Port {
+    fn draw(&self) -> ResourceId {
         self.world.borrow_mut().draw_id()
+    }
+}
+
+/// At once and without faults: no creation reads a record in this way.
+impl RecordLookup for Port {
+    async fn find_record(
+        &self,
+        scope: &KeyScope,
+    ) -> Result<Option<Record>, ReservationsUnavailable> {
+        Ok(self.world.borrow().record(scope).and_then(Record::decode))
+    }
+}
+
+/// At once and without faults: no creation reads a list.
+impl ResourceLists for Port {
+    async fn find(
+        &self,
+        customer: &Customer,
+        id: ResourceId,
+    ) -> Result<Option<StoredResource>, DatabaseUnavailable> {
+        let world = self.world.borrow();
+        Ok(world.find(&self.list(customer), id).cloned())
+    }
+
+    async fn page(
+        &self,
+        customer: &Customer,
+        after: Option<ResourceId>,
+        limit: usize,
+    ) -> Result<Option<Page>, DatabaseUnavailable> {
+        let list = self.list(customer);
+        Ok(self.world.borrow().page(&list, after, limit))
+    }
+}
+
+impl Probes for Port {
+    async fn probe(&self) -> Probe {
+        Probe {
+            up: true,
+            latency_ms: 0.0,
+        }
     }
 }

@@ -1,20 +1,21 @@
-//! Long runs with many clients and many faults, each determined by its seed.
+//! Long runs with many clients and many faults. A seed determines a run.
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::coverage::Coverage;
 use crate::fault::Fault;
+use crate::kind::Kind;
 use crate::run::{Driver, Enabled, Failure, Step, run};
-use crate::scenario::{Condition, Protocol, Scenario, Wish};
+use crate::scenario::{ClientRequest, Condition, Protocol, Scenario};
 
-struct Dice {
+struct RandomDriver {
     rng: StdRng,
-    /// How likely a step goes wrong.
+    /// The probability of a fault in a step.
     fault_rate: f64,
 }
 
-impl Driver for Dice {
+impl Driver for RandomDriver {
     fn next(&mut self, enabled: &[Enabled]) -> Option<Step> {
         let chosen = enabled.get(self.rng.random_range(0..enabled.len()))?;
         let fault = chosen.point.and_then(|point| {
@@ -35,16 +36,21 @@ impl Driver for Dice {
 pub fn scenario(seed: u64) -> Scenario {
     let mut rng = StdRng::seed_from_u64(seed);
     let keys = rng.random_range(1..=4);
-    let orders = rng.random_range(1..=3);
+    let documents = rng.random_range(1..=3);
     let customers = rng.random_range(1..=2);
     let clients = rng.random_range(2..=20);
     let conditional = f64::from(rng.random_range(0..3_u8)) / 2.0;
+    let refunds = f64::from(rng.random_range(0..2_u8)) / 4.0;
     Scenario {
-        wishes: (0..clients)
-            .map(|_| Wish {
+        requests: (0..clients)
+            .map(|_| ClientRequest {
+                kind: match rng.random_bool(refunds) {
+                    true => Kind::Refund,
+                    false => Kind::Order,
+                },
                 customer: rng.random_range(0..customers),
                 key: rng.random_range(0..keys),
-                order: rng.random_range(0..orders),
+                document: rng.random_range(0..documents),
                 condition: match rng.random_bool(conditional) {
                     false => Condition::None,
                     true if rng.random_bool(0.2) => Condition::Keyless,
@@ -57,7 +63,7 @@ pub fn scenario(seed: u64) -> Scenario {
     }
 }
 
-/// Runs a seed.
+/// Runs the schedule of a seed.
 ///
 /// # Errors
 /// The violation it leads to.
@@ -68,6 +74,6 @@ pub fn run_seed(
 ) -> Result<(), Box<Failure>> {
     let mut rng = StdRng::seed_from_u64(!seed);
     let fault_rate = rng.random_range(0.05..0.6);
-    let mut dice = Dice { rng, fault_rate };
-    run(protocol, &scenario(seed), &mut dice, coverage, false)
+    let mut driver = RandomDriver { rng, fault_rate };
+    run(protocol, &scenario(seed), &mut driver, coverage, false)
 }

@@ -1,5 +1,5 @@
-//! The whole simulation, as `cargo xtask simulate` runs it: everything within the bounds, then seeds until
-//! the time is up.
+//! The whole simulation, as `cargo xtask simulate` runs it: all schedules within the bounds, then seeds until the
+//! deadline.
 
 use std::fmt::Write;
 use std::sync::Mutex;
@@ -12,8 +12,8 @@ use crate::minimise::minimise;
 use crate::random::{run_seed, scenario};
 use crate::run::Failure;
 use crate::scenario::{
-    CONDITIONAL, KEYLESS, OTHER_CONDITIONAL, OTHER_CUSTOMER, OTHER_KEY, OTHER_ORDER, Protocol,
-    SAME, Scenario, Wish,
+    CONDITIONAL, CONDITIONAL_REFUND, ClientRequest, KEYLESS, OTHER_CONDITIONAL, OTHER_CUSTOMER,
+    OTHER_KEY, OTHER_ORDER, Protocol, REFUND, SAME, Scenario,
 };
 
 /// Two requests: every interleaving, with at most two faults.
@@ -38,43 +38,46 @@ pub const CONDITIONAL_INTERLEAVED: Bound = Bound {
     preemptions: None,
 };
 
-/// How long seeds are run at least.
+/// The shortest time for which seeds are run.
 const MIN_RANDOM: Duration = Duration::from_secs(5);
 
-/// What is run exhaustively.
+/// The scenarios that are run exhaustively, and their bounds.
 pub fn exhaustive_part() -> Vec<(Scenario, Bound)> {
-    let of = |wishes: &[Wish], instances, bound| {
+    let of = |requests: &[ClientRequest], instances, bound| {
         let scenario = Scenario {
-            wishes: wishes.to_vec(),
+            requests: requests.to_vec(),
             retries: 0,
             instances,
         };
         (scenario, bound)
     };
-    // What finds most comes first: a broken protocol should not take long to be caught.
+    // The scenarios that find most come first: then a broken protocol is caught soon.
     let mut part = vec![
         of(&[SAME, OTHER_CUSTOMER], 2, TWO),
+        of(&[SAME, REFUND], 2, TWO),
         of(&[SAME, OTHER_ORDER], 2, TWO),
         of(&[SAME, OTHER_KEY], 1, TWO),
         of(&[SAME, SAME, OTHER_KEY], 1, THREE_INTERLEAVED),
         of(&[SAME, SAME], 2, TWO),
         of(&[SAME, OTHER_CUSTOMER], 1, TWO),
+        of(&[SAME, REFUND], 1, TWO),
         of(&[SAME, OTHER_KEY], 2, TWO),
         of(&[SAME, SAME], 1, TWO),
         of(&[SAME, OTHER_ORDER], 1, TWO),
     ];
-    // Those with a condition meet where they know the same state, whatever their keys.
-    for wishes in [
+    // Conditional requests that know the same state compete, also with different keys.
+    for requests in [
         [CONDITIONAL, OTHER_CONDITIONAL],
         [CONDITIONAL, CONDITIONAL],
         [CONDITIONAL, KEYLESS],
         [CONDITIONAL, OTHER_KEY],
         [CONDITIONAL, SAME],
+        [CONDITIONAL, CONDITIONAL_REFUND],
     ] {
-        part.push(of(&wishes, 1, CONDITIONAL_INTERLEAVED));
+        part.push(of(&requests, 1, CONDITIONAL_INTERLEAVED));
     }
     part.push(of(&[CONDITIONAL, OTHER_CONDITIONAL], 1, THREE));
-    // Requests of one key meet in the stores; those of different keys only where they share an instance.
+    // Requests with one key compete in the stores. Requests with different keys interact only within an instance.
     part.extend([
         of(&[SAME, SAME, SAME], 3, THREE_INTERLEAVED),
         of(&[SAME, SAME, OTHER_ORDER], 3, THREE_INTERLEAVED),
@@ -84,16 +87,16 @@ pub fn exhaustive_part() -> Vec<(Scenario, Bound)> {
     part
 }
 
-/// What went wrong, ready to be read.
+/// A violation, described for a person.
 #[derive(Clone, Debug)]
 pub struct Finding {
-    /// The seed that leads there; `None` if the exhaustive part found it.
+    /// The seed of its run; `None` if the exhaustive part found it.
     pub seed: Option<u64>,
-    /// In words, with the shortest trace found.
+    /// The description, with the shortest trace found.
     pub text: String,
 }
 
-/// What came of it all.
+/// The result of the simulation.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     /// What was run.
@@ -104,8 +107,8 @@ pub struct Report {
     pub exhaustive_took: Duration,
 }
 
-/// Runs the exhaustive part, and then seeds from `first_seed` on until `deadline`, and for a while at least
-/// however long the exhaustive part took, on two threads.
+/// Runs the exhaustive part, and then seeds from `first_seed` on until `deadline`, but at least for a few seconds, on
+/// two threads.
 pub fn simulate(
     protocol: &'static dyn Protocol,
     first_seed: u64,
@@ -168,7 +171,7 @@ pub fn simulate(
     report.into_inner().unwrap_or_default()
 }
 
-/// Runs one seed, and tells all about it if it fails.
+/// Runs one seed, and describes the violation if there is one.
 pub fn replay(protocol: &dyn Protocol, seed: u64) -> Report {
     let mut report = Report::default();
     let outcome = run_seed(protocol, seed, &mut report.coverage);
@@ -186,8 +189,8 @@ fn describe(
 ) -> Finding {
     let (smaller, failure) = minimise(protocol, scenario, failure);
     let mut text = format!("VIOLATION by {}: {}\n", protocol.name(), failure.violation);
-    for (client, wish) in smaller.wishes.iter().enumerate() {
-        let _ = writeln!(text, "  client {client} wants {wish:?}");
+    for (client, request) in smaller.requests.iter().enumerate() {
+        let _ = writeln!(text, "  client {client} requests {request:?}");
     }
     for (number, line) in failure.trace.iter().enumerate() {
         let _ = writeln!(text, "  {:>3} {line}", number + 1);
@@ -203,7 +206,7 @@ fn describe(
 }
 
 fn names(scenario: &Scenario) -> Vec<&'static str> {
-    let name = |wish: &Wish| match *wish {
+    let name = |request: &ClientRequest| match *request {
         SAME => "same",
         OTHER_ORDER => "other order",
         OTHER_KEY => "other key",
@@ -211,7 +214,9 @@ fn names(scenario: &Scenario) -> Vec<&'static str> {
         CONDITIONAL => "conditional",
         OTHER_CONDITIONAL => "other conditional",
         KEYLESS => "conditional without a key",
+        REFUND => "refund",
+        CONDITIONAL_REFUND => "conditional refund",
         _ => "other",
     };
-    scenario.wishes.iter().map(name).collect()
+    scenario.requests.iter().map(name).collect()
 }

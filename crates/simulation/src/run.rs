@@ -5,50 +5,50 @@ use std::fmt;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use orders::group_commit::Group;
-use orders::http::Problem;
-use orders::idempotency::{Progress, Record};
-use orders::reading::ListState;
-use orders::stores::redis::Reply;
+use http_api::Response;
+use protocol::ports::{Insertion, List};
+use protocol::{ListState, Progress, Record};
+use stores::redis::Reply;
 
-use crate::check::{Checker, Violation};
+use crate::check::{Checker, Verdict, Violation};
 use crate::coverage::Coverage;
 use crate::fault::{Fault, Point};
-use crate::port::{Instance, Port, SharedSignals, SharedWorld};
-use crate::scenario::{Condition, Protocol, Running, Scenario, Wish};
+use crate::kind::Kind;
+use crate::port::{Instance, Port, SharedWorld};
+use crate::scenario::{ClientRequest, Protocol, Running, Scenario};
 use crate::world::{Answer, Call, Snapshot, World};
 
-/// Calls that one request may make: beyond that it does not end by itself.
+/// How many calls one request may make. A request with more calls is taken to be in an endless loop.
 const MAX_CALLS: u32 = 20;
 
-/// Who takes a step.
+/// The actor of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Actor {
-    /// The request that this client has under way.
+    /// The request of this client that is under way.
     Client(usize),
-    /// A call that was left in flight, by its number; a store executes it now.
-    Landing(usize),
+    /// A store, which executes the delayed call of this number.
+    Delayed(usize),
 }
 
-/// A step, and what goes wrong in it.
+/// A step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// Who takes it.
+    /// Its actor.
     pub actor: Actor,
-    /// What goes wrong.
+    /// The fault in it.
     pub fault: Option<Fault>,
 }
 
 /// A step that can be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Enabled {
-    /// By whom.
+    /// Its actor.
     pub actor: Actor,
-    /// At which call a fault could be placed; `None` where none can.
+    /// The call at which a fault can be placed; `None` where no fault can.
     pub point: Option<Point>,
 }
 
-/// Chooses the next step out of those that can be taken; there is always one.
+/// Chooses the next step among the enabled ones; there is at least one.
 pub trait Driver {
     /// The choice, or `None` to end the run here.
     fn next(&mut self, enabled: &[Enabled]) -> Option<Step>;
@@ -57,11 +57,11 @@ pub trait Driver {
 /// A violation, and the steps that led to it.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    /// What did not hold.
+    /// The violation.
     pub violation: Violation,
-    /// All steps up to then.
+    /// All steps up to it.
     pub steps: Vec<Step>,
-    /// The same in words.
+    /// The same as text; empty unless the run was traced.
     pub trace: Vec<String>,
 }
 
@@ -72,10 +72,10 @@ struct Request {
     call: Option<Call>,
     calls: u32,
     insertions: u32,
-    /// Of an insertion that has begun.
+    /// The snapshot of an insertion that has begun.
     snapshot: Option<Snapshot>,
-    /// Its connection to Postgres is gone.
-    cut_off: bool,
+    /// Its connection to Postgres is closed.
+    disconnected: bool,
 }
 
 impl Request {
@@ -83,34 +83,40 @@ impl Request {
         match (&self.call, self.insertions) {
             (None, _) => Point::Wait,
             (Some(Call::Reserve(..)), _) => Point::Reserve,
-            (Some(Call::Set(..)), _) => Point::Finish,
+            (Some(Call::Set(..)), _) => Point::Complete,
             (Some(Call::InsertAll(..)), _) => Point::InsertNew,
-            (Some(Call::Acquire(..)), _) => Point::Lock,
+            (Some(Call::Acquire(..)), _) => Point::Acquire,
             (Some(Call::Release(..)), _) => Point::Release,
             (Some(Call::Find(..)), _) => Point::Find,
-            (Some(Call::Follow(..) | Call::FollowUnchecked(..)), _) => Point::Follow,
+            (Some(Call::InsertBasedOn(..) | Call::InsertBasedOnUnchecked(..)), _) => {
+                Point::InsertBasedOn
+            }
             (Some(_), 0) => Point::Insert,
             (Some(_), _) => Point::InsertAgain,
         }
     }
 
-    /// An insertion that looks takes two steps: its snapshot, and its execution.
+    /// Whether the next step takes the snapshot of an insertion that reads; its execution is a step of its own.
     fn begins(&self) -> bool {
         let point = self.point();
-        matches!(point, Point::Insert | Point::InsertAgain | Point::Follow)
-            && self.snapshot.is_none()
+        matches!(
+            point,
+            Point::Insert | Point::InsertAgain | Point::InsertBasedOn
+        ) && self.snapshot.is_none()
     }
 }
 
 struct Client {
-    wish: Wish,
+    request: ClientRequest,
     /// The state of the list that it knows.
     known: ListState,
     retries: u32,
-    request: Option<Request>,
+    /// Its request that is under way.
+    running: Option<Request>,
 }
 
-struct InFlight {
+/// A call that its request no longer waits for, and that its store has not executed.
+struct DelayedCall {
     number: usize,
     call: Call,
     snapshot: Option<Snapshot>,
@@ -121,19 +127,20 @@ struct Run<'r> {
     world: SharedWorld,
     instances: Vec<Instance>,
     clients: Vec<Client>,
-    in_flight: Vec<InFlight>,
-    sent: usize,
+    delayed: Vec<DelayedCall>,
+    /// The number of the next delayed call.
+    next_delayed: usize,
     checker: Checker,
     coverage: &'r mut Coverage,
     steps: Vec<Step>,
     trace: Option<Vec<String>>,
 }
 
-/// Runs a scenario to its end: as the driver chooses, then without faults until every client has its
-/// answer, then with all that was still in flight.
+/// Runs a scenario to its end: first as the driver chooses, then without faults until every client has its final
+/// answer, then with the calls that are still delayed.
 ///
 /// # Errors
-/// The first violation. `traced`: with its steps in words, which takes time.
+/// The first violation; with a trace, which takes time, if `traced`.
 pub fn run(
     protocol: &dyn Protocol,
     scenario: &Scenario,
@@ -147,8 +154,8 @@ pub fn run(
         world: Rc::new(RefCell::new(World::default())),
         instances: Vec::new(),
         clients: Vec::new(),
-        in_flight: Vec::new(),
-        sent: 0,
+        delayed: Vec::new(),
+        next_delayed: 0,
         checker: Checker::default(),
         coverage,
         steps: Vec::new(),
@@ -166,14 +173,14 @@ pub fn run(
 
 impl Run<'_> {
     fn all(&mut self, scenario: &Scenario, driver: &mut dyn Driver) -> Result<(), Violation> {
-        let instance = || Rc::new(Group::new(SharedSignals));
-        self.instances = (0..scenario.instances.max(1)).map(|_| instance()).collect();
-        for wish in &scenario.wishes {
+        let instances = 0..scenario.instances.max(1);
+        self.instances = instances.map(|_| Instance::new()).collect();
+        for request in &scenario.requests {
             self.clients.push(Client {
-                wish: *wish,
-                known: World::default().list_state(&wish.slot().customer),
+                request: *request,
+                known: World::default().list_state(&List::from(&request.scope())),
                 retries: scenario.retries,
-                request: None,
+                running: None,
             });
         }
         for client in 0..self.clients.len() {
@@ -192,15 +199,15 @@ impl Run<'_> {
             };
             self.take(step)?;
         }
-        self.finale()
+        self.settle()
     }
 
-    /// Faults are over: each client asks once more and must be answered at once. If anything was in flight,
-    /// it lands then, and each client asks again and gets the same.
-    fn finale(&mut self) -> Result<(), Violation> {
-        self.say(|| "all faults are over".to_owned());
+    /// After all faults, each client repeats its request once and must get its final answer. If calls are still
+    /// delayed, they are executed then, and each client repeats its request once more and must get the same answer.
+    fn settle(&mut self) -> Result<(), Violation> {
+        self.note(|| "all faults are over".to_owned());
         for client in &mut self.clients {
-            client.request = None;
+            client.running = None;
             client.retries = 0;
         }
         loop {
@@ -213,18 +220,18 @@ impl Run<'_> {
                     self.check()?;
                 }
                 if !settled {
-                    let wish = self.clients.get(client).map(|c| c.wish);
-                    return Err(wish.map_or_else(
+                    let request = self.clients.get(client).map(|c| c.request);
+                    return Err(request.map_or_else(
                         || Violation::UnexpectedAnswer("none".to_owned()),
                         Violation::Stuck,
                     ));
                 }
             }
-            if self.in_flight.is_empty() {
+            if self.delayed.is_empty() {
                 return Ok(());
             }
-            while let Some(landing) = self.in_flight.first().map(|f| f.number) {
-                self.land(landing);
+            while let Some(number) = self.delayed.first().map(|delayed| delayed.number) {
+                self.execute_delayed(number);
                 self.check()?;
             }
         }
@@ -232,57 +239,58 @@ impl Run<'_> {
 
     fn enabled(&self) -> Vec<Enabled> {
         let requests = self.clients.iter().enumerate().filter_map(|(index, c)| {
-            let request = c.request.as_ref()?;
+            let request = c.running.as_ref()?;
             Some(Enabled {
                 actor: Actor::Client(index),
                 point: (!request.begins()).then(|| request.point()),
             })
         });
-        let landings = self.in_flight.iter().map(|in_flight| Enabled {
-            actor: Actor::Landing(in_flight.number),
+        let delayed = self.delayed.iter().map(|delayed| Enabled {
+            actor: Actor::Delayed(delayed.number),
             point: None,
         });
-        requests.chain(landings).collect()
+        requests.chain(delayed).collect()
     }
 
     fn take(&mut self, step: Step) -> Result<(), Violation> {
         self.steps.push(step);
         self.coverage.steps += 1;
         match step.actor {
-            Actor::Landing(number) => self.land(number),
+            Actor::Delayed(number) => self.execute_delayed(number),
             Actor::Client(client) => {
                 self.advance(client, step.fault)?;
             }
         }
         self.check()?;
-        self.wake_all()
+        self.poll_waiting()
     }
 
-    /// Lets everybody who waits look whether they still have to.
-    fn wake_all(&mut self) -> Result<(), Violation> {
+    /// Polls the requests that wait for others. Each must have a request to wait for.
+    fn poll_waiting(&mut self) -> Result<(), Violation> {
         for client in 0..self.clients.len() {
             let waits = |request: &mut Request| request.call.is_none();
             if let Some(request) = self
                 .clients
                 .get_mut(client)
-                .and_then(|c| c.request.take_if(waits))
+                .and_then(|c| c.running.take_if(waits))
             {
                 self.proceed(client, request)?;
             }
         }
-        let is_active = |instance: usize| {
+        let is_active = |instance: usize, kind: Kind| {
             let count = self.instances.len();
             let members = self.clients.iter().skip(instance).step_by(count);
-            let mut requests = members.filter_map(|client| client.request.as_ref());
-            requests.any(|request| request.call.is_some() || request.port.gathers())
+            let same_group = members.filter(|client| client.request.kind == kind);
+            let mut requests = same_group.filter_map(|client| client.running.as_ref());
+            requests.any(|request| request.call.is_some() || request.port.fills_batch())
         };
-        let waits_for_nobody = |(index, client): (usize, &Client)| {
-            let waits = client.request.as_ref().is_some_and(|r| r.call.is_none());
-            waits && !is_active(index % self.instances.len())
+        let waits_in_vain = |(index, client): (usize, &Client)| {
+            let waits = client.running.as_ref().is_some_and(|r| r.call.is_none());
+            waits && !is_active(index % self.instances.len(), client.request.kind)
         };
-        if self.clients.iter().enumerate().any(waits_for_nobody) {
+        if self.clients.iter().enumerate().any(waits_in_vain) {
             return Err(Violation::UnexpectedAnswer(
-                "none: it waits for nobody".to_owned(),
+                "none: the request waits, and no request of its group is active".to_owned(),
             ));
         }
         Ok(())
@@ -293,58 +301,37 @@ impl Run<'_> {
     }
 
     fn request(&mut self, client: usize) -> Option<&mut Request> {
-        self.clients.get_mut(client)?.request.as_mut()
+        self.clients.get_mut(client)?.running.as_mut()
     }
 
     /// Starts a client's next request, up to its first call.
     fn start(&mut self, client: usize) -> Result<(), Violation> {
-        let Some((wish, known)) = self.clients.get(client).map(|c| (c.wish, c.known)) else {
+        let Some((request, known)) = self.clients.get(client).map(|c| (c.request, c.known)) else {
             return Ok(());
         };
-        let instance = self.instances.iter().cycle().nth(client).cloned();
-        let Some(instance) = instance else {
+        let Some(instance) = self.instances.get(client % self.instances.len()) else {
             return Ok(());
         };
-        let port = Port::new(self.world.clone(), instance);
-        if wish.condition != Condition::None {
-            port.stay_alone();
-        }
+        let port = Port::new(self.world.clone(), request.kind, instance);
         let request = Request {
-            running: self.protocol.start(&wish, known, port.clone()),
+            running: self.protocol.start(&request, known, port.clone()),
             port,
             call: None,
             calls: 0,
             insertions: 0,
             snapshot: None,
-            cut_off: false,
+            disconnected: false,
         };
         self.proceed(client, request).map(|_| ())
     }
 
-    /// Lets a request run up to its next call or its end. `Ok(true)`: it was answered for good.
+    /// Lets a request run up to its next call or its end. `Ok(true)`: the client has its final answer.
     fn proceed(&mut self, client: usize, mut request: Request) -> Result<bool, Violation> {
         let mut context = Context::from_waker(Waker::noop());
         match request.running.as_mut().poll(&mut context) {
-            Poll::Ready(outcome) => {
-                let Some((wish, known)) = self.clients.get(client).map(|c| (c.wish, c.known))
-                else {
-                    return Ok(false);
-                };
-                self.say(|| format!("client {client} is answered: {}", words(&outcome)));
-                let settled = self
-                    .checker
-                    .answer(&wish, &known, &outcome, &self.world.borrow())?;
-                let moved_on = match outcome {
-                    Err(Problem::PreconditionFailed { current }) => Some(current),
-                    _ => None,
-                };
-                if let (Some(current), Some(client)) = (moved_on, self.clients.get_mut(client)) {
-                    client.known = current;
-                }
-                if !settled || moved_on.is_some() {
-                    self.retry(client)?;
-                }
-                Ok(settled)
+            Poll::Ready(response) => {
+                drop(request);
+                self.answered(client, &response)
             }
             Poll::Pending => {
                 let call = request.port.take_call();
@@ -355,10 +342,10 @@ impl Run<'_> {
                     ));
                 }
                 if let Some(client) = self.clients.get_mut(client) {
-                    client.request = Some(Request {
+                    client.running = Some(Request {
                         call,
                         snapshot: None,
-                        cut_off: false,
+                        disconnected: false,
                         ..request
                     });
                 }
@@ -367,18 +354,37 @@ impl Run<'_> {
         }
     }
 
+    /// Checks an answer, and repeats the request where the client does that.
+    fn answered(&mut self, client: usize, response: &Response) -> Result<bool, Violation> {
+        self.note(|| format!("client {client} is answered: {}", describe(response)));
+        let Some(state) = self.clients.get_mut(client) else {
+            return Ok(false);
+        };
+        let (request, known) = (state.request, &mut state.known);
+        let world = self.world.borrow();
+        let verdict = self.checker.answer(&request, known, response, &world)?;
+        drop(world);
+        if let Verdict::ListChanged(current) = verdict {
+            *known = current;
+        }
+        if verdict != Verdict::Final {
+            self.retry(client)?;
+        }
+        Ok(verdict != Verdict::Repeat)
+    }
+
     fn retry(&mut self, client: usize) -> Result<(), Violation> {
         match self.clients.get_mut(client) {
             Some(state) if state.retries > 0 => {
                 state.retries -= 1;
-                self.say(|| format!("client {client} tries again"));
+                self.note(|| format!("client {client} tries again"));
                 self.start(client)
             }
             _ => Ok(()),
         }
     }
 
-    /// Takes a client's request one step on. `Ok(true)`: it was answered for good.
+    /// Takes one step of a client's request. `Ok(true)`: the client has its final answer.
     fn advance(&mut self, client: usize, fault: Option<Fault>) -> Result<bool, Violation> {
         let snapshot = self.world.borrow().snapshot();
         let Some(request) = self.request(client) else {
@@ -386,29 +392,29 @@ impl Run<'_> {
         };
         if request.begins() {
             request.snapshot = Some(snapshot);
-            self.say(|| format!("client {client}: the insertion begins"));
+            self.note(|| format!("client {client}: the insertion begins"));
             return Ok(false);
         }
         let point = request.point();
         if let Some(fault) = fault {
             self.coverage.place(fault, point);
-            self.say(|| format!("fault at the next call: {fault}"));
-            self.befall(client, fault);
+            self.note(|| format!("fault at the next call: {fault}"));
+            self.damage_stores(client, fault);
         }
-        let Some(mut request) = self.clients.get_mut(client).and_then(|c| c.request.take()) else {
+        let Some(mut request) = self.clients.get_mut(client).and_then(|c| c.running.take()) else {
             return Ok(false);
         };
         if let Some(call) = request.call.take() {
             let answer = self.answer(&request, &call, snapshot, fault);
-            self.say(|| format!("client {client}: {point:?} -> {}", short(&answer)));
+            self.note(|| format!("client {client}: {point:?} -> {}", short(&answer)));
             request.insertions += u32::from(matches!(point, Point::Insert | Point::InsertAgain));
             request.port.answer(answer);
         } else {
-            self.say(|| format!("client {client} waits no longer for others"));
-            request.port.lose_patience();
+            self.note(|| format!("client {client} stops waiting for others"));
+            request.port.end_wait();
         }
-        if let Some(Fault::DiesBefore | Fault::DiesAfter | Fault::DiesInFlight) = fault {
-            self.say(|| format!("client {client}'s request dies"));
+        if let Some(Fault::DiesBefore | Fault::DiesAfter | Fault::DiesCallDelayed) = fault {
+            self.note(|| format!("client {client}'s request dies"));
             drop(request);
             self.retry(client)?;
             return Ok(false);
@@ -416,7 +422,7 @@ impl Run<'_> {
         self.proceed(client, request)
     }
 
-    /// Has a call executed, or not, or later, and gives the answer that its request gets.
+    /// Executes a call now, later or never, as the fault says, and returns the answer that its request gets.
     fn answer(
         &mut self,
         request: &Request,
@@ -425,19 +431,23 @@ impl Run<'_> {
         fault: Option<Fault>,
     ) -> Answer {
         let unawaited = matches!(call, Call::InsertUnawaited(_));
-        let leaves = matches!(fault, Some(Fault::DiesInFlight | Fault::Hangs)) || unawaited;
-        if leaves && !request.cut_off {
-            self.in_flight.push(InFlight {
-                number: self.sent,
+        let is_delayed =
+            matches!(fault, Some(Fault::DiesCallDelayed | Fault::TimesOut)) || unawaited;
+        if is_delayed && !request.disconnected {
+            self.delayed.push(DelayedCall {
+                number: self.next_delayed,
                 call: call.clone(),
                 snapshot: request.snapshot,
             });
-            self.sent += 1;
+            self.next_delayed += 1;
         }
         if unawaited {
-            return Answer::Postgres(orders::ports::Insertion::Inserted);
+            return Answer::Postgres(Insertion::Inserted);
         }
-        if leaves || request.cut_off || matches!(fault, Some(Fault::DiesBefore | Fault::Refuses)) {
+        if is_delayed
+            || request.disconnected
+            || matches!(fault, Some(Fault::DiesBefore | Fault::Refuses))
+        {
             return Answer::Nothing;
         }
         let snapshot = request.snapshot.unwrap_or(snapshot);
@@ -449,31 +459,31 @@ impl Run<'_> {
         }
     }
 
-    /// Faults of the stores themselves, before the call.
-    fn befall(&mut self, client: usize, fault: Fault) {
+    /// Applies a fault of the stores themselves, before the call.
+    fn damage_stores(&mut self, client: usize, fault: Fault) {
         let Some(request) = self.request(client) else {
             return;
         };
         let call = request.call.clone();
-        let slot = call.as_ref().and_then(Call::slot);
-        match (fault, slot) {
+        let scope = call.as_ref().and_then(Call::scope);
+        match (fault, scope) {
             (Fault::Flush, _) => self.world.borrow_mut().flush(),
-            (Fault::Evict, Some(slot)) => self.world.borrow_mut().evict(slot),
+            (Fault::Evict, Some(scope)) => self.world.borrow_mut().evict(scope),
             (Fault::Evict, None) => {
-                if let Some(Call::Acquire(customer, _) | Call::Release(customer, _)) = &call {
-                    self.world.borrow_mut().evict_lock(customer);
+                if let Some(Call::Acquire(list, _) | Call::Release(list, _)) = &call {
+                    self.world.borrow_mut().evict_lock(list);
                 }
             }
             (Fault::Rollback, _) => self.world.borrow_mut().roll_back(),
-            (Fault::FutureRecord, Some(slot)) => {
+            (Fault::FutureRecord, Some(scope)) => {
                 let like = call.as_ref().and_then(record_like);
-                self.world.borrow_mut().plant_future_record(slot, like);
+                self.world.borrow_mut().plant_future_record(scope, like);
             }
             (Fault::PostgresRestart, _) => {
-                self.in_flight.retain(|f| !f.call.is_postgres());
+                self.delayed.retain(|delayed| !delayed.call.is_postgres());
                 for client in &mut self.clients {
-                    if let Some(request) = &mut client.request {
-                        request.cut_off |= request.snapshot.is_some();
+                    if let Some(request) = &mut client.running {
+                        request.disconnected |= request.snapshot.is_some();
                     }
                 }
             }
@@ -481,24 +491,25 @@ impl Run<'_> {
         }
     }
 
-    fn land(&mut self, number: usize) {
-        let Some(index) = self.in_flight.iter().position(|f| f.number == number) else {
+    fn execute_delayed(&mut self, number: usize) {
+        let is_it = |delayed: &DelayedCall| delayed.number == number;
+        let Some(index) = self.delayed.iter().position(is_it) else {
             return;
         };
-        let landing = self.in_flight.remove(index);
+        let delayed = self.delayed.remove(index);
         let mut world = self.world.borrow_mut();
-        let snapshot = landing.snapshot.unwrap_or_else(|| world.snapshot());
-        // Nobody waits for it any more; a broken variant's own sending is executed like any other.
-        let call = match landing.call {
-            Call::InsertUnawaited(order) => Call::Insert(order),
+        let snapshot = delayed.snapshot.unwrap_or_else(|| world.snapshot());
+        // Postgres executes an insertion that a broken variant does not wait for like any other.
+        let call = match delayed.call {
+            Call::InsertUnawaited(new) => Call::Insert(new),
             call => call,
         };
         let answer = world.execute(&call, snapshot);
         drop(world);
-        self.say(|| format!("a call in flight lands -> {}", short(&answer)));
+        self.note(|| format!("a delayed call is executed -> {}", short(&answer)));
     }
 
-    fn say(&mut self, line: impl FnOnce() -> String) {
+    fn note(&mut self, line: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
             trace.push(line());
         }
@@ -509,11 +520,11 @@ fn record_like(call: &Call) -> Option<Record> {
     if let Call::Reserve(_, record) | Call::Set(_, record) = call {
         return Some(*record);
     }
-    let order = call.order()?;
+    let new = call.new_resource()?;
     Some(Record {
-        progress: Progress::Reserved,
-        fingerprint: order.fingerprint,
-        order_id: order.order_id,
+        progress: Progress::InProgress,
+        fingerprint: new.fingerprint,
+        id: new.id,
     })
 }
 
@@ -521,12 +532,12 @@ fn short(answer: &Answer) -> String {
     match answer {
         Answer::Nothing => "no answer".to_owned(),
         Answer::Redis(Reply::Bytes(bytes)) => match Record::decode(bytes) {
-            Some(record) => format!("{:?}, order {}", record.progress, record.order_id),
+            Some(record) => format!("{:?}, id {}", record.progress, record.id),
             None => String::from_utf8_lossy(bytes).into_owned(),
         },
         Answer::Redis(reply) => format!("{reply:?}"),
-        Answer::Postgres(orders::ports::Insertion::Existing(order)) => {
-            format!("existing order {}", order.order_id)
+        Answer::Postgres(Insertion::Existing(stored)) => {
+            format!("existing resource {}", stored.id)
         }
         Answer::Postgres(insertion) => format!("{insertion:?}"),
         Answer::Conditional(insertion) => format!("{insertion:?}"),
@@ -535,16 +546,9 @@ fn short(answer: &Answer) -> String {
     }
 }
 
-fn words(outcome: &crate::scenario::Outcome) -> impl fmt::Display {
-    match outcome {
-        Ok(response) => {
-            let replayed = response
-                .headers
-                .iter()
-                .any(|(n, _)| *n == "idempotent-replayed");
-            let how = if replayed { "replayed" } else { "created" };
-            format!("{} {how} {}", response.status, response.body)
-        }
-        Err(problem) => format!("{} {problem:?}", problem.status()),
-    }
+fn describe(response: &Response) -> impl fmt::Display {
+    let mut fields = response.headers.iter();
+    let replayed = fields.any(|(name, _)| *name == "idempotent-replayed");
+    let replayed = if replayed { " (replayed)" } else { "" };
+    format!("{}{replayed} {}", response.status, response.body)
 }

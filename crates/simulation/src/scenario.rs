@@ -1,82 +1,93 @@
-//! Who asks for what: the requests of a run, and the protocol (or a broken variant of it) that answers.
+//! What clients request in a run, and the protocol (or a broken variant of it) that answers.
 
 use std::pin::Pin;
 
-use orders::create_order::KeyReuse;
-use orders::create_order::conditional::Expected;
-use orders::customer::Customer;
-use orders::http::{ConditionalRequest, Problem, Response, create, create_conditionally};
-use orders::idempotency::{IdempotencyKey, Slot};
-use orders::ports::{ConditionalOrders, Locks, OrderIds, Orders, OrdersByKey, Reservations};
-use orders::reading::ListState;
+use http_api::{Response, respond};
+use orders::Order;
+use protocol::{Customer, IdempotencyKey, KeyScope, ListState};
 
+use crate::host::{SimulatedBody, SimulatedHead, SimulatedHost, Stores};
+use crate::kind::{Kind, Refund};
 use crate::port::Port;
 
-/// What a request comes to.
-pub type Outcome = Result<Response, Problem>;
-
 /// A request under way.
-pub type Running = Pin<Box<dyn Future<Output = Outcome>>>;
+pub type Running = Pin<Box<dyn Future<Output = Response>>>;
 
-/// What a client asks for, the first time and every time again.
+/// What a client requests, the first time and in every retry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Wish {
+pub struct ClientRequest {
+    /// The kind of the resource, and so its collection.
+    pub kind: Kind,
     /// One of a few customers.
     pub customer: u8,
     /// One of a few keys.
     pub key: u8,
-    /// One of a few orders.
-    pub order: u8,
+    /// One of a few documents.
+    pub document: u8,
     /// Whether it depends on the list.
     pub condition: Condition,
 }
 
-/// On what an order is to be created.
+/// The condition of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Condition {
-    /// On nothing.
+    /// None.
     None,
-    /// On the list as the client knows it: empty at first, then as it was told.
+    /// The list is in the state that the client knows: empty at first, then the one in the last answer.
     Unchanged,
-    /// On that, and without a key.
+    /// The same, and the request has no key.
     Keyless,
 }
 
 /// The same key, the same order.
-pub const SAME: Wish = Wish {
+pub const SAME: ClientRequest = ClientRequest {
+    kind: Kind::Order,
     customer: 0,
     key: 0,
-    order: 0,
+    document: 0,
     condition: Condition::None,
 };
 /// The same key, another order.
-pub const OTHER_ORDER: Wish = Wish { order: 1, ..SAME };
+pub const OTHER_ORDER: ClientRequest = ClientRequest {
+    document: 1,
+    ..SAME
+};
 /// Another key.
-pub const OTHER_KEY: Wish = Wish { key: 1, ..SAME };
+pub const OTHER_KEY: ClientRequest = ClientRequest { key: 1, ..SAME };
 /// The same on a condition.
-pub const CONDITIONAL: Wish = Wish {
+pub const CONDITIONAL: ClientRequest = ClientRequest {
     condition: Condition::Unchanged,
     ..SAME
 };
-/// The same under another key.
-pub const OTHER_CONDITIONAL: Wish = Wish {
+/// The same on a condition, with another key.
+pub const OTHER_CONDITIONAL: ClientRequest = ClientRequest {
     condition: Condition::Unchanged,
     ..OTHER_KEY
 };
-/// The same without a key.
-pub const KEYLESS: Wish = Wish {
+/// The same on a condition, without a key.
+pub const KEYLESS: ClientRequest = ClientRequest {
     condition: Condition::Keyless,
     ..SAME
 };
 /// Another customer's key of the same name.
-pub const OTHER_CUSTOMER: Wish = Wish {
+pub const OTHER_CUSTOMER: ClientRequest = ClientRequest {
     customer: 1,
     ..SAME
 };
+/// The same customer, key and document in another collection.
+pub const REFUND: ClientRequest = ClientRequest {
+    kind: Kind::Refund,
+    ..SAME
+};
+/// The same in another collection on a condition.
+pub const CONDITIONAL_REFUND: ClientRequest = ClientRequest {
+    kind: Kind::Refund,
+    ..CONDITIONAL
+};
 
-impl Wish {
-    /// The customer and key.
-    pub fn slot(&self) -> Slot {
+impl ClientRequest {
+    /// The collection, customer and key.
+    pub fn scope(&self) -> KeyScope {
         let customer = match self.customer {
             0 => Some(Customer::anonymous()),
             n => Customer::named(format!("customer-{n}")),
@@ -84,36 +95,40 @@ impl Wish {
         let key = IdempotencyKey::parse(format!("key-{}", self.key).as_bytes());
         #[allow(clippy::expect_used, reason = "literals of visible ASCII")]
         let (customer, key) = customer.zip(key).expect("a name and a key");
-        Slot { customer, key }
+        KeyScope {
+            collection: self.kind.collection().name,
+            customer,
+            key,
+        }
     }
 
     /// The request's body.
     pub fn body(&self) -> String {
         format!(
-            r#"{{"currency":"EUR","items":[{{"sku":"A","quantity":{},"unitPrice":5}}]}}"#,
-            self.order + 1
+            r#"{{"currency":"EUR","items":[{{"sku":"A","quantity":{},"unitPrice":5}}],"note":null}}"#,
+            self.document + 1
         )
     }
 }
 
-/// The clients of a run, and how often each comes back when it was not answered.
+/// The clients of a run, and how often each repeats its request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scenario {
     /// One per client.
-    pub wishes: Vec<Wish>,
-    /// Retries per client, while faults are on.
+    pub requests: Vec<ClientRequest>,
+    /// Retries per client while there are faults.
     pub retries: u32,
     /// How many instances the clients are spread over.
     pub instances: usize,
 }
 
-/// Something that answers requests over a port.
+/// Answers requests over a port.
 pub trait Protocol: Sync {
     /// Its name.
     fn name(&self) -> &'static str;
 
     /// Starts a request of a client that knows this state of its list.
-    fn start(&self, wish: &Wish, known: ListState, port: Port) -> Running;
+    fn start(&self, request: &ClientRequest, known: ListState, port: Port) -> Running;
 }
 
 /// What the component runs.
@@ -124,42 +139,18 @@ impl Protocol for Real {
         "the protocol"
     }
 
-    fn start(&self, wish: &Wish, known: ListState, port: Port) -> Running {
-        start(wish, known, port)
+    fn start(&self, request: &ClientRequest, known: ListState, port: Port) -> Running {
+        start(request, known, port)
     }
 }
 
-/// All that a request is given of the stores.
-pub trait Ports:
-    Reservations + Locks + Orders + ConditionalOrders + OrdersByKey + OrderIds + 'static
-{
-}
-
-impl<P> Ports for P where
-    P: Reservations + Locks + Orders + ConditionalOrders + OrdersByKey + OrderIds + 'static
-{
-}
-
-/// Runs what the component runs, over any ports.
-pub fn start(wish: &Wish, known: ListState, ports: impl Ports) -> Running {
-    let (slot, body) = (wish.slot(), wish.body());
-    let key = match wish.condition {
-        Condition::None => {
-            return Box::pin(async move {
-                let (body, reuse) = (body.as_bytes(), KeyReuse::Reject);
-                create(slot, body, reuse, &ports, &ports, &ports).await
-            });
-        }
-        Condition::Unchanged => Some(slot.key),
-        Condition::Keyless => None,
-    };
-    let conditional = ConditionalRequest {
-        customer: slot.customer,
-        key,
-        expected: Expected::OneOf(vec![known]),
-    };
-    Box::pin(async move {
-        let (body, reuse) = (body.as_bytes(), KeyReuse::Reject);
-        create_conditionally(conditional, body, reuse, &ports, &ports, &ports).await
-    })
+/// Runs what the component runs, over any stores.
+pub fn start(request: &ClientRequest, known: ListState, stores: impl Stores) -> Running {
+    let head = SimulatedHead::new(request, &known);
+    let body = SimulatedBody(request.body());
+    let host = SimulatedHost::new(request, stores);
+    match request.kind {
+        Kind::Order => Box::pin(async move { respond::<Order>(&head, body, &host).await }),
+        Kind::Refund => Box::pin(async move { respond::<Refund>(&head, body, &host).await }),
+    }
 }

@@ -1,161 +1,195 @@
-//! Redis and Postgres, as far as the protocol can tell. `tests/stores` holds this against the real ones.
+//! Redis and Postgres as far as the protocol can tell. `tests/stores` compares this with the real ones.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use orders::create_order::conditional::Expected;
-use orders::customer::Customer;
-use orders::idempotency::{Progress, Record, Slot};
-use orders::order::OrderId;
-use orders::ports::{Attempt, ConditionalInsertion, Insertion, NewOrder, StoredOrder};
-use orders::reading::ListState;
-use orders::stores::redis::Reply;
+use protocol::condition::Expected;
+use protocol::ports::{
+    Attempt, ConditionalInsertion, Insertion, List, NewResource, Page, StoredResource,
+};
+use protocol::{KeyScope, ListState, Progress, Record, ResourceId};
+use stores::redis::Reply;
 use uuid::Uuid;
 
-/// What a request asks of a store.
+/// What Redis says is left of the lease of any lock.
+pub const REMAINING_LEASE: Duration = Duration::from_secs(5);
+
+/// A call of a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
-    /// Set-if-absent, returning what is there.
-    Reserve(Slot, Record),
-    /// Set.
-    Set(Slot, Record),
-    /// Insert unless the slot has an order.
-    Insert(Box<NewOrder>),
-    /// Insert those that nothing is in the way of; never empty.
-    InsertAll(Vec<NewOrder>),
-    /// Take a customer's lock if nobody has it.
-    Acquire(Customer, OrderId),
-    /// Give it up, if it is the holder's.
-    Release(Customer, OrderId),
-    /// Look for the order of a slot.
-    Find(Slot),
-    /// Insert on an expected state unless the slot has an order.
-    Follow(Box<NewOrder>, Expected),
-    /// Only for broken variants: insert as the one that follows a state, whoever else does.
-    FollowUnchecked(Box<NewOrder>, ListState),
-    /// Only for broken variants: insert, whatever the slot has.
-    InsertUnchecked(Box<NewOrder>),
-    /// Only for broken variants: send an insertion off and do not wait for it.
-    InsertUnawaited(Box<NewOrder>),
+    /// Set-if-absent of a record that returns the existing one.
+    Reserve(KeyScope, Record),
+    /// Set of a record.
+    Set(KeyScope, Record),
+    /// Inserts unless the scope has a resource.
+    Insert(Box<NewResource>),
+    /// Inserts those resources of one collection that conflict with nothing; never empty.
+    InsertAll(Vec<NewResource>),
+    /// Takes a list's lock unless another request holds it.
+    Acquire(List, ResourceId),
+    /// Releases a list's lock if the holder has it.
+    Release(List, ResourceId),
+    /// Looks for the resource of a scope.
+    Find(KeyScope),
+    /// Inserts on an expected state unless the scope has a resource.
+    InsertBasedOn(Box<NewResource>, Expected),
+    /// Only for broken variants: inserts, based on a state, without a constraint.
+    InsertBasedOnUnchecked(Box<NewResource>, ListState),
+    /// Only for broken variants: inserts without a constraint.
+    InsertUnchecked(Box<NewResource>),
+    /// Only for broken variants: sends an insertion and does not wait for its answer.
+    InsertUnawaited(Box<NewResource>),
 }
 
 impl Call {
-    /// Whether Postgres gets it.
+    /// Whether it is a call of Postgres.
     pub fn is_postgres(&self) -> bool {
-        self.order().is_some() || matches!(self, Self::Find(_))
+        self.new_resource().is_some() || matches!(self, Self::Find(_))
     }
 
-    /// The order to insert, or the first of several.
-    pub fn order(&self) -> Option<&NewOrder> {
+    /// The resource to insert, or the first of several.
+    pub fn new_resource(&self) -> Option<&NewResource> {
         match self {
             Self::Reserve(..)
             | Self::Set(..)
             | Self::Acquire(..)
             | Self::Release(..)
             | Self::Find(_) => None,
-            Self::Follow(order, _) | Self::FollowUnchecked(order, _) => Some(order),
-            Self::Insert(order) | Self::InsertUnchecked(order) | Self::InsertUnawaited(order) => {
-                Some(order)
+            Self::InsertBasedOn(new, _) | Self::InsertBasedOnUnchecked(new, _) => Some(new),
+            Self::Insert(new) | Self::InsertUnchecked(new) | Self::InsertUnawaited(new) => {
+                Some(new)
             }
-            Self::InsertAll(orders) => orders.first(),
+            Self::InsertAll(batch) => batch.first(),
         }
     }
 
-    /// The slot it is about, or the first of several.
-    pub fn slot(&self) -> Option<&Slot> {
+    /// The scope, or the first of several.
+    pub fn scope(&self) -> Option<&KeyScope> {
         match self {
-            Self::Reserve(slot, _) | Self::Set(slot, _) | Self::Find(slot) => Some(slot),
-            _ => self.order().map(|order| &order.slot),
+            Self::Reserve(scope, _) | Self::Set(scope, _) | Self::Find(scope) => Some(scope),
+            _ => self.new_resource().map(|new| &new.scope),
         }
     }
 }
 
-/// What a store answers.
+/// A store's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// To a call of Redis.
     Redis(Reply),
-    /// To a call of Postgres.
+    /// To an insertion.
     Postgres(Insertion),
     /// To an insertion on a condition.
     Conditional(ConditionalInsertion),
     /// To a search.
-    Found(Option<StoredOrder>),
-    /// To an insertion of several.
+    Found(Option<StoredResource>),
+    /// To an insertion of several resources.
     Attempts(Vec<Attempt>),
     /// None, as far as the request can tell.
     Nothing,
 }
 
-/// The rows that a statement can see: how many there were when it began. Rows are only ever added.
+/// The rows that a statement can see: their number when it began. Rows are only ever added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Snapshot(usize);
 
-/// A row.
+/// A row. Its table is that of its scope's collection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// Whose it is and under which key.
-    pub slot: Slot,
-    /// The order.
-    pub order: StoredOrder,
-    /// The state that it was created on, if that was a condition.
-    pub follows: Option<ListState>,
+    /// Its collection, customer and key.
+    pub scope: KeyScope,
+    /// The resource.
+    pub resource: StoredResource,
+    /// The state that it is based on, if it was created on a condition.
+    pub based_on: Option<ListState>,
+}
+
+impl Row {
+    fn is_in(&self, list: &List) -> bool {
+        self.scope.collection == list.collection && self.scope.customer == list.customer
+    }
 }
 
 /// What Redis holds.
 #[derive(Clone, Debug, Default)]
 struct Redis {
-    records: BTreeMap<Slot, Vec<u8>>,
-    locks: BTreeMap<Customer, OrderId>,
+    records: BTreeMap<KeyScope, Vec<u8>>,
+    locks: BTreeMap<List, ResourceId>,
 }
 
 /// The stores' state.
 #[derive(Clone, Debug, Default)]
 pub struct World {
     redis: Redis,
-    /// Redis before each of its writes, for going back.
+    /// Redis before each of its writes, for [`World::roll_back`].
     redis_before: Vec<Redis>,
     rows: Vec<Row>,
     drawn: u128,
-    /// A finished record that a call has replaced by a reserved one.
-    pub unfinished: Option<Slot>,
+    /// The scope of a completed record that a call has replaced by a record in progress.
+    pub completion_lost: Option<KeyScope>,
 }
 
 impl World {
-    /// What Redis holds for a slot.
-    pub fn record(&self, slot: &Slot) -> Option<&[u8]> {
-        self.redis.records.get(slot).map(Vec::as_slice)
+    /// What Redis holds for a scope.
+    pub fn record(&self, scope: &KeyScope) -> Option<&[u8]> {
+        self.redis.records.get(scope).map(Vec::as_slice)
     }
 
-    /// All that Redis holds.
-    pub fn records(&self) -> impl Iterator<Item = (&Slot, &[u8])> {
+    /// All records that Redis holds.
+    pub fn records(&self) -> impl Iterator<Item = (&KeyScope, &[u8])> {
         self.redis
             .records
             .iter()
-            .map(|(slot, bytes)| (slot, bytes.as_slice()))
+            .map(|(scope, bytes)| (scope, bytes.as_slice()))
     }
 
-    /// All rows, in the order of their commits.
+    /// All rows of all tables, in the order of their commits.
     pub fn rows(&self) -> &[Row] {
         &self.rows
     }
 
-    /// The first order of a slot.
-    pub fn order_of(&self, slot: &Slot) -> Option<&StoredOrder> {
-        let row = self.rows.iter().find(|row| row.slot == *slot)?;
-        Some(&row.order)
+    /// The first resource of a scope.
+    pub fn resource_of(&self, scope: &KeyScope) -> Option<&StoredResource> {
+        let row = self.rows.iter().find(|row| row.scope == *scope)?;
+        Some(&row.resource)
     }
 
-    /// A customer's order by its id.
-    pub fn find(&self, customer: &Customer, id: OrderId) -> Option<&StoredOrder> {
-        let mine = |row: &&Row| row.slot.customer == *customer && row.order.order_id == id;
-        Some(&self.rows.iter().find(mine)?.order)
+    /// The row of a list's resource.
+    pub fn row(&self, list: &List, id: ResourceId) -> Option<&Row> {
+        let is_it = |row: &&Row| row.is_in(list) && row.resource.id == id;
+        self.rows.iter().find(is_it)
     }
 
-    /// An id that was never drawn before, of version 7 and of a time of its own.
-    pub fn draw_id(&mut self) -> OrderId {
+    /// A list's resource.
+    pub fn find(&self, list: &List, id: ResourceId) -> Option<&StoredResource> {
+        self.row(list, id).map(|row| &row.resource)
+    }
+
+    /// Up to `limit` of a list's resources, newest first: those older than `after`, if it is given. `None` when
+    /// `after` is not in the list.
+    pub fn page(&self, list: &List, after: Option<ResourceId>, limit: usize) -> Option<Page> {
+        let mut newest_first = self.rows.iter().rev().filter(|row| row.is_in(list));
+        if let Some(after) = after {
+            newest_first.find(|row| row.resource.id == after)?;
+        }
+        let mut resources: Vec<_> = newest_first
+            .take(limit.saturating_add(1))
+            .map(|row| row.resource.clone())
+            .collect();
+        let more = resources.len() > limit;
+        resources.truncate(limit);
+        Some(Page {
+            state: self.list_state(list),
+            resources,
+            more,
+        })
+    }
+
+    /// An id that was never drawn before, of version 7 and with a time of its own.
+    pub fn draw_id(&mut self) -> ResourceId {
         self.drawn += 1;
         let (version, variant) = (7_u128 << 76, 2_u128 << 62);
-        OrderId::from_uuid(Uuid::from_u128(
+        ResourceId::from_uuid(Uuid::from_u128(
             (self.drawn << 80) | version | variant | self.drawn,
         ))
     }
@@ -165,134 +199,134 @@ impl World {
         Snapshot(self.rows.len())
     }
 
-    /// Executes a call, at once and entirely.
+    /// Executes a call in one step.
     pub fn execute(&mut self, call: &Call, snapshot: Snapshot) -> Answer {
         match call {
-            Call::Reserve(slot, record) => {
-                let found = self.redis.records.get(slot).cloned();
+            Call::Reserve(scope, record) => {
+                let found = self.redis.records.get(scope).cloned();
                 if found.is_none() {
-                    self.set(slot, record);
+                    self.set(scope, record);
                 }
                 Answer::Redis(found.map_or(Reply::Nil, Reply::Bytes))
             }
-            Call::Set(slot, record) => {
-                let finished = |bytes: &[u8]| {
-                    Record::decode(bytes).is_some_and(|r| r.progress == Progress::Finished)
+            Call::Set(scope, record) => {
+                let completed = |bytes: &[u8]| {
+                    Record::decode(bytes).is_some_and(|r| r.progress == Progress::Completed)
                 };
-                if record.progress == Progress::Reserved && self.record(slot).is_some_and(finished)
+                if record.progress == Progress::InProgress
+                    && self.record(scope).is_some_and(completed)
                 {
-                    self.unfinished = Some(slot.clone());
+                    self.completion_lost = Some(scope.clone());
                 }
-                self.set(slot, record);
+                self.set(scope, record);
                 Answer::Redis(Reply::Bytes(b"OK".to_vec()))
             }
-            Call::Acquire(customer, holder) => {
-                let held = self.redis.locks.get(customer);
+            Call::Acquire(list, holder) => {
+                let held = self.redis.locks.get(list);
                 if held.is_some_and(|other| other != holder) {
-                    return Answer::Redis(Reply::Bytes(b"5000".to_vec()));
+                    let remaining = REMAINING_LEASE.as_millis().to_string();
+                    return Answer::Redis(Reply::Bytes(remaining.into_bytes()));
                 }
                 self.redis_before.push(self.redis.clone());
-                self.redis.locks.insert(customer.clone(), *holder);
+                self.redis.locks.insert(list.clone(), *holder);
                 Answer::Redis(Reply::Nil)
             }
-            Call::Release(customer, holder) => {
-                let own = self.redis.locks.get(customer) == Some(holder);
+            Call::Release(list, holder) => {
+                let own = self.redis.locks.get(list) == Some(holder);
                 if own {
                     self.redis_before.push(self.redis.clone());
-                    self.redis.locks.remove(customer);
+                    self.redis.locks.remove(list);
                 }
                 Answer::Redis(Reply::Bytes(if own { b"1" } else { b"0" }.to_vec()))
             }
-            Call::Find(slot) => Answer::Found(self.order_of(slot).cloned()),
-            Call::Follow(order, expected) => {
-                Answer::Conditional(self.follow(order, expected, snapshot))
+            Call::Find(scope) => Answer::Found(self.resource_of(scope).cloned()),
+            Call::InsertBasedOn(new, expected) => {
+                Answer::Conditional(self.insert_based_on(new, expected, snapshot))
             }
-            Call::FollowUnchecked(order, state) => {
-                self.push(order, Some(*state));
+            Call::InsertBasedOnUnchecked(new, state) => {
+                self.push(new, Some(*state));
                 Answer::Conditional(ConditionalInsertion::Inserted(*state))
             }
-            Call::Insert(order) => Answer::Postgres(self.insert(order, snapshot)),
-            Call::InsertAll(orders) => {
-                let attempts = orders.iter().map(|order| self.attempt(order));
+            Call::Insert(new) => Answer::Postgres(self.insert(new, snapshot)),
+            Call::InsertAll(batch) => {
+                let attempts = batch.iter().map(|new| self.attempt(new, None));
                 Answer::Attempts(attempts.collect())
             }
-            Call::InsertUnchecked(order) | Call::InsertUnawaited(order) => {
-                self.push(order, None);
+            Call::InsertUnchecked(new) | Call::InsertUnawaited(new) => {
+                self.push(new, None);
                 Answer::Postgres(Insertion::Inserted)
             }
         }
     }
 
-    /// The statement of `orders::stores::postgres`: constraints know all rows, the rest only the snapshot.
-    fn insert(&mut self, order: &NewOrder, Snapshot(visible): Snapshot) -> Insertion {
-        if self.attempt(order) == Attempt::Inserted {
+    /// `stores::postgres::Statements::insert`: constraints apply to all rows, everything else sees the snapshot.
+    fn insert(&mut self, new: &NewResource, Snapshot(visible): Snapshot) -> Insertion {
+        if self.attempt(new, None) == Attempt::Inserted {
             return Insertion::Inserted;
         }
         self.rows
             .iter()
             .take(visible)
-            .find(|row| row.slot == order.slot)
+            .find(|row| row.scope == new.scope)
             .map_or(Insertion::Conflict, |row| {
-                Insertion::Existing(row.order.clone())
+                Insertion::Existing(row.resource.clone())
             })
     }
 
-    /// The statement of `orders::stores::postgres::conditional`, in the same way.
-    fn follow(
+    /// `stores::postgres::Statements::insert_based_on`, in the same way.
+    fn insert_based_on(
         &mut self,
-        order: &NewOrder,
+        new: &NewResource,
         expected: &Expected,
         Snapshot(visible): Snapshot,
     ) -> ConditionalInsertion {
-        let seen = state(&order.slot.customer, self.rows.iter().take(visible));
-        let is_met = expected.is_met_by(&seen);
-        let follows = (*expected != Expected::Any).then_some(seen);
-        if is_met && self.attempt_following(order, follows) == Attempt::Inserted {
+        let list = List::from(&new.scope);
+        let before = state(&list, self.rows.iter().take(visible));
+        let is_met = expected.is_met_by(&before);
+        let based_on = (*expected != Expected::Any).then_some(before);
+        if is_met && self.attempt(new, based_on) == Attempt::Inserted {
             let visible = self.rows.iter().take(visible);
-            let after = state(&order.slot.customer, visible.chain(self.rows.last()));
+            let after = state(&list, visible.chain(self.rows.last()));
             return ConditionalInsertion::Inserted(after);
         }
         let mut visible = self.rows.iter().take(visible);
-        match visible.find(|row| row.slot == order.slot) {
-            Some(row) => ConditionalInsertion::Existing(row.order.clone()),
+        match visible.find(|row| row.scope == new.scope) {
+            Some(row) => ConditionalInsertion::Existing(row.resource.clone()),
             None if is_met => ConditionalInsertion::Conflict,
-            None => ConditionalInsertion::Stale(seen),
+            None => ConditionalInsertion::Stale(before),
         }
     }
 
-    fn attempt(&mut self, order: &NewOrder) -> Attempt {
-        self.attempt_following(order, None)
-    }
-
-    fn attempt_following(&mut self, order: &NewOrder, follows: Option<ListState>) -> Attempt {
+    /// Inserts unless a unique constraint forbids it. Tables of two collections have nothing in common.
+    fn attempt(&mut self, new: &NewResource, based_on: Option<ListState>) -> Attempt {
+        let list = List::from(&new.scope);
         let conflicts = self.rows.iter().any(|row| {
-            let is_second = row.slot.customer == order.slot.customer && row.follows == follows;
-            row.slot == order.slot
-                || row.order.order_id == order.order_id
-                || (follows.is_some() && is_second)
+            row.scope == new.scope
+                || (row.scope.collection == new.scope.collection && row.resource.id == new.id)
+                || (based_on.is_some() && row.is_in(&list) && row.based_on == based_on)
         });
         if conflicts {
             return Attempt::Undecided;
         }
-        self.push(order, follows);
+        self.push(new, based_on);
         Attempt::Inserted
     }
 
-    fn push(&mut self, order: &NewOrder, follows: Option<ListState>) {
+    fn push(&mut self, new: &NewResource, based_on: Option<ListState>) {
         self.rows.push(Row {
-            slot: order.slot.clone(),
-            order: StoredOrder {
-                order_id: order.order_id,
-                fingerprint: order.fingerprint,
-                draft: order.draft.clone(),
+            scope: new.scope.clone(),
+            resource: StoredResource {
+                id: new.id,
+                fingerprint: new.fingerprint,
+                document: new.document.clone(),
             },
-            follows,
+            based_on,
         });
     }
 
-    fn set(&mut self, slot: &Slot, record: &Record) {
+    fn set(&mut self, scope: &KeyScope, record: &Record) {
         self.redis_before.push(self.redis.clone());
-        self.redis.records.insert(slot.clone(), record.encode());
+        self.redis.records.insert(scope.clone(), record.encode());
     }
 
     /// Redis loses everything.
@@ -300,58 +334,60 @@ impl World {
         self.redis = Redis::default();
     }
 
-    /// Redis loses a key.
-    pub fn evict(&mut self, slot: &Slot) {
-        self.redis.records.remove(slot);
+    /// Redis loses a record.
+    pub fn evict(&mut self, scope: &KeyScope) {
+        self.redis.records.remove(scope);
     }
 
-    /// A customer's lock is lost, or its lease is over.
-    pub fn evict_lock(&mut self, customer: &Customer) {
-        self.redis.locks.remove(customer);
+    /// Redis loses a lock, or its lease ends.
+    pub fn evict_lock(&mut self, list: &List) {
+        self.redis.locks.remove(list);
     }
 
-    /// The leases of all locks are over.
+    /// The leases of all locks end.
     pub fn expire_locks(&mut self) {
         self.redis.locks.clear();
     }
 
-    /// The state of a customer's list.
-    pub fn list_state(&self, customer: &Customer) -> ListState {
-        state(customer, self.rows.iter())
+    /// The state of a list.
+    pub fn list_state(&self, list: &List) -> ListState {
+        state(list, self.rows.iter())
     }
 
-    /// Redis goes back to before its last write.
+    /// Redis goes back to its state before its last write.
     pub fn roll_back(&mut self) {
         if let Some(before) = self.redis_before.pop() {
             self.redis = before;
         }
     }
 
-    /// Puts a record of a version from the future under a slot. Read as ours, it would claim that an order
-    /// exists which does not.
-    pub fn plant_future_record(&mut self, slot: &Slot, like: Option<Record>) {
+    /// Puts a record of a future version under a scope. Read as one of this version, it would be a completed record
+    /// of a resource that does not exist.
+    pub fn plant_future_record(&mut self, scope: &KeyScope, like: Option<Record>) {
         let Some(like) = like else { return };
         let id = self.draw_id();
         let mut bytes = Record {
-            progress: Progress::Finished,
-            order_id: id,
+            progress: Progress::Completed,
+            id,
             ..like
         }
         .encode();
         if let Some(version) = bytes.first_mut() {
             *version = 2;
         }
-        self.redis.records.insert(slot.clone(), bytes);
+        self.redis.records.insert(scope.clone(), bytes);
     }
 }
 
-/// Differs with the customer and with each of its rows, as the real one does.
-fn state<'r>(customer: &Customer, rows: impl Iterator<Item = &'r Row>) -> ListState {
-    let mine = rows.filter(|row| row.slot.customer == *customer);
-    let ids = mine.map(|row| u128::from_be_bytes(*row.order.order_id.as_bytes()));
-    let name = customer.as_str().bytes().map(u128::from);
+/// Differs with the collection, the customer and each row of the list, as the real one does.
+fn state<'r>(list: &List, rows: impl Iterator<Item = &'r Row>) -> ListState {
+    let ids = rows.filter(|row| row.is_in(list));
+    let ids = ids.map(|row| u128::from_be_bytes(*row.resource.id.as_bytes()));
+    // 255 is no byte of UTF-8: it keeps the two names apart.
+    let names = list.collection.bytes().chain([255]);
+    let names = names.chain(list.customer.as_str().bytes()).map(u128::from);
     let mix = |sum: u128, part| sum.wrapping_mul(0x0100_0000_01b3).wrapping_add(part + 1);
-    let digest = name.chain(ids).fold(1, mix);
+    let digest = names.chain(ids).fold(1, mix);
     #[allow(clippy::expect_used, reason = "16 bytes are a state")]
     ListState::from_bytes(&digest.to_be_bytes()).expect("a state")
 }

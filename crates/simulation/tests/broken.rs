@@ -1,4 +1,4 @@
-//! The simulation can fail: each broken variant is caught, within a few seconds.
+//! The simulation can fail: it catches each broken variant within a few seconds.
 
 use std::time::{Duration, Instant};
 
@@ -6,8 +6,8 @@ use simulation::broken::{ALL, Break};
 use simulation::report::simulate;
 use simulation::scenario::Protocol;
 
-/// Each has this long; most need milliseconds.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The time for each variant; most need milliseconds.
+const TIME_LIMIT: Duration = Duration::from_secs(20);
 
 #[test]
 fn every_broken_variant_is_caught() {
@@ -15,7 +15,7 @@ fn every_broken_variant_is_caught() {
     for broken in &ALL {
         let broken: &'static Break = broken;
         let start = Instant::now();
-        let report = simulate(broken, 1, start + PATIENCE, &|_| {});
+        let report = simulate(broken, 1, start + TIME_LIMIT, &|_| {});
         match report.finding {
             Some(finding) => {
                 println!(

@@ -1,4 +1,4 @@
-//! Hand-made histories: a good one, and for each thing that can be wrong one in which only that is.
+//! Tests with hand-written histories: a correct one, and for each kind of violation one that has only that.
 
 use std::convert::Infallible;
 
@@ -28,7 +28,7 @@ fn row(order_id: &str, quantity: u64) -> Row {
         order_id: order_id.to_owned(),
         order: order(quantity),
         total: 1250 * i64::try_from(quantity).unwrap(),
-        follows: None,
+        based_on: None,
     }
 }
 
@@ -49,17 +49,17 @@ fn refusal(kind: &str, order_id: &str) -> String {
     json!({"type": format!("urn:problem-type:orders:{kind}"), "orderId": order_id}).to_string()
 }
 
-/// A history that is told step by step, 10 ms each.
+/// Builds a history event by event; each event is 10 ms after the one before.
 #[derive(Default)]
-struct Story {
+struct HistoryBuilder {
     events: Vec<Event>,
     requests: u64,
     rows: Vec<Row>,
-    /// Of the next request.
+    /// `If-Match` of the next request.
     condition: Option<String>,
 }
 
-impl Story {
+impl HistoryBuilder {
     fn happens(mut self, what: What) -> Self {
         let t_ms = 10 * self.events.len() as u64;
         self.events.push(Event { t_ms, what });
@@ -71,7 +71,7 @@ impl Story {
         self
     }
 
-    fn asks(mut self, quantity: u64) -> Self {
+    fn sends(mut self, quantity: u64) -> Self {
         self.requests += 1;
         let request = self.requests;
         let condition = self.condition.take();
@@ -86,9 +86,9 @@ impl Story {
         })
     }
 
-    fn asks_on(mut self, tag: &str) -> Self {
+    fn sends_with_if_match(mut self, tag: &str) -> Self {
         self.condition = Some(tag.to_owned());
-        self.asks(2)
+        self.sends(2)
     }
 
     fn answered(self, status: u16, replayed: bool, body: String) -> Self {
@@ -146,9 +146,9 @@ impl Story {
         self.happens(What::FaultsEnded)
     }
 
-    /// The faults end and the last request is answered as it should be.
+    /// All faults end, and the last request has a correct response.
     fn ends_well(self) -> Verdict {
-        self.faults_ended().asks(2).replayed().verdict()
+        self.faults_ended().sends(2).replayed().verdict()
     }
 
     fn verdict(self) -> Verdict {
@@ -157,12 +157,12 @@ impl Story {
     }
 }
 
-fn stored() -> Story {
-    Story::default().stored(row(FIRST, 2))
+fn stored() -> HistoryBuilder {
+    HistoryBuilder::default().stored(row(FIRST, 2))
 }
 
-/// What is wrong, in the order of the line that is printed.
-fn wrong(verdict: &Verdict) -> [u64; 4] {
+/// The numbers of violations, in the order in which they are printed.
+fn violations(verdict: &Verdict) -> [u64; 4] {
     let Verdict {
         duplicates,
         lost,
@@ -182,70 +182,81 @@ const DISAGREEING: [u64; 4] = [0, 0, 1, 0];
 const UNANSWERED: [u64; 4] = [0, 0, 0, 1];
 
 #[test]
-fn a_good_history_is_clean_and_counted() {
+fn a_correct_history_is_clean_and_counted() {
     let verdict = stored()
-        .asks(2)
+        .sends(2)
         .created()
         .fault("redis killed")
-        .asks(2)
+        .sends(2)
         .unanswered(None)
-        .asks(2)
+        .sends(2)
         .answered(503, false, String::new())
-        .asks(3)
+        .sends(3)
         .answered(422, false, refusal("idempotency-key-reused", FIRST))
         .fault_over("redis killed")
-        .asks(2)
+        .sends(2)
         .replayed()
         .ends_well();
-    assert_eq!(wrong(&verdict), [0; 4]);
+    assert_eq!(violations(&verdict), [0; 4]);
     assert_eq!(
         verdict.to_string(),
         "sent 6, acknowledged 3, faults 1, duplicates 0, lost 0, disagreeing 0, unanswered after faults \
-         ended 0\nlongest time from the end of a fault to the first good answer: 20 ms"
+         ended 0\nlongest time from the end of a fault to the next acknowledgement: 20 ms"
     );
 }
 
 #[test]
-fn an_order_whose_answer_nobody_read_is_no_duplicate() {
-    let verdict = stored().asks(2).unanswered(Some(201)).ends_well();
-    assert_eq!(wrong(&verdict), [0; 4]);
+fn an_order_whose_response_was_not_read_is_no_duplicate() {
+    let verdict = stored().sends(2).unanswered(Some(201)).ends_well();
+    assert_eq!(violations(&verdict), [0; 4]);
 }
 
 #[test]
 fn two_rows_of_a_key_are_duplicates() {
-    let story = stored().stored(row(SECOND, 2));
-    assert_eq!(wrong(&story.asks(2).created().ends_well()), DUPLICATE);
+    let history = stored().stored(row(SECOND, 2));
+    assert_eq!(
+        violations(&history.sends(2).created().ends_well()),
+        DUPLICATE
+    );
 }
 
 #[test]
 fn two_ids_of_a_key_are_duplicates() {
     let verdict = stored()
-        .asks(2)
+        .sends(2)
         .created()
-        .asks(2)
+        .sends(2)
         .answered(201, true, acknowledgement(SECOND, 2))
         .ends_well();
     // The second id is in no row, and the answers differ.
-    assert_eq!(wrong(&verdict), [1, 1, 1, 0]);
+    assert_eq!(violations(&verdict), [1, 1, 1, 0]);
 }
 
 #[test]
-fn created_twice_is_a_duplicate_even_if_half_read() {
-    let story = || stored().asks(2).created().asks(2);
-    assert_eq!(wrong(&story().created().ends_well()), DUPLICATE);
-    let half_read = story().unanswered(Some(201));
-    assert_eq!(wrong(&half_read.ends_well()), DUPLICATE);
+fn created_twice_is_a_duplicate_even_without_the_body() {
+    let history = || stored().sends(2).created().sends(2);
+    assert_eq!(violations(&history().created().ends_well()), DUPLICATE);
+    let head_only = history().unanswered(Some(201));
+    assert_eq!(violations(&head_only.ends_well()), DUPLICATE);
 }
 
 #[test]
 fn an_acknowledged_order_that_is_not_stored_is_lost_once() {
-    let verdict = Story::default().asks(2).created().ends_well();
-    assert_eq!(wrong(&verdict), LOST);
+    let verdict = HistoryBuilder::default().sends(2).created().ends_well();
+    assert_eq!(violations(&verdict), LOST);
 }
 
 #[test]
 fn an_order_that_is_not_stored_as_acknowledged_is_lost() {
-    let lost = |row| wrong(&Story::default().stored(row).asks(2).created().ends_well());
+    let lost = |row| {
+        violations(
+            &HistoryBuilder::default()
+                .stored(row)
+                .sends(2)
+                .created()
+                .ends_well(),
+        )
+    };
     let good = row(FIRST, 2);
     assert_eq!(lost(good.clone()), [0; 4]);
     assert_eq!(lost(row(SECOND, 2)), LOST);
@@ -266,18 +277,18 @@ fn an_order_that_is_not_stored_as_acknowledged_is_lost() {
 fn bodies_that_differ_in_a_byte_disagree() {
     let body = acknowledgement(FIRST, 2).replace("00.000Z", "00.001Z");
     let verdict = stored()
-        .asks(2)
+        .sends(2)
         .created()
-        .asks(2)
+        .sends(2)
         .answered(201, true, body)
         .ends_well();
-    assert_eq!(wrong(&verdict), DISAGREEING);
+    assert_eq!(violations(&verdict), DISAGREEING);
 }
 
 #[test]
 fn an_acknowledgement_of_another_order_disagrees() {
-    let verdict = stored().asks(3).created().ends_well();
-    assert_eq!(wrong(&verdict), DISAGREEING);
+    let verdict = stored().sends(3).created().ends_well();
+    assert_eq!(violations(&verdict), DISAGREEING);
 }
 
 #[test]
@@ -287,92 +298,92 @@ fn a_wrong_total_disagrees() {
         total: 2501,
         ..row(FIRST, 2)
     };
-    let verdict = Story::default()
+    let verdict = HistoryBuilder::default()
         .stored(wrong_row)
-        .asks(2)
+        .sends(2)
         .answered(201, false, body.clone())
         .faults_ended()
-        .asks(2)
+        .sends(2)
         .answered(201, true, body)
         .verdict();
-    assert_eq!(wrong(&verdict), [0, 0, 2, 0]);
+    assert_eq!(violations(&verdict), [0, 0, 2, 0]);
 }
 
 #[test]
 fn an_acknowledgement_that_is_no_order_disagrees() {
     let verdict = stored()
-        .asks(2)
+        .sends(2)
         .answered(201, true, "{".to_owned())
         .ends_well();
-    assert_eq!(wrong(&verdict), DISAGREEING);
+    assert_eq!(violations(&verdict), DISAGREEING);
 }
 
 #[test]
 fn refusing_the_stored_order_disagrees() {
     let body = refusal("idempotency-key-reused", FIRST);
-    let verdict = stored().asks(2).answered(422, false, body).ends_well();
-    assert_eq!(wrong(&verdict), DISAGREEING);
+    let verdict = stored().sends(2).answered(422, false, body).ends_well();
+    assert_eq!(violations(&verdict), DISAGREEING);
 }
 
 #[test]
 fn refusing_for_an_order_that_is_not_stored_disagrees() {
     let body = refusal("idempotency-key-reused", SECOND);
-    let verdict = stored().asks(3).answered(422, false, body).ends_well();
-    assert_eq!(wrong(&verdict), DISAGREEING);
+    let verdict = stored().sends(3).answered(422, false, body).ends_well();
+    assert_eq!(violations(&verdict), DISAGREEING);
 }
 
 #[test]
 fn refusing_a_valid_order_disagrees() {
     let body = refusal("invalid-order", FIRST);
-    let verdict = stored().asks(3).answered(422, false, body).ends_well();
-    assert_eq!(wrong(&verdict), DISAGREEING);
+    let verdict = stored().sends(3).answered(422, false, body).ends_well();
+    assert_eq!(violations(&verdict), DISAGREEING);
 }
 
 #[test]
 fn other_statuses_disagree() {
     for status in [200, 400, 404, 408, 409, 429, 500, 502, 504] {
         let body = acknowledgement(FIRST, 2);
-        let verdict = stored().asks(2).answered(status, true, body).ends_well();
-        assert_eq!(wrong(&verdict), DISAGREEING, "{status}");
+        let verdict = stored().sends(2).answered(status, true, body).ends_well();
+        assert_eq!(violations(&verdict), DISAGREEING, "{status}");
     }
 }
 
 #[test]
-fn an_answer_to_nothing_disagrees() {
-    let verdict = stored().asks(2).created().replayed().ends_well();
-    assert_eq!(wrong(&verdict), DISAGREEING);
+fn a_response_to_no_request_disagrees() {
+    let verdict = stored().sends(2).created().replayed().ends_well();
+    assert_eq!(violations(&verdict), DISAGREEING);
 }
 
 #[test]
-fn a_key_without_an_answer_after_the_faults_is_unanswered() {
-    let early = stored().asks(2).created().faults_ended();
-    assert_eq!(wrong(&early.verdict()), UNANSWERED);
-    let late = stored().asks(2).faults_ended().created();
-    assert_eq!(wrong(&late.verdict()), UNANSWERED, "sent before");
-    let unavailable = stored().faults_ended().asks(2);
+fn a_key_without_a_response_after_the_faults_is_unanswered() {
+    let early = stored().sends(2).created().faults_ended();
+    assert_eq!(violations(&early.verdict()), UNANSWERED);
+    let late = stored().sends(2).faults_ended().created();
+    assert_eq!(violations(&late.verdict()), UNANSWERED, "sent before");
+    let unavailable = stored().faults_ended().sends(2);
     let unavailable = unavailable.answered(503, false, String::new());
-    assert_eq!(wrong(&unavailable.verdict()), UNANSWERED);
-    let broken = stored().faults_ended().asks(2).unanswered(None);
-    assert_eq!(wrong(&broken.verdict()), UNANSWERED);
-    let never_ended = stored().asks(2).created().asks(2).replayed();
-    assert_eq!(wrong(&never_ended.verdict()), UNANSWERED);
+    assert_eq!(violations(&unavailable.verdict()), UNANSWERED);
+    let broken = stored().faults_ended().sends(2).unanswered(None);
+    assert_eq!(violations(&broken.verdict()), UNANSWERED);
+    let never_ended = stored().sends(2).created().sends(2).replayed();
+    assert_eq!(violations(&never_ended.verdict()), UNANSWERED);
 }
 
 #[test]
-fn recovery_is_measured_to_the_first_good_answer_after_each_fault() {
+fn recovery_is_measured_to_the_next_acknowledgement_after_each_fault() {
     let verdict = stored()
         .fault("redis killed")
         .fault_over("redis killed") // at 10
-        .asks(2)
+        .sends(2)
         .created() // at 30
         .fault("postgres stopped")
         .fault_over("postgres stopped") // at 50
-        .asks(2)
+        .sends(2)
         .answered(503, false, String::new())
-        .asks(2)
+        .sends(2)
         .replayed() // at 90
         .ends_well();
-    assert_eq!(wrong(&verdict), [0; 4]);
+    assert_eq!(violations(&verdict), [0; 4]);
     assert_eq!(verdict.longest_recovery_ms(), 40);
     let longest = |name: &str| verdict.recoveries[name].longest_ms;
     assert_eq!(longest("redis killed"), 20);
@@ -381,65 +392,69 @@ fn recovery_is_measured_to_the_first_good_answer_after_each_fault() {
 }
 
 #[test]
-fn recovery_begins_when_nothing_is_broken_any_more() {
+fn recovery_begins_when_no_fault_is_active() {
     let verdict = stored()
         .fault("redis flushed")
         .fault("postgres stopped")
         .fault_over("redis flushed") // at 20
-        .asks(2)
+        .sends(2)
         .created() // at 40
         .fault_over("postgres stopped") // at 50
-        .asks(2)
+        .sends(2)
         .replayed() // at 70
         .ends_well();
-    assert_eq!(wrong(&verdict), [0; 4]);
+    assert_eq!(violations(&verdict), [0; 4]);
     assert_eq!(verdict.recoveries["redis flushed"].longest_ms, 20);
     assert_eq!(verdict.recoveries["postgres stopped"].longest_ms, 20);
 }
 
 fn following(tag: &str) -> Row {
     Row {
-        follows: Some(tag.to_owned()),
+        based_on: Some(tag.to_owned()),
         ..row(FIRST, 2)
     }
 }
 
 #[test]
-fn who_has_a_condition_may_be_refused_and_others_may_not() {
+fn only_requests_with_if_match_may_get_409_and_412() {
     for status in [409, 412] {
-        let story = || Story::default().stored(following("a")).asks_on("b");
-        let refused = story().answered(status, false, String::new());
+        let history = || {
+            HistoryBuilder::default()
+                .stored(following("a"))
+                .sends_with_if_match("b")
+        };
+        let refused = history().answered(status, false, String::new());
         let verdict = refused
-            .asks_on("a")
+            .sends_with_if_match("a")
             .created()
             .faults_ended()
-            .asks(2)
+            .sends(2)
             .replayed()
             .verdict();
         assert!(verdict.is_clean(), "{verdict:?}");
 
-        let plain = stored().asks(2).answered(status, false, String::new());
+        let plain = stored().sends(2).answered(status, false, String::new());
         assert_eq!(plain.verdict().disagreeing, 1);
     }
 }
 
 #[test]
-fn an_order_created_on_another_state_disagrees() {
-    let verdict = Story::default()
+fn an_order_created_with_another_etag_disagrees() {
+    let verdict = HistoryBuilder::default()
         .stored(following("a"))
-        .asks_on("b")
+        .sends_with_if_match("b")
         .created()
         .verdict();
     assert_eq!(verdict.disagreeing, 1);
 }
 
 #[test]
-fn a_second_order_on_one_state_is_a_duplicate() {
+fn a_second_order_with_one_etag_is_a_duplicate() {
     let other = Row {
         key: "another".to_owned(),
         ..following("a")
     };
-    let verdict = Story::default()
+    let verdict = HistoryBuilder::default()
         .stored(following("a"))
         .stored(other)
         .verdict();

@@ -1,5 +1,5 @@
-//! Creates orders as the SDK's examples would have it written: opens both stores in every request, looks the
-//! key up in Redis, inserts, and remembers. Two requests with one key can both insert.
+//! Creates orders in the style of the SDK's examples: opens both stores in every request, reads the key from Redis,
+//! inserts, and writes the key. Two requests with one key can both insert.
 #![cfg(target_arch = "wasm32")]
 
 use anyhow::{Context, Result};
@@ -18,7 +18,6 @@ type Response = http::Response<FullBody<Bytes>>;
 struct Order {
     currency: String,
     items: Vec<Item>,
-    note: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -28,9 +27,9 @@ struct Item {
     unit_price: i64,
 }
 
-const INSERT: &str = "INSERT INTO orders (order_id, customer_id, idempotency_key, fingerprint, currency, \
-                      items, note, total, created_at) \
-                      VALUES ($1, 'anonymous', $2, '', $3, $4, $5, $6, now())";
+const INSERT: &str = "INSERT INTO orders (order_id, customer_id, idempotency_key, fingerprint, document, \
+                      created_at) \
+                      VALUES ($1, 'anonymous', $2, '', $3::text::json, now())";
 
 #[http_service]
 async fn handle(request: Request) -> Result<Response> {
@@ -60,12 +59,7 @@ async fn handle(request: Request) -> Result<Response> {
             vec![
                 ParameterValue::Uuid(id.clone()),
                 ParameterValue::Str(key.to_owned()),
-                ParameterValue::Str(order.currency.clone()),
-                ParameterValue::Jsonb(items.to_string().into_bytes()),
-                order
-                    .note
-                    .map_or(ParameterValue::DbNull, ParameterValue::Str),
-                ParameterValue::Int64(total),
+                ParameterValue::Str(document.to_string()),
             ],
         )
         .await?;

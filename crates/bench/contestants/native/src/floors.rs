@@ -1,43 +1,45 @@
-//! What the stores give when nothing stands in front of them: the component's statement, or its command, from
-//! many clients at once.
+//! What the stores alone give: the component's statement, or its command, from many clients at once.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use hdrhistogram::Histogram;
-use orders::customer::Customer;
-use orders::idempotency::{Fingerprint, IdempotencyKey, Progress, Record, Slot};
-use orders::order::Draft;
-use orders::ports::{NewOrder, OrderIds};
-use orders::stores::redis::Reply;
+use native_stores::RandomIds;
+use orders::Order;
+use protocol::ports::{NewResource, ResourceIds};
+use protocol::{
+    Customer, Document, Fingerprint, IdempotencyKey, KeyScope, Progress, Record, Resource,
+};
+use stores::redis::Reply;
 use uuid::Uuid;
 
-use crate::stores::{RandomIds, Stores, insert_alone};
+use crate::stores::Stores;
 
-/// What a client asks, again and again.
+/// What a client calls, again and again.
 #[derive(Clone, Copy, ValueEnum)]
-pub enum Question {
+pub enum Call {
     /// Postgres, to insert an order.
     Insert,
     /// Redis, to reserve a key.
     Reserve,
 }
 
-/// The longest latency told apart, in microseconds.
+/// The longest latency that is told apart from longer ones, in microseconds.
 const LONGEST: u64 = 60_000_000;
 
-/// Asks, and prints requests, duration and latencies as JSON.
-pub async fn ask(
-    stores: &Stores,
-    question: Question,
+/// Calls, and prints the number of calls, the duration and the latencies as JSON.
+pub async fn measure(
+    stores: Arc<Stores>,
+    call: Call,
     connections: usize,
     seconds: f64,
 ) -> Result<()> {
     let start = Instant::now();
     let end = start + Duration::from_secs_f64(seconds);
     let clients: Vec<_> = (0..connections)
-        .map(|_| tokio::spawn(client(stores.clone(), question, end)))
+        .map(|_| tokio::spawn(client(stores.clone(), call, end)))
         .collect();
     let mut latencies = Histogram::<u64>::new_with_bounds(1, LONGEST, 3)?;
     for client in clients {
@@ -54,25 +56,28 @@ pub async fn ask(
     Ok(())
 }
 
-async fn client(stores: Stores, question: Question, end: Instant) -> Result<Histogram<u64>> {
+async fn client(stores: Arc<Stores>, call: Call, end: Instant) -> Result<Histogram<u64>> {
     let mut latencies = Histogram::new_with_bounds(1, LONGEST, 3)?;
-    let draft = draft()?;
+    let document = document()?;
     while Instant::now() < end {
-        let order = order(&draft)?;
+        let new = new(&document)?;
         let start = Instant::now();
-        match question {
-            Question::Insert => {
-                let inserted = stores.inserted(insert_alone(&order)).await?;
+        match call {
+            Call::Insert => {
+                let inserted = stores.inserted(stores.insert_alone(&new)).await?;
                 ensure!(inserted == 1, "nothing was inserted");
             }
-            Question::Reserve => {
+            Call::Reserve => {
                 let record = Record {
-                    progress: Progress::Reserved,
-                    fingerprint: order.fingerprint,
-                    order_id: order.order_id,
+                    progress: Progress::InProgress,
+                    fingerprint: new.fingerprint,
+                    id: new.id,
                 };
-                let command = stores.records().reserve(&order.slot, &record);
-                ensure!(stores.send(command).await? == Reply::Nil, "a key was taken");
+                let command = stores.records().reserve(&new.scope, &record);
+                ensure!(
+                    stores.send(&command).await? == Reply::Nil,
+                    "a key was taken"
+                );
             }
         }
         let microseconds = u64::try_from(start.elapsed().as_micros())?;
@@ -82,26 +87,26 @@ async fn client(stores: Stores, question: Question, end: Instant) -> Result<Hist
 }
 
 /// The order that the load generator sends.
-fn draft() -> Result<Draft> {
+fn document() -> Result<Document> {
     let body = serde_json::json!({
         "currency": "EUR",
         "items": [{"sku": "A-1", "quantity": 2, "unitPrice": 1250}],
     });
-    Draft::from_json(&body)
-        .ok()
-        .context("the order is not valid")
+    let order = Order::from_json(&body).ok();
+    Ok(order.context("the order is not valid")?.canonical())
 }
 
-fn order(draft: &Draft) -> Result<NewOrder> {
+fn new(document: &Document) -> Result<NewResource> {
     let key = Uuid::new_v4().to_string();
-    let slot = Slot {
+    let scope = KeyScope {
+        collection: Order::COLLECTION.name,
         customer: Customer::anonymous(),
         key: IdempotencyKey::parse(key.as_bytes()).context("the key is not valid")?,
     };
-    Ok(NewOrder {
-        order_id: RandomIds.draw(),
-        fingerprint: Fingerprint::of(&slot, "POST", "/api/v1/orders", &draft.canonical()),
-        slot,
-        draft: draft.clone(),
+    Ok(NewResource {
+        id: RandomIds.draw(),
+        fingerprint: Fingerprint::of(&scope, "POST", Order::COLLECTION.path, document),
+        scope,
+        document: document.clone(),
     })
 }

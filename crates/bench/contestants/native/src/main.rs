@@ -1,17 +1,21 @@
-//! What one would run instead of a component, as a process of its own: the same protocol natively, the two
-//! protocols it descends from, and loops that do nothing but ask a store.
+//! What one would run instead of a component, as a process of its own: the same protocol natively, the two baselines
+//! that it is based on, and loops that only call a store.
 
-mod course;
+mod baseline;
 mod floors;
+mod host;
 mod orders_service;
 mod server;
 mod stores;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::baseline::Baseline;
+use crate::host::NativeHost;
 use crate::stores::Stores;
 
 #[derive(Parser)]
@@ -23,7 +27,7 @@ struct Arguments {
     /// redis://host:port
     #[arg(long, env = "REDIS_URL", hide_env_values = true)]
     redis_url: String,
-    /// What every key in Redis starts with.
+    /// The prefix of every name in Redis.
     #[arg(long, env = "REDIS_KEY_PREFIX", default_value = "orders:")]
     redis_key_prefix: String,
     #[command(subcommand)]
@@ -40,11 +44,11 @@ enum Task {
         #[arg(long)]
         listen: SocketAddr,
     },
-    /// Ask a store from many clients at once, nothing else; prints what came of it as JSON.
+    /// Only call a store, from many clients at once; print the result as JSON.
     Floor {
-        /// What is asked.
-        question: floors::Question,
-        /// How many clients ask.
+        /// What is called.
+        call: floors::Call,
+        /// How many clients.
         #[arg(long)]
         connections: usize,
         /// For how long.
@@ -75,16 +79,16 @@ async fn main() -> Result<()> {
     match arguments.task {
         Task::Serve { protocol, listen } => {
             let router = match protocol {
-                Protocol::Orders => orders_service::router(stores),
-                Protocol::GetSet => course::get_set(stores),
-                Protocol::Lock => course::lock(stores),
+                Protocol::Orders => orders_service::router(NativeHost::new(stores)?),
+                Protocol::GetSet => baseline::router(Baseline::GetSet, stores),
+                Protocol::Lock => baseline::router(Baseline::Lock, stores),
             };
             server::serve(router, listen).await
         }
         Task::Floor {
-            question,
+            call,
             connections,
             seconds,
-        } => floors::ask(&stores, question, connections, seconds).await,
+        } => floors::measure(Arc::new(stores), call, connections, seconds).await,
     }
 }

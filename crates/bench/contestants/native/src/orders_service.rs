@@ -1,26 +1,22 @@
-//! The component's protocol, natively: the same core over native connections.
+//! The component's API and protocol, natively: the same core over native connections.
+
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::Response;
-use axum::routing::post;
-use orders::create_order::KeyReuse;
-use orders::http::{self as api, Problem};
+use http_api::respond;
+use orders::Order;
 
+use crate::host::NativeHost;
 use crate::server::{receive, send};
-use crate::stores::{RandomIds, Stores};
 
-/// Serves the creation of orders.
-pub fn router(stores: Stores) -> Router {
-    Router::new()
-        .route("/api/v1/orders", post(create))
-        .with_state(stores)
+/// Serves everything that the component serves.
+pub fn router(host: NativeHost) -> Router {
+    Router::new().fallback(answer).with_state(Arc::new(host))
 }
 
-async fn create(State(stores): State<Stores>, request: Request) -> Response {
-    let answer = async {
-        let (slot, body) = receive(request).await?;
-        api::create(slot, &body, KeyReuse::Reject, &stores, &stores, &RandomIds).await
-    };
-    send(answer.await.unwrap_or_else(Problem::into_response))
+async fn answer(State(host): State<Arc<NativeHost>>, request: Request) -> Response {
+    let (head, body) = receive(request);
+    send(respond::<Order>(&head, body, &*host).await)
 }

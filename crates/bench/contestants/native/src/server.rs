@@ -1,19 +1,20 @@
-//! Serves a router as a careful user would: keep-alive, TCP_NODELAY, bounded bodies.
+//! Serves a router as a careful user would: keep-alive, TCP_NODELAY, bounded bodies. Converts between axum's requests
+//! and answers and the core's.
 
+use std::error::Error as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Result;
 use axum::Router;
-use axum::body::{Body, Bytes, to_bytes};
-use axum::http::{HeaderMap, Method};
+use axum::body::to_bytes;
+use axum::extract::Request;
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, Method};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use axum::serve::ListenerExt;
-use orders::create_order::conditional::Precondition;
-use orders::customer::Customer;
-use orders::http::{self as api, BodyError, MAX_BODY_BYTES, Operation, Problem, Route};
-use orders::idempotency::Slot;
+use http_api::{self as api, BodyError};
+use http_body_util::LengthLimitError;
 use tokio::net::TcpListener;
 
 /// How long a body may take to arrive; the component's limit.
@@ -21,61 +22,68 @@ const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Serves until the process ends.
 pub async fn serve(router: Router, listen: SocketAddr) -> Result<()> {
-    let router = router.route("/healthz", get(|| async { send(api::health()) }));
     let listener = TcpListener::bind(listen).await?.tap_io(|stream| {
-        // A connection that is gone already says so when it is read.
+        // A connection that is closed already fails when it is read.
         let _ = stream.set_nodelay(true);
     });
     Ok(axum::serve(listener, router).await?)
 }
 
-/// Judges a request for a new order and reads its body.
-pub async fn receive(request: axum::extract::Request) -> Result<(Slot, Bytes), Problem> {
+/// A request as the core reads it.
+pub fn receive(request: Request) -> (Head, Body) {
     let (head, body) = request.into_parts();
-    let Route::Of(resource) = api::route(method(&head.method), head.uri.path())? else {
-        return Err(Problem::UnknownPath);
-    };
-    match resource.admit(
-        Customer::anonymous(),
-        head.uri.query(),
-        &Fields(&head.headers),
-        Precondition::Key,
-    )? {
-        Operation::CreateOrder(slot) => Ok((slot, read(body).await?)),
-        _ => Err(Problem::UnknownPath),
-    }
+    (Head(head), Body(body))
 }
 
-fn method(method: &Method) -> api::Method {
-    match *method {
-        Method::GET => api::Method::Get,
-        Method::HEAD => api::Method::Head,
-        Method::POST => api::Method::Post,
-        _ => api::Method::Other,
+/// A request's head.
+pub struct Head(Parts);
+
+impl api::Head for Head {
+    fn method(&self) -> api::Method {
+        match self.0.method {
+            Method::GET => api::Method::Get,
+            Method::HEAD => api::Method::Head,
+            Method::POST => api::Method::Post,
+            _ => api::Method::Other,
+        }
     }
-}
 
-struct Fields<'h>(&'h HeaderMap);
+    fn target(&self) -> String {
+        let target = self.0.uri.path_and_query();
+        target.map(ToString::to_string).unwrap_or_default()
+    }
 
-impl api::Fields for Fields<'_> {
     fn values(&self, name: &str) -> Vec<Vec<u8>> {
-        let values = self.0.get_all(name).iter();
+        let values = self.0.headers.get_all(name).iter();
         values.map(|value| value.as_bytes().to_vec()).collect()
     }
 }
 
-async fn read(body: Body) -> Result<Bytes, BodyError> {
-    tokio::time::timeout(BODY_DEADLINE, to_bytes(body, MAX_BODY_BYTES))
-        .await
-        .map_err(|_| BodyError::TimedOut)?
-        .map_err(|_| BodyError::Truncated)
+/// A request's body.
+pub struct Body(axum::body::Body);
+
+impl api::Body for Body {
+    async fn read(self, _: Option<u64>, limit: usize) -> Result<Vec<u8>, BodyError> {
+        let body = tokio::time::timeout(BODY_DEADLINE, to_bytes(self.0, limit)).await;
+        match body.map_err(|_| BodyError::TimedOut)? {
+            Ok(body) => Ok(body.into()),
+            Err(error)
+                if error
+                    .source()
+                    .is_some_and(|cause| cause.is::<LengthLimitError>()) =>
+            {
+                Err(BodyError::TooLarge)
+            }
+            Err(_) => Err(BodyError::Truncated),
+        }
+    }
 }
 
-/// An answer of the core, on the wire.
+/// An answer of the core, for axum.
 pub fn send(answer: api::Response) -> Response {
     let mut response = (answer.status, answer.body).into_response();
     for (name, value) in answer.headers {
-        if let Ok(value) = http::HeaderValue::from_str(&value) {
+        if let Ok(value) = HeaderValue::from_str(&value) {
             response.headers_mut().insert(name, value);
         }
     }

@@ -1,62 +1,63 @@
-//! The stores as a native service reaches them: one multiplexed Redis connection, a pool of Postgres
-//! connections that keep their prepared statements. Behind the core's ports.
+//! The stores as a native service reaches them: one multiplexed Redis connection, and a pool of Postgres connections
+//! that keep their prepared statements.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use deadpool_postgres::{Manager, Pool};
-use orders::customer::Customer;
-use orders::error::{OrdersUnavailable, ReservationsUnavailable};
-use orders::idempotency::{Record, Slot};
-use orders::order::OrderId;
-use orders::ports::{
-    Attempt, Insertion, NewOrder, OrderIds, Orders, Reservation, Reservations, StoredOrder,
-};
-use orders::stores::postgres::reading::find;
-use orders::stores::postgres::{
-    OrderRow, Parameter, Statement, Unreadable, insert, insertion, stored,
-};
-use orders::stores::redis::{Command, Records, Reply};
-use redis::Value;
+use deadpool_postgres::{Manager, Object, Pool};
+use native_stores::postgres::{Row, execute, rows};
+use orders::Order;
+use protocol::Resource;
+use protocol::ports::NewResource;
 use redis::aio::MultiplexedConnection;
-use tokio_postgres::types::ToSql;
-use tokio_postgres::{NoTls, Row};
-use uuid::Uuid;
+use stores::postgres::{Statement, Statements};
+use stores::redis::locks::Locking;
+use stores::redis::{Command, Records, Reply};
+use tokio_postgres::NoTls;
 
 /// As many Postgres connections as a Spin host has for one database.
 const POOL_SIZE: usize = 64;
 
 /// The component's defaults.
-const REDIS_TIMEOUT: Duration = Duration::from_millis(500);
-const DATABASE_TIMEOUT: Duration = Duration::from_secs(5);
 const RESERVATION_TTL: Duration = Duration::from_secs(86_400);
+const LOCK_LEASE: Duration = Duration::from_secs(5);
+
+/// Inserts the order if it conflicts with nothing: the cheapest statement that does, which a connection plans once.
+/// The component's is a function because Spin prepares each statement anew.
+const INSERT_ALONE: &str = "\
+    INSERT INTO orders (order_id, customer_id, idempotency_key, fingerprint, document, created_at) \
+    VALUES ($1::text::uuid, $2, $3, $4, $5::text::json, to_timestamp($6::bigint / 1000.0)) \
+    ON CONFLICT DO NOTHING";
 
 /// Both stores.
-#[derive(Clone)]
 pub struct Stores {
     /// Redis; clones share the connection.
     pub redis: MultiplexedConnection,
-    /// What every key in Redis starts with.
+    /// The prefix of every name in Redis.
     pub prefix: String,
-    /// Postgres.
-    pub postgres: Pool,
+    /// The statements of the table of orders.
+    pub statements: Statements,
+    postgres: Pool,
 }
 
 impl Stores {
-    /// Dials Redis; Postgres is dialled when it is first asked.
+    /// Connects to Redis. The pool connects to Postgres when it is first asked.
     pub async fn connect(redis_url: &str, database_url: &str, prefix: String) -> Result<Self> {
-        let redis = redis::Client::open(redis_url)?;
-        let config = database_url.parse().context("the database's URL")?;
+        let redis = redis::Client::open(redis_url).context("REDIS_URL")?;
+        let config = database_url.parse().context("DATABASE_URL")?;
+        let postgres = Pool::builder(Manager::new(config, NoTls)).max_size(POOL_SIZE);
         Ok(Self {
-            redis: redis.get_multiplexed_async_connection().await?,
+            redis: redis
+                .get_multiplexed_async_connection()
+                .await
+                .context("connecting to Redis")?,
             prefix,
-            postgres: Pool::builder(Manager::new(config, NoTls))
-                .max_size(POOL_SIZE)
-                .build()?,
+            statements: Statements::of(&Order::COLLECTION),
+            postgres: postgres.build()?,
         })
     }
 
-    /// How this deployment's records are written.
+    /// Where this deployment's records are.
     pub fn records(&self) -> Records<'_> {
         Records {
             prefix: &self.prefix,
@@ -64,158 +65,43 @@ impl Stores {
         }
     }
 
-    /// One command to Redis.
-    pub async fn send(&self, command: Command) -> Result<Reply> {
-        let mut cmd = redis::cmd(command.name);
-        for argument in command.arguments {
-            cmd.arg(argument);
-        }
-        match cmd.query_async(&mut self.redis.clone()).await? {
-            Value::Nil => Ok(Reply::Nil),
-            Value::BulkString(bytes) => Ok(Reply::Bytes(bytes)),
-            Value::Okay => Ok(Reply::Bytes(b"OK".to_vec())),
-            other => anyhow::bail!("unexpected answer: {other:?}"),
+    /// Where its locks are.
+    pub fn locking(&self) -> Locking<'_> {
+        Locking {
+            prefix: &self.prefix,
+            lease: LOCK_LEASE,
         }
     }
 
-    async fn guarded(&self, command: Command) -> Result<Reply, ReservationsUnavailable> {
-        match tokio::time::timeout(REDIS_TIMEOUT, self.send(command)).await {
-            Ok(Ok(reply)) => Ok(reply),
-            _ => Err(ReservationsUnavailable),
-        }
+    /// Sends a command to Redis.
+    pub async fn send(&self, command: &Command) -> Result<Reply> {
+        Ok(native_stores::redis::send(&mut self.redis.clone(), command).await?)
     }
 
-    /// The first row of a statement, which is prepared once per connection.
-    pub async fn first_row(&self, statement: Statement) -> Result<Option<Row>> {
-        let parameters = to_sql(statement.parameters)?;
-        let connection = self.postgres.get().await?;
+    /// The rows of a statement, which is prepared once per connection.
+    pub async fn rows(&self, statement: Statement<'_>) -> Result<Vec<Row>> {
+        let connection = self.connection().await?;
         let prepared = connection.prepare_cached(statement.sql).await?;
-        let rows = connection
-            .query(&prepared, &references(&parameters))
-            .await?;
-        Ok(rows.into_iter().next())
+        Ok(rows(&connection, &prepared, statement.parameters).await?)
     }
 
-    /// How many rows a statement has inserted.
-    pub async fn inserted(&self, statement: Statement) -> Result<u64> {
-        let parameters = to_sql(statement.parameters)?;
-        let connection = self.postgres.get().await?;
+    /// The number of rows that a statement inserted.
+    pub async fn inserted(&self, statement: Statement<'_>) -> Result<u64> {
+        let connection = self.connection().await?;
         let prepared = connection.prepare_cached(statement.sql).await?;
-        Ok(connection
-            .execute(&prepared, &references(&parameters))
-            .await?)
+        Ok(execute(&connection, &prepared, statement.parameters).await?)
     }
 
-    async fn first_order(
-        &self,
-        statement: Statement,
-    ) -> Result<Option<OrderRow>, OrdersUnavailable> {
-        let outcome = tokio::time::timeout(DATABASE_TIMEOUT, self.first_row(statement)).await;
-        let failure = match outcome {
-            Ok(Ok(row)) => return Ok(row.map(|row| order_row(&row))),
-            Ok(Err(error)) => format!("{error:#}"),
-            Err(_) => "no answer in time".to_owned(),
-        };
-        eprintln!("native: postgres: {failure}");
-        Err(OrdersUnavailable)
-    }
-}
-
-impl Reservations for Stores {
-    async fn reserve(
-        &self,
-        slot: &Slot,
-        record: &Record,
-    ) -> Result<Reservation, ReservationsUnavailable> {
-        let command = self.records().reserve(slot, record);
-        self.guarded(command).await.map(Reservation::from)
+    /// A connection of the pool.
+    pub async fn connection(&self) -> Result<Object> {
+        Ok(self.postgres.get().await?)
     }
 
-    async fn finish(&self, slot: &Slot, record: &Record) -> Result<(), ReservationsUnavailable> {
-        let command = self.records().finish(slot, record);
-        self.guarded(command).await.map(|_| ())
-    }
-}
-
-impl Orders for Stores {
-    async fn insert_new(&self, order: &NewOrder) -> Attempt {
-        let insertion = self.inserted(insert_alone(order));
-        match tokio::time::timeout(DATABASE_TIMEOUT / 2, insertion).await {
-            Ok(Ok(1)) => Attempt::Inserted,
-            _ => Attempt::Undecided,
+    /// [`INSERT_ALONE`] for an order.
+    pub fn insert_alone(&self, new: &NewResource) -> Statement<'_> {
+        Statement {
+            sql: INSERT_ALONE,
+            ..self.statements.insert(new)
         }
-    }
-
-    async fn insert_unless_exists(&self, order: &NewOrder) -> Result<Insertion, OrdersUnavailable> {
-        let first = self.first_order(insert(order)).await?;
-        insertion(first).map_err(|Unreadable| OrdersUnavailable)
-    }
-
-    async fn find(
-        &self,
-        customer: &Customer,
-        order_id: OrderId,
-    ) -> Result<Option<StoredOrder>, OrdersUnavailable> {
-        let row = self.first_order(find(customer, order_id)).await?;
-        row.map(stored)
-            .transpose()
-            .map_err(|Unreadable| OrdersUnavailable)
-    }
-}
-
-/// Inserts the order if nothing is in the way: the cheapest statement that does, which a session plans once.
-/// The component's is a function because hosts prepare each statement anew.
-pub fn insert_alone(order: &NewOrder) -> Statement {
-    Statement {
-        sql: "INSERT INTO orders (order_id, customer_id, idempotency_key, fingerprint, \
-                                  currency, items, note, total, created_at) \
-              VALUES ($1, $2, $3, $4, $5, $6::text::jsonb, $7, $8, to_timestamp($9::bigint / 1000.0)) \
-              ON CONFLICT DO NOTHING",
-        ..insert(order)
-    }
-}
-
-/// UUID version 7 of now.
-pub struct RandomIds;
-
-impl OrderIds for RandomIds {
-    fn draw(&self) -> OrderId {
-        OrderId::from_uuid(Uuid::now_v7())
-    }
-}
-
-/// A statement's parameters, owned.
-pub fn to_sql(parameters: Vec<Parameter>) -> Result<Vec<Box<dyn ToSql + Send + Sync>>> {
-    parameters
-        .into_iter()
-        .map(|parameter| -> Result<Box<dyn ToSql + Send + Sync>> {
-            Ok(match parameter {
-                Parameter::Uuid(text) => Box::new(Uuid::parse_str(&text)?),
-                Parameter::Text(text) => Box::new(text),
-                Parameter::NullableText(text) => Box::new(text),
-                Parameter::Bytes(bytes) => Box::new(bytes),
-                Parameter::Int64(number) => Box::new(number),
-                Parameter::Texts(texts) => Box::new(texts),
-            })
-        })
-        .collect()
-}
-
-fn references(parameters: &[Box<dyn ToSql + Send + Sync>]) -> Vec<&(dyn ToSql + Sync)> {
-    parameters
-        .iter()
-        .map(|p| p.as_ref() as &(dyn ToSql + Sync))
-        .collect()
-}
-
-fn order_row(row: &Row) -> OrderRow {
-    OrderRow {
-        inserted: row.get(0),
-        order_id: row.get::<_, Uuid>(1).to_string(),
-        fingerprint: row.get(2),
-        currency: row.get(3),
-        items: row.get(4),
-        note: row.get(5),
-        total: row.get(6),
     }
 }

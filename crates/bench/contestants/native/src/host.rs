@@ -1,0 +1,284 @@
+//! The ports of the core over the native stores. Each call of a store has the whole of the component's time for it.
+
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Result;
+use http_api::settings::{RawSettings, Settings};
+use http_api::{Host, Probe, Probes, Problem};
+use native_stores::RandomIds;
+use native_stores::postgres::Row;
+use protocol::condition::Expected;
+use protocol::error::{DatabaseUnavailable, ReservationsUnavailable};
+use protocol::ports::{
+    Attempt, ConditionalInsertion, ConditionalResources, Insertion, List, Lock, Locks, NewResource,
+    Page, RecordLookup, Reservation, Reservations, ResourceLists, Resources, ResourcesByKey,
+    StoredResource,
+};
+use protocol::{Customer, KeyScope, Record, ResourceId};
+use stores::postgres::{Statement, Unreadable, conditional_insertion, insertion, page, stored};
+use stores::redis::locks::lock;
+use stores::redis::{Command, Reply, ping, record, reservation};
+
+use crate::stores::Stores;
+
+/// The host of every request.
+pub struct NativeHost {
+    stores: Stores,
+    settings: Arc<Settings>,
+}
+
+impl NativeHost {
+    /// With the component's default settings.
+    ///
+    /// # Errors
+    /// A default is not valid.
+    pub fn new(stores: Stores) -> Result<Self> {
+        let settings = RawSettings {
+            // The stores are connected already; these two are not read.
+            redis_url: "connected".to_owned(),
+            database_url: "connected".to_owned(),
+            redis_key_prefix: stores.prefix.clone(),
+            reservation_ttl: "86400".to_owned(),
+            redis_timeout_ms: "500".to_owned(),
+            database_timeout_ms: "5000".to_owned(),
+            key_reuse: "reject".to_owned(),
+            precondition: "key".to_owned(),
+            lock_lease_ms: "5000".to_owned(),
+            identity: "none".to_owned(),
+            ..RawSettings::default()
+        };
+        Ok(Self {
+            stores,
+            settings: Arc::new(settings.check()?),
+        })
+    }
+}
+
+impl Host for NativeHost {
+    type Redis<'h> = Redis<'h>;
+    type Postgres<'h> = Postgres<'h>;
+    type Ids = RandomIds;
+
+    async fn settings(&self) -> Result<Arc<Settings>, Problem> {
+        Ok(self.settings.clone())
+    }
+
+    fn redis<'h>(&'h self, settings: &'h Settings) -> Redis<'h> {
+        Redis {
+            stores: &self.stores,
+            timeout: settings.redis_timeout,
+        }
+    }
+
+    fn postgres<'h>(&'h self, settings: &'h Settings) -> Postgres<'h> {
+        Postgres {
+            stores: &self.stores,
+            timeout: settings.database_timeout,
+        }
+    }
+
+    fn ids(&self) -> &RandomIds {
+        &RandomIds
+    }
+
+    fn unix_seconds(&self) -> i64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        since.map_or(0, |since| {
+            i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+        })
+    }
+
+    async fn probe_both(&self, settings: &Settings) -> (Probe, Probe) {
+        let (redis, postgres) = (self.redis(settings), self.postgres(settings));
+        tokio::join!(redis.probe(), postgres.probe())
+    }
+}
+
+/// The result of a call, unless it takes longer than that; the failure is logged.
+async fn within<T>(
+    timeout: Duration,
+    store: &str,
+    call: impl Future<Output = Result<T>>,
+) -> Option<T> {
+    let failure: &dyn Display = match tokio::time::timeout(timeout, call).await {
+        Ok(Ok(value)) => return Some(value),
+        Ok(Err(error)) => &format!("{error:#}"),
+        Err(_) => &"no answer in time",
+    };
+    eprintln!("native: {store}: {failure}");
+    None
+}
+
+async fn probe(answers: impl Future<Output = bool>) -> Probe {
+    let start = Instant::now();
+    Probe {
+        up: answers.await,
+        latency_ms: start.elapsed().as_secs_f64() * 1000.0,
+    }
+}
+
+/// Redis, for one request.
+pub struct Redis<'h> {
+    stores: &'h Stores,
+    timeout: Duration,
+}
+
+impl Redis<'_> {
+    async fn send(&self, command: Command) -> Result<Reply, ReservationsUnavailable> {
+        within(self.timeout, "redis", self.stores.send(&command))
+            .await
+            .ok_or(ReservationsUnavailable)
+    }
+}
+
+impl Reservations for Redis<'_> {
+    async fn reserve(
+        &self,
+        scope: &KeyScope,
+        record: &Record,
+    ) -> Result<Reservation, ReservationsUnavailable> {
+        let command = self.stores.records().reserve(scope, record);
+        self.send(command).await.map(reservation)
+    }
+
+    async fn complete(
+        &self,
+        scope: &KeyScope,
+        record: &Record,
+    ) -> Result<(), ReservationsUnavailable> {
+        let command = self.stores.records().complete(scope, record);
+        self.send(command).await.map(|_| ())
+    }
+}
+
+impl RecordLookup for Redis<'_> {
+    async fn find_record(
+        &self,
+        scope: &KeyScope,
+    ) -> Result<Option<Record>, ReservationsUnavailable> {
+        let command = self.stores.records().find_record(scope);
+        self.send(command).await.map(record)
+    }
+}
+
+impl Locks for Redis<'_> {
+    async fn acquire(
+        &self,
+        list: &List,
+        holder: &ResourceId,
+    ) -> Result<Lock, ReservationsUnavailable> {
+        let command = self.stores.locking().acquire(list, holder);
+        lock(self.send(command).await?).ok_or(ReservationsUnavailable)
+    }
+
+    async fn release(
+        &self,
+        list: &List,
+        holder: &ResourceId,
+    ) -> Result<(), ReservationsUnavailable> {
+        let command = self.stores.locking().release(list, holder);
+        self.send(command).await.map(|_| ())
+    }
+}
+
+impl Probes for Redis<'_> {
+    async fn probe(&self) -> Probe {
+        probe(async { self.send(ping()).await.is_ok() }).await
+    }
+}
+
+/// Postgres, for one request.
+pub struct Postgres<'h> {
+    stores: &'h Stores,
+    timeout: Duration,
+}
+
+impl Postgres<'_> {
+    async fn rows(&self, statement: Statement<'_>) -> Result<Vec<Row>, DatabaseUnavailable> {
+        within(self.timeout, "postgres", self.stores.rows(statement))
+            .await
+            .ok_or(DatabaseUnavailable)
+    }
+
+    async fn stored(
+        &self,
+        statement: Statement<'_>,
+    ) -> Result<Option<StoredResource>, DatabaseUnavailable> {
+        let rows = self.rows(statement).await?;
+        rows.first().map(stored).transpose().map_err(unreadable)
+    }
+}
+
+fn unreadable(error: Unreadable) -> DatabaseUnavailable {
+    eprintln!("native: postgres: {error}");
+    DatabaseUnavailable
+}
+
+impl Resources for Postgres<'_> {
+    async fn insert_new(&self, new: &NewResource) -> Attempt {
+        let insertion = self.stores.inserted(self.stores.insert_alone(new));
+        // Half of the time is left for the insertion that follows when this one does not answer.
+        match within(self.timeout / 2, "postgres", insertion).await {
+            Some(1) => Attempt::Inserted,
+            _ => Attempt::Undecided,
+        }
+    }
+
+    async fn insert_unless_exists(
+        &self,
+        new: &NewResource,
+    ) -> Result<Insertion, DatabaseUnavailable> {
+        let rows = self.rows(self.stores.statements.insert(new)).await?;
+        insertion(rows.first()).map_err(unreadable)
+    }
+}
+
+impl ConditionalResources for Postgres<'_> {
+    async fn insert_based_on(
+        &self,
+        new: &NewResource,
+        expected: &Expected,
+    ) -> Result<ConditionalInsertion, DatabaseUnavailable> {
+        let statement = self.stores.statements.insert_based_on(new, expected);
+        let rows = self.rows(statement).await?;
+        conditional_insertion(rows.first(), expected).map_err(unreadable)
+    }
+}
+
+impl ResourcesByKey for Postgres<'_> {
+    async fn find_by_key(
+        &self,
+        scope: &KeyScope,
+    ) -> Result<Option<StoredResource>, DatabaseUnavailable> {
+        self.stored(self.stores.statements.find_by_key(scope)).await
+    }
+}
+
+impl ResourceLists for Postgres<'_> {
+    async fn find(
+        &self,
+        customer: &Customer,
+        id: ResourceId,
+    ) -> Result<Option<StoredResource>, DatabaseUnavailable> {
+        self.stored(self.stores.statements.find(customer, id)).await
+    }
+
+    async fn page(
+        &self,
+        customer: &Customer,
+        after: Option<ResourceId>,
+        limit: usize,
+    ) -> Result<Option<Page>, DatabaseUnavailable> {
+        let statement = self.stores.statements.page(customer, after, limit);
+        page(&self.rows(statement).await?, limit).map_err(unreadable)
+    }
+}
+
+impl Probes for Postgres<'_> {
+    async fn probe(&self) -> Probe {
+        let statement = self.stores.statements.probe();
+        probe(async { self.rows(statement).await.is_ok() }).await
+    }
+}

@@ -1,0 +1,243 @@
+//! Starts the servers, and each row's contestant as its own process with its own database and key prefix.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use devstack::app::Output;
+use devstack::process::{free_port, local};
+use devstack::shared::TEMPLATE;
+use devstack::{App, Host, Postgres, Programs, Redis, migrate, workspace};
+use tokio_postgres::{Client, NoTls};
+
+use crate::contestants::{Component, Contestant, Row, Workload};
+use crate::options::Options;
+
+/// The number of keys that [`Workload::Replay`] repeats; load.lua has the same number.
+const REPLAYED_KEYS: u64 = 64;
+
+/// The order that load.lua sends.
+pub const ORDER: &str =
+    r#"{"currency":"EUR","items":[{"sku":"A-1","quantity":2,"unitPrice":1250}]}"#;
+
+/// The servers that all contestants share.
+pub struct Environment {
+    /// Redis.
+    pub redis: Redis,
+    /// Postgres.
+    pub postgres: Postgres,
+    folder: PathBuf,
+}
+
+/// Where a contestant stores its orders and keys.
+#[derive(Clone, Debug)]
+pub struct Storage {
+    /// The address of Redis.
+    pub redis_url: String,
+    /// The address of the contestant's own database.
+    pub database_url: String,
+    /// The prefix of all its keys in Redis.
+    pub prefix: String,
+}
+
+impl Storage {
+    fn variables(&self) -> [(String, String); 3] {
+        [
+            ("redis_url", &self.redis_url),
+            ("database_url", &self.database_url),
+            ("redis_key_prefix", &self.prefix),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.clone()))
+    }
+
+    /// Connects to the database.
+    pub async fn database(&self) -> Result<Client> {
+        let (client, connection) = tokio_postgres::connect(&self.database_url, NoTls).await?;
+        tokio::spawn(connection);
+        Ok(client)
+    }
+
+    /// The number of stored orders.
+    pub async fn count(database: &Client) -> Result<u64> {
+        let row = database
+            .query_one("SELECT count(*) FROM orders", &[])
+            .await?;
+        Ok(u64::try_from(row.try_get::<_, i64>(0)?)?)
+    }
+}
+
+impl Environment {
+    /// Starts the servers. They contain nothing but a template database with the schema.
+    pub async fn start(programs: &Programs) -> Result<Self> {
+        eprintln!("Starting Redis and Postgres ...");
+        let folder = workspace::stack_folder().join(format!("bench-{}", std::process::id()));
+        let environment = Self {
+            redis: start_redis(programs, &folder.join("redis"))?,
+            postgres: Postgres::start(programs, &folder.join("postgres"))?,
+            folder,
+        };
+        migrate::create_database(&environment.postgres.url("postgres"), TEMPLATE, None).await?;
+        migrate::migrate(&environment.postgres.url(TEMPLATE)).await?;
+        Ok(environment)
+    }
+
+    /// The folder of data and logs.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Starts another Redis with its data in the same folder.
+    pub fn another_redis(&self, programs: &Programs, name: &str) -> Result<Redis> {
+        start_redis(programs, &self.folder.join(name))
+    }
+
+    /// Creates a database, and names a key prefix in Redis.
+    pub async fn storage(&self, name: &str) -> Result<Storage> {
+        let name = name.replace(' ', "-");
+        migrate::create_database(&self.postgres.url("postgres"), &name, Some(TEMPLATE)).await?;
+        Ok(Storage {
+            redis_url: self.redis.url(),
+            database_url: self.postgres.url(&name),
+            prefix: format!("{name}:"),
+        })
+    }
+
+    /// Serves a component with the host's default flags.
+    pub fn serve(&self, host: &Host, component: Component, storage: &Storage) -> Result<App> {
+        self.serve_with(host, component, storage, |_| ())
+    }
+
+    /// Serves a component with a host whose command line or environment `configure` extends.
+    pub fn serve_with(
+        &self,
+        host: &Host,
+        component: Component,
+        storage: &Storage,
+        configure: impl FnOnce(&mut Command),
+    ) -> Result<App> {
+        let address = local(free_port()?);
+        let mut command = host.command(&component.manifest(), address, &storage.variables());
+        configure(&mut command);
+        App::run(command, address, self.log(&storage.prefix))
+    }
+
+    fn serve_natively(&self, options: &Options, protocol: &str, storage: &Storage) -> Result<App> {
+        let address = local(free_port()?);
+        let mut command = native(options, storage);
+        command.args(["serve", protocol, "--listen", &address.to_string()]);
+        App::run(command, address, self.log(&storage.prefix))
+    }
+
+    fn log(&self, prefix: &str) -> Output {
+        let name = prefix.trim_end_matches(':');
+        Output::File(self.folder.join(format!("{name}.log")))
+    }
+
+    /// Starts a row's contestant on a host, with new storage.
+    pub async fn prepare(&self, options: &Options, row: Row, host: &Host) -> Result<PreparedRow> {
+        let name = match host {
+            Host::Spin(_) => format!("{} spin", row.name),
+            Host::Runner(_) => row.name.to_owned(),
+        };
+        let storage = self.storage(&name).await?;
+        let app = match row.contestant {
+            Contestant::Component(component) => Some(self.serve(host, component, &storage)?),
+            Contestant::Native(protocol) => Some(self.serve_natively(options, protocol, &storage)?),
+            Contestant::Store(_) => None,
+        };
+        if let (Some(app), Workload::Replay) = (&app, row.workload) {
+            complete_replayed_keys(&app.base_url()).await?;
+        }
+        Ok(PreparedRow {
+            row,
+            host: matches!(row.contestant, Contestant::Component(_)).then(|| host.clone()),
+            database: storage.database().await?,
+            app,
+            storage,
+        })
+    }
+
+    /// Stops the servers and removes their data.
+    pub fn remove(self) -> Result<()> {
+        let Self {
+            redis,
+            postgres,
+            folder,
+        } = self;
+        drop((redis, postgres));
+        Postgres::remove(&folder.join("postgres"))?;
+        std::fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))
+    }
+}
+
+/// The command of the native contestants' program with this storage.
+pub fn native(options: &Options, storage: &Storage) -> Command {
+    let mut command = Command::new(&options.native);
+    let environment = HashMap::from([
+        ("REDIS_URL", &storage.redis_url),
+        ("DATABASE_URL", &storage.database_url),
+        ("REDIS_KEY_PREFIX", &storage.prefix),
+    ]);
+    command.envs(environment);
+    command
+}
+
+/// A row whose contestant runs.
+pub struct PreparedRow {
+    /// The row.
+    pub row: Row,
+    /// The host; `None` for native rows and store rows.
+    pub host: Option<Host>,
+    /// The process that serves; `None` for store rows.
+    pub app: Option<App>,
+    /// Where it stores its orders.
+    pub storage: Storage,
+    /// A connection to its database.
+    pub database: Client,
+}
+
+/// Starts a Redis without a memory limit, and without rewrites of its log, which would pause it.
+fn start_redis(programs: &Programs, folder: &Path) -> Result<Redis> {
+    let redis = Redis::start(programs, folder)?;
+    let mut connection = redis::Client::open(redis.url())?.get_connection()?;
+    for (name, value) in [("maxmemory", "0"), ("auto-aof-rewrite-percentage", "0")] {
+        let () = redis::cmd("CONFIG")
+            .arg("SET")
+            .arg(name)
+            .arg(value)
+            .query(&mut connection)?;
+    }
+    Ok(redis)
+}
+
+/// Creates the orders that [`Workload::Replay`] repeats, and sends each twice: the first retry marks its key as
+/// completed in Redis.
+pub async fn complete_replayed_keys(base_url: &str) -> Result<()> {
+    let client = reqwest::Client::new();
+    for number in 0..REPLAYED_KEYS {
+        let key = format!("00000000-0000-4000-8000-{number:012x}");
+        for _ in 0..2 {
+            order(&client, base_url, &key).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Sends the order with a key.
+///
+/// # Errors
+/// If the response is not 201.
+pub async fn order(client: &reqwest::Client, base_url: &str, key: &str) -> Result<()> {
+    let answer = client
+        .post(format!("{base_url}/api/v1/orders"))
+        .header("Content-Type", "application/json")
+        .header("Idempotency-Key", key)
+        .body(ORDER)
+        .send()
+        .await?;
+    let status = answer.status();
+    let text = answer.text().await?;
+    ensure!(status.as_u16() == 201, "{status}: {text}");
+    Ok(())
+}

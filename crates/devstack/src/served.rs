@@ -1,0 +1,67 @@
+//! An application of any manifest, served for one test on the shared stores, with a database and a prefix of its own.
+
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+
+use crate::app::Output;
+use crate::{App, Host, Shared, process, workspace};
+
+/// A served application; dropping it stops it.
+pub struct Served {
+    app: App,
+    folder: PathBuf,
+    /// Its database.
+    pub database_url: String,
+}
+
+impl Served {
+    /// Serves the application of a manifest, given relative to the checkout, with Spin when `ORDERS_HOST` is `spin` and
+    /// otherwise with the runner. `name` must be unique among tests.
+    ///
+    /// # Errors
+    /// The shared stores are not there, or the application does not start; the error has its log.
+    pub async fn start(manifest: &str, name: &str) -> Result<Self> {
+        let shared = Shared::told()?;
+        let millis = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
+        let name = format!("{name}_{millis}");
+        let folder = shared.folder.join(&name);
+        std::fs::create_dir_all(&folder)?;
+        let database_url = shared.create_database(&name).await?;
+        let variables = [
+            ("redis_url", shared.redis_url.clone()),
+            ("database_url", database_url.clone()),
+            ("redis_key_prefix", format!("{name}:")),
+        ];
+        let variables = variables.map(|(variable, value)| (variable.to_owned(), value));
+        let host = match std::env::var_os("ORDERS_HOST").is_some_and(|host| host == "spin") {
+            true => Host::spin().context("ORDERS_HOST=spin needs Spin on PATH")?,
+            false => Host::Runner(workspace::runner()),
+        };
+        let address = process::local(process::free_port()?);
+        let manifest = workspace::root().join(Path::new(manifest));
+        let command = host.command(&manifest, address, &variables);
+        let app = App::run(command, address, Output::File(folder.join("app.log")))?;
+        Ok(Self {
+            app,
+            folder,
+            database_url,
+        })
+    }
+
+    /// Where it is, without a path.
+    pub fn base_url(&self) -> String {
+        self.app.base_url()
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.app.kill();
+        // The log of a failed test is kept.
+        if !std::thread::panicking() {
+            let _ = std::fs::remove_dir_all(&self.folder);
+        }
+    }
+}

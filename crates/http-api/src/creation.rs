@@ -1,0 +1,226 @@
+//! Creating resources over HTTP.
+
+use http::{StatusCode, header};
+use protocol::condition::{Expected, Precondition};
+use protocol::create::conditional::create_conditionally as create_on_condition;
+use protocol::create::{CreateRequest, Creation, KeyReuse};
+use protocol::error::{CreateError, ReservationsUnavailable};
+use protocol::key::KeyError;
+use protocol::ports::{
+    ConditionalResources, Locks, Reservation, Reservations, ResourceIds, Resources, ResourcesByKey,
+};
+use protocol::{Customer, IdempotencyKey, KeyScope, Record, Resource};
+
+use crate::etag::{ETag, if_match};
+use crate::head::{Body, Head, MAX_BODY_BYTES, text};
+use crate::problem::Problem;
+use crate::response::Response;
+
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+const IDEMPOTENT_REPLAYED: &str = "idempotent-replayed";
+
+/// What the head of a request for a new resource asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CreateOperation {
+    /// Create it; for [`create`].
+    Unconditional(KeyScope),
+    /// Create it on a condition; for [`create_conditionally`].
+    Conditional(ConditionalRequest),
+}
+
+/// What the head of a request for a conditional creation says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConditionalRequest {
+    /// The customer.
+    pub customer: Customer,
+    /// The key, without which the request cannot be repeated.
+    pub key: Option<IdempotencyKey>,
+    /// The condition.
+    pub expected: Expected,
+}
+
+/// Judges the head of a request for a new resource, except for its body's type and length.
+///
+/// # Errors
+/// The key or the condition is missing where it is required, or malformed.
+pub fn read_head<R: Resource>(
+    customer: Customer,
+    head: &impl Head,
+    precondition: Precondition,
+) -> Result<CreateOperation, Problem> {
+    let key = match read_key(head) {
+        Err(Problem::Key(KeyError::Missing)) if precondition == Precondition::Etag => None,
+        key => Some(key?),
+    };
+    let expected = read_condition(head);
+    if expected.is_none() && precondition != Precondition::Key {
+        return Err(Problem::PreconditionRequired);
+    }
+    match (key, expected) {
+        (Some(key), None) => Ok(CreateOperation::Unconditional(KeyScope {
+            collection: R::COLLECTION.name,
+            customer,
+            key,
+        })),
+        (None, None) => Err(Problem::PreconditionRequired),
+        (key, Some(expected)) => Ok(CreateOperation::Conditional(ConditionalRequest {
+            customer,
+            key,
+            expected,
+        })),
+    }
+}
+
+/// The `Idempotency-Key` of a request.
+///
+/// # Errors
+/// It is missing, malformed, or there are several.
+pub fn read_key(head: &impl Head) -> Result<IdempotencyKey, Problem> {
+    let values = head.values(IDEMPOTENCY_KEY);
+    IdempotencyKey::from_field_values(values.iter().map(Vec::as_slice)).map_err(Problem::Key)
+}
+
+/// The condition in `If-Match`, if there is one.
+pub fn read_condition(head: &impl Head) -> Option<Expected> {
+    if_match(head)
+}
+
+/// Reads and validates the body of a request for a new resource.
+///
+/// # Errors
+/// The body is not declared as JSON, cannot be read, or is not a valid document.
+pub async fn read_resource<R: Resource>(head: &impl Head, body: impl Body) -> Result<R, Problem> {
+    if !is_json(head) {
+        return Err(Problem::UnsupportedMediaType);
+    }
+    let declared = declared_length(head);
+    if declared.is_some_and(|length| length > MAX_BODY_BYTES as u64) {
+        return Err(Problem::BodyTooLarge);
+    }
+    let body = body.read(declared, MAX_BODY_BYTES).await?;
+    let document = protocol::json::parse(&body).map_err(Problem::NotJson)?;
+    R::from_json(&document).map_err(Problem::Invalid)
+}
+
+/// The body's length in bytes, according to the head (RFC 9110 section 8.6).
+fn declared_length(head: &impl Head) -> Option<u64> {
+    let values = head.values(header::CONTENT_LENGTH.as_str());
+    text(values.first()?)?.parse().ok()
+}
+
+/// `application/json`, with or without parameters (RFC 9110 section 8.3.1), given once.
+fn is_json(head: &impl Head) -> bool {
+    let values = head.values(header::CONTENT_TYPE.as_str());
+    let [value] = values.as_slice() else {
+        return false;
+    };
+    let essence = text(value).and_then(|text| text.split(';').next());
+    essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+}
+
+/// Creates a resource, and answers.
+///
+/// # Errors
+/// See [`protocol::create::create`].
+pub async fn create<R: Resource>(
+    scope: KeyScope,
+    resource: R,
+    key_reuse: KeyReuse,
+    reservations: &impl Reservations,
+    resources: &impl Resources,
+    ids: &impl ResourceIds,
+) -> Result<Response, Problem> {
+    let request = CreateRequest::new(scope, resource);
+    let creation =
+        protocol::create::create(request, key_reuse, reservations, resources, ids).await?;
+    Ok(created(&creation))
+}
+
+/// Creates a resource on a condition, and answers. The answer about a new resource has the list's new tag.
+///
+/// # Errors
+/// See [`create_on_condition`]. Without a key nobody can ask whether a resource that was not acknowledged exists.
+pub async fn create_conditionally<R: Resource>(
+    conditional: ConditionalRequest,
+    resource: R,
+    key_reuse: KeyReuse,
+    redis: &(impl Reservations + Locks),
+    postgres: &(impl ConditionalResources + ResourcesByKey),
+    ids: &impl ResourceIds,
+) -> Result<Response, Problem> {
+    let ConditionalRequest {
+        customer,
+        key,
+        expected,
+    } = conditional;
+    let request = |key| {
+        let collection = R::COLLECTION.name;
+        let scope = KeyScope {
+            collection,
+            customer,
+            key,
+        };
+        CreateRequest::new(scope, resource)
+    };
+    let (creation, state) = match key {
+        Some(key) => {
+            let request = request(key);
+            create_on_condition(request, &expected, key_reuse, redis, redis, postgres, ids).await?
+        }
+        None => {
+            let request = request(IdempotencyKey::substitute(ids.draw()));
+            create_on_condition(
+                request,
+                &expected,
+                key_reuse,
+                &NoReservations,
+                redis,
+                postgres,
+                ids,
+            )
+            .await
+            .map_err(|error| match error {
+                CreateError::Unavailable => Problem::DatabaseUnavailable,
+                error => error.into(),
+            })?
+        }
+    };
+    let response = created(&creation);
+    Ok(match state {
+        Some(state) => response.with(header::ETAG.as_str(), ETag::of_state(&state).to_string()),
+        None => response,
+    })
+}
+
+/// For requests without a key: nobody can ask for their records.
+struct NoReservations;
+
+impl Reservations for NoReservations {
+    async fn reserve(
+        &self,
+        _: &KeyScope,
+        _: &Record,
+    ) -> Result<Reservation, ReservationsUnavailable> {
+        Err(ReservationsUnavailable)
+    }
+
+    async fn complete(&self, _: &KeyScope, _: &Record) -> Result<(), ReservationsUnavailable> {
+        Err(ReservationsUnavailable)
+    }
+}
+
+/// The answer about a resource that was created or replayed.
+pub fn created<R: Resource>(creation: &Creation<R>) -> Response {
+    let (id, resource, replayed) = match creation {
+        Creation::Created(id, resource) => (*id, resource, false),
+        Creation::Replayed(id, resource) => (*id, resource, true),
+    };
+    let location = format!("{}/{id}", R::COLLECTION.path);
+    let response = Response::json(StatusCode::CREATED, resource.representation(id))
+        .with(header::LOCATION.as_str(), location);
+    if replayed {
+        response.with(IDEMPOTENT_REPLAYED, "true")
+    } else {
+        response
+    }
+}

@@ -1,0 +1,31 @@
+//! The API over HTTP, for any resource: [`respond`] takes a request's head and body and gives the answer. Knows methods,
+//! paths, fields and bodies; knows no Spin and no SQL. All status codes of problems are in `problem.rs`.
+//!
+//! The steps of [`respond`] are public, so that a component with another API can be built from them.
+
+mod creation;
+mod etag;
+mod head;
+mod health;
+mod host;
+pub mod identity;
+mod problem;
+mod query;
+mod reading;
+mod respond;
+mod response;
+pub mod settings;
+
+pub use creation::{
+    ConditionalRequest, CreateOperation, create, create_conditionally, created, read_condition,
+    read_head, read_key, read_resource,
+};
+pub use etag::ETag;
+pub use head::{Body, BodyError, Head, MAX_BODY_BYTES, Method};
+pub use health::{Probe, health, readiness};
+pub use host::{Host, Probes};
+pub use problem::Problem;
+pub use query::{PageRequest, QueryError, decoded};
+pub use reading::{list, represent, show, show_key};
+pub use respond::{identify, respond};
+pub use response::Response;

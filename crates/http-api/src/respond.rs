@@ -1,0 +1,210 @@
+//! A request's way from its head and body to its answer.
+
+use protocol::condition::Precondition;
+use protocol::{Collection, Customer, IdempotencyKey, KeyScope, Resource, ResourceId};
+
+use crate::creation::{self, CreateOperation};
+use crate::head::{Body, Head, Method};
+use crate::health::{health, readiness};
+use crate::host::Host;
+use crate::identity::Identity;
+use crate::problem::Problem;
+use crate::query::{PageRequest, decoded};
+use crate::reading;
+use crate::response::Response;
+use crate::settings::Settings;
+
+/// The last segment of the path under which keys are shown; it is beside the collection.
+const KEYS: &str = "idempotency-keys";
+
+/// Answers a request to the collection of a resource: creates, lists and shows resources, shows keys, and reports the
+/// health of the service.
+pub async fn respond<R: Resource>(head: &impl Head, body: impl Body, host: &impl Host) -> Response {
+    let answer = answer::<R>(head, body, host).await;
+    answer.unwrap_or_else(|problem| problem.into_response(&R::COLLECTION))
+}
+
+async fn answer<R: Resource>(
+    head: &impl Head,
+    body: impl Body,
+    host: &impl Host,
+) -> Result<Response, Problem> {
+    let target = head.target();
+    let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+    let route = match route(&R::COLLECTION, head.method(), path)? {
+        Route::Health => return Ok(health()),
+        Route::Readiness => {
+            let settings = host.settings().await?;
+            let (redis, postgres) = host.probe_both(&settings).await;
+            return Ok(readiness(redis, postgres));
+        }
+        Route::OfCustomer(route) => route,
+    };
+    let settings = host.settings().await?;
+    let customer = identify(&settings.identity, head, || host.unix_seconds())?;
+    let operation = admit::<R>(route, customer, query, head, settings.precondition)?;
+    perform::<R>(operation, head, body, host, &settings).await
+}
+
+/// What a method and a path name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Route<'p> {
+    /// Whether the process answers.
+    Health,
+    /// Whether the stores answer.
+    Readiness,
+    /// Something that belongs to a customer, who must be identified first.
+    OfCustomer(CustomerRoute<'p>),
+}
+
+/// What every customer has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CustomerRoute<'p> {
+    /// `POST` to the collection.
+    New,
+    /// The list of resources.
+    List,
+    /// One of them, by the last segment of its path.
+    One(&'p str),
+    /// A key, by the last segment of its path.
+    Key(&'p str),
+}
+
+/// What an admissible request asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Operation {
+    Create(CreateOperation),
+    List(Customer, PageRequest),
+    Show(Customer, ResourceId),
+    ShowKey(KeyScope),
+}
+
+/// Finds what a request is about.
+///
+/// # Errors
+/// There is nothing at the path, or it does not support the method.
+fn route<'p>(collection: &Collection, method: Method, path: &'p str) -> Result<Route<'p>, Problem> {
+    let read = |route| match method {
+        Method::Get | Method::Head => Ok(route),
+        _ => Err(Problem::MethodNotAllowed { allow: "GET, HEAD" }),
+    };
+    let of_customer = |route| read(Route::OfCustomer(route));
+    let (parent, _) = collection.path.rsplit_once('/').unwrap_or_default();
+    match path {
+        "/healthz" => read(Route::Health),
+        "/readyz" => read(Route::Readiness),
+        _ if path == collection.path => match method {
+            Method::Post => Ok(Route::OfCustomer(CustomerRoute::New)),
+            Method::Get | Method::Head => Ok(Route::OfCustomer(CustomerRoute::List)),
+            Method::Other => Err(Problem::MethodNotAllowed {
+                allow: "GET, HEAD, POST",
+            }),
+        },
+        _ => {
+            let key = || segment_below(segment_path(path, parent)?, KEYS);
+            match (segment_below(path, collection.path), key()) {
+                (Some(id), _) => of_customer(CustomerRoute::One(id)),
+                (None, Some(key)) => of_customer(CustomerRoute::Key(key)),
+                (None, None) => Err(Problem::UnknownPath),
+            }
+        }
+    }
+}
+
+/// The path without the segments of its parent.
+fn segment_path<'p>(path: &'p str, parent: &str) -> Option<&'p str> {
+    path.strip_prefix(parent)?.strip_prefix('/')
+}
+
+/// The one segment that follows.
+fn segment_below<'p>(path: &'p str, start: &str) -> Option<&'p str> {
+    let segment = segment_path(path, start)?;
+    (!segment.is_empty() && !segment.contains('/')).then_some(segment)
+}
+
+/// Identifies the customer, before anything else is judged. `now` is in seconds since the Unix epoch.
+///
+/// # Errors
+/// The request does not identify one.
+pub fn identify(
+    identity: &Identity,
+    head: &impl Head,
+    now: impl FnOnce() -> i64,
+) -> Result<Customer, Problem> {
+    let values = identity.field().map(|name| head.values(name));
+    let values = values.iter().flatten();
+    identity
+        .customer(values.map(Vec::as_slice), now)
+        .map_err(Problem::Unidentified)
+}
+
+/// Judges the rest of the head.
+///
+/// # Errors
+/// The problem to answer with, when the request can be refused without its body and without a store.
+fn admit<R: Resource>(
+    route: CustomerRoute,
+    customer: Customer,
+    query: &str,
+    head: &impl Head,
+    precondition: Precondition,
+) -> Result<Operation, Problem> {
+    match route {
+        CustomerRoute::New => {
+            creation::read_head::<R>(customer, head, precondition).map(Operation::Create)
+        }
+        CustomerRoute::List => {
+            let page = PageRequest::parse(query).map_err(Problem::Query)?;
+            Ok(Operation::List(customer, page))
+        }
+        CustomerRoute::One(id) => ResourceId::parse(id)
+            .map(|id| Operation::Show(customer, id))
+            .ok_or(Problem::NotFound),
+        CustomerRoute::Key(key) => {
+            let key = IdempotencyKey::from_chars(decoded(key)).ok_or(Problem::KeyNotFound)?;
+            Ok(Operation::ShowKey(KeyScope {
+                collection: R::COLLECTION.name,
+                customer,
+                key,
+            }))
+        }
+    }
+}
+
+async fn perform<R: Resource>(
+    operation: Operation,
+    head: &impl Head,
+    body: impl Body,
+    host: &impl Host,
+    settings: &Settings,
+) -> Result<Response, Problem> {
+    match operation {
+        Operation::Create(operation) => {
+            let resource = creation::read_resource::<R>(head, body).await?;
+            let (redis, postgres) = (host.redis(settings), host.postgres(settings));
+            let (reuse, ids) = (settings.key_reuse, host.ids());
+            match operation {
+                CreateOperation::Unconditional(scope) => {
+                    creation::create(scope, resource, reuse, &redis, &postgres, ids).await
+                }
+                CreateOperation::Conditional(request) => {
+                    creation::create_conditionally(request, resource, reuse, &redis, &postgres, ids)
+                        .await
+                }
+            }
+        }
+        Operation::List(customer, page) => {
+            reading::list::<R>(&customer, page, head, &host.postgres(settings)).await
+        }
+        Operation::Show(customer, id) => {
+            reading::show::<R>(&customer, id, head, &host.postgres(settings)).await
+        }
+        Operation::ShowKey(scope) => {
+            let (redis, postgres) = (host.redis(settings), host.postgres(settings));
+            reading::show_key::<R>(&scope, &redis, &postgres).await
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

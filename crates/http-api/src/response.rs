@@ -1,0 +1,31 @@
+//! A complete answer.
+
+use http::{StatusCode, header};
+
+/// A complete answer. Its body is all there, so that whoever sends it can give `Content-Length`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// The status.
+    pub status: StatusCode,
+    /// Fields other than `Content-Length`, names in lower case.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body.
+    pub body: String,
+}
+
+impl Response {
+    /// An answer with a JSON body.
+    pub fn json(status: StatusCode, body: String) -> Self {
+        Self {
+            status,
+            headers: vec![(header::CONTENT_TYPE.as_str(), "application/json".to_owned())],
+            body,
+        }
+    }
+
+    /// The same answer with one more field.
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+}

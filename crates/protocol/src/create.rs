@@ -1,0 +1,287 @@
+//! The protocol: reserve the key in Redis, insert in Postgres, and give every retry the one resource that exists.
+//!
+//! Redis is asked first because it is fast, and believed only where an error is impossible. Everything else is
+//! decided by Postgres's unique constraint on (customer, key), in one statement. A request may die at any await:
+//! the next one with the same key continues from whatever it left. Creation on a condition: [`conditional`].
+
+pub mod conditional;
+
+use crate::error::{CreateError, DatabaseUnavailable, ReservationsUnavailable};
+use crate::fingerprint::Fingerprint;
+use crate::key::KeyScope;
+use crate::ports::{
+    Attempt, Insertion, NewResource, Reservation, Reservations, ResourceIds, Resources,
+    StoredResource,
+};
+use crate::record::{Progress, Record};
+use crate::resource::{Document, Resource, ResourceId};
+
+/// What a key gets that returns with another document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyReuse {
+    /// A refusal that says where the documents differ.
+    Reject,
+    /// The first resource, whatever is requested now.
+    Replay,
+}
+
+/// A valid request for a new resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateRequest<R> {
+    scope: KeyScope,
+    fingerprint: Fingerprint,
+    document: Document,
+    resource: R,
+}
+
+impl<R: Resource> CreateRequest<R> {
+    /// A request to create the resource under a key.
+    ///
+    /// A condition is not part of the fingerprint: a retry may have another one.
+    pub fn new(scope: KeyScope, resource: R) -> Self {
+        let document = resource.canonical();
+        Self {
+            fingerprint: Fingerprint::of(&scope, "POST", R::COLLECTION.path, &document),
+            scope,
+            document,
+            resource,
+        }
+    }
+}
+
+/// The resource that a key belongs to, and whether this request created it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Creation<R> {
+    /// This request inserted it. At most one request per key gets this answer.
+    Created(ResourceId, R),
+    /// It existed before.
+    Replayed(ResourceId, R),
+}
+
+impl<R> Creation<R> {
+    /// Its id.
+    pub fn id(&self) -> ResourceId {
+        match self {
+            Self::Created(id, _) | Self::Replayed(id, _) => *id,
+        }
+    }
+}
+
+/// How often an insertion is tried. The second try sees the row that the first one only collided with. Only a
+/// taken id needs a third, with a new id, which can collide with a concurrent request once more.
+const INSERTION_TRIES: u32 = 4;
+
+/// Creates the requested resource, or finds the one that the key already belongs to.
+///
+/// A creation is one call of `reserve` and one of `insert_new`. A replay of a completed creation is one call of
+/// `reserve`.
+///
+/// # Errors
+/// [`CreateError::KeyReused`] and [`CreateError::Unreadable`] only when Postgres holds another document for the key;
+/// [`CreateError::Unavailable`] when Postgres could not be asked. Redis causes no error.
+pub async fn create<R: Resource>(
+    request: CreateRequest<R>,
+    key_reuse: KeyReuse,
+    reservations: &impl Reservations,
+    resources: &impl Resources,
+    ids: &impl ResourceIds,
+) -> Result<Creation<R>, CreateError> {
+    resources.announce_insertion();
+    let (new, resource, reservation) = match claim(request, reservations, ids).await {
+        Claim::Completed(creation) => return Ok(creation),
+        Claim::Open {
+            new,
+            resource,
+            reservation,
+        } => (new, resource, reservation),
+    };
+    let settled =
+        if likely_new(&reservation) && resources.insert_new(&new).await == Attempt::Inserted {
+            Settled::Inserted(new)
+        } else {
+            insert(new, resources, ids).await?
+        };
+    complete_record(&settled, &reservation, reservations).await;
+    settled.creation(resource, key_reuse)
+}
+
+/// What Redis answers to a reservation.
+type Reserved = Result<Reservation, ReservationsUnavailable>;
+
+/// What a request finds in Redis.
+enum Claim<R> {
+    /// Its resource.
+    Completed(Creation<R>),
+    /// Nothing final. `new` has the id to insert it with.
+    Open {
+        new: NewResource,
+        resource: R,
+        reservation: Reserved,
+    },
+}
+
+async fn claim<R>(
+    request: CreateRequest<R>,
+    reservations: &impl Reservations,
+    ids: &impl ResourceIds,
+) -> Claim<R> {
+    let CreateRequest {
+        scope,
+        fingerprint,
+        document,
+        resource,
+    } = request;
+    let own = Record {
+        progress: Progress::InProgress,
+        fingerprint,
+        id: ids.draw(),
+    };
+    let reservation = reservations.reserve(&scope, &own).await;
+    let id = match &reservation {
+        Ok(Reservation::Occupied(record)) if record.fingerprint == fingerprint => {
+            match record.progress {
+                // The fingerprint covers customer, key and document, and a completed record is written only from a
+                // row that was read: this is the stored resource.
+                Progress::Completed => {
+                    return Claim::Completed(Creation::Replayed(record.id, resource));
+                }
+                // Another request is under way, or died. With its id both requests are one: if the other one
+                // continues, it finds this very resource.
+                Progress::InProgress => record.id,
+            }
+        }
+        // Another request's record proves neither that its resource exists nor that ours does not.
+        Ok(Reservation::Acquired | Reservation::Occupied(_) | Reservation::Unintelligible)
+        | Err(_) => own.id,
+    };
+    Claim::Open {
+        new: NewResource {
+            scope,
+            id,
+            fingerprint,
+            document,
+        },
+        resource,
+        reservation,
+    }
+}
+
+/// Whether the scope is most likely empty in Postgres. Without an answer from Redis nobody knows, but new resources
+/// are more frequent than retries.
+fn likely_new(reservation: &Reserved) -> bool {
+    matches!(reservation, Ok(Reservation::Acquired) | Err(_))
+}
+
+/// What Postgres decided.
+enum Settled {
+    Inserted(NewResource),
+    Existing {
+        stored: StoredResource,
+        requested: NewResource,
+    },
+}
+
+impl Settled {
+    fn scope(&self) -> &KeyScope {
+        match self {
+            Self::Inserted(new) | Self::Existing { requested: new, .. } => &new.scope,
+        }
+    }
+
+    fn completed_record(&self) -> Record {
+        let (fingerprint, id) = match self {
+            Self::Inserted(new) => (new.fingerprint, new.id),
+            Self::Existing { stored, .. } => (stored.fingerprint, stored.id),
+        };
+        Record {
+            progress: Progress::Completed,
+            fingerprint,
+            id,
+        }
+    }
+
+    fn creation<R: Resource>(
+        self,
+        resource: R,
+        key_reuse: KeyReuse,
+    ) -> Result<Creation<R>, CreateError> {
+        let (stored, requested) = match self {
+            Self::Inserted(new) => return Ok(Creation::Created(new.id, resource)),
+            Self::Existing { stored, requested } => (stored, requested),
+        };
+        // An equal fingerprint is an equal document: the request itself has the content of the answer.
+        if stored.fingerprint == requested.fingerprint {
+            return Ok(Creation::Replayed(stored.id, resource));
+        }
+        let differs = R::differences(&stored.document, &requested.document);
+        // The same document under a fingerprint of another algorithm is still the same document.
+        if differs.is_empty() {
+            return Ok(Creation::Replayed(stored.id, resource));
+        }
+        if key_reuse == KeyReuse::Replay {
+            let first = R::from_stored(&stored.document);
+            return first
+                .map(|first| Creation::Replayed(stored.id, first))
+                .ok_or(CreateError::Unreadable(stored.id));
+        }
+        Err(CreateError::KeyReused {
+            id: stored.id,
+            differs,
+        })
+    }
+}
+
+async fn insert(
+    mut new: NewResource,
+    resources: &impl Resources,
+    ids: &impl ResourceIds,
+) -> Result<Settled, DatabaseUnavailable> {
+    for tried in 1..=INSERTION_TRIES {
+        match resources.insert_unless_exists(&new).await? {
+            Insertion::Inserted => return Ok(Settled::Inserted(new)),
+            Insertion::Existing(stored) => {
+                return Ok(Settled::Existing {
+                    stored,
+                    requested: new,
+                });
+            }
+            Insertion::Conflict => prepare_retry(&mut new, tried, ids),
+        }
+    }
+    Err(DatabaseUnavailable)
+}
+
+/// Prepares the next try after a conflict. After the first one, a concurrent request has most likely won, which is
+/// visible from now on. After the second, the id belongs to a resource of another key, which takes a corrupted
+/// record: a new id is needed.
+fn prepare_retry(new: &mut NewResource, tried: u32, ids: &impl ResourceIds) {
+    if tried >= 2 {
+        new.id = ids.draw();
+    }
+}
+
+/// Writes the completed record where that is worth a trip. A lost write costs the next retry a trip to Postgres
+/// and nothing else.
+async fn complete_record(
+    settled: &Settled,
+    reservation: &Reserved,
+    reservations: &impl Reservations,
+) {
+    let record = settled.completed_record();
+    if worth_completing(reservation, settled, &record) {
+        let _ = reservations.complete(settled.scope(), &record).await;
+    }
+}
+
+/// Whether to spend a trip on the completed record. Not for a first creation: most are never retried, and the first
+/// retry does it. Not over a record that this release cannot read: it may be a newer release's.
+fn worth_completing(reservation: &Reserved, settled: &Settled, record: &Record) -> bool {
+    match reservation {
+        Ok(Reservation::Acquired) => matches!(settled, Settled::Existing { .. }),
+        Ok(Reservation::Occupied(found)) => found != record,
+        Ok(Reservation::Unintelligible) | Err(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,405 @@
+//! The protocol over stores in memory, with a fault placed between two steps where a case needs one.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+
+use futures::executor::block_on;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::*;
+use crate::customer::Customer;
+use crate::error::ReservationsUnavailable;
+use crate::key::IdempotencyKey;
+use crate::resource::{Collection, Violation};
+
+/// A resource of one member; a document without it is not readable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Counter(u64);
+
+impl Resource for Counter {
+    const COLLECTION: Collection = Collection {
+        name: "counters",
+        one: "counter",
+        path: "/counters",
+    };
+
+    fn from_json(_: &Value) -> Result<Self, Vec<Violation>> {
+        Ok(Self(0))
+    }
+
+    fn from_stored(document: &Document) -> Option<Self> {
+        document.value().get("n")?.as_u64().map(Self)
+    }
+
+    fn canonical(&self) -> Document {
+        Document::from_text(format!(r#"{{"n":{}}}"#, self.0))
+    }
+
+    fn representation(&self, id: ResourceId) -> String {
+        format!(r#"{{"id":"{id}","n":{}}}"#, self.0)
+    }
+}
+
+/// Both stores and the ids, with a count of what they were asked.
+#[derive(Default)]
+struct World {
+    redis: RefCell<BTreeMap<KeyScope, Vec<u8>>>,
+    redis_down: Cell<bool>,
+    postgres: RefCell<BTreeMap<KeyScope, StoredResource>>,
+    postgres_down: Cell<bool>,
+    /// Insertions still to fail with a conflict that leaves nothing behind.
+    conflicts: Cell<u32>,
+    drawn: Cell<u128>,
+    reserves: Cell<u32>,
+    completions: Cell<u32>,
+    inserts: RefCell<Vec<ResourceId>>,
+}
+
+impl Reservations for World {
+    async fn reserve(
+        &self,
+        scope: &KeyScope,
+        record: &Record,
+    ) -> Result<Reservation, ReservationsUnavailable> {
+        self.reserves.set(self.reserves.get() + 1);
+        if self.redis_down.get() {
+            return Err(ReservationsUnavailable);
+        }
+        let mut redis = self.redis.borrow_mut();
+        Ok(match redis.get(scope) {
+            None => {
+                redis.insert(scope.clone(), record.encode());
+                Reservation::Acquired
+            }
+            Some(bytes) => {
+                Record::decode(bytes).map_or(Reservation::Unintelligible, Reservation::Occupied)
+            }
+        })
+    }
+
+    async fn complete(
+        &self,
+        scope: &KeyScope,
+        record: &Record,
+    ) -> Result<(), ReservationsUnavailable> {
+        self.completions.set(self.completions.get() + 1);
+        self.redis
+            .borrow_mut()
+            .insert(scope.clone(), record.encode());
+        Ok(())
+    }
+}
+
+impl Resources for World {
+    async fn insert_new(&self, new: &NewResource) -> Attempt {
+        match self.insert_unless_exists(new).await {
+            Ok(Insertion::Inserted) => Attempt::Inserted,
+            _ => Attempt::Undecided,
+        }
+    }
+
+    async fn insert_unless_exists(
+        &self,
+        new: &NewResource,
+    ) -> Result<Insertion, DatabaseUnavailable> {
+        self.inserts.borrow_mut().push(new.id);
+        if self.postgres_down.get() {
+            return Err(DatabaseUnavailable);
+        }
+        if self.conflicts.get() > 0 {
+            self.conflicts.set(self.conflicts.get() - 1);
+            return Ok(Insertion::Conflict);
+        }
+        let mut postgres = self.postgres.borrow_mut();
+        if let Some(stored) = postgres.get(&new.scope) {
+            return Ok(Insertion::Existing(stored.clone()));
+        }
+        if postgres.values().any(|stored| stored.id == new.id) {
+            return Ok(Insertion::Conflict);
+        }
+        postgres.insert(
+            new.scope.clone(),
+            StoredResource {
+                id: new.id,
+                fingerprint: new.fingerprint,
+                document: new.document.clone(),
+            },
+        );
+        Ok(Insertion::Inserted)
+    }
+}
+
+impl ResourceIds for World {
+    fn draw(&self) -> ResourceId {
+        self.drawn.set(self.drawn.get() + 1);
+        id(self.drawn.get())
+    }
+}
+
+fn id(n: u128) -> ResourceId {
+    ResourceId::from_uuid(Uuid::from_u128(n))
+}
+
+fn scope(key: &str) -> KeyScope {
+    KeyScope {
+        collection: "counters",
+        customer: Customer::anonymous(),
+        key: IdempotencyKey::parse(key.as_bytes()).expect("a key"),
+    }
+}
+
+fn request(key: &str, n: u64) -> CreateRequest<Counter> {
+    CreateRequest::new(scope(key), Counter(n))
+}
+
+impl World {
+    fn ask(&self, key: &str, n: u64) -> Result<Creation<Counter>, CreateError> {
+        self.ask_with(key, n, KeyReuse::Reject)
+    }
+
+    fn ask_with(
+        &self,
+        key: &str,
+        n: u64,
+        key_reuse: KeyReuse,
+    ) -> Result<Creation<Counter>, CreateError> {
+        self.reserves.set(0);
+        self.completions.set(0);
+        self.inserts.borrow_mut().clear();
+        block_on(create(request(key, n), key_reuse, self, self, self))
+    }
+
+    /// Calls of (reserve, insert, complete) that the last request made.
+    fn trips(&self) -> (u32, usize, u32) {
+        (
+            self.reserves.get(),
+            self.inserts.borrow().len(),
+            self.completions.get(),
+        )
+    }
+
+    fn record(&self, key: &str) -> Option<Record> {
+        Record::decode(self.redis.borrow().get(&scope(key))?)
+    }
+
+    fn plant(&self, key: &str, n: u64, progress: Progress, id: ResourceId) {
+        let record = Record {
+            progress,
+            fingerprint: request(key, n).fingerprint,
+            id,
+        };
+        self.redis.borrow_mut().insert(scope(key), record.encode());
+    }
+}
+
+fn created(drawn: u128, n: u64) -> Result<Creation<Counter>, CreateError> {
+    Ok(Creation::Created(id(drawn), Counter(n)))
+}
+
+fn replayed(drawn: u128, n: u64) -> Result<Creation<Counter>, CreateError> {
+    Ok(Creation::Replayed(id(drawn), Counter(n)))
+}
+
+fn reused(n: u128) -> Result<Creation<Counter>, CreateError> {
+    Err(CreateError::KeyReused {
+        id: id(n),
+        differs: vec!["/n".into()],
+    })
+}
+
+#[test]
+fn a_creation_is_one_trip_to_each_store_and_the_first_retry_completes_the_record() {
+    let world = World::default();
+    assert_eq!(world.ask("k", 1), created(1, 1));
+    assert_eq!(world.trips(), (1, 1, 0));
+    assert_eq!(
+        world.record("k").map(|r| r.progress),
+        Some(Progress::InProgress)
+    );
+
+    assert_eq!(world.ask("k", 1), replayed(1, 1));
+    assert_eq!(world.trips(), (1, 1, 1));
+    assert_eq!(
+        world.record("k").map(|r| r.progress),
+        Some(Progress::Completed)
+    );
+
+    assert_eq!(world.ask("k", 1), replayed(1, 1));
+    assert_eq!(
+        world.trips(),
+        (1, 0, 0),
+        "a completed creation needs no Postgres"
+    );
+}
+
+#[test]
+fn an_interrupted_creation_is_continued_with_its_id() {
+    let world = World::default();
+    world.plant("k", 1, Progress::InProgress, id(77));
+    assert_eq!(world.ask("k", 1), created(77, 1));
+    assert_eq!(world.ask("k", 1), replayed(77, 1));
+    assert_eq!(world.trips(), (1, 0, 0));
+}
+
+#[test]
+fn another_document_is_refused_with_what_differs() {
+    let world = World::default();
+    let _ = world.ask("k", 1);
+    assert_eq!(world.ask("k", 2), reused(1));
+    assert_eq!(
+        world.ask("k", 2),
+        reused(1),
+        "also when the record is completed"
+    );
+    assert_eq!(world.ask("k", 1), replayed(1, 1));
+    assert_eq!(world.postgres.borrow().len(), 1);
+}
+
+#[test]
+fn another_document_gets_the_first_resource_where_that_is_configured() {
+    let world = World::default();
+    let _ = world.ask("k", 1);
+    assert_eq!(world.ask_with("k", 2, KeyReuse::Replay), replayed(1, 1));
+}
+
+#[test]
+fn another_requests_record_alone_refuses_no_request() {
+    for progress in [Progress::InProgress, Progress::Completed] {
+        let world = World::default();
+        world.plant("k", 1, progress, id(77));
+        assert_eq!(world.ask("k", 2), created(1, 2), "with its own id");
+        assert_eq!(world.record("k").map(|r| r.id), Some(id(1)));
+        assert_eq!(world.ask("k", 1), reused(1));
+    }
+}
+
+#[test]
+fn without_redis_the_answers_are_the_same() {
+    let world = World::default();
+    world.redis_down.set(true);
+    assert_eq!(world.ask("k", 1), created(1, 1));
+    assert_eq!(world.ask("k", 1), replayed(1, 1));
+    assert_eq!(world.ask("k", 2), reused(1));
+    assert_eq!(
+        world.trips(),
+        (1, 2, 0),
+        "the insertion that reads the row comes second; Redis is not asked again"
+    );
+}
+
+#[test]
+fn nonsense_in_redis_is_neither_believed_nor_changed() {
+    let world = World::default();
+    let mut future = Record {
+        progress: Progress::Completed,
+        fingerprint: request("k", 1).fingerprint,
+        id: id(77),
+    }
+    .encode();
+    future[0] = 9;
+    for nonsense in [b"garbage".to_vec(), Vec::new(), future] {
+        world
+            .redis
+            .borrow_mut()
+            .insert(scope("k"), nonsense.clone());
+        world.postgres.borrow_mut().clear();
+        world.drawn.set(0);
+        assert_eq!(world.ask("k", 1), created(1, 1));
+        assert_eq!(world.ask("k", 1), replayed(1, 1));
+        assert_eq!(world.redis.borrow().get(&scope("k")), Some(&nonsense));
+    }
+}
+
+#[test]
+fn after_redis_lost_everything_the_resource_is_found_and_recorded_again() {
+    let world = World::default();
+    let _ = world.ask("k", 1);
+    world.redis.borrow_mut().clear();
+    assert_eq!(world.ask("k", 1), replayed(1, 1));
+    assert_eq!(world.record("k").map(|r| r.id), Some(id(1)));
+    assert_eq!(world.ask("k", 1), replayed(1, 1));
+    assert_eq!(world.trips(), (1, 0, 0));
+}
+
+#[test]
+fn an_invisible_conflict_is_retried_with_the_same_id() {
+    let world = World::default();
+    world.conflicts.set(1);
+    assert_eq!(world.ask("k", 1), created(1, 1));
+    assert_eq!(*world.inserts.borrow(), [id(1), id(1)]);
+}
+
+#[test]
+fn a_record_with_another_resources_id_gets_a_new_id() {
+    let world = World::default();
+    let _ = world.ask("other", 1);
+    world.plant("k", 1, Progress::InProgress, id(1));
+    let Ok(Creation::Created(fresh, _)) = world.ask("k", 1) else {
+        panic!("not created");
+    };
+    assert_ne!(fresh, id(1));
+    assert_eq!(world.postgres.borrow().len(), 2);
+}
+
+#[test]
+fn endless_conflicts_end_in_unavailable() {
+    let world = World::default();
+    world.conflicts.set(u32::MAX);
+    assert_eq!(world.ask("k", 1), Err(CreateError::Unavailable));
+    assert_eq!(world.trips().1, 1 + 4);
+}
+
+#[test]
+fn without_postgres_nothing_is_acknowledged_and_a_retry_succeeds() {
+    let world = World::default();
+    world.postgres_down.set(true);
+    assert_eq!(world.ask("k", 1), Err(CreateError::Unavailable));
+    assert_eq!(
+        world.record("k").map(|r| r.progress),
+        Some(Progress::InProgress)
+    );
+    world.postgres_down.set(false);
+    assert_eq!(world.ask("k", 1), created(1, 1));
+}
+
+#[test]
+fn the_same_document_under_an_older_fingerprint_is_a_replay() {
+    let world = World::default();
+    let _ = world.ask("k", 1);
+    if let Some(stored) = world.postgres.borrow_mut().get_mut(&scope("k")) {
+        stored.fingerprint = request("k", 9).fingerprint;
+    }
+    world.redis.borrow_mut().clear();
+    assert_eq!(world.ask("k", 1), replayed(1, 1));
+}
+
+#[test]
+fn customers_do_not_share_keys() {
+    let world = World::default();
+    let _ = world.ask("k", 1);
+    let mut theirs = scope("k");
+    theirs.customer = Customer::named("somebody else").expect("a name");
+    let theirs = CreateRequest::new(theirs, Counter(1));
+    let outcome = block_on(create(theirs, KeyReuse::Reject, &world, &world, &world));
+    assert!(matches!(outcome, Ok(Creation::Created(..))));
+}
+
+#[test]
+fn an_unreadable_document_is_replayed_to_its_own_request_only() {
+    let world = World::default();
+    let _ = world.ask("k", 1);
+    if let Some(stored) = world.postgres.borrow_mut().get_mut(&scope("k")) {
+        stored.document = Document::from_text("{\"other\":1}");
+    }
+    world.redis.borrow_mut().clear();
+    assert_eq!(
+        world.ask("k", 1),
+        replayed(1, 1),
+        "the request has the content"
+    );
+    assert_eq!(
+        world.ask_with("k", 2, KeyReuse::Replay),
+        Err(CreateError::Unreadable(id(1)))
+    );
+}

@@ -1,0 +1,10 @@
+//! Bytes as lower-case hexadecimal, without `core::fmt`, which would cost more than everything else that a request
+//! prints.
+
+/// Two digits per byte.
+pub fn hex(bytes: &[u8]) -> String {
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits
+        .filter_map(|digit| char::from_digit(digit.into(), 16))
+        .collect()
+}

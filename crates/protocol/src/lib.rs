@@ -1,0 +1,27 @@
+//! Creates a resource exactly once per customer and `Idempotency-Key`.
+//!
+//! Plain Rust over the traits in [`ports`]: no HTTP, no Spin, no SQL, no clock and no randomness of its own, and
+//! nothing of any particular resource. What is created is a type that implements [`Resource`].
+
+pub mod breaker;
+pub mod condition;
+pub mod create;
+pub mod customer;
+pub mod error;
+pub mod fingerprint;
+pub mod group_commit;
+pub mod hex;
+pub mod json;
+pub mod key;
+pub mod key_state;
+pub mod list_state;
+pub mod ports;
+pub mod record;
+pub mod resource;
+
+pub use customer::Customer;
+pub use fingerprint::Fingerprint;
+pub use key::{IdempotencyKey, KeyScope};
+pub use list_state::ListState;
+pub use record::{Progress, Record};
+pub use resource::{Collection, Document, Resource, ResourceId, Violation};

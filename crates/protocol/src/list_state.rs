@@ -1,0 +1,32 @@
+//! The state of a customer's list: a value that changes when a resource is added.
+
+use std::fmt;
+
+use crate::hex::hex;
+
+/// A digest over the resources that a customer has in a collection. It changes when one is added, and only the
+/// customer can know it: it covers the customer, the newest resource's id and the sequence numbers of the newest 256.
+///
+/// It misses a resource whose insertion commits after 256 resources with higher sequence numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListState([u8; 16]);
+
+impl ListState {
+    /// Reads the form that this service prints: 32 hexadecimal digits in lower case.
+    pub fn parse(text: &str) -> Option<Self> {
+        let state = Self(u128::from_str_radix(text, 16).ok()?.to_be_bytes());
+        (state.to_string() == text).then_some(state)
+    }
+
+    /// A value that came from a store.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+}
+
+/// In lower-case hexadecimal.
+impl fmt::Display for ListState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex(&self.0))
+    }
+}

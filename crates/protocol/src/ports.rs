@@ -1,0 +1,238 @@
+//! What the protocol needs from the stores. Adapters implement these traits over Spin; the simulation implements
+//! them in memory. Every call ends within a deadline that the implementation keeps.
+
+#![allow(
+    async_fn_in_trait,
+    reason = "the callers are generic and single-threaded; none needs a Send bound"
+)]
+
+use std::time::Duration;
+
+use crate::condition::Expected;
+use crate::customer::Customer;
+use crate::error::{DatabaseUnavailable, ReservationsUnavailable};
+use crate::fingerprint::Fingerprint;
+use crate::key::KeyScope;
+use crate::list_state::ListState;
+use crate::record::Record;
+use crate::resource::{Document, ResourceId};
+
+/// Draws ids for new resources.
+pub trait ResourceIds {
+    /// A new id: UUID version 7 with the current time.
+    fn draw(&self) -> ResourceId;
+}
+
+/// The result of a reservation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reservation {
+    /// The scope was empty; it now holds our record.
+    Acquired,
+    /// The scope holds this record; it was not changed.
+    Occupied(Record),
+    /// The scope holds something that this release cannot read; it was not changed.
+    Unintelligible,
+}
+
+/// The records of key scopes (Redis). They may be lost, expire or be refused at any time. Nothing in them is
+/// proof, except a completed record with the very fingerprint of the request.
+pub trait Reservations {
+    /// Stores the record unless the scope holds one (set-if-absent), in one trip.
+    async fn reserve(
+        &self,
+        scope: &KeyScope,
+        record: &Record,
+    ) -> Result<Reservation, ReservationsUnavailable>;
+
+    /// Stores the record, whatever the scope holds. Only for a record whose row was read: rows never change, so
+    /// such a record is true whenever it is written.
+    async fn complete(
+        &self,
+        scope: &KeyScope,
+        record: &Record,
+    ) -> Result<(), ReservationsUnavailable>;
+}
+
+/// Reads records (Redis) without writing one.
+pub trait RecordLookup {
+    /// The record of the scope, if it holds one that this release can read.
+    async fn find_record(
+        &self,
+        scope: &KeyScope,
+    ) -> Result<Option<Record>, ReservationsUnavailable>;
+}
+
+/// A resource to be inserted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewResource {
+    /// The collection, customer and key that it is for.
+    pub scope: KeyScope,
+    /// The id that it will have.
+    pub id: ResourceId,
+    /// The fingerprint of the request.
+    pub fingerprint: Fingerprint,
+    /// The document to store.
+    pub document: Document,
+}
+
+/// A resource that exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredResource {
+    /// Its id.
+    pub id: ResourceId,
+    /// The fingerprint of the request that created it.
+    pub fingerprint: Fingerprint,
+    /// Its document.
+    pub document: Document,
+}
+
+/// The result of an insertion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Insertion {
+    /// The resource exists now because of this call, and is committed.
+    Inserted,
+    /// The scope had this resource before.
+    Existing(StoredResource),
+    /// Nothing was inserted because of a row that the statement's snapshot could not see: a concurrent insertion
+    /// that committed meanwhile, or an id that is taken. Ask again.
+    Conflict,
+}
+
+/// The result of an insertion that does not read the existing row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    /// The resource exists now because of this call, and is committed.
+    Inserted,
+    /// The resource may exist or not, because of this call or another:
+    /// [`Resources::insert_unless_exists`] finds out.
+    Undecided,
+}
+
+/// The resources (Postgres). `UNIQUE (customer_id, idempotency_key)` decides every race.
+pub trait Resources {
+    /// Announces that [`Self::insert_new`] may follow soon: other requests may wait for it to share a statement.
+    fn announce_insertion(&self) {}
+
+    /// Inserts a resource whose scope is most likely empty. Cheaper than [`Self::insert_unless_exists`], which must
+    /// follow unless this has inserted it. It may share a statement with other requests.
+    async fn insert_new(&self, new: &NewResource) -> Attempt;
+
+    /// Inserts the resource unless its scope has one, in one statement and one implicit transaction.
+    async fn insert_unless_exists(
+        &self,
+        new: &NewResource,
+    ) -> Result<Insertion, DatabaseUnavailable>;
+}
+
+/// The result of an attempt to take a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lock {
+    /// This request holds it until it releases it or its lease ends.
+    Acquired,
+    /// Another request holds it.
+    Held {
+        /// The rest of its lease.
+        remaining: Duration,
+    },
+    /// No lock was requested.
+    NotNeeded,
+}
+
+/// One lock per list (Redis), for conditional creation. It may be lost at any time, and proves nothing.
+pub trait Locks {
+    /// Takes the lock of the scope's list for a lease unless another request holds it, in one trip. `holder` is
+    /// unique to the request, which may ask again.
+    async fn acquire(
+        &self,
+        list: &List,
+        holder: &ResourceId,
+    ) -> Result<Lock, ReservationsUnavailable>;
+
+    /// Releases the lock if the holder still has it, in one trip.
+    async fn release(
+        &self,
+        list: &List,
+        holder: &ResourceId,
+    ) -> Result<(), ReservationsUnavailable>;
+}
+
+/// A customer's resources in one collection.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct List {
+    /// The name of the collection.
+    pub collection: &'static str,
+    /// The customer.
+    pub customer: Customer,
+}
+
+impl From<&KeyScope> for List {
+    fn from(scope: &KeyScope) -> Self {
+        Self {
+            collection: scope.collection,
+            customer: scope.customer.clone(),
+        }
+    }
+}
+
+/// The result of a conditional insertion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConditionalInsertion {
+    /// The resource exists now because of this call, and is committed; with it, the customer's list is in this state.
+    Inserted(ListState),
+    /// The scope had this resource before.
+    Existing(StoredResource),
+    /// The customer's list is in this state, which the request does not expect. Nothing was inserted.
+    Stale(ListState),
+    /// As [`Insertion::Conflict`]; the concurrent insertion may be based on the same state.
+    Conflict,
+}
+
+/// Conditional insertion (Postgres). `UNIQUE (customer_id, based_on)` decides every race.
+pub trait ConditionalResources {
+    /// Inserts the resource, based on the list's state, if that is an expected one and the scope is empty, in one
+    /// statement and one implicit transaction. With [`Expected::Any`] it is based on no state.
+    async fn insert_based_on(
+        &self,
+        new: &NewResource,
+        expected: &Expected,
+    ) -> Result<ConditionalInsertion, DatabaseUnavailable>;
+}
+
+/// Resources by their keys (Postgres).
+pub trait ResourcesByKey {
+    /// The resource of a scope.
+    async fn find_by_key(
+        &self,
+        scope: &KeyScope,
+    ) -> Result<Option<StoredResource>, DatabaseUnavailable>;
+}
+
+/// Some of a customer's resources, newest first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// The state of the whole list, not of this page, in the same snapshot.
+    pub state: ListState,
+    /// The resources.
+    pub resources: Vec<StoredResource>,
+    /// Whether there are older ones.
+    pub more: bool,
+}
+
+/// Resources as customers read them (Postgres). Creation does not need it.
+pub trait ResourceLists {
+    /// The customer's resource with that id.
+    async fn find(
+        &self,
+        customer: &Customer,
+        id: ResourceId,
+    ) -> Result<Option<StoredResource>, DatabaseUnavailable>;
+
+    /// Up to `limit` of the customer's resources, newest first: those older than `after`, if it is given. `None`
+    /// when `after` is not one of the customer's resources.
+    async fn page(
+        &self,
+        customer: &Customer,
+        after: Option<ResourceId>,
+        limit: usize,
+    ) -> Result<Option<Page>, DatabaseUnavailable>;
+}

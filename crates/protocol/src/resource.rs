@@ -1,0 +1,159 @@
+//! What is created: the trait that a kind of resource implements, and what all kinds have in common.
+
+use std::fmt;
+
+use chrono::{DateTime, SecondsFormat};
+use serde::Serialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+/// A kind of resource, such as an order: the one thing that the protocol does not know.
+///
+/// A value of the implementing type is a valid document of that kind.
+pub trait Resource: Clone {
+    /// The collection that resources of this kind belong to.
+    const COLLECTION: Collection;
+
+    /// Validates a request's body.
+    ///
+    /// # Errors
+    /// Every violation found, in document order; never empty.
+    fn from_json(body: &Value) -> Result<Self, Vec<Violation>>;
+
+    /// Reads a stored document. It was valid when it was stored: later rules do not make it invalid. Members that
+    /// this release does not know were written by another one and belong to the representation.
+    ///
+    /// `None` when the document lacks what a representation needs.
+    fn from_stored(document: &Document) -> Option<Self>;
+
+    /// The one text of this document. Equal documents have equal texts, however a client wrote them.
+    ///
+    /// An optional member that a later release adds must be left out where it is absent: then the text of a
+    /// request that does not use it stays the same, and so does its fingerprint.
+    fn canonical(&self) -> Document;
+
+    /// The representation that every answer about the resource repeats byte for byte: one JSON object.
+    ///
+    /// A pure function of id and document, which is why a replay needs neither the first answer's bytes nor a
+    /// clock. Changing it changes what replays of old resources say: a new shape needs a new API version.
+    fn representation(&self, id: ResourceId) -> String;
+
+    /// Where two documents of this kind differ, as JSON Pointers; empty when they do not.
+    fn differences(stored: &Document, requested: &Document) -> Vec<String> {
+        crate::json::differences(&stored.value(), &requested.value())
+    }
+}
+
+/// The names of a collection of resources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Collection {
+    /// The collection's name: lower-case ASCII letters and underscores, such as `orders`. It is the table, and it is
+    /// part of every key scope: resources of two collections may share a key and never meet.
+    pub name: &'static str,
+    /// One of its resources, in lower case, such as `order`. The id's column is `<one>_id`, its member `<one>Id`.
+    pub one: &'static str,
+    /// The path of the collection, such as `/api/v1/orders`. Part of every fingerprint.
+    pub path: &'static str,
+}
+
+/// A member that makes a document invalid.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Violation {
+    /// The member, as a JSON Pointer (RFC 6901) into the request's body.
+    pub pointer: String,
+    /// The rule that it breaks.
+    pub detail: &'static str,
+}
+
+/// A canonical JSON document, as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Document(String);
+
+impl Document {
+    /// Wraps the result of [`Resource::canonical`], or a document read from a store.
+    pub fn from_text(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The JSON text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The JSON value; `null` when the text is not JSON.
+    pub fn value(&self) -> Value {
+        serde_json::from_str(&self.0).unwrap_or_default()
+    }
+}
+
+/// The name of a resource: a UUID version 7 (RFC 9562), so that it also says when the resource was requested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ResourceId(Uuid);
+
+impl ResourceId {
+    /// Wraps an id drawn by an [`crate::ports::ResourceIds`] or read from a store.
+    pub fn from_uuid(uuid: Uuid) -> Self {
+        Self(uuid)
+    }
+
+    /// The id as 16 bytes, as Redis stores it.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        self.0.as_bytes()
+    }
+
+    /// Reads an id from a path. Only the form that this service prints (lower case, hyphens) names a resource.
+    pub fn parse(text: &str) -> Option<Self> {
+        let id = Self(Uuid::try_parse(text).ok()?);
+        (id.to_string() == text).then_some(id)
+    }
+
+    /// When the resource was requested, in milliseconds since the Unix epoch: the first 48 bits of a version 7
+    /// UUID. A request that completes an interrupted one reuses its id and so this time: the representation is the
+    /// same whichever request completes the creation.
+    pub fn created_at_millis(&self) -> i64 {
+        i64::try_from(self.0.as_u128() >> 80).unwrap_or(i64::MAX)
+    }
+
+    /// [`Self::created_at_millis`] as RFC 3339 in UTC with milliseconds.
+    pub fn created_at(&self) -> String {
+        DateTime::from_timestamp_millis(self.created_at_millis())
+            .unwrap_or_default()
+            .to_rfc3339_opts(SecondsFormat::Millis, true)
+    }
+}
+
+impl fmt::Display for ResourceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_printed_form_is_an_id() {
+        let text = "01970000-0000-7000-8000-00000000000a";
+        assert_eq!(
+            ResourceId::parse(text).map(|id| id.to_string()),
+            Some(text.to_owned())
+        );
+        for other in [
+            "",
+            "01970000-0000-7000-8000-00000000000A",
+            "0197000000007000800000000000000a",
+            "{01970000-0000-7000-8000-00000000000a}",
+            "01970000-0000-7000-8000-00000000000",
+        ] {
+            assert_eq!(ResourceId::parse(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn the_time_is_the_first_48_bits() {
+        let id = ResourceId::from_uuid(Uuid::from_u128(1_764_000_000_123 << 80 | 7 << 76));
+        assert_eq!(id.created_at_millis(), 1_764_000_000_123);
+        assert_eq!(id.created_at(), "2025-11-24T16:00:00.123Z");
+    }
+}

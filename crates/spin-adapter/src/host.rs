@@ -1,0 +1,69 @@
+//! The host of one request: its timer, and the stores with their budgets.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use http_api::settings::Settings;
+use http_api::{Host, Probe, Probes, Problem};
+use protocol::Collection;
+
+use crate::deadline::Timer;
+use crate::ids::RandomIds;
+use crate::postgres::{PostgresResources, Table};
+use crate::redis::RedisReservations;
+use crate::variables;
+
+/// What one request uses of the host.
+pub struct SpinHost {
+    timer: Timer,
+    table: Rc<Table>,
+}
+
+impl SpinHost {
+    /// For a request about resources of a collection.
+    pub fn for_collection(collection: &Collection) -> Self {
+        Self {
+            timer: Timer::default(),
+            table: Table::of(collection),
+        }
+    }
+
+    pub(crate) fn timer(&self) -> &Timer {
+        &self.timer
+    }
+}
+
+impl Host for SpinHost {
+    type Redis<'h> = RedisReservations<'h>;
+    type Postgres<'h> = PostgresResources<'h>;
+    type Ids = RandomIds;
+
+    async fn settings(&self) -> Result<Arc<Settings>, Problem> {
+        variables::settings().await
+    }
+
+    fn redis<'h>(&'h self, settings: &'h Settings) -> RedisReservations<'h> {
+        RedisReservations::for_request(settings, &self.timer)
+    }
+
+    fn postgres<'h>(&'h self, settings: &'h Settings) -> PostgresResources<'h> {
+        PostgresResources::for_request(settings, &self.timer, &self.table)
+    }
+
+    fn ids(&self) -> &RandomIds {
+        &RandomIds
+    }
+
+    fn unix_seconds(&self) -> i64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        since.map_or(0, |since| {
+            i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+        })
+    }
+
+    async fn probe_both(&self, settings: &Settings) -> (Probe, Probe) {
+        let (redis, postgres) = (self.redis(settings), self.postgres(settings));
+        futures::join!(redis.probe(), postgres.probe())
+    }
+}

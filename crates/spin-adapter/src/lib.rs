@@ -1,0 +1,47 @@
+//! Spin's HTTP, Redis, Postgres, variables and clock behind the traits of `http_api` and `protocol`. Exists on wasm32
+//! only, because spin-sdk does not link natively.
+//!
+//! A component is one call of [`component!`]. State that outlives a request is in the instance's statics, which Spin
+//! keeps for up to 128 requests.
+
+#![cfg(target_arch = "wasm32")]
+
+mod connection_cache;
+mod deadline;
+mod exchange;
+mod host;
+mod ids;
+mod postgres;
+mod redis;
+mod signals;
+mod variables;
+
+pub use exchange::{RequestBody, RequestHead, receive, send};
+pub use host::SpinHost;
+
+#[doc(hidden)]
+pub use spin_sdk::wasip3;
+
+/// Makes a crate the component that answers requests about resources of a type with a function such as
+/// `http_api::respond`. The SDK's `#[http_service]` would convert every request and answer, which takes a third more calls
+/// of the host.
+#[macro_export]
+macro_rules! component {
+    ($resource:ty, $respond:path) => {
+        struct Component;
+
+        $crate::wasip3::http::service::export!(Component);
+
+        impl $crate::wasip3::exports::http::handler::Guest for Component {
+            async fn handle(
+                request: $crate::wasip3::http::types::Request,
+            ) -> Result<$crate::wasip3::http::types::Response, $crate::wasip3::http::types::ErrorCode>
+            {
+                let collection = <$resource as ::protocol::Resource>::COLLECTION;
+                let host = $crate::SpinHost::for_collection(&collection);
+                let (head, body) = $crate::receive(request, &host);
+                $crate::send($respond(&head, body, &host).await)
+            }
+        }
+    };
+}

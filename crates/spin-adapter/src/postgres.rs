@@ -1,0 +1,301 @@
+//! Resources in Postgres, each call one statement on a connection of the host's pool. New resources share statements,
+//! on a connection that the instance keeps for a short time; every other statement takes a connection and returns it.
+//! Never a transaction: the pool's reset does not roll back.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use http_api::settings::Settings;
+use http_api::{Probe, Probes};
+use protocol::condition::Expected;
+use protocol::error::DatabaseUnavailable;
+use protocol::group_commit::{Batches, Group, Ticket};
+use protocol::ports::{
+    Attempt, ConditionalInsertion, ConditionalResources, Insertion, NewResource, Page,
+    ResourceLists, Resources, ResourcesByKey, StoredResource,
+};
+use protocol::{Collection, Customer, KeyScope, ResourceId};
+use spin_sdk::pg::{Connection, Error, ParameterValue, PgError, QueryError};
+use spin_sdk::time::sleep;
+use stores::postgres::{
+    self, Parameter, Row, Statement, Statements, Unreadable, conditional_insertion, insertion,
+    stored,
+};
+
+use crate::connection_cache;
+use crate::deadline::{Budget, Timer};
+use crate::signals::TaskSignals;
+
+/// The batch window: a few trips to Redis, which is where the requests are that a leader waits for.
+const BATCH_WINDOW: Duration = Duration::from_millis(2);
+
+/// The table of a collection, as the requests of this instance share it.
+pub struct Table {
+    collection: &'static str,
+    statements: Statements,
+    group: Rc<Group<TaskSignals>>,
+}
+
+thread_local! {
+    static TABLES: RefCell<Vec<Rc<Table>>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Table {
+    /// The table of a collection.
+    pub fn of(collection: &Collection) -> Rc<Self> {
+        TABLES.with_borrow_mut(|tables| {
+            if let Some(table) = tables.iter().find(|t| t.collection == collection.name) {
+                return table.clone();
+            }
+            let table = Rc::new(Self {
+                collection: collection.name,
+                statements: Statements::of(collection),
+                group: Rc::new(Group::new(TaskSignals)),
+            });
+            tables.push(table.clone());
+            table
+        })
+    }
+}
+
+/// Postgres, as one request uses it.
+pub struct PostgresResources<'r> {
+    settings: &'r Settings,
+    timer: &'r Timer,
+    table: &'r Table,
+    /// Half of the time, for the attempt that depends on other requests.
+    shared: Budget,
+    budget: Budget,
+    /// Lets other requests wait for this one's insertion.
+    ticket: Cell<Option<Ticket<TaskSignals>>>,
+}
+
+impl<'r> PostgresResources<'r> {
+    /// With the request's time for Postgres.
+    pub fn for_request(settings: &'r Settings, timer: &'r Timer, table: &'r Table) -> Self {
+        Self {
+            settings,
+            timer,
+            table,
+            shared: Budget::of(settings.database_timeout / 2),
+            budget: Budget::of(settings.database_timeout),
+            ticket: Cell::new(None),
+        }
+    }
+
+    fn statements(&self) -> &'r Statements {
+        &self.table.statements
+    }
+
+    /// The rows, once the statement has ended: only then its transaction has committed.
+    async fn rows(&self, statement: Statement<'_>) -> Result<Vec<SpinRow>, DatabaseUnavailable> {
+        let work = async {
+            let connection = Connection::open(&self.settings.database_url).await?;
+            rows(&connection, statement).await
+        };
+        let failure = match self.timer.within(&self.budget, work).await {
+            Some(Ok(rows)) => return Ok(rows),
+            Some(Err(error)) => describe(&error),
+            None => "no answer in time".to_owned(),
+        };
+        eprintln!("postgres: {failure}");
+        Err(DatabaseUnavailable)
+    }
+
+    async fn stored_resource(
+        &self,
+        statement: Statement<'_>,
+    ) -> Result<Option<StoredResource>, DatabaseUnavailable> {
+        let rows = self.rows(statement).await?;
+        rows.first().map(stored).transpose().map_err(unreadable)
+    }
+}
+
+impl Resources for PostgresResources<'_> {
+    fn announce_insertion(&self) {
+        self.ticket.set(Some(self.table.group.ticket()));
+    }
+
+    async fn insert_new(&self, new: &NewResource) -> Attempt {
+        drop(self.ticket.take());
+        let insertion = self.table.group.insert(new, self);
+        let attempt = self.timer.within(&self.shared, insertion).await;
+        attempt.unwrap_or(Attempt::Undecided)
+    }
+
+    async fn insert_unless_exists(
+        &self,
+        new: &NewResource,
+    ) -> Result<Insertion, DatabaseUnavailable> {
+        drop(self.ticket.take());
+        let rows = self.rows(self.statements().insert(new)).await?;
+        insertion(rows.first()).map_err(unreadable)
+    }
+}
+
+impl ResourceLists for PostgresResources<'_> {
+    async fn find(
+        &self,
+        customer: &Customer,
+        id: ResourceId,
+    ) -> Result<Option<StoredResource>, DatabaseUnavailable> {
+        self.stored_resource(self.statements().find(customer, id))
+            .await
+    }
+
+    async fn page(
+        &self,
+        customer: &Customer,
+        after: Option<ResourceId>,
+        limit: usize,
+    ) -> Result<Option<Page>, DatabaseUnavailable> {
+        let statement = self.statements().page(customer, after, limit);
+        postgres::page(&self.rows(statement).await?, limit).map_err(unreadable)
+    }
+}
+
+impl ResourcesByKey for PostgresResources<'_> {
+    async fn find_by_key(
+        &self,
+        scope: &KeyScope,
+    ) -> Result<Option<StoredResource>, DatabaseUnavailable> {
+        self.stored_resource(self.statements().find_by_key(scope))
+            .await
+    }
+}
+
+impl ConditionalResources for PostgresResources<'_> {
+    async fn insert_based_on(
+        &self,
+        new: &NewResource,
+        expected: &Expected,
+    ) -> Result<ConditionalInsertion, DatabaseUnavailable> {
+        let statement = self.statements().insert_based_on(new, expected);
+        let rows = self.rows(statement).await?;
+        conditional_insertion(rows.first(), expected).map_err(unreadable)
+    }
+}
+
+impl Batches for PostgresResources<'_> {
+    async fn insert_all(
+        &self,
+        batch: &[&NewResource],
+    ) -> Result<Vec<Attempt>, DatabaseUnavailable> {
+        let work = async {
+            let connection = match connection_cache::take() {
+                Some(connection) => connection,
+                None => Connection::open(&self.settings.database_url).await?,
+            };
+            let attempts = self.insert_over(&connection, batch).await?;
+            connection_cache::put(connection);
+            Ok(attempts)
+        };
+        work.await.map_err(|error: Error| {
+            eprintln!("postgres: {}", describe(&error));
+            DatabaseUnavailable
+        })
+    }
+
+    async fn batch_window(&self) {
+        sleep(BATCH_WINDOW).await;
+    }
+}
+
+impl PostgresResources<'_> {
+    async fn insert_over(
+        &self,
+        connection: &Connection,
+        batch: &[&NewResource],
+    ) -> Result<Vec<Attempt>, Error> {
+        if let [new] = batch {
+            let Statement { sql, parameters } = self.statements().insert_new(new);
+            // The host counts a SELECT's rows as well. If it did not, the resource would be inserted once more.
+            let inserted = connection.execute(sql, values(parameters)).await?;
+            return Ok(vec![match inserted {
+                0 => Attempt::Undecided,
+                _ => Attempt::Inserted,
+            }]);
+        }
+        let rows = rows(connection, self.statements().insert_all(batch)).await?;
+        Ok(postgres::attempts(batch, rows.first()))
+    }
+}
+
+impl Probes for PostgresResources<'_> {
+    async fn probe(&self) -> Probe {
+        let start = Instant::now();
+        let up = self.rows(self.statements().probe()).await.is_ok();
+        Probe {
+            up,
+            latency_ms: start.elapsed().as_secs_f64() * 1000.0,
+        }
+    }
+}
+
+async fn rows(
+    connection: &Connection,
+    Statement { sql, parameters }: Statement<'_>,
+) -> Result<Vec<SpinRow>, Error> {
+    let rows = connection.query(sql, values(parameters)).await?;
+    Ok(rows.collect().await?.into_iter().map(SpinRow).collect())
+}
+
+fn values(parameters: Vec<Parameter>) -> Vec<ParameterValue> {
+    parameters.into_iter().map(value).collect()
+}
+
+fn value(parameter: Parameter) -> ParameterValue {
+    match parameter {
+        Parameter::Text(text) | Parameter::NullableText(Some(text)) => ParameterValue::Str(text),
+        Parameter::NullableText(None) => ParameterValue::DbNull,
+        Parameter::Bytes(bytes) => ParameterValue::Binary(bytes),
+        Parameter::Int64(number) => ParameterValue::Int64(number),
+    }
+}
+
+/// A row of Spin's.
+struct SpinRow(spin_sdk::pg::Row);
+
+impl Row for SpinRow {
+    fn boolean(&self, column: &str) -> Option<bool> {
+        self.0.get(column)
+    }
+
+    fn text(&self, column: &str) -> Option<String> {
+        self.0.get(column)
+    }
+
+    fn bytes(&self, column: &str) -> Option<Vec<u8>> {
+        self.0.get(column)
+    }
+}
+
+fn unreadable(unreadable: Unreadable) -> DatabaseUnavailable {
+    eprintln!("postgres: {unreadable}");
+    DatabaseUnavailable
+}
+
+/// For the log: what the server said, without the rows' content that it puts into `detail`; and what to do
+/// about undefined tables, columns and functions.
+fn describe(error: &Error) -> String {
+    match error {
+        Error::PgError(PgError::QueryFailed(QueryError::DbError(e)))
+            if ["42P01", "42703", "42883"].contains(&e.code.as_str()) =>
+        {
+            format!("{}; apply the migrations", e.message)
+        }
+        Error::PgError(PgError::QueryFailed(QueryError::DbError(e))) => {
+            format!("{} {}", e.code, e.message)
+        }
+        Error::PgError(PgError::QueryFailed(QueryError::Text(text))) => text.clone(),
+        Error::PgError(PgError::ConnectionFailed(text)) => {
+            format!("connection failed: {}", text.replace('\n', " "))
+        }
+        Error::PgError(PgError::BadParameter(_)) => "bad parameter".to_owned(),
+        Error::PgError(PgError::ValueConversionFailed(_)) | Error::Decode(_) => {
+            "unexpected value".to_owned()
+        }
+        Error::PgError(PgError::Other(text)) => text.clone(),
+    }
+}

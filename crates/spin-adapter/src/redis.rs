@@ -1,0 +1,286 @@
+//! Records and locks in Redis, over one connection that lives as long as the instance: connecting costs more than a
+//! command. Spin's connections never reconnect, so any error drops it.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+use http_api::settings::Settings;
+use http_api::{Probe, Probes};
+use protocol::breaker::Breaker;
+use protocol::error::ReservationsUnavailable;
+use protocol::group_commit::Signals;
+use protocol::ports::{List, Lock, Locks, RecordLookup, Reservation, Reservations};
+use protocol::{KeyScope, Record, ResourceId};
+use spin_sdk::redis::{Connection, Error, RedisParameter, RedisResult};
+use stores::redis::locks::{Locking, lock};
+use stores::redis::{Command, Records, Reply, ping, record, reservation};
+
+use crate::deadline::{Budget, Timer};
+use crate::signals::TaskSignals;
+
+/// What this instance knows about Redis.
+struct Link {
+    line: Line,
+    breaker: Breaker,
+}
+
+/// The connection.
+enum Line {
+    Down,
+    /// One request connects; the others wait to be woken.
+    Connecting(Vec<<TaskSignals as Signals>::Sender>),
+    Up(Rc<Connection>),
+}
+
+thread_local! {
+    static LINK: RefCell<Link> = const {
+        RefCell::new(Link { line: Line::Down, breaker: Breaker::closed() })
+    };
+}
+
+static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// Redis, as one request may use it.
+pub struct RedisReservations<'r> {
+    settings: &'r Settings,
+    timer: &'r Timer,
+    budget: Budget,
+}
+
+impl<'r> RedisReservations<'r> {
+    /// With the request's time for Redis.
+    pub fn for_request(settings: &'r Settings, timer: &'r Timer) -> Self {
+        Self {
+            settings,
+            timer,
+            budget: Budget::of(settings.redis_timeout),
+        }
+    }
+
+    fn records(&self) -> Records<'_> {
+        Records {
+            prefix: &self.settings.redis_key_prefix,
+            ttl: self.settings.reservation_ttl,
+        }
+    }
+
+    fn locking(&self) -> Locking<'_> {
+        Locking {
+            prefix: &self.settings.redis_key_prefix,
+            lease: self.settings.lock_lease,
+        }
+    }
+
+    /// Sends a command unless the breaker is open.
+    async fn guarded(&self, command: Command) -> Result<Reply, ReservationsUnavailable> {
+        if !LINK.with_borrow_mut(|link| link.breaker.is_closed() || link.breaker.admits(now())) {
+            return Err(ReservationsUnavailable);
+        }
+        self.command(command).await
+    }
+
+    async fn command(&self, command: Command) -> Result<Reply, ReservationsUnavailable> {
+        let outcome = self
+            .timer
+            .within(&self.budget, self.attempt(&command))
+            .await;
+        let failure = match outcome {
+            Some(Ok(reply)) => {
+                LINK.with_borrow_mut(|link| link.breaker.succeeded());
+                return Ok(reply);
+            }
+            Some(Err(error)) => describe(&error),
+            None => "no answer in time".to_owned(),
+        };
+        eprintln!("redis: {failure}; requests do without it for 2 s");
+        LINK.with_borrow_mut(|link| {
+            link.hang_up();
+            link.breaker.failed(now());
+        });
+        Err(ReservationsUnavailable)
+    }
+
+    /// Sends a command over the kept connection, and over a new one if that is dead. A reservation may run twice: the second
+    /// one finds our own record.
+    async fn attempt(&self, command: &Command) -> Result<Reply, Error> {
+        let connection = self.connection().await?;
+        match execute(&connection, command).await {
+            Ok(reply) => return Ok(reply),
+            Err(_) => LINK.with_borrow_mut(|link| link.forget(&connection)),
+        }
+        let another = self.connection().await?;
+        execute(&another, command).await
+    }
+
+    /// The kept connection, or a new one that is kept from now on. Concurrent requests share one.
+    async fn connection(&self) -> Result<Rc<Connection>, Error> {
+        loop {
+            let wait = match LINK.with_borrow_mut(Link::join) {
+                Joined::Up(connection) => return Ok(connection),
+                Joined::Waits(wait) => wait,
+                Joined::Connects(connecting) => {
+                    let connection = Rc::new(Connection::open(&self.settings.redis_url).await?);
+                    connecting.succeeded(&connection);
+                    return Ok(connection);
+                }
+            };
+            // If the request that connected has failed, the first that is woken connects.
+            wait.await;
+        }
+    }
+}
+
+/// What a request that needs a connection does.
+enum Joined {
+    Up(Rc<Connection>),
+    Waits(<TaskSignals as Signals>::Receiver),
+    Connects(ConnectGuard),
+}
+
+impl Link {
+    fn join(&mut self) -> Joined {
+        match &mut self.line {
+            Line::Up(connection) => Joined::Up(connection.clone()),
+            Line::Connecting(others) => {
+                let (sender, wait) = TaskSignals.signal();
+                others.push(sender);
+                Joined::Waits(wait)
+            }
+            Line::Down => {
+                self.line = Line::Connecting(Vec::new());
+                Joined::Connects(ConnectGuard)
+            }
+        }
+    }
+
+    /// Drops the kept connection, if there is one. A request that is connecting continues.
+    fn hang_up(&mut self) {
+        if let Line::Up(_) = self.line {
+            self.line = Line::Down;
+        }
+    }
+
+    /// Drops the kept connection if it is still this one.
+    fn forget(&mut self, dead: &Rc<Connection>) {
+        if let Line::Up(connection) = &self.line
+            && Rc::ptr_eq(connection, dead)
+        {
+            self.line = Line::Down;
+        }
+    }
+}
+
+/// Held by the request that connects. The others are woken when it is dropped, whether it succeeded or not.
+struct ConnectGuard;
+
+impl ConnectGuard {
+    fn succeeded(self, connection: &Rc<Connection>) {
+        LINK.with_borrow_mut(|link| link.line = Line::Up(connection.clone()));
+    }
+}
+
+impl Drop for ConnectGuard {
+    fn drop(&mut self) {
+        LINK.with_borrow_mut(|link| {
+            if let Line::Connecting(_) = link.line {
+                link.line = Line::Down;
+            }
+        });
+    }
+}
+
+impl Reservations for RedisReservations<'_> {
+    async fn reserve(
+        &self,
+        scope: &KeyScope,
+        record: &Record,
+    ) -> Result<Reservation, ReservationsUnavailable> {
+        let command = self.records().reserve(scope, record);
+        self.guarded(command).await.map(reservation)
+    }
+
+    async fn complete(
+        &self,
+        scope: &KeyScope,
+        record: &Record,
+    ) -> Result<(), ReservationsUnavailable> {
+        let command = self.records().complete(scope, record);
+        self.guarded(command).await.map(|_| ())
+    }
+}
+
+impl RecordLookup for RedisReservations<'_> {
+    async fn find_record(
+        &self,
+        scope: &KeyScope,
+    ) -> Result<Option<Record>, ReservationsUnavailable> {
+        let command = self.records().find_record(scope);
+        self.guarded(command).await.map(record)
+    }
+}
+
+impl Locks for RedisReservations<'_> {
+    async fn acquire(
+        &self,
+        list: &List,
+        holder: &ResourceId,
+    ) -> Result<Lock, ReservationsUnavailable> {
+        let command = self.locking().acquire(list, holder);
+        lock(self.guarded(command).await?).ok_or(ReservationsUnavailable)
+    }
+
+    async fn release(
+        &self,
+        list: &List,
+        holder: &ResourceId,
+    ) -> Result<(), ReservationsUnavailable> {
+        let command = self.locking().release(list, holder);
+        self.guarded(command).await.map(|_| ())
+    }
+}
+
+impl Probes for RedisReservations<'_> {
+    /// Asks Redis even when the breaker is open, and tells the breaker the outcome.
+    async fn probe(&self) -> Probe {
+        let start = Instant::now();
+        let up = self.command(ping()).await.is_ok();
+        Probe {
+            up,
+            latency_ms: start.elapsed().as_secs_f64() * 1000.0,
+        }
+    }
+}
+
+async fn execute(connection: &Connection, command: &Command) -> Result<Reply, Error> {
+    let arguments = command.arguments.iter().cloned();
+    let arguments = arguments.map(RedisParameter::Binary);
+    match connection.execute(command.name, arguments).await {
+        Ok(results) => Ok(match results.into_iter().next() {
+            Some(RedisResult::Binary(bytes)) => Reply::Bytes(bytes),
+            Some(RedisResult::Status(text)) => Reply::Bytes(text.into_bytes()),
+            Some(RedisResult::Int64(number)) => Reply::Bytes(number.to_string().into_bytes()),
+            Some(RedisResult::Nil) | None => Reply::Nil,
+        }),
+        // This is about the key, not about the server: other requests need not do without Redis.
+        Err(Error::Other(text)) if text.contains("WRONGTYPE") => Ok(Reply::WrongType),
+        Err(error) => Err(error),
+    }
+}
+
+fn now() -> Duration {
+    STARTED.elapsed()
+}
+
+/// For the log. Redis's messages name commands and states, but not the address, which may contain a password.
+fn describe(error: &Error) -> String {
+    match error {
+        Error::InvalidAddress => {
+            "redis_url is invalid, or not in allowed_outbound_hosts".to_owned()
+        }
+        Error::TooManyConnections => "too many connections".to_owned(),
+        Error::TypeError => "unexpected type".to_owned(),
+        Error::Other(text) => text.clone(),
+    }
+}

@@ -1,0 +1,235 @@
+//! Resources as SQL. Every call is one statement, and so one implicit transaction. One table per collection; the
+//! document is one column, so that nothing here depends on what a resource looks like.
+
+mod conditional;
+mod reading;
+
+use protocol::ports::{Attempt, Insertion, NewResource, StoredResource};
+use protocol::{Collection, Document, Fingerprint, ResourceId};
+use serde::Serialize;
+
+/// A statement and its parameters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Statement<'s> {
+    /// The SQL.
+    pub sql: &'s str,
+    /// `$1`, `$2`, …
+    pub parameters: Vec<Parameter>,
+}
+
+/// A parameter, by the type that Postgres expects for it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Parameter {
+    /// `text`
+    Text(String),
+    /// `text`, which may be NULL.
+    NullableText(Option<String>),
+    /// `bytea`
+    Bytes(Vec<u8>),
+    /// `bigint`
+    Int64(i64),
+}
+
+/// A row of a result. Columns are read by name; NULL, another type and a missing column are all `None`.
+pub trait Row {
+    /// `boolean`
+    fn boolean(&self, column: &str) -> Option<bool>;
+    /// `text`
+    fn text(&self, column: &str) -> Option<String>;
+    /// `bytea`
+    fn bytes(&self, column: &str) -> Option<Vec<u8>>;
+}
+
+/// A stored resource that cannot be read: another program has written to the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unreadable;
+
+impl std::fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a stored row is not readable")
+    }
+}
+
+impl std::error::Error for Unreadable {}
+
+/// Inserts unless the scope has a resource, and otherwise returns that one. Both halves see the statement's snapshot:
+/// a resource that is committed while this waits for its lock gives no row at all, and the caller asks again. `ON
+/// CONFLICT` names no constraint because a request that continues an interrupted one repeats an id as well as a key.
+const INSERT: &str = "\
+    WITH inserted AS ( \
+        INSERT INTO {table} ({id}, customer_id, idempotency_key, fingerprint, document, created_at) \
+        VALUES ($1::text::uuid, $2, $3, $4, $5::text::json, to_timestamp($6::bigint / 1000.0)) \
+        ON CONFLICT DO NOTHING \
+        RETURNING {id} \
+    ) \
+    SELECT true AS inserted, {id}::text AS id, NULL::bytea AS fingerprint, NULL::text AS document \
+    FROM inserted \
+    UNION ALL \
+    SELECT false, {id}::text, fingerprint, document::text \
+    FROM {table} WHERE customer_id = $2 AND idempotency_key = $3";
+
+/// Inserts those rows that conflict with nothing, and returns one row for each of them. The function's name ends in
+/// the version of the row's shape: over a database that lacks this shape the statement fails, and drops nothing.
+const INSERT_NEW: &str = "SELECT FROM insert_{table}_2($1::text::json)";
+
+/// The same, and says which rows were inserted.
+const INSERT_ALL: &str =
+    "SELECT string_agg(id::text, ',') AS ids FROM insert_{table}_2($1::text::json) AS id";
+
+/// Inserts nothing, in the way that resources are inserted, and reads the columns that nothing else checks: a database
+/// that lacks the schema, has another one, or only reads is not called ready.
+const PROBE: &str = "\
+    SELECT FROM insert_{table}_2('[]') \
+    UNION ALL SELECT FROM (SELECT {id}, seq, based_on, document FROM {table} LIMIT 0) AS columns";
+
+/// The statements of one collection's table.
+pub struct Statements {
+    insert: String,
+    insert_new: String,
+    insert_all: String,
+    insert_based_on: String,
+    find: String,
+    find_by_key: String,
+    page: String,
+    probe: String,
+}
+
+impl Statements {
+    /// The statements of a collection. Built once and kept: this formats every text.
+    pub fn of(collection: &Collection) -> Self {
+        let id = format!("{}_id", collection.one);
+        let sql = |template: &str| {
+            template
+                .replace("{table}", collection.name)
+                .replace("{id}", &id)
+        };
+        Self {
+            insert: sql(INSERT),
+            insert_new: sql(INSERT_NEW),
+            insert_all: sql(INSERT_ALL),
+            insert_based_on: sql(conditional::INSERT_BASED_ON),
+            find: sql(reading::FIND),
+            find_by_key: sql(reading::FIND_BY_KEY),
+            page: sql(reading::PAGE),
+            probe: sql(PROBE),
+        }
+    }
+
+    /// Inserts the resource unless its scope has one; read the first row with [`insertion`].
+    pub fn insert(&self, new: &NewResource) -> Statement<'_> {
+        Statement {
+            sql: &self.insert,
+            parameters: row_parameters(new),
+        }
+    }
+
+    /// Inserts the resource if it conflicts with nothing: then, and only then, the result has a row.
+    pub fn insert_new(&self, new: &NewResource) -> Statement<'_> {
+        Statement {
+            sql: &self.insert_new,
+            parameters: vec![Parameter::Text(json_rows(&[new]))],
+        }
+    }
+
+    /// Inserts those resources that conflict with nothing, in the given order; read the row with [`attempts`].
+    pub fn insert_all(&self, batch: &[&NewResource]) -> Statement<'_> {
+        Statement {
+            sql: &self.insert_all,
+            parameters: vec![Parameter::Text(json_rows(batch))],
+        }
+    }
+
+    /// Fails unless the database accepts these statements. Changes nothing.
+    pub fn probe(&self) -> Statement<'_> {
+        Statement {
+            sql: &self.probe,
+            parameters: Vec::new(),
+        }
+    }
+}
+
+/// `$1` to `$6` of the statements that insert one resource.
+fn row_parameters(new: &NewResource) -> Vec<Parameter> {
+    vec![
+        Parameter::Text(new.id.to_string()),
+        Parameter::Text(new.scope.customer.as_str().to_owned()),
+        Parameter::Text(new.scope.key.as_str().to_owned()),
+        Parameter::Bytes(new.fingerprint.as_bytes().to_vec()),
+        Parameter::Text(new.document.as_str().to_owned()),
+        Parameter::Int64(new.id.created_at_millis()),
+    ]
+}
+
+/// The argument of the insertion function.
+fn json_rows(batch: &[&NewResource]) -> String {
+    /// All members but the document, by the names that the function reads.
+    #[derive(Serialize)]
+    struct JsonRow<'a> {
+        id: String,
+        customer_id: &'a str,
+        idempotency_key: &'a str,
+        fingerprint: String,
+        created_at: i64,
+    }
+
+    let rows = batch.iter().map(|new| {
+        let row = protocol::json::to_json(&JsonRow {
+            id: new.id.to_string(),
+            customer_id: new.scope.customer.as_str(),
+            idempotency_key: new.scope.key.as_str(),
+            fingerprint: new.fingerprint.to_string(),
+            created_at: new.id.created_at_millis(),
+        });
+        // The document is JSON already.
+        let members = row.strip_suffix('}').unwrap_or(&row);
+        format!(r#"{members},"document":{}}}"#, new.document.as_str())
+    });
+    format!("[{}]", rows.collect::<Vec<_>>().join(","))
+}
+
+/// What became of each resource of a batch, by the row of [`Statements::insert_all`].
+pub fn attempts(batch: &[&NewResource], row: Option<&impl Row>) -> Vec<Attempt> {
+    let ids = row.and_then(|row| row.text("ids")).unwrap_or_default();
+    let inserted: Vec<&str> = ids.split(',').collect();
+    let attempt = |new: &&NewResource| {
+        if inserted.contains(&new.id.to_string().as_str()) {
+            Attempt::Inserted
+        } else {
+            Attempt::Undecided
+        }
+    };
+    batch.iter().map(attempt).collect()
+}
+
+/// The result of [`Statements::insert`], by its first row.
+///
+/// # Errors
+/// [`Unreadable`] when the existing row cannot be read.
+pub fn insertion(first: Option<&impl Row>) -> Result<Insertion, Unreadable> {
+    match first {
+        None => Ok(Insertion::Conflict),
+        Some(row) if row.boolean("inserted") == Some(true) => Ok(Insertion::Inserted),
+        Some(row) => stored(row).map(Insertion::Existing),
+    }
+}
+
+/// The resource of a row with the columns `id`, `fingerprint` and `document`.
+///
+/// # Errors
+/// [`Unreadable`] when one of them is not what an insertion writes. A document is not looked into.
+pub fn stored(row: &impl Row) -> Result<StoredResource, Unreadable> {
+    let read = || {
+        Some(StoredResource {
+            id: ResourceId::parse(&row.text("id")?)?,
+            fingerprint: Fingerprint::from_bytes(&row.bytes("fingerprint")?)?,
+            document: Document::from_text(row.text("document")?),
+        })
+    };
+    read().ok_or(Unreadable)
+}
+
+pub use conditional::conditional_insertion;
+pub use reading::page;
+
+#[cfg(test)]
+mod tests;
