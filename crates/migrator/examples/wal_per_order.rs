@@ -4,24 +4,21 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use devstack::migrate::migrate_with;
 use devstack::{Postgres, Programs, workspace};
-use migrator::{Part, apply};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 
 const ORDERS: i64 = 16_000;
 
-/// One JSON array of new orders, as the component sends it, of 205 bytes of answer each.
+/// Inserts a JSON array of new orders, as the component sends it.
 const STATEMENT: &str = "\
-    SELECT count(*) FROM insert_orders((
+    SELECT count(*) FROM insert_orders_2((
         SELECT json_agg(json_build_object(
-            'order_id', gen_random_uuid(),
+            'id', gen_random_uuid(),
             'customer_id', 'customer-' || (($1 + n) % 5000),
             'idempotency_key', gen_random_uuid()::text,
             'fingerprint', encode(sha256(($1 + n)::text::bytea), 'hex'),
-            'currency', 'EUR',
-            'items', '[{\"sku\": \"A-1\", \"quantity\": 2, \"unitPrice\": 1250}]'::json,
-            'note', NULL,
-            'total', 2500,
+            'document', '{\"currency\":\"EUR\",\"items\":[{\"quantity\":2,\"sku\":\"A-1\",\"unitPrice\":1250}],\"note\":null}'::json,
             'created_at', (extract(epoch FROM clock_timestamp()) * 1000)::bigint))
         FROM generate_series(1, $2) AS n))";
 
@@ -31,7 +28,7 @@ async fn main() -> Result<()> {
     let folder = workspace::stack_folder().join(format!("wal-{}", std::process::id()));
     let postgres = Postgres::start(&programs, &folder.join("postgres"))?;
     let url = postgres.url("postgres");
-    apply(Part::Expand, &url).await?;
+    migrate_with(migrator::steps()?, &url, false).await?;
     let mut connection = PgConnection::connect(&url).await?;
     // Without full-page images: what an order takes by itself. With them: what a young table adds after a
     // checkpoint. They do not depend on the batch, so the two are measured apart.
