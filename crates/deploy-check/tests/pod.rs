@@ -2,6 +2,14 @@
 //! a mount namespace, with the runner in Spin's place, ended as the kubelet ends it while requests are in
 //! flight.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that fails panics, in its helpers, too"
+)]
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;

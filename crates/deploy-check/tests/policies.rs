@@ -1,5 +1,13 @@
 //! Each rule of the check is seen red: a table of mistakes, each planted in what deploy/ renders to.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that fails panics, in its helpers, too"
+)]
+
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 

@@ -12,7 +12,7 @@ use protocol::{KeyScope, Record};
 pub struct Command {
     /// The command's name.
     pub name: &'static str,
-    /// What based_on it.
+    /// What follows the name.
     pub arguments: Vec<Vec<u8>>,
 }
 

@@ -1,7 +1,5 @@
 //! Images are pinned by digest, never `latest`, and a placeholder is refused where it would be deployed.
 
-use serde_json::Value;
-
 use super::pods::pods;
 use crate::application::text;
 use crate::render::{Overlay, Stage};
@@ -129,7 +127,7 @@ pub fn check_files(deployment: &Deployment) -> Vec<Finding> {
         }
     }
     let (file, values) = &files.valkey_values;
-    let tag = text(at_tag(values));
+    let tag = text(&values["image"]["tag"]);
     if !tag.split_once('@').is_some_and(|(_, d)| is_digest(d)) {
         findings.push(Finding {
             file: file.clone(),
@@ -139,8 +137,4 @@ pub fn check_files(deployment: &Deployment) -> Vec<Finding> {
         });
     }
     findings
-}
-
-fn at_tag(values: &Value) -> &Value {
-    &values["image"]["tag"]
 }
