@@ -13,7 +13,7 @@ use protocol::ports::{
 use crate::scenario::{ClientRequest, Condition};
 
 /// The field that names the customer.
-const CUSTOMER: &str = "x-customer";
+pub(crate) const CUSTOMER: &str = "x-customer";
 
 thread_local! {
     static KEY_REQUIRED: Arc<Settings> = settings("key");
