@@ -72,7 +72,11 @@ pub async fn up(arguments: Arguments) -> Result<()> {
         None => start_postgres(&mut servers, &arguments).await?,
     };
     eprintln!("Applying migrations ...");
-    migrate::migrate(&database_url).await?;
+    match arguments.database_url {
+        // It may serve the previous release's component, too.
+        Some(_) => migrate::migrate(&database_url).await?,
+        None => migrate::migrate_all(&database_url).await?,
+    };
 
     // All other variables come from the environment, or have their defaults.
     let mut variables = vec![

@@ -36,6 +36,10 @@ impl Tools {
     /// What is missing and how to get it.
     pub fn find_or_install(root: &Path, may_install: bool) -> Result<Self> {
         let folder = root.join("target/deploy-tools");
+        // Tests run at the same time, in several processes: one installs, the others wait.
+        std::fs::create_dir_all(root.join("target"))?;
+        let lock = std::fs::File::create(root.join("target/deploy-tools.lock"))?;
+        lock.lock()?;
         let marker = folder.join("installed.txt");
         if std::fs::read_to_string(&marker).is_ok_and(|installed| installed == REQUIREMENTS) {
             return Self::of(&folder);
