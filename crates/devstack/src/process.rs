@@ -67,12 +67,12 @@ impl Process {
 
     /// Sends a signal that should end the group, and waits until the child has ended. What is left of its
     /// group then is killed.
-    pub fn stop(&mut self, signal: Signal, patience: Duration) -> Result<ExitStatus> {
+    pub fn stop(&mut self, signal: Signal, time_out: Duration) -> Result<ExitStatus> {
         if self.paused {
             self.resume()?;
         }
         self.signal(signal)?;
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + time_out;
         while Instant::now() < deadline {
             if let Some(status) = self.exited()? {
                 return Ok(status);
@@ -80,7 +80,7 @@ impl Process {
             std::thread::sleep(Duration::from_millis(10));
         }
         bail!(
-            "{} did not end within {patience:?} after {signal}",
+            "{} did not end within {time_out:?} after {signal}",
             self.name
         )
     }
@@ -116,13 +116,13 @@ impl Process {
         }
     }
 
-    /// Waits until `ready` holds, the process ends, or patience does.
+    /// Waits until `ready` holds, the process ends, or the time-out is over.
     pub fn wait_until(
         &mut self,
-        patience: Duration,
+        time_out: Duration,
         mut ready: impl FnMut() -> bool,
     ) -> Result<()> {
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + time_out;
         loop {
             if let Some(status) = self.exited()? {
                 bail!("{} ended right after its start ({status})", self.name);
@@ -131,7 +131,7 @@ impl Process {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                bail!("{} was not ready within {patience:?}", self.name);
+                bail!("{} was not ready within {time_out:?}", self.name);
             }
             // Short: benchmarks measure starts with this.
             std::thread::sleep(Duration::from_millis(2));

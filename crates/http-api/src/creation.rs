@@ -11,7 +11,8 @@ use protocol::ports::{
 };
 use protocol::{Customer, IdempotencyKey, KeyScope, Record, Resource};
 
-use crate::etag::{ETag, if_match};
+use crate::conditions::if_match;
+use crate::etag::ETag;
 use crate::head::{Body, Head, MAX_BODY_BYTES, text};
 use crate::problem::Problem;
 use crate::response::Response;

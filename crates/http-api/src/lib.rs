@@ -3,7 +3,8 @@
 //!
 //! The steps of [`respond`] are public, so that a component with another API can be built from them.
 
-pub mod cors;
+pub mod conditions;
+mod cors;
 mod creation;
 mod etag;
 mod head;

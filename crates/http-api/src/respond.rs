@@ -5,8 +5,8 @@ use protocol::{Collection, Customer, IdempotencyKey, KeyScope, Resource, Resourc
 
 use http::header;
 
+use crate::conditions::refuse_if_none_match;
 use crate::creation::{self, CreateOperation};
-use crate::etag::refuse_if_none_match;
 use crate::head::{Body, Head, Method};
 use crate::health::{health, readiness};
 use crate::host::Host;
