@@ -9,6 +9,7 @@ use protocol::hex::hex;
 use sha2::{Digest, Sha256};
 
 use crate::head::{Head, text};
+use crate::outcome::Outcome;
 use crate::problem::Problem;
 use crate::response::Response;
 
@@ -49,6 +50,7 @@ impl Response {
                 status: StatusCode::NOT_MODIFIED,
                 headers: Vec::new(),
                 body: String::new(),
+                outcome: Outcome::Read,
             }
         } else {
             self
