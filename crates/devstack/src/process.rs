@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use crate::watchdog::Watchdog;
 
 /// How long the rest of a process group may take to disappear after SIGKILL.
-const GROUP_PATIENCE: Duration = Duration::from_secs(1);
+const GROUP_TIME_OUT: Duration = Duration::from_secs(1);
 
 /// A running child and the processes that it starts: its process group. Dropping it kills the group.
 pub struct Process {
@@ -110,7 +110,7 @@ impl Process {
     /// after the child was waited for: later, another group could have its number.
     fn end_group(&mut self) {
         self.watchdog = None;
-        let deadline = Instant::now() + GROUP_PATIENCE;
+        let deadline = Instant::now() + GROUP_TIME_OUT;
         while killpg(self.group, Signal::SIGKILL).is_ok() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
         }

@@ -6,6 +6,7 @@ use protocol::condition::Expected;
 
 use crate::etag::ETag;
 use crate::head::{Head, text};
+use crate::outcome::Outcome;
 use crate::problem::Problem;
 use crate::response::Response;
 
@@ -23,6 +24,7 @@ impl Response {
                 status: StatusCode::NOT_MODIFIED,
                 headers: Vec::new(),
                 body: String::new(),
+                outcome: Outcome::Read,
             }
         } else {
             self
