@@ -16,9 +16,10 @@ use protocol::ports::{
 use protocol::{Customer, Document, KeyScope, ListState, Progress, Record, ResourceId};
 use stores::redis::{Reply, reservation};
 
+use crate::client_request::ClientRequest;
 use crate::kind::Kind;
 use crate::port::Port;
-use crate::scenario::{ClientRequest, Protocol, Running, start};
+use crate::scenario::{Protocol, Running, start};
 use crate::world::Call;
 
 /// A mistake.

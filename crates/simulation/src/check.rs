@@ -7,9 +7,9 @@ use http_api::{Problem, Response};
 use protocol::ports::{List, StoredResource};
 use protocol::{KeyScope, ListState, Progress, Record, ResourceId};
 
+use crate::client_request::{ClientRequest, Condition};
 use crate::host::CUSTOMER;
 use crate::kind::{AnyResource, Kind};
-use crate::scenario::{ClientRequest, Condition};
 use crate::world::{REMAINING_LEASE, Row, World};
 
 /// An invariant that did not hold.

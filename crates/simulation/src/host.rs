@@ -10,7 +10,7 @@ use protocol::ports::{
     ResourcesByKey,
 };
 
-use crate::scenario::{ClientRequest, Condition};
+use crate::client_request::{ClientRequest, Condition};
 
 /// The field that names the customer.
 pub(crate) const CUSTOMER: &str = "x-customer";

@@ -25,6 +25,7 @@ use stores::postgres::{
 
 use crate::connection_cache;
 use crate::deadline::{Budget, Timer};
+use crate::log::{Outage, RequestLog, once};
 use crate::signals::TaskSignals;
 
 /// The batch window: a few trips to Redis, which is where the requests are that a leader waits for.
@@ -38,6 +39,7 @@ pub struct Table {
 }
 
 thread_local! {
+    static OUTAGE: Outage = const { Outage::none("postgres") };
     static TABLES: RefCell<Vec<Rc<Table>>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -63,6 +65,7 @@ impl Table {
 pub struct PostgresResources<'r> {
     settings: &'r Settings,
     timer: &'r Timer,
+    log: &'r RequestLog,
     table: &'r Table,
     /// Half of the time, for the attempt that depends on other requests.
     shared: Budget,
@@ -73,10 +76,16 @@ pub struct PostgresResources<'r> {
 
 impl<'r> PostgresResources<'r> {
     /// With the request's time for Postgres.
-    pub fn for_request(settings: &'r Settings, timer: &'r Timer, table: &'r Table) -> Self {
+    pub fn for_request(
+        settings: &'r Settings,
+        timer: &'r Timer,
+        log: &'r RequestLog,
+        table: &'r Table,
+    ) -> Self {
         Self {
             settings,
             timer,
+            log,
             table,
             shared: Budget::of(settings.database_timeout / 2),
             budget: Budget::of(settings.database_timeout),
@@ -90,17 +99,20 @@ impl<'r> PostgresResources<'r> {
 
     /// The rows, once the statement has ended: only then its transaction has committed.
     async fn rows(&self, statement: Statement<'_>) -> Result<Vec<SpinRow>, DatabaseUnavailable> {
+        let _wait = self.log.postgres();
+        self.log.count_trip();
         let work = async {
             let connection = Connection::open(&self.settings.database_url).await?;
             rows(&connection, statement).await
         };
-        let failure = match self.timer.within(&self.budget, work).await {
-            Some(Ok(rows)) => return Ok(rows),
-            Some(Err(error)) => describe(&error),
-            None => "no answer in time".to_owned(),
-        };
-        eprintln!("postgres: {failure}");
-        Err(DatabaseUnavailable)
+        match self.timer.within(&self.budget, work).await {
+            Some(Ok(rows)) => {
+                OUTAGE.with(Outage::succeeded);
+                Ok(rows)
+            }
+            Some(Err(error)) => Err(failed(&error)),
+            None => Err(down("no answer in time")),
+        }
     }
 
     async fn stored_resource(
@@ -119,6 +131,7 @@ impl Resources for PostgresResources<'_> {
 
     async fn insert_new(&self, new: &NewResource) -> Attempt {
         drop(self.ticket.take());
+        let _wait = self.log.postgres();
         let insertion = self.table.group.insert(new, self);
         let attempt = self.timer.within(&self.shared, insertion).await;
         attempt.unwrap_or(Attempt::Undecided)
@@ -182,6 +195,7 @@ impl Batches for PostgresResources<'_> {
         &self,
         batch: &[&NewResource],
     ) -> Result<Vec<Attempt>, DatabaseUnavailable> {
+        self.log.count_trip();
         let work = async {
             let connection = match connection_cache::take() {
                 Some(connection) => connection,
@@ -191,10 +205,9 @@ impl Batches for PostgresResources<'_> {
             connection_cache::put(connection);
             Ok(attempts)
         };
-        work.await.map_err(|error: Error| {
-            eprintln!("postgres: {}", describe(&error));
-            DatabaseUnavailable
-        })
+        let attempts = work.await.map_err(|error: Error| failed(&error))?;
+        OUTAGE.with(Outage::succeeded);
+        Ok(attempts)
     }
 
     async fn batch_window(&self) {
@@ -276,22 +289,50 @@ fn unreadable(unreadable: Unreadable) -> DatabaseUnavailable {
     DatabaseUnavailable
 }
 
-/// For the log: what the server said, without the rows' content that it puts into `detail`; and what to do
-/// about undefined tables, columns and functions.
+/// Logs a failure. A server that refuses a statement is up, unless its code says otherwise: it refuses the next one as
+/// well, so that is said once.
+fn failed(error: &Error) -> DatabaseUnavailable {
+    match error {
+        Error::PgError(PgError::QueryFailed(QueryError::DbError(e))) if !is_down(&e.code) => {
+            once(
+                &format!("postgres {}", e.code),
+                &format!("postgres: {}", refusal(&e.code, &e.message)),
+            );
+            DatabaseUnavailable
+        }
+        error => down(&describe(error)),
+    }
+}
+
+fn down(why: &str) -> DatabaseUnavailable {
+    OUTAGE.with(|outage| outage.failed(why, "requests are answered 503"));
+    DatabaseUnavailable
+}
+
+/// Whether a server with this SQLSTATE serves nobody: it shuts down or starts, is out of something, or is not a
+/// primary.
+fn is_down(code: &str) -> bool {
+    ["08", "53", "57", "58", "25"].contains(&code.get(..2).unwrap_or_default())
+}
+
+/// For the log: what the server said, without values, which it puts into `detail` and into messages about data (class
+/// 22); and what to do about undefined tables, columns and functions.
+fn refusal(code: &str, message: &str) -> String {
+    match code {
+        "42P01" | "42703" | "42883" => format!("{code} {message}; apply the migrations"),
+        _ if code.starts_with("22") => format!("{code}, a value is refused"),
+        _ => format!("{code} {message}"),
+    }
+}
+
+/// For the log. Neither statements nor parameters are in it.
 fn describe(error: &Error) -> String {
     match error {
-        Error::PgError(PgError::QueryFailed(QueryError::DbError(e)))
-            if ["42P01", "42703", "42883"].contains(&e.code.as_str()) =>
-        {
-            format!("{}; apply the migrations", e.message)
-        }
         Error::PgError(PgError::QueryFailed(QueryError::DbError(e))) => {
-            format!("{} {}", e.code, e.message)
+            refusal(&e.code, &e.message)
         }
         Error::PgError(PgError::QueryFailed(QueryError::Text(text))) => text.clone(),
-        Error::PgError(PgError::ConnectionFailed(text)) => {
-            format!("connection failed: {}", text.replace('\n', " "))
-        }
+        Error::PgError(PgError::ConnectionFailed(text)) => format!("connection failed: {text}"),
         Error::PgError(PgError::BadParameter(_)) => "bad parameter".to_owned(),
         Error::PgError(PgError::ValueConversionFailed(_)) | Error::Decode(_) => {
             "unexpected value".to_owned()
