@@ -6,17 +6,9 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::Value;
 
-use crate::support::{Answer, Service, Setup, an_order, an_order_of, new_key, service};
+use crate::support::{Answer, Service, an_order, an_order_of, new_key, service};
 
 const ORDERS: &str = "/api/v1/orders";
-
-/// A service that nobody else knows: conditions are on everything there is.
-pub async fn fresh(setup: Setup) -> Option<Service> {
-    setup
-        .start()
-        .await
-        .filter(|service| !service.apps.is_empty())
-}
 
 /// The list's tag.
 pub async fn current(service: &Service) -> String {
@@ -73,10 +65,9 @@ pub async fn is_locked(service: &Service) -> bool {
 }
 
 #[tokio::test]
+#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn an_order_follows_the_list_that_the_client_knows() {
-    let Some(service) = fresh(service().patient_with_redis()).await else {
-        return;
-    };
+    let service = service().patient_with_redis().start().await;
     let empty = current(&service).await;
     let key = new_key();
     let first = ask(&service, &key, &empty).await;
@@ -117,10 +108,9 @@ async fn an_order_follows_the_list_that_the_client_knows() {
 }
 
 #[tokio::test]
+#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn the_tag_after_a_creation_is_the_lists_also_when_that_is_long() {
-    let Some(service) = fresh(service()).await else {
-        return;
-    };
+    let service = service().start().await;
     let keys: Vec<_> = (0..255).map(|_| new_key()).collect();
     let order = an_order();
     let orders = keys.iter().map(|key| service.order(key, &order));
@@ -136,10 +126,9 @@ async fn the_tag_after_a_creation_is_the_lists_also_when_that_is_long() {
 }
 
 #[tokio::test]
+#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn any_state_one_of_several_weak_tags_and_nonsense() {
-    let Some(service) = fresh(service()).await else {
-        return;
-    };
+    let service = service().start().await;
     for tags in ["*", " * "] {
         let answer = ask(&service, &new_key(), tags).await;
         answer.assert_created();
@@ -166,10 +155,9 @@ async fn any_state_one_of_several_weak_tags_and_nonsense() {
 }
 
 #[tokio::test]
+#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn a_condition_can_be_required_and_stand_in_for_the_key() {
-    let Some(service) = fresh(service().variable("precondition", "etag")).await else {
-        return;
-    };
+    let service = service().variable("precondition", "etag").start().await;
     let plain = service.order(&new_key(), &an_order()).await;
     plain.assert_problem(428, "precondition-required");
     let empty = current(&service).await;
@@ -192,10 +180,9 @@ async fn a_condition_can_be_required_and_stand_in_for_the_key() {
 }
 
 #[tokio::test]
+#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn key_and_condition_can_both_be_required() {
-    let Some(service) = fresh(service().variable("precondition", "both")).await else {
-        return;
-    };
+    let service = service().variable("precondition", "both").start().await;
     let (key, empty) = (new_key(), current(&service).await);
     let keyless = ask(&service, "", &empty).await;
     keyless.assert_problem(400, "idempotency-key-missing");
@@ -208,18 +195,15 @@ async fn key_and_condition_can_both_be_required() {
 
 #[tokio::test]
 async fn by_default_a_key_is_required_with_a_condition_as_without() {
-    let Some(service) = service().start().await else {
-        return;
-    };
+    let service = service().start().await;
     let keyless = ask(&service, "", "*").await;
     keyless.assert_problem(400, "idempotency-key-missing");
 }
 
 #[tokio::test]
+#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn while_the_lock_is_held_others_are_told_when_to_come_back() {
-    let Some(service) = fresh(service().patient_with_redis()).await else {
-        return;
-    };
+    let service = service().patient_with_redis().start().await;
     let (key, empty) = (new_key(), current(&service).await);
     let first = ask(&service, &key, &empty).await;
     first.assert_created();
@@ -251,10 +235,9 @@ async fn while_the_lock_is_held_others_are_told_when_to_come_back() {
 }
 
 #[tokio::test]
+#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn what_has_no_lease_is_no_lock() {
-    let Some(service) = fresh(service()).await else {
-        return;
-    };
+    let service = service().start().await;
     let lock = service.lock();
     for nonsense in [&["SET", &lock, "for ever"][..], &["RPUSH", &lock, "x"]] {
         redis(&service, nonsense).await;
@@ -267,10 +250,9 @@ async fn what_has_no_lease_is_no_lock() {
 }
 
 #[tokio::test]
+#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn a_condition_is_on_ones_own_orders() {
-    let Some(service) = fresh(service().variable("identity", "header")).await else {
-        return;
-    };
+    let service = service().variable("identity", "header").start().await;
     let list = async |name: &str| {
         let fields = [("x-user-id", name)];
         let list = service.request(Method::GET, ORDERS, &fields, "");

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use tokio_postgres::Transaction;
 
-use crate::conditional::{ask, ask_at, assert_locked, current, fresh, is_locked, refused, stored};
+use crate::conditional::{ask, ask_at, assert_locked, current, is_locked, refused, stored};
 use crate::support::{Answer, Service, an_order, insert_and_stay, new_key, service};
 
 /// Of all answers to requests with one tag, one is a creation; the others were refused.
@@ -36,35 +36,33 @@ async fn race(service: &Service, hosts: usize, key: fn() -> String) {
 }
 
 #[tokio::test]
+#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn of_ten_at_once_one_creates() {
-    if let Some(service) = fresh(service()).await {
-        race(&service, 1, new_key).await;
-    }
+    let service = service().start().await;
+    race(&service, 1, new_key).await;
 }
 
 #[tokio::test]
+#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn of_ten_at_once_without_keys_on_two_hosts_one_creates() {
     let setup = service().variable("precondition", "etag").instances(2);
-    if let Some(service) = fresh(setup).await {
-        race(&service, 2, String::new).await;
-    }
+    let service = setup.start().await;
+    race(&service, 2, String::new).await;
 }
 
 #[tokio::test]
+#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn without_redis_one_creates_all_the_same() {
     let setup = service().own_redis().instances(2);
-    let Some(mut service) = fresh(setup).await else {
-        return;
-    };
+    let mut service = setup.start().await;
     service.redis().stop().unwrap();
     race(&service, 2, new_key).await;
 }
 
 #[tokio::test]
+#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn one_creates_while_locks_are_lost_all_the_time() {
-    let Some(service) = fresh(service().own_redis()).await else {
-        return;
-    };
+    let service = service().own_redis().start().await;
     let flushing = async {
         loop {
             service.redis_command(&["FLUSHALL"]).await;
@@ -78,11 +76,10 @@ async fn one_creates_while_locks_are_lost_all_the_time() {
 }
 
 #[tokio::test]
+#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn of_two_hundred_on_three_hosts_one_creates_though_redis_stops_half_way() {
     let setup = service().own_redis().instances(3);
-    let Some(mut service) = fresh(setup).await else {
-        return;
-    };
+    let mut service = setup.start().await;
     let tag = current(&service).await;
     let order = an_order();
     let keys: Vec<_> = (0..200).map(|_| new_key()).collect();
@@ -119,10 +116,9 @@ async fn follow<'c>(database: &'c mut tokio_postgres::Client, tag: &str) -> Tran
 }
 
 #[tokio::test]
+#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn plain_orders_do_not_queue_up_behind_a_conditional_one() {
-    let Some(service) = fresh(service()).await else {
-        return;
-    };
+    let service = service().start().await;
     let mut database = service.database().await.unwrap();
     let open = follow(&mut database, &current(&service).await).await;
     let (keys, order): (Vec<_>, _) = ((0..20).map(|_| new_key()).collect(), an_order());
@@ -133,11 +129,10 @@ async fn plain_orders_do_not_queue_up_behind_a_conditional_one() {
 }
 
 #[tokio::test]
+#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn who_follows_the_same_state_waits_for_the_outcome() {
     for commits in [true, false] {
-        let Some(service) = fresh(service()).await else {
-            return;
-        };
+        let service = service().start().await;
         let tag = current(&service).await;
         let mut database = service.database().await.unwrap();
         let open = follow(&mut database, &tag).await;
@@ -157,13 +152,12 @@ async fn who_follows_the_same_state_waits_for_the_outcome() {
 }
 
 #[tokio::test]
+#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn a_lock_ends_with_its_lease_while_its_holder_is_at_it_still() {
     let setup = service()
         .patient_with_redis()
         .variable("lock_lease_ms", 700);
-    let Some(service) = fresh(setup).await else {
-        return;
-    };
+    let service = setup.start().await;
     let tag = current(&service).await;
     let mut database = service.database().await.unwrap();
     let open = follow(&mut database, &tag).await;

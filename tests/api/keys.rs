@@ -11,10 +11,9 @@ async fn state(service: &Service, key: &str) -> crate::support::Answer {
 }
 
 #[tokio::test]
+#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn a_key_is_unknown_then_completed_whatever_redis_says() {
-    let Some(service) = service().patient_with_redis().start().await else {
-        return;
-    };
+    let service = service().patient_with_redis().start().await;
     let key = new_key();
     state(&service, &key)
         .await
@@ -41,9 +40,6 @@ async fn a_key_is_unknown_then_completed_whatever_redis_says() {
     let head = service.request(Method::HEAD, &path, &[], "").await;
     assert_eq!((head.status, head.body.as_str()), (200, ""));
 
-    if service.apps.is_empty() {
-        return;
-    }
     let record = service.record_of(&key);
     service.redis_command(&["SET", &record, "nonsense"]).await;
     expect("under nonsense").await;
@@ -54,13 +50,9 @@ async fn a_key_is_unknown_then_completed_whatever_redis_says() {
 }
 
 #[tokio::test]
+#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn a_reserved_key_is_in_progress_until_its_order_exists() {
-    let Some(service) = service().patient_with_redis().start().await else {
-        return;
-    };
-    if service.apps.is_empty() {
-        return;
-    }
+    let service = service().patient_with_redis().start().await;
     let key = new_key();
     let mut database = service.database().await.unwrap();
     let blockade = database.transaction().await.unwrap();
@@ -97,14 +89,13 @@ async fn a_reserved_key_is_in_progress_until_its_order_exists() {
 }
 
 #[tokio::test]
+#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn without_redis_postgres_tells_and_without_postgres_nobody() {
     let setup = service()
         .own_redis()
         .own_postgres()
         .variable("database_timeout_ms", 1000);
-    let Some(mut service) = setup.start().await else {
-        return;
-    };
+    let mut service = setup.start().await;
     let key = new_key();
     service.order(&key, &an_order()).await.assert_created();
     service.redis().stop().unwrap();
@@ -122,9 +113,7 @@ async fn without_redis_postgres_tells_and_without_postgres_nobody() {
 
 #[tokio::test]
 async fn any_key_can_be_named_in_a_path() {
-    let Some(service) = service().start().await else {
-        return;
-    };
+    let service = service().start().await;
     let unique = new_key();
     let visible: String = ('!'..='~').collect();
     for tail in [

@@ -7,14 +7,6 @@ use crate::support::{Answer, Service, an_order_of, new_key, service};
 
 const ORDERS: &str = "/api/v1/orders";
 
-/// A service of which nobody else knows: lists are of everything there is.
-async fn fresh() -> Option<Service> {
-    service()
-        .start()
-        .await
-        .filter(|service| !service.apps.is_empty())
-}
-
 /// Creates so many orders; their ids, newest first.
 async fn create(service: &Service, orders: u64) -> Vec<Value> {
     let mut ids = Vec::new();
@@ -39,10 +31,9 @@ async fn conditional(service: &Service, path: &str, tags: &str) -> Answer {
 }
 
 #[tokio::test]
+#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn pages_are_walked_from_the_newest_order_to_the_oldest() {
-    let Some(service) = fresh().await else {
-        return;
-    };
+    let service = service().start().await;
     let empty = service.get(ORDERS).await;
     assert_eq!(empty.body, r#"{"orders":[],"next":null}"#);
     assert_eq!(empty.field("link"), None);
@@ -92,10 +83,9 @@ async fn pages_are_walked_from_the_newest_order_to_the_oldest() {
 }
 
 #[tokio::test]
+#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn the_default_and_the_longest_page() {
-    let Some(service) = fresh().await else {
-        return;
-    };
+    let service = service().start().await;
     create(&service, 101).await;
     assert_eq!(ids(&service.get(ORDERS).await).len(), 20);
     let longest = service.get(&format!("{ORDERS}?limit=100")).await;
@@ -105,10 +95,9 @@ async fn the_default_and_the_longest_page() {
 }
 
 #[tokio::test]
+#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn a_query_that_makes_no_sense_is_told_what_would() {
-    let Some(service) = fresh().await else {
-        return;
-    };
+    let service = service().start().await;
     let stranger = "0197000000007000800000000000000a";
     for (query, hint) in [
         ("limit=0", "1 to 100"),
@@ -132,11 +121,10 @@ async fn a_query_that_makes_no_sense_is_told_what_would() {
 }
 
 #[tokio::test]
+#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn the_tag_of_the_list_changes_with_the_customers_orders_and_nothing_else() {
     let setup = service().variable("identity", "header");
-    let Some(service) = setup.start().await else {
-        return;
-    };
+    let service = setup.start().await;
     let tag = async |who: &str, query: &str| {
         let fields = [("x-user-id", who)];
         let list = service
@@ -179,10 +167,9 @@ async fn the_tag_of_the_list_changes_with_the_customers_orders_and_nothing_else(
 
 /// An insertion that drew its sequence number before another but commits after it.
 #[tokio::test]
+#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn an_order_that_appears_below_the_newest_changes_the_tag() {
-    let Some(service) = fresh().await else {
-        return;
-    };
+    let service = service().start().await;
     create(&service, 300).await;
     let mut late = service.database().await.unwrap();
     let transaction = late.transaction().await.unwrap();
@@ -201,10 +188,9 @@ async fn an_order_that_appears_below_the_newest_changes_the_tag() {
 }
 
 #[tokio::test]
+#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn who_has_the_latest_already_is_told_so() {
-    let Some(service) = fresh().await else {
-        return;
-    };
+    let service = service().start().await;
     let id = create(&service, 1).await[0].as_str().unwrap().to_owned();
     for path in [ORDERS.to_owned(), format!("{ORDERS}/{id}")] {
         let full = service.get(&path).await;

@@ -18,6 +18,7 @@ mod identity;
 mod key_reuse;
 mod keys;
 mod listing;
+mod logging;
 mod postgres_faults;
 mod reading;
 mod redis_faults;

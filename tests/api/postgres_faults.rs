@@ -7,10 +7,9 @@ use futures::future::join_all;
 use crate::support::{an_order, insert_and_stay, new_key, service};
 
 #[tokio::test]
+#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn postgres_stopped_then_started() {
-    let Some(mut service) = service().own_postgres().start().await else {
-        return;
-    };
+    let mut service = service().own_postgres().start().await;
     let (key, order) = (new_key(), an_order());
     for immediately in [false, true] {
         let before = service.order(&new_key(), &order).await;
@@ -50,11 +49,10 @@ async fn postgres_stopped_then_started() {
 }
 
 #[tokio::test]
+#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn postgres_that_hangs_is_given_up_at_the_deadline() {
     let setup = service().own_postgres();
-    let Some(mut service) = setup.variable("database_timeout_ms", 700).start().await else {
-        return;
-    };
+    let mut service = setup.variable("database_timeout_ms", 700).start().await;
     let (key, order) = (new_key(), an_order());
     service.postgres().pause().unwrap();
     let start = Instant::now();
@@ -74,11 +72,10 @@ async fn postgres_that_hangs_is_given_up_at_the_deadline() {
 }
 
 #[tokio::test]
+#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn a_write_that_lands_after_the_deadline_is_the_one_order() {
     let setup = service().variable("database_timeout_ms", 500);
-    let Some(service) = setup.start().await else {
-        return;
-    };
+    let service = setup.start().await;
     let (key, order) = (new_key(), an_order());
     let mut database = service.database().await.unwrap();
     let blockade = database.transaction().await.unwrap();
@@ -105,11 +102,10 @@ async fn a_write_that_lands_after_the_deadline_is_the_one_order() {
 }
 
 #[tokio::test]
+#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn who_waits_for_a_stranger_keeps_nobody_else_waiting() {
     let setup = service().variable("database_timeout_ms", 20_000);
-    let Some(service) = setup.start().await else {
-        return;
-    };
+    let service = setup.start().await;
     let (key, order) = (new_key(), an_order());
     let mut database = service.database().await.unwrap();
     let stranger = insert_and_stay(&mut database, &key, None).await;
@@ -132,10 +128,9 @@ async fn who_waits_for_a_stranger_keeps_nobody_else_waiting() {
 }
 
 #[tokio::test]
+#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn connections_that_died_in_the_pool_are_not_noticed() {
-    let Some(service) = service().own_postgres().start().await else {
-        return;
-    };
+    let service = service().own_postgres().start().await;
     for _ in 0..3 {
         service
             .order(&new_key(), &an_order())

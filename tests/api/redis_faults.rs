@@ -17,10 +17,9 @@ async fn assert_normal_service(service: &Service) {
 }
 
 #[tokio::test]
+#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn redis_stopped_before_during_and_after() {
-    let Some(mut service) = service().own_redis().start().await else {
-        return;
-    };
+    let mut service = service().own_redis().start().await;
     let (key, order) = (new_key(), an_order());
     let first = service.order(&key, &order).await;
     first.assert_created();
@@ -39,10 +38,9 @@ async fn redis_stopped_before_during_and_after() {
 }
 
 #[tokio::test]
+#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn redis_that_comes_back_is_used_again() {
-    let Some(mut service) = service().own_redis().start().await else {
-        return;
-    };
+    let mut service = service().own_redis().start().await;
     service.redis().stop().unwrap();
     service
         .order(&new_key(), &an_order())
@@ -63,10 +61,9 @@ async fn redis_that_comes_back_is_used_again() {
 }
 
 #[tokio::test]
+#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn redis_that_hangs_costs_one_time_out_and_not_one_per_request() {
-    let Some(mut service) = service().own_redis().start().await else {
-        return;
-    };
+    let mut service = service().own_redis().start().await;
     let (key, order) = (new_key(), an_order());
     let first = service.order(&key, &order).await;
     first.assert_created();
@@ -95,19 +92,17 @@ async fn redis_that_hangs_costs_one_time_out_and_not_one_per_request() {
 }
 
 #[tokio::test]
+#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn redis_that_hangs_from_the_start() {
-    let Some(mut service) = service().own_redis().start().await else {
-        return;
-    };
+    let mut service = service().own_redis().start().await;
     service.redis().pause().unwrap();
     assert_normal_service(&service).await;
 }
 
 #[tokio::test]
+#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn redis_out_of_memory() {
-    let Some(service) = service().own_redis().start().await else {
-        return;
-    };
+    let service = service().own_redis().start().await;
     let (key, order) = (new_key(), an_order());
     let first = service.order(&key, &order).await;
     first.assert_created();
@@ -123,10 +118,9 @@ async fn redis_out_of_memory() {
 }
 
 #[tokio::test]
+#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn redis_read_only() {
-    let Some(service) = service().own_redis().start().await else {
-        return;
-    };
+    let service = service().own_redis().start().await;
     let (key, order) = (new_key(), an_order());
     let first = service.order(&key, &order).await;
     first.assert_created();
@@ -139,11 +133,10 @@ async fn redis_read_only() {
 }
 
 #[tokio::test]
+#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn redis_that_drops_its_connections() {
     let setup = service().own_redis().patient_with_redis();
-    let Some(service) = setup.start().await else {
-        return;
-    };
+    let service = setup.start().await;
     for _ in 0..5 {
         let (key, order) = (new_key(), an_order());
         let first = service.order(&key, &order).await;
@@ -154,7 +147,7 @@ async fn redis_that_drops_its_connections() {
         service.order(&key, &order).await.assert_replay_of(&first);
         // Dialled again at once: nothing was without Redis in between.
         assert!(
-            !service.logs().contains("going without"),
+            !service.logs().contains("redis: down"),
             "{}",
             service.logs()
         );
@@ -162,11 +155,10 @@ async fn redis_that_drops_its_connections() {
 }
 
 #[tokio::test]
+#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn nonsense_under_the_key() {
     let setup = service().own_redis().patient_with_redis();
-    let Some(service) = setup.start().await else {
-        return;
-    };
+    let service = setup.start().await;
     let future = "\u{2}f-a-record-of-a-version-that-is-not-there-yet-123";
     let (list, string): (&[&str], &[&str]) = (&["RPUSH"], &["SET"]);
     for (command, value) in [
@@ -188,7 +180,7 @@ async fn nonsense_under_the_key() {
         // Others are not made to do without Redis for it.
         assert_normal_service(&service).await;
         assert!(
-            !service.logs().contains("going without"),
+            !service.logs().contains("redis: down"),
             "{}",
             service.logs()
         );
@@ -196,10 +188,9 @@ async fn nonsense_under_the_key() {
 }
 
 #[tokio::test]
+#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn another_keys_record_answers_for_nobody_else() {
-    let Some(service) = service().own_redis().start().await else {
-        return;
-    };
+    let service = service().own_redis().start().await;
     let (theirs, ours) = (new_key(), new_key());
     let order = an_order();
     let their_first = service.order(&theirs, &order).await;

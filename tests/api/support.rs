@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use devstack::app::Output;
-use devstack::{App, Host, Postgres, Programs, Redis, Shared, migrate, process, workspace};
+use devstack::{App, Host, Postgres, Programs, Redis, Shared, process, workspace};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use tokio_postgres::{NoTls, Transaction};
@@ -62,23 +62,24 @@ impl Setup {
         self.variable("redis_timeout_ms", 20_000)
     }
 
-    /// Starts it all. `None`, with a word about why, where the tests run against a deployment that cannot
-    /// be changed.
-    pub async fn start(self) -> Option<Service> {
+    /// Starts it all, or finds the deployment under test.
+    pub async fn start(self) -> Service {
         process::raise_file_limit();
-        if let Ok(base) = std::env::var("ORDERS_BASE_URL") {
-            return self.deployed(base);
+        match std::env::var("ORDERS_BASE_URL") {
+            Ok(base) => self.deployed(base),
+            Err(_) => self.local().await,
         }
-        Some(self.local().await)
     }
 
-    fn deployed(self, base: String) -> Option<Service> {
-        if self.own_redis || self.own_postgres || self.instances > 1 || !self.variables.is_empty() {
-            let name = std::thread::current().name().unwrap_or_default().to_owned();
-            eprintln!("{name}: skipped, it needs servers or settings of its own");
-            return None;
-        }
-        Some(Service {
+    fn deployed(self, base: String) -> Service {
+        assert!(
+            !self.own_redis
+                && !self.own_postgres
+                && self.instances == 1
+                && self.variables.is_empty(),
+            "a deployment is not changed for a test: this one has to be ignored where cfg(deployment) is set"
+        );
+        Service {
             apps: Vec::new(),
             bases: vec![base.trim_end_matches('/').to_owned()],
             redis: None,
@@ -89,7 +90,7 @@ impl Setup {
             folder: None,
             variables: Vec::new(),
             client: client(),
-        })
+        }
     }
 
     async fn local(self) -> Service {
@@ -111,7 +112,7 @@ impl Setup {
         let database_url = match &postgres {
             Some(postgres) => {
                 let url = postgres.url("postgres");
-                migrate::migrate(&url).await.unwrap();
+                shared.migrate(&url).await.unwrap();
                 url
             }
             None => shared.create_database(&name).await.unwrap(),
@@ -206,13 +207,6 @@ impl Service {
         self.client = client();
         self.bases.push(app.base_url());
         self.apps.push(app);
-    }
-
-    /// Whether its host counts calls of the stores, as the runner does.
-    pub fn counts_calls(&self) -> bool {
-        !self.apps.is_empty()
-            && std::env::var_os("RUNNER_COUNT_CALLS").is_some()
-            && std::env::var_os("ORDERS_HOST").is_none()
     }
 
     /// Where the logs of what this test runs are.

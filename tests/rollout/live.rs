@@ -30,40 +30,6 @@ const GENERATE: &str = "\
            CASE WHEN n % 10 = 0 THEN substring(sha256(int8send(n)) FROM 1 FOR 16) END \
     FROM generate_series(1, $1::bigint) AS n";
 
-/// Something that creates orders.
-enum Creator {
-    Component(Served),
-    /// The statement of the current release's component, where that cannot be served.
-    Statement(tokio_postgres::Client),
-}
-
-impl Creator {
-    /// Whether the order of this key is created.
-    async fn create(&self, key: &str) -> Result<(), String> {
-        match self {
-            Self::Component(served) => {
-                let answer = served.order(key, &an_order("live")).await;
-                match answer.status {
-                    201 => Ok(()),
-                    _ => Err(format!("{answer:?}")),
-                }
-            }
-            Self::Statement(client) => {
-                let rows = format!(
-                    r#"[{{"id":"{key}","customer_id":"live","idempotency_key":"{key}","fingerprint":"00",
-                       "document":{{"currency":"EUR","items":[],"note":null}},"created_at":1}}]"#
-                );
-                let insert = "SELECT FROM insert_orders_2($1::text::json)";
-                let rows = client.query(insert, &[&rows]).await;
-                match rows.map_err(|error| format!("{error:?}"))?.len() {
-                    1 => Ok(()),
-                    _ => Err("not inserted".to_owned()),
-                }
-            }
-        }
-    }
-}
-
 /// What the clients saw.
 #[derive(Default)]
 struct Seen {
@@ -79,18 +45,20 @@ struct Load {
 }
 
 impl Load {
-    fn start(creators: &[Arc<Creator>]) -> Self {
+    fn start(served: Served) -> Self {
+        let served = Arc::new(served);
         let stop = Arc::new(AtomicBool::new(false));
         let mut clients = JoinSet::new();
-        for n in 0..CLIENTS {
-            let (creator, stop) = (creators[n % creators.len()].clone(), stop.clone());
+        for _ in 0..CLIENTS {
+            let (served, stop) = (served.clone(), stop.clone());
             clients.spawn(async move {
                 let mut seen = Seen::default();
                 while !stop.load(Ordering::Relaxed) {
                     let (key, start) = (new_name(), Instant::now());
-                    match creator.create(&key).await {
-                        Ok(()) => seen.keys.push(key),
-                        Err(answer) => seen.refused.push(answer),
+                    let answer = served.order(&key, &an_order("live")).await;
+                    match answer.status {
+                        201 => seen.keys.push(key),
+                        _ => seen.refused.push(format!("{answer:?}")),
                     }
                     seen.slowest = seen.slowest.max(start.elapsed());
                 }
@@ -139,21 +107,13 @@ async fn a_large_table_is_migrated_under_load() {
 
     let prefix = format!("{}:", new_name());
     let previous = Previous.serve(&shared.redis_url, &url, &prefix);
-    let load = Load::start(&[Arc::new(Creator::Component(previous))]);
+    let load = Load::start(previous);
     let start = Instant::now();
     migrate::migrate(&url).await.unwrap();
     let mut keys = load.end("expanded", start.elapsed()).await;
 
-    let mut creators = Vec::new();
-    if Current.exists() {
-        let current = Current.serve(&shared.redis_url, &url, &prefix);
-        creators.push(Arc::new(Creator::Component(current)));
-    } else {
-        for _ in 0..CLIENTS {
-            creators.push(Arc::new(Creator::Statement(connect(&url).await)));
-        }
-    }
-    let load = Load::start(&creators);
+    let current = Current.serve(&shared.redis_url, &url, &prefix);
+    let load = Load::start(current);
     tokio::time::sleep(Duration::from_secs(1)).await;
     let start = Instant::now();
     migrate::migrate_all(&url).await.unwrap();

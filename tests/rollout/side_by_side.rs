@@ -94,9 +94,6 @@ async fn the_previous_release_goes_on_while_and_after_the_table_is_expanded() {
 
 #[tokio::test]
 async fn each_release_understands_the_other_ones_orders() {
-    if !Current.exists() {
-        return;
-    }
     for (first, second) in [(Previous, Current), (Current, Previous)] {
         let url = previous_database().await;
         migrate::migrate(&url).await.unwrap();
@@ -134,10 +131,8 @@ async fn race(database_url: &str, releases: [Release; 2]) {
 #[tokio::test]
 async fn one_order_a_key_and_a_state_whichever_release_is_asked() {
     for releases in [[Previous, Previous], [Previous, Current]] {
-        if releases.iter().all(|release| release.exists()) {
-            let url = previous_database().await;
-            migrate::migrate(&url).await.unwrap();
-            race(&url, releases).await;
-        }
+        let url = previous_database().await;
+        migrate::migrate(&url).await.unwrap();
+        race(&url, releases).await;
     }
 }

@@ -60,24 +60,6 @@ pub enum Release {
 }
 
 impl Release {
-    /// Whether it can be served. As long as this checkout's component does not write documents yet, it is
-    /// the previous release's.
-    pub fn exists(self) -> bool {
-        let wasm = workspace::root().join("target/wasm32-wasip2/release/orders.wasm");
-        let function = b"insert_orders_2";
-        let exists = self == Self::Previous
-            || std::fs::read(wasm).is_ok_and(|bytes| {
-                bytes
-                    .windows(function.len())
-                    .any(|window| window == function)
-            });
-        if !exists {
-            let test = std::thread::current().name().unwrap_or_default().to_owned();
-            eprintln!("{test}: skipped in part, this checkout's component is not built or old");
-        }
-        exists
-    }
-
     fn manifest(self) -> PathBuf {
         workspace::root().join(match self {
             Self::Previous => "tests/rollout/previous/spin.toml",
@@ -87,6 +69,12 @@ impl Release {
 
     /// Serves it. Instances with one prefix share their records in Redis.
     pub fn serve(self, redis_url: &str, database_url: &str, prefix: &str) -> Served {
+        let component = workspace::root().join("target/wasm32-wasip2/release/orders.wasm");
+        assert!(
+            self == Self::Previous || component.exists(),
+            "{} is missing: run the tests with `cargo xtask test`, which builds it",
+            component.display()
+        );
         let folder = shared().folder;
         std::fs::create_dir_all(&folder).unwrap();
         let address = process::local(process::free_port().unwrap());

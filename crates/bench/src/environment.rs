@@ -17,6 +17,9 @@ use crate::options::Options;
 /// The number of keys that [`Workload::Replay`] repeats; load.lua has the same number.
 const REPLAYED_KEYS: u64 = 64;
 
+/// The last migration of the previous release.
+const PREVIOUS_SCHEMA: i64 = 3;
+
 /// The order that load.lua sends.
 pub const ORDER: &str =
     r#"{"currency":"EUR","items":[{"sku":"A-1","quantity":2,"unitPrice":1250}]}"#;
@@ -104,6 +107,18 @@ impl Environment {
         })
     }
 
+    /// The same with the schema of the previous release.
+    async fn previous_storage(&self, name: &str) -> Result<Storage> {
+        let name = name.replace(' ', "-");
+        migrate::create_database(&self.postgres.url("postgres"), &name, None).await?;
+        migrate::migrate_to(&self.postgres.url(&name), PREVIOUS_SCHEMA).await?;
+        Ok(Storage {
+            redis_url: self.redis.url(),
+            database_url: self.postgres.url(&name),
+            prefix: format!("{name}:"),
+        })
+    }
+
     /// Serves a component with the host's default flags.
     pub fn serve(&self, host: &Host, component: Component, storage: &Storage) -> Result<App> {
         self.serve_with(host, component, storage, |_| ())
@@ -141,7 +156,10 @@ impl Environment {
             Host::Spin(_) => format!("{} spin", row.name),
             Host::Runner(_) => row.name.to_owned(),
         };
-        let storage = self.storage(&name).await?;
+        let storage = match row.contestant {
+            Contestant::Component(Component::Previous) => self.previous_storage(&name).await?,
+            _ => self.storage(&name).await?,
+        };
         let app = match row.contestant {
             Contestant::Component(component) => Some(self.serve(host, component, &storage)?),
             Contestant::Native(protocol) => Some(self.serve_natively(options, protocol, &storage)?),

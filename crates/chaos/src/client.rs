@@ -422,7 +422,7 @@ async fn exchange(
 ) -> Result<(u16, bool, String), Failure> {
     let failed = |reason: String, head| Failure { reason, head };
     let sent = match hang_up {
-        HangUp::After(patience) => timeout(patience, request.send())
+        HangUp::After(time_out) => timeout(time_out, request.send())
             .await
             .map_err(|_| failed(HUNG_UP.to_owned(), None))?,
         HangUp::Never | HangUp::BeforeTheBody => request.send().await,

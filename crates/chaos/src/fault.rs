@@ -12,7 +12,7 @@ use crate::deployment::{Deployment, RUNNERS};
 use crate::proxy::{End, Link};
 
 /// How long the commands of this program to Redis may take.
-const COMMAND_PATIENCE: Duration = Duration::from_secs(10);
+const COMMAND_TIME_OUT: Duration = Duration::from_secs(10);
 /// The memory limit of Redis when it is not full.
 const MEMORY: &str = "256mb";
 
@@ -251,8 +251,8 @@ impl Fault {
 fn command(deployment: &Deployment, words: &[&str]) -> Result<()> {
     let send = || -> redis::RedisResult<()> {
         let client = redis::Client::open(deployment.redis.url())?;
-        let mut connection = client.get_connection_with_timeout(COMMAND_PATIENCE)?;
-        connection.set_read_timeout(Some(COMMAND_PATIENCE))?;
+        let mut connection = client.get_connection_with_timeout(COMMAND_TIME_OUT)?;
+        connection.set_read_timeout(Some(COMMAND_TIME_OUT))?;
         let mut command = redis::Cmd::new();
         command.arg(words);
         command.exec(&mut connection)

@@ -123,6 +123,8 @@ const MISTAKES: &[Mistake] = &[
         "(SPIN_VARIABLE_IDENTITY)", "identity is bound twice"),
     mistake(DEPLOYMENT, "Deployment/orders", |d| env(d, "SPIN_VARIABLE_IDENTITY")["value"] = json!("none"),
         "(SPIN_VARIABLE_IDENTITY)", "everybody would be one customer"),
+    mistake(DEPLOYMENT, "Deployment/orders", |d| remove_env(d, "SPIN_VARIABLE_IDENTITY"),
+        "SPIN_VARIABLE_IDENTITY", "identity is not chosen"),
     mistake(DEPLOYMENT, "Deployment/orders", |d| remove_env(d, "SPIN_VARIABLE_JWT_KEYS"),
         "(SPIN_VARIABLE_JWT_KEYS)", "identity is jwt, and nothing binds jwt_keys"),
     mistake(DEPLOYMENT, "Deployment/orders", |d| env(d, "SPIN_VARIABLE_IDENTITY")["value"] = json!("header"),

@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 use crate::process::Process;
 use crate::workspace;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIME_OUT: Duration = Duration::from_secs(60);
 
 /// The oldest Spin that can load the component: the first with `wasi:http@0.3.0`.
 const MIN_SPIN: (u32, u32) = (4, 1);
@@ -110,7 +110,7 @@ impl App {
         }
         let mut process = Process::start("the application", &mut command, Signal::SIGKILL)?;
         process
-            .wait_until(PATIENCE, || answers(address))
+            .wait_until(TIME_OUT, || answers(address))
             .with_context(|| match output {
                 Output::Inherit => "the application did not start".to_owned(),
                 Output::File(path) => {
@@ -133,7 +133,7 @@ impl App {
 
     /// Ends it with SIGTERM. Both hosts abort requests in flight.
     pub fn stop(&mut self) -> Result<ExitStatus> {
-        self.process.stop(Signal::SIGTERM, PATIENCE)
+        self.process.stop(Signal::SIGTERM, TIME_OUT)
     }
 
     /// Ends it without notice.

@@ -14,7 +14,7 @@ use crate::workspace;
 /// Where sqlx records what it applied.
 const HISTORY: &str = "_sqlx_migrations";
 /// How long a step is tried again while others hold the locks that it needs.
-const LOCK_PATIENCE: Duration = Duration::from_secs(300);
+const LOCK_TIME_OUT: Duration = Duration::from_secs(300);
 /// Between two attempts: time for the statements that the first one held up.
 const LOCK_PAUSE: Duration = Duration::from_millis(500);
 /// How often a long step reports its progress.
@@ -44,7 +44,7 @@ enum Target {
 /// the previous one can use at the same time. Safe to repeat, to interrupt, and to run twice at once.
 ///
 /// # Errors
-/// When the database cannot be reached, a step fails, or its locks stay taken for [`LOCK_PATIENCE`].
+/// When the database cannot be reached, a step fails, or its locks stay taken for [`LOCK_TIME_OUT`].
 pub async fn migrate(database_url: &str) -> Result<Outcome> {
     run(Steps::of_checkout().await?, database_url, Target::Expanded).await
 }
@@ -222,7 +222,7 @@ async fn apply(
         };
         match result {
             Ok(()) => return Ok(()),
-            Err(error) if is_locked(&error) && start.elapsed() < LOCK_PATIENCE => {
+            Err(error) if is_locked(&error) && start.elapsed() < LOCK_TIME_OUT => {
                 sleep(LOCK_PAUSE).await;
             }
             Err(error) if is_locked(&error) => bail!(

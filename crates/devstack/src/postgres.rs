@@ -16,7 +16,7 @@ use crate::install::Programs;
 use crate::process::{Process, free_port, local};
 use crate::tls::Identity;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIME_OUT: Duration = Duration::from_secs(60);
 
 /// The superuser. The servers listen on the loopback interface only, and need no password there.
 const SUPERUSER: &str = "orders";
@@ -150,7 +150,7 @@ impl Postgres {
         let mut process = Process::start("postgres", &mut command, Signal::SIGINT)?;
         let (port, data) = (self.port, self.folder.join("data"));
         process
-            .wait_until(PATIENCE, || {
+            .wait_until(TIME_OUT, || {
                 // The status line says "ready" only when connections are accepted.
                 fs::read_to_string(data.join("postmaster.pid"))
                     .is_ok_and(|pid| pid.lines().nth(7).is_some_and(|s| s.trim() == "ready"))
@@ -173,7 +173,7 @@ impl Postgres {
 
     fn end(&mut self, signal: Signal) -> Result<()> {
         if let Some(mut process) = self.process.take() {
-            process.stop(signal, PATIENCE)?;
+            process.stop(signal, TIME_OUT)?;
         }
         Ok(())
     }

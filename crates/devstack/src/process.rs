@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use crate::watchdog::Watchdog;
 
 /// How long the rest of a process group may take to disappear after SIGKILL.
-const GROUP_PATIENCE: Duration = Duration::from_secs(1);
+const GROUP_TIME_OUT: Duration = Duration::from_secs(1);
 
 /// A running child and the processes that it starts: its process group. Dropping it kills the group.
 pub struct Process {
@@ -67,12 +67,12 @@ impl Process {
 
     /// Sends a signal that should end the group, and waits until the child has ended. What is left of its
     /// group then is killed.
-    pub fn stop(&mut self, signal: Signal, patience: Duration) -> Result<ExitStatus> {
+    pub fn stop(&mut self, signal: Signal, time_out: Duration) -> Result<ExitStatus> {
         if self.paused {
             self.resume()?;
         }
         self.signal(signal)?;
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + time_out;
         while Instant::now() < deadline {
             if let Some(status) = self.exited()? {
                 return Ok(status);
@@ -80,7 +80,7 @@ impl Process {
             std::thread::sleep(Duration::from_millis(10));
         }
         bail!(
-            "{} did not end within {patience:?} after {signal}",
+            "{} did not end within {time_out:?} after {signal}",
             self.name
         )
     }
@@ -110,19 +110,19 @@ impl Process {
     /// after the child was waited for: later, another group could have its number.
     fn end_group(&mut self) {
         self.watchdog = None;
-        let deadline = Instant::now() + GROUP_PATIENCE;
+        let deadline = Instant::now() + GROUP_TIME_OUT;
         while killpg(self.group, Signal::SIGKILL).is_ok() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
 
-    /// Waits until `ready` holds, the process ends, or patience does.
+    /// Waits until `ready` holds, the process ends, or the time-out is over.
     pub fn wait_until(
         &mut self,
-        patience: Duration,
+        time_out: Duration,
         mut ready: impl FnMut() -> bool,
     ) -> Result<()> {
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + time_out;
         loop {
             if let Some(status) = self.exited()? {
                 bail!("{} ended right after its start ({status})", self.name);
@@ -131,7 +131,7 @@ impl Process {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                bail!("{} was not ready within {patience:?}", self.name);
+                bail!("{} was not ready within {time_out:?}", self.name);
             }
             // Short: benchmarks measure starts with this.
             std::thread::sleep(Duration::from_millis(2));

@@ -13,7 +13,7 @@ use crate::install::Programs;
 use crate::process::{Process, free_port, local};
 use crate::tls::Identity;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIME_OUT: Duration = Duration::from_secs(20);
 
 /// A running Redis, or a stopped one that can be started again on the same port.
 pub struct Redis {
@@ -102,7 +102,7 @@ impl Redis {
         let mut process = Process::start("redis-server", &mut command, Signal::SIGTERM)?;
         let port = self.port;
         process
-            .wait_until(PATIENCE, || answers(port))
+            .wait_until(TIME_OUT, || answers(port))
             .with_context(|| format!("see {}", self.folder.join("redis.log").display()))?;
         self.process = Some(process);
         Ok(())
@@ -122,7 +122,7 @@ impl Redis {
     /// Ends it in good order.
     pub fn stop(&mut self) -> Result<()> {
         if let Some(mut process) = self.process.take() {
-            process.stop(Signal::SIGTERM, PATIENCE)?;
+            process.stop(Signal::SIGTERM, TIME_OUT)?;
         }
         Ok(())
     }

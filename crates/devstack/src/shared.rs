@@ -6,11 +6,15 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::migrate::create_database;
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+
+use crate::migrate::{create_database, migrate};
 
 const FOLDER: &str = "DEVSTACK_FOLDER";
 const REDIS_URL: &str = "DEVSTACK_REDIS_URL";
 const POSTGRES_URL: &str = "DEVSTACK_POSTGRES_URL";
+
+const PARTITIONS: &str = "DEVSTACK_PARTITIONS";
 
 /// The migrated database that the tests' databases are copied from.
 pub const TEMPLATE: &str = "orders_template";
@@ -24,6 +28,8 @@ pub struct Shared {
     pub redis_url: String,
     /// The URL of the administrative database of Postgres.
     pub postgres_url: String,
+    /// How many hash partitions the tests' tables of orders have; 0 for tables that are not partitioned.
+    pub partitions: u32,
 }
 
 impl Shared {
@@ -32,7 +38,8 @@ impl Shared {
         command
             .env(FOLDER, &self.folder)
             .env(REDIS_URL, &self.redis_url)
-            .env(POSTGRES_URL, &self.postgres_url);
+            .env(POSTGRES_URL, &self.postgres_url)
+            .env(PARTITIONS, self.partitions.to_string());
     }
 
     /// Reads the environment variables.
@@ -49,12 +56,51 @@ impl Shared {
             folder: told(FOLDER)?.into(),
             redis_url: told(REDIS_URL)?,
             postgres_url: told(POSTGRES_URL)?,
+            partitions: told(PARTITIONS)?.parse()?,
         })
+    }
+
+    /// Creates the database that [`create_database`](Self::create_database) copies.
+    ///
+    /// # Errors
+    /// When Postgres cannot be reached, or a migration fails.
+    pub async fn create_template(&self) -> Result<()> {
+        let name = self.template();
+        create_database(&self.postgres_url, &name, None).await?;
+        self.migrate(&self.url_of(&name)).await
     }
 
     /// Creates a migrated database and returns its URL.
     pub async fn create_database(&self, name: &str) -> Result<String> {
-        create_database(&self.postgres_url, name, Some(TEMPLATE)).await?;
-        Ok(self.postgres_url.replace("/postgres", &format!("/{name}")))
+        create_database(&self.postgres_url, name, Some(&self.template())).await?;
+        Ok(self.url_of(name))
+    }
+
+    /// Migrates an empty database, and partitions its table of orders if there are to be partitions.
+    ///
+    /// # Errors
+    /// When the database cannot be reached, or a migration fails.
+    pub async fn migrate(&self, database_url: &str) -> Result<()> {
+        migrate(database_url).await?;
+        if self.partitions > 0 {
+            let mut connection = PgConnection::connect(database_url).await?;
+            connection.execute("DROP TABLE orders").await?;
+            let partitions = self.partitions;
+            let create = format!("SELECT create_resource_table('orders', 'order', {partitions})");
+            connection.execute(AssertSqlSafe(create)).await?;
+            connection.close().await?;
+        }
+        Ok(())
+    }
+
+    fn template(&self) -> String {
+        match self.partitions {
+            0 => TEMPLATE.to_owned(),
+            partitions => format!("{TEMPLATE}_{partitions}"),
+        }
+    }
+
+    fn url_of(&self, name: &str) -> String {
+        self.postgres_url.replace("/postgres", &format!("/{name}"))
     }
 }

@@ -4,6 +4,7 @@
 use http::{StatusCode, header};
 
 use crate::head::{Head, Method, text};
+use crate::outcome::Outcome;
 use crate::response::Response;
 
 /// Fields that a page may send. The field of `identity=header` is none of them: only a gateway may send it.
@@ -56,6 +57,7 @@ impl Origins {
             status: StatusCode::NO_CONTENT,
             headers: Vec::new(),
             body: String::new(),
+            outcome: Outcome::Read,
         };
         Some(
             response

@@ -12,8 +12,10 @@ use protocol::ports::{
 };
 use protocol::{Customer, IdempotencyKey, KeyScope, Record, Resource};
 
-use crate::etag::{ETag, if_match};
+use crate::conditions::if_match;
+use crate::etag::ETag;
 use crate::head::{Body, Head, MAX_BODY_BYTES, text};
+use crate::outcome::Outcome;
 use crate::problem::Problem;
 use crate::response::Response;
 
@@ -235,7 +237,9 @@ pub fn created<R: Resource>(creation: &Creation<R>) -> Response {
     let response = Response::json(StatusCode::CREATED, resource.representation(id))
         .with(header::LOCATION.as_str(), location);
     if replayed {
-        response.with(IDEMPOTENT_REPLAYED, "true")
+        response
+            .with(IDEMPOTENT_REPLAYED, "true")
+            .with_outcome(Outcome::Replayed)
     } else {
         response
     }

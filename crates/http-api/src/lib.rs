@@ -3,16 +3,19 @@
 //!
 //! The steps of [`respond`] are public, so that a component with another API can be built from them.
 
-pub mod cors;
+pub mod conditions;
+mod cors;
 mod creation;
 mod etag;
 mod head;
 mod health;
 mod host;
 pub mod identity;
+mod outcome;
 mod problem;
 mod query;
 mod reading;
+pub mod request_log;
 mod respond;
 mod response;
 pub mod settings;
@@ -25,6 +28,7 @@ pub use etag::ETag;
 pub use head::{Body, BodyError, Head, MAX_BODY_BYTES, Method};
 pub use health::{Probe, health, readiness};
 pub use host::{Host, Probes};
+pub use outcome::Outcome;
 pub use problem::Problem;
 pub use query::{PageRequest, QueryError, decoded};
 pub use reading::{list, represent, show, show_key};

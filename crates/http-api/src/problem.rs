@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use crate::etag::ETag;
 use crate::head::{BodyError, MAX_BODY_BYTES};
 use crate::identity::Unidentified;
+use crate::outcome::Outcome;
 use crate::query::{MAX_LIMIT, QueryError};
 use crate::response::Response;
 
@@ -159,6 +160,14 @@ impl Problem {
             Self::DatabaseUnavailable | Self::CreationUndecided | Self::UndecidedWithoutKey => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
+        }
+    }
+
+    /// What the log calls it.
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::KeyReused { .. } => Outcome::Reused,
+            _ => Outcome::of(self.status()),
         }
     }
 
@@ -346,6 +355,7 @@ impl Problem {
                 "application/problem+json".to_owned(),
             )],
             body: String::new(),
+            outcome: self.outcome(),
         };
         // Without it a cache may keep a 404 or a 405 for as long as it likes (RFC 9111 section 4.2.2).
         response = response.with(header::CACHE_CONTROL.as_str(), "no-store");

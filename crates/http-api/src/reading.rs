@@ -6,7 +6,8 @@ use protocol::key_state::{KeyState, key_state};
 use protocol::ports::{RecordLookup, ResourceLists, ResourcesByKey, StoredResource};
 use protocol::{Customer, KeyScope, Resource, ResourceId};
 
-use crate::etag::{ETag, check_if_match};
+use crate::conditions::check_if_match;
+use crate::etag::ETag;
 use crate::head::Head;
 use crate::problem::Problem;
 use crate::query::{PageRequest, QueryError};

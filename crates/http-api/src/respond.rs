@@ -5,8 +5,8 @@ use protocol::{Collection, Customer, IdempotencyKey, KeyScope, Resource, Resourc
 
 use http::header;
 
+use crate::conditions::refuse_if_none_match;
 use crate::creation::{self, CreateOperation};
-use crate::etag::refuse_if_none_match;
 use crate::head::{Body, Head, Method};
 use crate::health::{health, readiness};
 use crate::host::Host;
@@ -18,7 +18,7 @@ use crate::response::Response;
 use crate::settings::Settings;
 
 /// The last segment of the path under which keys are shown; it is beside the collection.
-const KEYS: &str = "idempotency-keys";
+pub(crate) const KEYS: &str = "idempotency-keys";
 
 /// Answers a request to the collection of a resource: creates, lists and shows resources, shows keys, and reports the
 /// health of the service.
@@ -169,12 +169,12 @@ fn route<'p>(collection: &Collection, method: Method, path: &'p str) -> Result<R
 }
 
 /// The path without the segments of its parent.
-fn segment_path<'p>(path: &'p str, parent: &str) -> Option<&'p str> {
+pub(crate) fn segment_path<'p>(path: &'p str, parent: &str) -> Option<&'p str> {
     path.strip_prefix(parent)?.strip_prefix('/')
 }
 
 /// The one segment that follows.
-fn segment_below<'p>(path: &'p str, start: &str) -> Option<&'p str> {
+pub(crate) fn segment_below<'p>(path: &'p str, start: &str) -> Option<&'p str> {
     let segment = segment_path(path, start)?;
     (!segment.is_empty() && !segment.contains('/')).then_some(segment)
 }

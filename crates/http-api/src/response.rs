@@ -2,6 +2,8 @@
 
 use http::{StatusCode, header};
 
+use crate::outcome::Outcome;
+
 /// A complete answer. Its body is all there, so that whoever sends it can give `Content-Length`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
@@ -11,6 +13,8 @@ pub struct Response {
     pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub body: String,
+    /// For the log; it is not sent.
+    pub outcome: Outcome,
 }
 
 impl Response {
@@ -20,7 +24,14 @@ impl Response {
             status,
             headers: vec![(header::CONTENT_TYPE.as_str(), "application/json".to_owned())],
             body,
+            outcome: Outcome::of(status),
         }
+    }
+
+    /// The same answer with an outcome that its status does not say.
+    pub fn with_outcome(mut self, outcome: Outcome) -> Self {
+        self.outcome = outcome;
+        self
     }
 
     /// The same answer with one more field.

@@ -33,6 +33,8 @@ pub struct Settings {
     pub identity: Option<Identity>,
     /// The origins whose pages may use the API, if any.
     pub cors_origins: Option<Origins>,
+    /// Whether each request is logged.
+    pub log_requests: bool,
 }
 
 impl Settings {
@@ -103,6 +105,8 @@ pub struct RawSettings {
     pub jwt_audience: String,
     /// `cors_origins`
     pub cors_origins: String,
+    /// `log_requests`
+    pub log_requests: String,
 }
 
 impl Default for RawSettings {
@@ -124,6 +128,7 @@ impl Default for RawSettings {
             jwt_issuer: String::new(),
             jwt_audience: String::new(),
             cors_origins: String::new(),
+            log_requests: "false".into(),
         }
     }
 }
@@ -138,7 +143,7 @@ const JWT_KEYS: &str = "must be a JWK set with at least one key for EdDSA (Ed255
 
 impl RawSettings {
     /// All variables by their names in `spin.toml`.
-    pub fn variables(&mut self) -> [(&'static str, &mut String); 16] {
+    pub fn variables(&mut self) -> [(&'static str, &mut String); 17] {
         [
             ("redis_url", &mut self.redis_url),
             ("database_url", &mut self.database_url),
@@ -156,6 +161,7 @@ impl RawSettings {
             ("jwt_issuer", &mut self.jwt_issuer),
             ("jwt_audience", &mut self.jwt_audience),
             ("cors_origins", &mut self.cors_origins),
+            ("log_requests", &mut self.log_requests),
         ]
     }
 
@@ -217,6 +223,16 @@ impl RawSettings {
                     return Err(SettingError {
                         variable: "precondition",
                         rule: "must be \"key\", \"etag\" or \"both\"",
+                    });
+                }
+            },
+            log_requests: match self.log_requests.as_str() {
+                "true" => true,
+                "false" => false,
+                _ => {
+                    return Err(SettingError {
+                        variable: "log_requests",
+                        rule: "must be \"true\" or \"false\"",
                     });
                 }
             },
@@ -402,8 +418,9 @@ mod tests {
     #[test]
     fn a_bad_value_is_named_without_being_shown() {
         type Break = fn(&mut RawSettings, &str);
-        let breaks: [(&str, Break); 13] = [
+        let breaks: [(&str, Break); 14] = [
             ("cors_origins", |raw, bad| raw.cors_origins = bad.into()),
+            ("log_requests", |raw, bad| raw.log_requests = bad.into()),
             ("identity", |raw, bad| raw.identity = bad.into()),
             ("identity_header", |raw, bad| {
                 raw.identity = "header".into();

@@ -11,7 +11,7 @@ static MIGRATIONS: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../../migrat
 /// All steps of this release.
 ///
 /// # Errors
-/// A file whose name is not `VERSION_DESCRIPTION.sql`, or that is not UTF-8.
+/// A step that is not UTF-8.
 pub fn steps() -> Result<Steps> {
     let contract = MIGRATIONS
         .get_dir("contract")
@@ -23,22 +23,18 @@ pub fn steps() -> Result<Steps> {
 fn read(folder: &Dir<'static>) -> Result<Vec<Migration>> {
     let files = folder.files().filter_map(|file| {
         let name = file.path().file_name()?.to_string_lossy();
-        // There is a README, too.
-        Some((name.strip_suffix(".sql")?.to_owned(), file))
+        let (version, description) = name.strip_suffix(".sql")?.split_once('_')?;
+        // README.md and roles.sql are no steps.
+        Some((version.parse().ok()?, description.replace('_', " "), file))
     });
     files
-        .map(|(name, file)| {
-            let (version, description) = name
-                .split_once('_')
-                .with_context(|| format!("{name} is not VERSION_DESCRIPTION"))?;
+        .map(|(version, description, file)| {
             let sql = file
                 .contents_utf8()
-                .with_context(|| format!("{name} is not UTF-8"))?;
+                .with_context(|| format!("{} is not UTF-8", file.path().display()))?;
             Ok(Migration::new(
-                version
-                    .parse()
-                    .with_context(|| format!("{name}: the version is not a number"))?,
-                description.replace('_', " ").into(),
+                version,
+                description.into(),
                 MigrationType::Simple,
                 AssertSqlSafe(sql).into_sql_str(),
                 sql.starts_with("-- no-transaction"),

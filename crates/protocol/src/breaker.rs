@@ -12,6 +12,17 @@ pub struct Breaker {
     open_until: Option<Duration>,
 }
 
+/// What a breaker does with the next call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It allows it, and all others.
+    Closed,
+    /// It refuses it.
+    Open,
+    /// It allows it as a probe.
+    HalfOpen,
+}
+
 impl Breaker {
     /// A breaker that allows every call.
     pub const fn closed() -> Self {
@@ -33,6 +44,15 @@ impl Breaker {
                 true
             }
             None => true,
+        }
+    }
+
+    /// The state, as operators know it.
+    pub fn state(&self, now: Duration) -> State {
+        match self.open_until {
+            None => State::Closed,
+            Some(until) if now < until => State::Open,
+            Some(_) => State::HalfOpen,
         }
     }
 
@@ -61,7 +81,10 @@ mod tests {
         breaker.failed(MS);
         assert!(!breaker.is_closed());
         assert!(!breaker.admits(COOL_DOWN));
+        assert_eq!(breaker.state(COOL_DOWN), State::Open);
+        assert_eq!(breaker.state(COOL_DOWN + MS), State::HalfOpen);
         assert!(breaker.admits(COOL_DOWN + MS), "the probe");
+        assert_eq!(breaker.state(COOL_DOWN + MS), State::Open);
         assert!(!breaker.admits(COOL_DOWN + MS), "only one");
         assert!(
             breaker.admits(2 * COOL_DOWN + MS),
@@ -69,6 +92,7 @@ mod tests {
         );
 
         breaker.succeeded();
+        assert_eq!(breaker.state(MS), State::Closed);
         assert!(breaker.admits(2 * COOL_DOWN + MS) && breaker.admits(2 * COOL_DOWN + MS));
     }
 }

@@ -18,9 +18,10 @@ use protocol::{
 };
 use stores::redis::{Reply, reservation};
 
+use crate::client_request::ClientRequest;
 use crate::kind::Kind;
 use crate::port::Port;
-use crate::scenario::{ClientRequest, Protocol, Running, start};
+use crate::scenario::{Protocol, Running, start};
 use crate::world::Call;
 
 /// A mistake.

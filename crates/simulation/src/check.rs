@@ -7,8 +7,9 @@ use http_api::{Problem, Response};
 use protocol::ports::{List, StoredResource};
 use protocol::{KeyScope, ListState, Progress, Record, ResourceId};
 
+use crate::client_request::{ClientRequest, Condition};
+use crate::host::CUSTOMER;
 use crate::kind::{AnyResource, Kind};
-use crate::scenario::{ClientRequest, Condition};
 use crate::world::{REMAINING_LEASE, Row, World};
 
 /// An invariant that did not hold.
@@ -249,7 +250,7 @@ impl Checker {
             if created_on_condition && let Some(state) = field(response, "etag") {
                 expected = expected.with("etag", state);
             }
-            stored.document == requested.document() && *response == expected
+            stored.document == requested.document() && *response == of_customer(expected)
         });
         if !is_stored {
             return Err(Violation::NotAsAcknowledged(scope));
@@ -288,7 +289,12 @@ impl Checker {
 
 /// Whether the answer is the problem, in all its fields and its whole body.
 fn is_problem(request: &ClientRequest, response: &Response, problem: Problem) -> bool {
-    problem.into_response(request.kind.collection()) == *response
+    of_customer(problem.into_response(request.kind.collection())) == *response
+}
+
+/// An answer as customers get it: it depends on who they are.
+fn of_customer(answer: Response) -> Response {
+    answer.with("vary", CUSTOMER)
 }
 
 /// The first value of a field.

@@ -10,10 +10,10 @@ use protocol::ports::{
     Resources, ResourcesByKey,
 };
 
-use crate::scenario::{ClientRequest, Condition};
+use crate::client_request::{ClientRequest, Condition};
 
 /// The field that names the customer.
-const CUSTOMER: &str = "x-customer";
+pub(crate) const CUSTOMER: &str = "x-customer";
 
 thread_local! {
     static KEY_REQUIRED: Arc<Settings> = settings("key");

@@ -116,7 +116,7 @@ impl Resource for Refund {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::SAME;
+    use crate::client_request::SAME;
 
     #[test]
     fn an_order_and_a_refund_of_one_body_have_equal_documents() {

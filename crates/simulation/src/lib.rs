@@ -4,6 +4,7 @@
 
 pub mod broken;
 pub mod check;
+pub mod client_request;
 pub mod coverage;
 pub mod exhaustive;
 pub mod fault;

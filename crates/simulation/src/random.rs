@@ -3,11 +3,12 @@
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use crate::client_request::{ClientRequest, Condition};
 use crate::coverage::Coverage;
 use crate::fault::Fault;
 use crate::kind::Kind;
 use crate::run::{Driver, Enabled, Failure, Step, run};
-use crate::scenario::{ClientRequest, Condition, Protocol, Scenario};
+use crate::scenario::{Protocol, Scenario};
 
 struct RandomDriver {
     rng: StdRng,

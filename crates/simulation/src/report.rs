@@ -6,15 +6,16 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::client_request::{
+    CONDITIONAL, CONDITIONAL_REFUND, ClientRequest, KEYLESS, OTHER_CONDITIONAL, OTHER_CUSTOMER,
+    OTHER_KEY, OTHER_ORDER, REFUND, SAME,
+};
 use crate::coverage::Coverage;
 use crate::exhaustive::{Bound, exhaust};
 use crate::minimise::minimise;
 use crate::random::{run_seed, scenario};
 use crate::run::Failure;
-use crate::scenario::{
-    CONDITIONAL, CONDITIONAL_REFUND, ClientRequest, KEYLESS, OTHER_CONDITIONAL, OTHER_CUSTOMER,
-    OTHER_KEY, OTHER_ORDER, Protocol, REFUND, SAME, Scenario,
-};
+use crate::scenario::{Protocol, Scenario};
 
 /// Two requests, before anything else: most mistakes show within this small bound.
 pub const FIRST: Bound = Bound {

@@ -11,11 +11,12 @@ use protocol::{ListState, Progress, Record};
 use stores::redis::Reply;
 
 use crate::check::{Checker, Verdict, Violation};
+use crate::client_request::ClientRequest;
 use crate::coverage::Coverage;
 use crate::fault::{Fault, Point};
 use crate::kind::Kind;
 use crate::port::{Instance, Port, SharedWorld};
-use crate::scenario::{ClientRequest, Protocol, Running, Scenario};
+use crate::scenario::{Protocol, Running, Scenario};
 use crate::world::{Answer, Call, Snapshot, World};
 
 /// How many calls one request may make. A request with more calls is taken to be in an endless loop.

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use http_api::settings::Settings;
-use http_api::{Host, Probe, Probes, Problem};
+use http_api::{Head, Host, Probe, Probes, Problem, Response};
 use protocol::Collection;
 
 use crate::deadline::Timer;
 use crate::ids::RandomIds;
+use crate::log::RequestLog;
 use crate::postgres::{PostgresResources, Table};
 use crate::redis::RedisReservations;
 use crate::variables;
@@ -17,6 +18,7 @@ use crate::variables;
 /// What one request uses of the host.
 pub struct SpinHost {
     timer: Timer,
+    log: RequestLog,
     table: Rc<Table>,
 }
 
@@ -25,8 +27,14 @@ impl SpinHost {
     pub fn for_collection(collection: &Collection) -> Self {
         Self {
             timer: Timer::default(),
+            log: RequestLog::start(),
             table: Table::of(collection),
         }
+    }
+
+    /// Writes the request's line to the log, where `log_requests` is set.
+    pub async fn log(&self, collection: &Collection, head: &impl Head, answer: &Response) {
+        self.log.write(collection, head, answer).await;
     }
 
     pub(crate) fn timer(&self) -> &Timer {
@@ -44,11 +52,11 @@ impl Host for SpinHost {
     }
 
     fn redis<'h>(&'h self, settings: &'h Settings) -> RedisReservations<'h> {
-        RedisReservations::for_request(settings, &self.timer)
+        RedisReservations::for_request(settings, &self.timer, &self.log)
     }
 
     fn postgres<'h>(&'h self, settings: &'h Settings) -> PostgresResources<'h> {
-        PostgresResources::for_request(settings, &self.timer, &self.table)
+        PostgresResources::for_request(settings, &self.timer, &self.log, &self.table)
     }
 
     fn ids(&self) -> &RandomIds {

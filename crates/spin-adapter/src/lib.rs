@@ -11,6 +11,7 @@ mod deadline;
 mod exchange;
 mod host;
 mod ids;
+mod log;
 mod postgres;
 mod redis;
 mod signals;
@@ -40,7 +41,9 @@ macro_rules! component {
                 let collection = <$resource as ::protocol::Resource>::COLLECTION;
                 let host = $crate::SpinHost::for_collection(&collection);
                 let (head, body) = $crate::receive(request, &host);
-                $crate::send($respond(&head, body, &host).await)
+                let answer = $respond(&head, body, &host).await;
+                host.log(&collection, &head, &answer).await;
+                $crate::send(answer)
             }
         }
     };

@@ -26,6 +26,7 @@ use stores::postgres::{
 
 use crate::connection_cache;
 use crate::deadline::{Budget, Timer, now};
+use crate::log::{Outage, RequestLog, once};
 use crate::signals::TaskSignals;
 
 /// The batch window: a few trips to Redis, which is where the requests are that a leader waits for.
@@ -39,6 +40,7 @@ pub struct Table {
 }
 
 thread_local! {
+    static OUTAGE: Outage = const { Outage::none("postgres") };
     static TABLES: RefCell<Vec<Rc<Table>>> = const { RefCell::new(Vec::new()) };
     /// Of the one database that the instance uses.
     static HISTORY: RefCell<HistoryMonitor> = const { RefCell::new(HistoryMonitor::new()) };
@@ -66,6 +68,7 @@ impl Table {
 pub struct PostgresResources<'r> {
     settings: &'r Settings,
     timer: &'r Timer,
+    log: &'r RequestLog,
     table: &'r Table,
     /// Half of the time, for the attempt that depends on other requests.
     shared: Budget,
@@ -76,10 +79,16 @@ pub struct PostgresResources<'r> {
 
 impl<'r> PostgresResources<'r> {
     /// With the request's time for Postgres.
-    pub fn for_request(settings: &'r Settings, timer: &'r Timer, table: &'r Table) -> Self {
+    pub fn for_request(
+        settings: &'r Settings,
+        timer: &'r Timer,
+        log: &'r RequestLog,
+        table: &'r Table,
+    ) -> Self {
         Self {
             settings,
             timer,
+            log,
             table,
             shared: Budget::of(settings.database_timeout / 2),
             budget: Budget::of(settings.database_timeout),
@@ -93,6 +102,8 @@ impl<'r> PostgresResources<'r> {
 
     /// The rows, once the statement has ended: only then its transaction has committed.
     async fn rows(&self, statement: Statement<'_>) -> Result<Vec<SpinRow>, DatabaseUnavailable> {
+        let _wait = self.log.postgres();
+        self.log.count_trip();
         let sent = now();
         let work = async {
             let connection = Connection::open(&self.settings.database_url).await?;
@@ -100,17 +111,17 @@ impl<'r> PostgresResources<'r> {
         };
         let failure = match self.timer.within(&self.budget, work).await {
             Some(Ok(rows)) => {
+                OUTAGE.with(Outage::succeeded);
                 if let Some(history) = rows.first().and_then(history) {
                     HISTORY.with_borrow_mut(|monitor| monitor.heard(history, sent));
                 }
                 return Ok(rows);
             }
-            Some(Err(error)) => describe(&error),
-            None => "no answer in time".to_owned(),
+            Some(Err(error)) => failed(&error),
+            None => down("no answer in time"),
         };
         HISTORY.with_borrow_mut(|monitor| monitor.failed(sent, now()));
-        eprintln!("postgres: {failure}");
-        Err(DatabaseUnavailable)
+        Err(failure)
     }
 }
 
@@ -127,6 +138,7 @@ impl Resources for PostgresResources<'_> {
 
     async fn insert_new(&self, new: &NewResource) -> Attempt {
         drop(self.ticket.take());
+        let _wait = self.log.postgres();
         let insertion = self.table.group.insert(new, self);
         let attempt = self.timer.within(&self.shared, insertion).await;
         attempt.unwrap_or(Attempt::Undecided)
@@ -190,6 +202,7 @@ impl Batches for PostgresResources<'_> {
         &self,
         batch: &[&NewResource],
     ) -> Result<Vec<Attempt>, DatabaseUnavailable> {
+        self.log.count_trip();
         let work = async {
             let connection = match connection_cache::take() {
                 Some(connection) => connection,
@@ -199,10 +212,9 @@ impl Batches for PostgresResources<'_> {
             connection_cache::put(connection);
             Ok(attempts)
         };
-        work.await.map_err(|error: Error| {
-            eprintln!("postgres: {}", describe(&error));
-            DatabaseUnavailable
-        })
+        let attempts = work.await.map_err(|error: Error| failed(&error))?;
+        OUTAGE.with(Outage::succeeded);
+        Ok(attempts)
     }
 
     async fn batch_window(&self) {
@@ -284,22 +296,50 @@ fn unreadable(unreadable: Unreadable) -> DatabaseUnavailable {
     DatabaseUnavailable
 }
 
-/// For the log: what the server said, without the rows' content that it puts into `detail`; and what to do
-/// about undefined tables, columns and functions.
+/// Logs a failure. A server that refuses a statement is up, unless its code says otherwise: it refuses the next one as
+/// well, so that is said once.
+fn failed(error: &Error) -> DatabaseUnavailable {
+    match error {
+        Error::PgError(PgError::QueryFailed(QueryError::DbError(e))) if !is_down(&e.code) => {
+            once(
+                &format!("postgres {}", e.code),
+                &format!("postgres: {}", refusal(&e.code, &e.message)),
+            );
+            DatabaseUnavailable
+        }
+        error => down(&describe(error)),
+    }
+}
+
+fn down(why: &str) -> DatabaseUnavailable {
+    OUTAGE.with(|outage| outage.failed(why, "requests are answered 503"));
+    DatabaseUnavailable
+}
+
+/// Whether a server with this SQLSTATE serves nobody: it shuts down or starts, is out of something, or is not a
+/// primary.
+fn is_down(code: &str) -> bool {
+    ["08", "53", "57", "58", "25"].contains(&code.get(..2).unwrap_or_default())
+}
+
+/// For the log: what the server said, without values, which it puts into `detail` and into messages about data (class
+/// 22); and what to do about undefined tables, columns and functions.
+fn refusal(code: &str, message: &str) -> String {
+    match code {
+        "42P01" | "42703" | "42883" => format!("{code} {message}; apply the migrations"),
+        _ if code.starts_with("22") => format!("{code}, a value is refused"),
+        _ => format!("{code} {message}"),
+    }
+}
+
+/// For the log. Neither statements nor parameters are in it.
 fn describe(error: &Error) -> String {
     match error {
-        Error::PgError(PgError::QueryFailed(QueryError::DbError(e)))
-            if ["42P01", "42703", "42883"].contains(&e.code.as_str()) =>
-        {
-            format!("{}; apply the migrations", e.message)
-        }
         Error::PgError(PgError::QueryFailed(QueryError::DbError(e))) => {
-            format!("{} {}", e.code, e.message)
+            refusal(&e.code, &e.message)
         }
         Error::PgError(PgError::QueryFailed(QueryError::Text(text))) => text.clone(),
-        Error::PgError(PgError::ConnectionFailed(text)) => {
-            format!("connection failed: {}", text.replace('\n', " "))
-        }
+        Error::PgError(PgError::ConnectionFailed(text)) => format!("connection failed: {text}"),
         Error::PgError(PgError::BadParameter(_)) => "bad parameter".to_owned(),
         Error::PgError(PgError::ValueConversionFailed(_)) | Error::Decode(_) => {
             "unexpected value".to_owned()

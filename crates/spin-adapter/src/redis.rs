@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use http_api::settings::Settings;
 use http_api::{Probe, Probes};
-use protocol::breaker::Breaker;
+use protocol::breaker::{Breaker, State};
 use protocol::error::ReservationsUnavailable;
 use protocol::group_commit::Signals;
 use protocol::ports::{List, Lock, Locks, RecordLookup, Reservation, Reservations};
@@ -17,6 +17,7 @@ use stores::redis::locks::{Locking, lock};
 use stores::redis::{Command, Records, Reply, ping, record, reservation};
 
 use crate::deadline::{Budget, Timer, now};
+use crate::log::{Outage, RequestLog};
 use crate::signals::TaskSignals;
 
 /// What this instance knows about Redis.
@@ -37,21 +38,24 @@ thread_local! {
     static LINK: RefCell<Link> = const {
         RefCell::new(Link { line: Line::Down, breaker: Breaker::closed() })
     };
+    static OUTAGE: Outage = const { Outage::none("redis") };
 }
 
 /// Redis, as one request may use it.
 pub struct RedisReservations<'r> {
     settings: &'r Settings,
     timer: &'r Timer,
+    log: &'r RequestLog,
     budget: Budget,
 }
 
 impl<'r> RedisReservations<'r> {
     /// With the request's time for Redis.
-    pub fn for_request(settings: &'r Settings, timer: &'r Timer) -> Self {
+    pub fn for_request(settings: &'r Settings, timer: &'r Timer, log: &'r RequestLog) -> Self {
         Self {
             settings,
             timer,
+            log,
             budget: Budget::of(settings.redis_timeout),
         }
     }
@@ -79,6 +83,7 @@ impl<'r> RedisReservations<'r> {
     }
 
     async fn command(&self, command: Command) -> Result<Reply, ReservationsUnavailable> {
+        let _wait = self.log.redis();
         let outcome = self
             .timer
             .within(&self.budget, self.attempt(&command))
@@ -86,12 +91,13 @@ impl<'r> RedisReservations<'r> {
         let failure = match outcome {
             Some(Ok(reply)) => {
                 LINK.with_borrow_mut(|link| link.breaker.succeeded());
+                OUTAGE.with(Outage::succeeded);
                 return Ok(reply);
             }
             Some(Err(error)) => describe(&error),
             None => "no answer in time".to_owned(),
         };
-        eprintln!("redis: {failure}; requests do without it for 2 s");
+        OUTAGE.with(|outage| outage.failed(&failure, "requests do without it"));
         LINK.with_borrow_mut(|link| {
             link.hang_up();
             link.breaker.failed(now());
@@ -103,11 +109,13 @@ impl<'r> RedisReservations<'r> {
     /// one finds our own record.
     async fn attempt(&self, command: &Command) -> Result<Reply, Error> {
         let connection = self.connection().await?;
+        self.log.count_trip();
         match execute(&connection, command).await {
             Ok(reply) => return Ok(reply),
             Err(_) => LINK.with_borrow_mut(|link| link.forget(&connection)),
         }
         let another = self.connection().await?;
+        self.log.count_trip();
         execute(&another, command).await
     }
 
@@ -127,6 +135,14 @@ impl<'r> RedisReservations<'r> {
             wait.await;
         }
     }
+}
+
+/// The state of the breaker.
+pub fn breaker() -> State {
+    LINK.with_borrow(|link| match link.breaker.is_closed() {
+        true => State::Closed,
+        false => link.breaker.state(now()),
+    })
 }
 
 /// What a request that needs a connection does.

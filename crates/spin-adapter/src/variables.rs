@@ -1,6 +1,6 @@
 //! Reads Spin's variables once per instance: each costs a call to the host.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use http_api::Problem;
@@ -10,7 +10,26 @@ use spin_sdk::variables::{self, Error};
 
 thread_local! {
     static SETTINGS: RefCell<Option<Arc<Settings>>> = const { RefCell::new(None) };
+    static LOGS_REQUESTS: Cell<Option<bool>> = const { Cell::new(None) };
 }
+
+/// Whether `log_requests` is set; `None` before that is known. The other variables may be wrong: that is logged as well.
+pub fn logs_requests() -> Option<bool> {
+    LOGS_REQUESTS.get()
+}
+
+/// [`logs_requests`]; asks the host where that is not known.
+pub async fn read_logs_requests() -> bool {
+    if let Some(known) = LOGS_REQUESTS.get() {
+        return known;
+    }
+    let set = variables::get(LOG_REQUESTS).await;
+    let logs = set.is_ok_and(|value| value == "true");
+    LOGS_REQUESTS.set(Some(logs));
+    logs
+}
+
+const LOG_REQUESTS: &str = "log_requests";
 
 /// The settings of this instance.
 ///
@@ -34,6 +53,7 @@ pub async fn settings() -> Result<Arc<Settings>, Problem> {
             }
         }
     }
+    LOGS_REQUESTS.set(Some(raw.log_requests == "true"));
     let settings = Arc::new(raw.check().map_err(|error| {
         eprintln!("{error}");
         Problem::Misconfigured

@@ -119,6 +119,10 @@ fn identity(
             field,
             "identity is none, so everybody would be one customer: set header or jwt",
         )),
+        "" => findings.push(object.finding(
+            field,
+            "identity is not chosen, so every request gets a 500: set header or jwt",
+        )),
         "jwt" if !has_keys => findings.push(object.finding(
             application.field("jwt_keys"),
             "identity is jwt, and nothing binds jwt_keys",

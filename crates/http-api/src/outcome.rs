@@ -1,0 +1,49 @@
+//! What became of a request, for the request log.
+
+use http::StatusCode;
+use serde::Serialize;
+
+/// What became of a request. Clients do not get it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// A resource was created.
+    Created,
+    /// The answer repeats the one to the first request with the key.
+    Replayed,
+    /// Something was read, or was known to the client already.
+    Read,
+    /// The key belongs to a resource with another document.
+    Reused,
+    /// What the request is based on has changed.
+    Stale,
+    /// Another request is creating a resource on a condition.
+    Locked,
+    /// There is nothing there, or it is another customer's.
+    NotFound,
+    /// The request does not identify a customer, or is not admitted.
+    Unidentified,
+    /// Any other mistake of the client's.
+    Invalid,
+    /// A store did not answer.
+    Unavailable,
+    /// The service is misconfigured, or a stored document is unreadable.
+    Failed,
+}
+
+impl Outcome {
+    /// What a status means where nothing more is known.
+    pub fn of(status: StatusCode) -> Self {
+        match status {
+            StatusCode::CREATED => Self::Created,
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Self::Unidentified,
+            StatusCode::NOT_FOUND => Self::NotFound,
+            StatusCode::CONFLICT => Self::Locked,
+            StatusCode::PRECONDITION_FAILED => Self::Stale,
+            StatusCode::SERVICE_UNAVAILABLE => Self::Unavailable,
+            _ if status.is_client_error() => Self::Invalid,
+            _ if status.is_server_error() => Self::Failed,
+            _ => Self::Read,
+        }
+    }
+}
