@@ -5,15 +5,12 @@ use std::cell::{Cell, RefCell};
 use std::io::Write;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use http_api::request_log::{LogLine, milliseconds, rfc3339, route_pattern, trace_id};
+use http_api::request_log::{LogLine, first_line, milliseconds, rfc3339, route_pattern, trace_id};
 use http_api::{Head, Response};
 use protocol::Collection;
 use protocol::breaker::{COOL_DOWN, State};
 
 use crate::{redis, variables};
-
-/// How many characters of the host's words are repeated at most.
-const MAX_CHARS: usize = 200;
 
 /// What one request notes for its line. Without `log_requests` it reads no clock.
 #[derive(Default)]
@@ -177,11 +174,4 @@ fn write_line(mut line: String) {
     line.push('\n');
     // There is nobody to tell that nothing can be told.
     let _ = std::io::stderr().write_all(line.as_bytes());
-}
-
-/// The first line of the host's words, and not too much of it. What follows is a backtrace, where the host makes one.
-pub fn first_line(text: &str) -> String {
-    let line = text.trim_start().lines().next().unwrap_or_default();
-    let printable = line.chars().map(|c| if c.is_control() { ' ' } else { c });
-    printable.take(MAX_CHARS).collect()
 }
