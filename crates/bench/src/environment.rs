@@ -100,11 +100,7 @@ impl Environment {
     pub async fn storage(&self, name: &str) -> Result<Storage> {
         let name = name.replace(' ', "-");
         migrate::create_database(&self.postgres.url("postgres"), &name, Some(TEMPLATE)).await?;
-        Ok(Storage {
-            redis_url: self.redis.url(),
-            database_url: self.postgres.url(&name),
-            prefix: format!("{name}:"),
-        })
+        Ok(self.storage_in(&name))
     }
 
     /// The same with the schema of the previous release.
@@ -112,11 +108,16 @@ impl Environment {
         let name = name.replace(' ', "-");
         migrate::create_database(&self.postgres.url("postgres"), &name, None).await?;
         migrate::migrate_to(&self.postgres.url(&name), PREVIOUS_SCHEMA).await?;
-        Ok(Storage {
+        Ok(self.storage_in(&name))
+    }
+
+    /// The storage of a database that exists.
+    fn storage_in(&self, name: &str) -> Storage {
+        Storage {
             redis_url: self.redis.url(),
-            database_url: self.postgres.url(&name),
+            database_url: self.postgres.url(name),
             prefix: format!("{name}:"),
-        })
+        }
     }
 
     /// Serves a component with the host's default flags.
