@@ -1,4 +1,4 @@
-//! Postgres decides: without it nothing is promised, and after it is back nothing is missing or double.
+//! Failures of Postgres: without it no order is acknowledged, and after its return none is missing or duplicated.
 
 use std::time::{Duration, Instant};
 
@@ -103,12 +103,12 @@ async fn a_write_that_lands_after_the_deadline_is_the_one_order() {
 
 #[tokio::test]
 #[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
-async fn who_waits_for_a_stranger_keeps_nobody_else_waiting() {
+async fn an_open_transaction_on_a_key_delays_no_other_key() {
     let setup = service().variable("database_timeout_ms", 20_000);
     let service = setup.start().await;
     let (key, order) = (new_key(), an_order());
     let mut database = service.database().await.unwrap();
-    let stranger = insert_and_stay(&mut database, &key, None).await;
+    let other = insert_and_stay(&mut database, &key, None).await;
     let neighbours = async {
         let start = Instant::now();
         for _ in 0..3 {
@@ -120,7 +120,7 @@ async fn who_waits_for_a_stranger_keeps_nobody_else_waiting() {
         let elapsed = start.elapsed();
         // Statements are shared for half of the time-out.
         assert!(elapsed < Duration::from_secs(8), "{elapsed:?}");
-        stranger.rollback().await.unwrap();
+        other.rollback().await.unwrap();
     };
     let (first, ()) = tokio::join!(service.order(&key, &order), neighbours);
     first.assert_created();

@@ -106,7 +106,7 @@ async fn run(steps: Steps, database_url: &str, target: Target) -> Result<Outcome
     };
     let (now, later) = pending.split_at(end);
 
-    // Nobody waits for the steps in a new database: their progress is of no interest.
+    // The steps in a new database are fast: their progress is of no interest.
     let mut observer = match is_new {
         true => None,
         false => Some(connect(database_url).await?),

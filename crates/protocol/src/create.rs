@@ -166,7 +166,7 @@ async fn claim<R>(
     }
 }
 
-/// Whether the scope is most likely empty in Postgres. Without an answer from Redis nobody knows, but new resources
+/// Whether the scope is most likely empty in Postgres. Without an answer from Redis it is unknown, but new resources
 /// are more frequent than retries.
 fn likely_new(reservation: &Reserved) -> bool {
     matches!(reservation, Ok(Reservation::Acquired) | Err(_))
