@@ -9,10 +9,12 @@
 )]
 
 mod bad_input;
+mod changed_rules;
 mod concurrency;
 mod conditional;
 mod conditional_races;
 mod creation;
+mod history;
 mod hosting;
 mod identity;
 mod key_reuse;
@@ -22,6 +24,7 @@ mod logging;
 mod postgres_faults;
 mod reading;
 mod redis_faults;
+mod retention;
 mod roles;
 mod security;
 mod support;

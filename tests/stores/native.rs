@@ -10,11 +10,14 @@ use protocol::ports::{List, NewResource, Page, ResourceLists, StoredResource};
 use protocol::{Collection, Customer, KeyScope, Resource, ResourceId};
 use redis::aio::MultiplexedConnection;
 use simulation::world::{Answer, Call};
-use stores::postgres::{self, Statement, Statements, conditional_insertion, insertion, stored};
+use stores::postgres::{self, Statement, Statements, conditional_insertion, found, insertion};
 use stores::redis::locks::Locking;
 use stores::redis::{Command, Records, Reply};
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
+
+/// How long an insertion may wait for another transaction.
+pub const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A second collection, to be told apart from the first.
 pub const REFUNDS: Collection = Collection {
@@ -133,6 +136,9 @@ impl Stores {
             Call::Set(scope, record) => {
                 Answer::Redis(self.send(self.records().complete(scope, record)).await)
             }
+            Call::Withdraw(scope, record) => {
+                Answer::Redis(self.send(self.records().withdraw(scope, record)).await)
+            }
             Call::Acquire(list, holder) => {
                 Answer::Redis(self.send(self.locking().acquire(list, holder)).await)
             }
@@ -140,8 +146,10 @@ impl Stores {
                 Answer::Redis(self.send(self.locking().release(list, holder)).await)
             }
             Call::Insert(new) => {
-                let first = self.row(self.statements_for(new).insert(new)).await;
-                Answer::Postgres(insertion(first.as_ref()).unwrap())
+                let first = self
+                    .row(self.statements_for(new).insert(new, LOCK_TIMEOUT))
+                    .await;
+                Answer::Postgres(insertion(first.as_ref()).unwrap().value)
             }
             Call::InsertAll(batch) => {
                 let batch: Vec<_> = batch.iter().collect();
@@ -155,9 +163,11 @@ impl Stores {
             }
             Call::Find(scope) => Answer::Found(self.find_by_key(scope).await),
             Call::InsertBasedOn(new, expected) => {
-                let statement = self.statements_for(new).insert_based_on(new, expected);
+                let statement =
+                    self.statements_for(new)
+                        .insert_based_on(new, expected, LOCK_TIMEOUT);
                 let row = self.row(statement).await;
-                Answer::Conditional(conditional_insertion(row.as_ref(), expected).unwrap())
+                Answer::Conditional(conditional_insertion(row.as_ref(), expected).unwrap().value)
             }
             Call::InsertUnchecked(_)
             | Call::InsertUnawaited(_)
@@ -171,14 +181,14 @@ impl Stores {
     pub async fn find(&self, list: &List, id: ResourceId) -> Option<StoredResource> {
         let statements = self.statements(list.collection);
         let row = self.row(statements.find(&list.customer, id)).await;
-        row.map(|row| stored(&row).unwrap())
+        found(row.as_ref()).unwrap()
     }
 
     /// The resource of a scope.
     pub async fn find_by_key(&self, scope: &KeyScope) -> Option<StoredResource> {
         let statements = self.statements(scope.collection);
         let row = self.row(statements.find_by_key(scope)).await;
-        row.map(|row| stored(&row).unwrap())
+        found(row.as_ref()).unwrap()
     }
 
     /// A page of a list.

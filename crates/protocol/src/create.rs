@@ -2,16 +2,21 @@
 //!
 //! Redis is asked first because it is fast, and believed only where an error is impossible. Everything else is
 //! decided by Postgres's unique constraint on (customer, key), in one statement. A request may die at any await:
-//! the next one with the same key continues from whatever it left. Creation on a condition: [`conditional`].
+//! the next one with the same key continues from whatever it left. The database may lose rows (a failover, a restore): a
+//! completed record is believed only in the history that it was written in. Creation on a condition: [`conditional`].
 
 pub mod conditional;
 
+use serde_json::Value;
+
 use crate::error::{CreateError, DatabaseUnavailable, ReservationsUnavailable};
 use crate::fingerprint::Fingerprint;
+use crate::history::{History, InHistory, KnownHistory};
+use crate::json::to_json;
 use crate::key::KeyScope;
 use crate::ports::{
-    Attempt, Insertion, NewResource, Reservation, Reservations, ResourceIds, Resources,
-    StoredResource,
+    Attempt, Histories, Insertion, NewResource, Reservation, Reservations, ResourceIds, Resources,
+    ResourcesByKey, StoredResource,
 };
 use crate::record::{Progress, Record};
 use crate::resource::{Document, Resource, ResourceId};
@@ -23,6 +28,25 @@ pub enum KeyReuse {
     Reject,
     /// The first resource, whatever is requested now.
     Replay,
+}
+
+/// What a retry of a completed creation gets while Postgres does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutageReplay {
+    /// The record's resource, unless the instance knows that the record belongs to another history. Right where a failover
+    /// loses nothing: one server, or synchronous replication.
+    FromRecord,
+    /// No answer: the resource may be lost.
+    Unavailable,
+}
+
+/// How retries are answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplayPolicy {
+    /// A retry with another document.
+    pub key_reuse: KeyReuse,
+    /// A retry while Postgres does not answer.
+    pub outage: OutageReplay,
 }
 
 /// A valid request for a new resource.
@@ -71,23 +95,27 @@ impl<R> Creation<R> {
 /// taken id needs a third, with a new id, which can collide with a concurrent request once more.
 const INSERTION_TRIES: u32 = 4;
 
+/// Longer than a request takes, in milliseconds.
+const MAX_REQUEST_MILLIS: i64 = 60_000;
+
 /// Creates the requested resource, or finds the one that the key already belongs to.
 ///
 /// A creation is one call of `reserve` and one of `insert_new`. A replay of a completed creation is one call of
-/// `reserve`.
+/// `reserve` where the record's history is known to be the database's.
 ///
 /// # Errors
 /// [`CreateError::KeyReused`] and [`CreateError::Unreadable`] only when Postgres holds another document for the key;
 /// [`CreateError::Unavailable`] when Postgres could not be asked. Redis causes no error.
 pub async fn create<R: Resource>(
     request: CreateRequest<R>,
-    key_reuse: KeyReuse,
+    policy: ReplayPolicy,
     reservations: &impl Reservations,
-    resources: &impl Resources,
+    resources: &(impl Resources + Histories),
     ids: &impl ResourceIds,
 ) -> Result<Creation<R>, CreateError> {
     resources.announce_insertion();
-    let (new, resource, reservation) = match claim(request, reservations, ids).await {
+    let claim = claim(request, policy.outage, reservations, resources, ids).await;
+    let (new, resource, reservation) = match claim {
         Claim::Completed(creation) => return Ok(creation),
         Claim::Open {
             new,
@@ -95,14 +123,49 @@ pub async fn create<R: Resource>(
             reservation,
         } => (new, resource, reservation),
     };
-    let settled =
-        if likely_new(&reservation) && resources.insert_new(&new).await == Attempt::Inserted {
-            Settled::Inserted(new)
-        } else {
-            insert(new, resources, ids).await?
-        };
+    if likely_new(&reservation) && resources.insert_new(&new).await == Attempt::Inserted {
+        // The record stays in progress: most resources are never requested again, and the first retry completes it.
+        return Ok(Creation::Created(new.id, resource));
+    }
+    let fingerprint = new.fingerprint;
+    let Ok(settled) = insert(new, resources, ids).await else {
+        return replay_in_outage(&reservation, &fingerprint, policy.outage, resources)
+            .map(|id| Creation::Replayed(id, resource))
+            .ok_or(CreateError::Unavailable);
+    };
     complete_record(&settled, &reservation, reservations).await;
-    settled.creation(resource, key_reuse)
+    settled.value.creation(resource, policy.key_reuse)
+}
+
+/// The resource that a key belongs to, if it is what the body of a request asks for; for a request that is refused
+/// otherwise. It may be the retry of one that was valid when the resource was created: limits and conditions change.
+///
+/// One call of `find_by_key`, and none for a body that asks for no resource of this kind under any rules.
+///
+/// # Errors
+/// [`DatabaseUnavailable`] when Postgres could not be asked.
+pub async fn find_requested<R: Resource>(
+    scope: &KeyScope,
+    body: &Value,
+    key_reuse: KeyReuse,
+    resources: &impl ResourcesByKey,
+) -> Result<Option<Creation<R>>, DatabaseUnavailable> {
+    let sent = Document::from_text(to_json(body));
+    // The rules for stored documents are those of all releases.
+    let requested = R::from_stored(&sent).map(|requested| requested.canonical());
+    if requested.is_none() && key_reuse == KeyReuse::Reject {
+        return Ok(None);
+    }
+    let found = resources.find_by_key(scope).await?;
+    Ok(found.value.and_then(|stored| {
+        let is_stored = |document: &Document| R::differences(&stored.document, document).is_empty();
+        let is_requested = key_reuse == KeyReuse::Replay
+            || requested.is_some_and(|requested| is_stored(&requested))
+            // With members that this release does not know.
+            || is_stored(&sent);
+        let resource = R::from_stored(&stored.document).filter(|_| is_requested);
+        resource.map(|resource| Creation::Replayed(stored.id, resource))
+    }))
 }
 
 /// What Redis answers to a reservation.
@@ -122,7 +185,9 @@ enum Claim<R> {
 
 async fn claim<R>(
     request: CreateRequest<R>,
+    outage: OutageReplay,
     reservations: &impl Reservations,
+    histories: &impl Histories,
     ids: &impl ResourceIds,
 ) -> Claim<R> {
     let CreateRequest {
@@ -142,12 +207,17 @@ async fn claim<R>(
             match record.progress {
                 // The fingerprint covers customer, key and document, and a completed record is written only from a
                 // row that was read: this is the stored resource.
-                Progress::Completed => {
+                Progress::Completed(history)
+                    if is_believed(history, histories.known_history(), outage) =>
+                {
                     return Claim::Completed(Creation::Replayed(record.id, resource));
                 }
-                // Another request is under way, or died. With its id both requests are one: if the other one
-                // continues, it finds this very resource.
-                Progress::InProgress => record.id,
+                // The row was read in another history and may be lost: it is found, or created again as it was.
+                Progress::Completed(_) => record.id,
+                // Another request is under way, or has just died: with the record's id it and this one are the same.
+                Progress::InProgress if is_recent(&record.id, &own.id) => record.id,
+                // It died long ago. Its id would date the resource back to then.
+                Progress::InProgress => own.id,
             }
         }
         // Another request's record proves neither that its resource exists nor that ours does not.
@@ -164,6 +234,55 @@ async fn claim<R>(
         resource,
         reservation,
     }
+}
+
+/// Whether a request that drew the first id can still be under way at the time of the second.
+fn is_recent(drawn: &ResourceId, now: &ResourceId) -> bool {
+    let age = now
+        .created_at_millis()
+        .saturating_sub(drawn.created_at_millis());
+    age <= MAX_REQUEST_MILLIS
+}
+
+/// Whether to answer from a completed record of that history without asking Postgres.
+fn is_believed(history: Option<History>, known: KnownHistory, outage: OutageReplay) -> bool {
+    match (known, outage) {
+        (KnownHistory::Current(current), _) => history == Some(current),
+        (KnownHistory::Unreachable { last }, OutageReplay::FromRecord) => {
+            !is_contradicted(history, last)
+        }
+        (KnownHistory::Unreachable { .. } | KnownHistory::Unknown { .. }, _) => false,
+    }
+}
+
+/// Whether the last history that was heard is another one than the record's.
+fn is_contradicted(history: Option<History>, last: Option<History>) -> bool {
+    history
+        .zip(last)
+        .is_some_and(|(record, last)| record != last)
+}
+
+/// The id in a completed record of the request, with which the request is answered although Postgres has not confirmed
+/// it.
+fn replay_in_outage(
+    reservation: &Reserved,
+    fingerprint: &Fingerprint,
+    outage: OutageReplay,
+    histories: &impl Histories,
+) -> Option<ResourceId> {
+    let (Ok(Reservation::Occupied(record)), OutageReplay::FromRecord) = (reservation, outage)
+    else {
+        return None;
+    };
+    let Progress::Completed(history) = record.progress else {
+        return None;
+    };
+    // Another request may have heard of another history meanwhile.
+    let last = match histories.known_history() {
+        KnownHistory::Current(current) => Some(current),
+        KnownHistory::Unknown { last } | KnownHistory::Unreachable { last } => last,
+    };
+    (record.fingerprint == *fingerprint && !is_contradicted(history, last)).then_some(record.id)
 }
 
 /// Whether the scope is most likely empty in Postgres. Without an answer from Redis it is unknown, but new resources
@@ -188,13 +307,13 @@ impl Settled {
         }
     }
 
-    fn completed_record(&self) -> Record {
+    fn completed_record(&self, history: History) -> Record {
         let (fingerprint, id) = match self {
             Self::Inserted(new) => (new.fingerprint, new.id),
             Self::Existing { stored, .. } => (stored.fingerprint, stored.id),
         };
         Record {
-            progress: Progress::Completed,
+            progress: Progress::Completed(Some(history)),
             fingerprint,
             id,
         }
@@ -235,18 +354,21 @@ async fn insert(
     mut new: NewResource,
     resources: &impl Resources,
     ids: &impl ResourceIds,
-) -> Result<Settled, DatabaseUnavailable> {
+) -> Result<InHistory<Settled>, DatabaseUnavailable> {
     for tried in 1..=INSERTION_TRIES {
-        match resources.insert_unless_exists(&new).await? {
-            Insertion::Inserted => return Ok(Settled::Inserted(new)),
-            Insertion::Existing(stored) => {
-                return Ok(Settled::Existing {
-                    stored,
-                    requested: new,
-                });
+        let InHistory { history, value } = resources.insert_unless_exists(&new).await?;
+        let value = match value {
+            Insertion::Inserted => Settled::Inserted(new),
+            Insertion::Existing(stored) => Settled::Existing {
+                stored,
+                requested: new,
+            },
+            Insertion::Conflict => {
+                prepare_retry(&mut new, tried, ids);
+                continue;
             }
-            Insertion::Conflict => prepare_retry(&mut new, tried, ids),
-        }
+        };
+        return Ok(InHistory { history, value });
     }
     Err(DatabaseUnavailable)
 }
@@ -263,11 +385,14 @@ fn prepare_retry(new: &mut NewResource, tried: u32, ids: &impl ResourceIds) {
 /// Writes the completed record where that is worth a trip. A lost write costs the next retry a trip to Postgres
 /// and nothing else.
 async fn complete_record(
-    settled: &Settled,
+    InHistory {
+        history,
+        value: settled,
+    }: &InHistory<Settled>,
     reservation: &Reserved,
     reservations: &impl Reservations,
 ) {
-    let record = settled.completed_record();
+    let record = settled.completed_record(*history);
     if worth_completing(reservation, settled, &record) {
         let _ = reservations.complete(settled.scope(), &record).await;
     }

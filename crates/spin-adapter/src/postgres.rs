@@ -11,25 +11,29 @@ use http_api::{Probe, Probes};
 use protocol::condition::Expected;
 use protocol::error::DatabaseUnavailable;
 use protocol::group_commit::{Batches, Group, Ticket};
+use protocol::history::HistoryMonitor;
 use protocol::ports::{
-    Attempt, ConditionalInsertion, ConditionalResources, Insertion, NewResource, Page,
+    Attempt, ConditionalInsertion, ConditionalResources, Histories, Insertion, NewResource, Page,
     ResourceLists, Resources, ResourcesByKey, StoredResource,
 };
-use protocol::{Collection, Customer, KeyScope, ResourceId};
+use protocol::{Collection, Customer, InHistory, KeyScope, KnownHistory, ResourceId};
 use spin_sdk::pg::{Connection, Error, ParameterValue, PgError, QueryError};
 use spin_sdk::time::sleep;
 use stores::postgres::{
-    self, Parameter, Row, Statement, Statements, Unreadable, conditional_insertion, insertion,
-    stored,
+    self, Parameter, Row, Statement, Statements, Unreadable, conditional_insertion, found,
+    found_in_history, history, insertion,
 };
 
 use crate::connection_cache;
-use crate::deadline::{Budget, Timer};
+use crate::deadline::{Budget, Timer, now};
 use crate::log::{Outage, RequestLog, once};
 use crate::signals::TaskSignals;
 
 /// The batch window: a few trips to Redis, which is where the requests are that a leader waits for.
 const BATCH_WINDOW: Duration = Duration::from_millis(2);
+
+/// How often a statement is tried that other transactions make fail.
+const STATEMENT_TRIES: u32 = 8;
 
 /// The table of a collection, as the requests of this instance share it.
 pub struct Table {
@@ -41,6 +45,8 @@ pub struct Table {
 thread_local! {
     static OUTAGE: Outage = const { Outage::none("postgres") };
     static TABLES: RefCell<Vec<Rc<Table>>> = const { RefCell::new(Vec::new()) };
+    /// Of the one database that the instance uses.
+    static HISTORY: RefCell<HistoryMonitor> = const { RefCell::new(HistoryMonitor::new()) };
 }
 
 impl Table {
@@ -67,8 +73,6 @@ pub struct PostgresResources<'r> {
     timer: &'r Timer,
     log: &'r RequestLog,
     table: &'r Table,
-    /// Half of the time, for the attempt that depends on other requests.
-    shared: Budget,
     budget: Budget,
     /// Lets other requests wait for this one's insertion.
     ticket: Cell<Option<Ticket<TaskSignals>>>,
@@ -87,7 +91,6 @@ impl<'r> PostgresResources<'r> {
             timer,
             log,
             table,
-            shared: Budget::of(settings.database_timeout / 2),
             budget: Budget::of(settings.database_timeout),
             ticket: Cell::new(None),
         }
@@ -97,30 +100,54 @@ impl<'r> PostgresResources<'r> {
         &self.table.statements
     }
 
-    /// The rows, once the statement has ended: only then its transaction has committed.
+    /// The rows, once the statement has ended: only then its transaction has committed. A statement that another
+    /// transaction has made fail is repeated: it is one transaction, and has changed nothing.
     async fn rows(&self, statement: Statement<'_>) -> Result<Vec<SpinRow>, DatabaseUnavailable> {
         let _wait = self.log.postgres();
+        for _ in 0..STATEMENT_TRIES {
+            match self.rows_once(statement.clone()).await {
+                Ok(rows) => return Ok(rows),
+                // Another try that waits for a lock could last for longer than the request.
+                Err(Failure::Transient) if self.budget.rest() > self.settings.lock_timeout() => {}
+                Err(_) => break,
+            }
+        }
+        Err(DatabaseUnavailable)
+    }
+
+    async fn rows_once(&self, statement: Statement<'_>) -> Result<Vec<SpinRow>, Failure> {
         self.log.count_trip();
+        let sent = now();
         let work = async {
             let connection = Connection::open(&self.settings.database_url).await?;
             rows(&connection, statement).await
         };
-        match self.timer.within(&self.budget, work).await {
+        let down = match self.timer.within(&self.budget, work).await {
             Some(Ok(rows)) => {
                 OUTAGE.with(Outage::succeeded);
-                Ok(rows)
+                if let Some(history) = rows.first().and_then(history) {
+                    HISTORY.with_borrow_mut(|monitor| monitor.heard(history, sent));
+                }
+                return Ok(rows);
             }
-            Some(Err(error)) => Err(failed(&error)),
-            None => Err(down("no answer in time")),
-        }
+            Some(Err(error)) => match sqlstate(&error) {
+                Some(code) if !is_down(code) => {
+                    log_refusal(&error);
+                    return Err(Failure::of(code));
+                }
+                _ => describe(&error),
+            },
+            None => "no answer in time".to_owned(),
+        };
+        log_outage(&down);
+        HISTORY.with_borrow_mut(|monitor| monitor.failed(sent, now()));
+        Err(Failure::Final)
     }
+}
 
-    async fn stored_resource(
-        &self,
-        statement: Statement<'_>,
-    ) -> Result<Option<StoredResource>, DatabaseUnavailable> {
-        let rows = self.rows(statement).await?;
-        rows.first().map(stored).transpose().map_err(unreadable)
+impl Histories for PostgresResources<'_> {
+    fn known_history(&self) -> KnownHistory {
+        HISTORY.with_borrow(|monitor| monitor.known(now()))
     }
 }
 
@@ -133,16 +160,20 @@ impl Resources for PostgresResources<'_> {
         drop(self.ticket.take());
         let _wait = self.log.postgres();
         let insertion = self.table.group.insert(new, self);
-        let attempt = self.timer.within(&self.shared, insertion).await;
+        // The rest is for the request's own statement: this one depends on other requests.
+        let half = self.settings.database_timeout / 2;
+        let attempt = self.timer.within_part(&self.budget, half, insertion).await;
         attempt.unwrap_or(Attempt::Undecided)
     }
 
     async fn insert_unless_exists(
         &self,
         new: &NewResource,
-    ) -> Result<Insertion, DatabaseUnavailable> {
+    ) -> Result<InHistory<Insertion>, DatabaseUnavailable> {
         drop(self.ticket.take());
-        let rows = self.rows(self.statements().insert(new)).await?;
+        let rows = self
+            .rows(self.statements().insert(new, self.settings.lock_timeout()))
+            .await?;
         insertion(rows.first()).map_err(unreadable)
     }
 }
@@ -153,8 +184,8 @@ impl ResourceLists for PostgresResources<'_> {
         customer: &Customer,
         id: ResourceId,
     ) -> Result<Option<StoredResource>, DatabaseUnavailable> {
-        self.stored_resource(self.statements().find(customer, id))
-            .await
+        let rows = self.rows(self.statements().find(customer, id)).await?;
+        found(rows.first()).map_err(unreadable)
     }
 
     async fn page(
@@ -172,9 +203,9 @@ impl ResourcesByKey for PostgresResources<'_> {
     async fn find_by_key(
         &self,
         scope: &KeyScope,
-    ) -> Result<Option<StoredResource>, DatabaseUnavailable> {
-        self.stored_resource(self.statements().find_by_key(scope))
-            .await
+    ) -> Result<InHistory<Option<StoredResource>>, DatabaseUnavailable> {
+        let rows = self.rows(self.statements().find_by_key(scope)).await?;
+        found_in_history(rows.first()).map_err(unreadable)
     }
 }
 
@@ -183,8 +214,11 @@ impl ConditionalResources for PostgresResources<'_> {
         &self,
         new: &NewResource,
         expected: &Expected,
-    ) -> Result<ConditionalInsertion, DatabaseUnavailable> {
-        let statement = self.statements().insert_based_on(new, expected);
+    ) -> Result<InHistory<ConditionalInsertion>, DatabaseUnavailable> {
+        let lock_timeout = self.settings.lock_timeout();
+        let statement = self
+            .statements()
+            .insert_based_on(new, expected, lock_timeout);
         let rows = self.rows(statement).await?;
         conditional_insertion(rows.first(), expected).map_err(unreadable)
     }
@@ -289,30 +323,59 @@ fn unreadable(unreadable: Unreadable) -> DatabaseUnavailable {
     DatabaseUnavailable
 }
 
-/// Logs a failure. A server that refuses a statement is up, unless its code says otherwise: it refuses the next one as
-/// well, so that is said once.
-fn failed(error: &Error) -> DatabaseUnavailable {
-    match error {
-        Error::PgError(PgError::QueryFailed(QueryError::DbError(e))) if !is_down(&e.code) => {
-            once(
-                &format!("postgres {}", e.code),
-                &format!("postgres: {}", refusal(&e.code, &e.message)),
-            );
-            DatabaseUnavailable
+/// Why a statement returned no rows.
+enum Failure {
+    /// Another transaction was in the way.
+    Transient,
+    /// The next try would fail as well.
+    Final,
+}
+
+impl Failure {
+    /// By the SQLSTATE: serialization_failure, deadlock_detected, lock_not_available, and query_canceled, which is the
+    /// statement timeout where an operator has set one.
+    fn of(code: &str) -> Self {
+        match code {
+            "40001" | "40P01" | "55P03" | "57014" => Self::Transient,
+            _ => Self::Final,
         }
-        error => down(&describe(error)),
     }
 }
 
-fn down(why: &str) -> DatabaseUnavailable {
-    OUTAGE.with(|outage| outage.failed(why, "requests are answered 503"));
+/// Logs a failure.
+fn failed(error: &Error) -> DatabaseUnavailable {
+    match sqlstate(error) {
+        Some(code) if !is_down(code) => log_refusal(error),
+        _ => log_outage(&describe(error)),
+    }
     DatabaseUnavailable
 }
 
-/// Whether a server with this SQLSTATE serves nobody: it shuts down or starts, is out of something, or is not a
-/// primary.
+/// The code of a failure that the server has reported.
+fn sqlstate(error: &Error) -> Option<&str> {
+    match error {
+        Error::PgError(PgError::QueryFailed(QueryError::DbError(e))) => Some(&e.code),
+        _ => None,
+    }
+}
+
+/// A server that refuses a statement is up. It refuses the next one as well, so that is logged once.
+fn log_refusal(error: &Error) {
+    let code = sqlstate(error).unwrap_or_default();
+    once(
+        &format!("postgres {code}"),
+        &format!("postgres: {}", describe(error)),
+    );
+}
+
+fn log_outage(why: &str) {
+    OUTAGE.with(|outage| outage.failed(why, "requests are answered 503"));
+}
+
+/// Whether a server with this SQLSTATE serves no request: it shuts down or starts, is out of something, or is not a
+/// primary. One that has cancelled a statement serves others.
 fn is_down(code: &str) -> bool {
-    ["08", "53", "57", "58", "25"].contains(&code.get(..2).unwrap_or_default())
+    code != "57014" && ["08", "53", "57", "58", "25"].contains(&code.get(..2).unwrap_or_default())
 }
 
 /// For the log: what the server said, without values, which it puts into `detail` and into messages about data (class

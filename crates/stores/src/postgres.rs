@@ -4,8 +4,10 @@
 mod conditional;
 mod reading;
 
+use std::time::Duration;
+
 use protocol::ports::{Attempt, Insertion, NewResource, StoredResource};
-use protocol::{Collection, Document, Fingerprint, ResourceId};
+use protocol::{Collection, Document, Fingerprint, History, InHistory, ResourceId};
 use serde::Serialize;
 
 /// A statement and its parameters.
@@ -53,20 +55,27 @@ impl std::fmt::Display for Unreadable {
 impl std::error::Error for Unreadable {}
 
 /// Inserts unless the scope has a resource, and otherwise returns that one. Both halves see the statement's snapshot:
-/// a resource that is committed while this waits for its lock gives no row at all, and the caller asks again. `ON
-/// CONFLICT` names no constraint because a request that continues an interrupted one repeats an id as well as a key.
+/// a resource that is committed while this waits for its lock gives neither, and the caller asks again. `ON
+/// CONFLICT` names no constraint because a request that continues an interrupted one repeats an id as well as a key. The
+/// insertion reads from `current`, so that the lock timeout is set before it begins, for this transaction only: a
+/// statement that waited for longer than its request would make the next one wait that gets the connection.
 const INSERT: &str = "\
-    WITH inserted AS ( \
+    WITH current AS MATERIALIZED ( \
+        SELECT database_history() AS history, set_config('lock_timeout', $7::text, true) AS lock_timeout \
+    ), inserted AS ( \
         INSERT INTO {table} ({id}, customer_id, idempotency_key, fingerprint, document, created_at) \
-        VALUES ($1::text::uuid, $2, $3, $4, $5::text::json, to_timestamp($6::bigint / 1000.0)) \
+        SELECT $1::text::uuid, $2::text, $3::text, $4::bytea, $5::text::json, to_timestamp($6::bigint / 1000.0) \
+        FROM current WHERE lock_timeout IS NOT NULL \
         ON CONFLICT DO NOTHING \
         RETURNING {id} \
+    ), decided AS ( \
+        SELECT true AS inserted, {id}::text AS id, NULL::bytea AS fingerprint, NULL::text AS document \
+        FROM inserted \
+        UNION ALL \
+        SELECT false, {id}::text, fingerprint, document::text \
+        FROM {table} WHERE customer_id = $2::text AND idempotency_key = $3::text \
     ) \
-    SELECT true AS inserted, {id}::text AS id, NULL::bytea AS fingerprint, NULL::text AS document \
-    FROM inserted \
-    UNION ALL \
-    SELECT false, {id}::text, fingerprint, document::text \
-    FROM {table} WHERE customer_id = $2 AND idempotency_key = $3";
+    SELECT history, inserted, id, fingerprint, document FROM current LEFT JOIN decided ON true";
 
 /// Inserts those rows that conflict with nothing, and returns one row for each of them. The function's name ends in
 /// the version of the row's shape: over a database that lacks this shape the statement fails, and drops nothing.
@@ -79,8 +88,10 @@ const INSERT_ALL: &str =
 /// Inserts nothing, in the way that resources are inserted, and reads the columns that nothing else checks: a database
 /// that lacks the schema, has another one, or only reads is not called ready.
 const PROBE: &str = "\
-    SELECT FROM insert_{table}_2('[]') \
-    UNION ALL SELECT FROM (SELECT {id}, seq, based_on, document FROM {table} LIMIT 0) AS columns";
+    SELECT database_history() AS history, EXISTS ( \
+        SELECT FROM insert_{table}_2('[]') \
+        UNION ALL SELECT FROM (SELECT {id}, seq, based_on, document FROM {table} LIMIT 0) AS columns \
+    ) AS found";
 
 /// The statements of one collection's table.
 pub struct Statements {
@@ -115,11 +126,14 @@ impl Statements {
         }
     }
 
-    /// Inserts the resource unless its scope has one; read the first row with [`insertion`].
-    pub fn insert(&self, new: &NewResource) -> Statement<'_> {
+    /// Inserts the resource unless its scope has one; read the row with [`insertion`].
+    /// It fails when it waits for another transaction for longer than the lock timeout.
+    pub fn insert(&self, new: &NewResource, lock_timeout: Duration) -> Statement<'_> {
+        let mut parameters = row_parameters(new);
+        parameters.push(milliseconds(lock_timeout));
         Statement {
             sql: &self.insert,
-            parameters: row_parameters(new),
+            parameters,
         }
     }
 
@@ -139,7 +153,7 @@ impl Statements {
         }
     }
 
-    /// Fails unless the database accepts these statements. Changes nothing.
+    /// Fails unless the database accepts these statements. Changes nothing; the row has the [`history`].
     pub fn probe(&self) -> Statement<'_> {
         Statement {
             sql: &self.probe,
@@ -148,8 +162,9 @@ impl Statements {
     }
 }
 
-/// `$1` to `$6` of the statements that insert one resource.
-fn row_parameters(new: &NewResource) -> Vec<Parameter> {
+/// `$1` to `$6` of a statement that inserts one resource: id, customer, key, fingerprint, document, and the time of
+/// creation in milliseconds.
+pub fn row_parameters(new: &NewResource) -> Vec<Parameter> {
     vec![
         Parameter::Text(new.id.to_string()),
         Parameter::Text(new.scope.customer.as_str().to_owned()),
@@ -158,6 +173,11 @@ fn row_parameters(new: &NewResource) -> Vec<Parameter> {
         Parameter::Text(new.document.as_str().to_owned()),
         Parameter::Int64(new.id.created_at_millis()),
     ]
+}
+
+/// A setting in milliseconds. 0 would mean no timeout.
+fn milliseconds(duration: Duration) -> Parameter {
+    Parameter::Text(duration.as_millis().max(1).to_string())
 }
 
 /// The argument of the insertion function.
@@ -201,16 +221,52 @@ pub fn attempts(batch: &[&NewResource], row: Option<&impl Row>) -> Vec<Attempt> 
     batch.iter().map(attempt).collect()
 }
 
-/// The result of [`Statements::insert`], by its first row.
+/// The result of [`Statements::insert`], by its row.
 ///
 /// # Errors
 /// [`Unreadable`] when the existing row cannot be read.
-pub fn insertion(first: Option<&impl Row>) -> Result<Insertion, Unreadable> {
-    match first {
+pub fn insertion(row: Option<&impl Row>) -> Result<InHistory<Insertion>, Unreadable> {
+    in_history(row, |row| match row.boolean("inserted") {
         None => Ok(Insertion::Conflict),
-        Some(row) if row.boolean("inserted") == Some(true) => Ok(Insertion::Inserted),
-        Some(row) => stored(row).map(Insertion::Existing),
-    }
+        Some(true) => Ok(Insertion::Inserted),
+        Some(false) => stored(row).map(Insertion::Existing),
+    })
+}
+
+/// The database's history, in any row of a statement that returns rows; `None` on a standby.
+pub fn history(row: &impl Row) -> Option<History> {
+    History::from_bytes(&row.bytes("history")?)
+}
+
+/// What a row says, with the history in it.
+fn in_history<R: Row, T>(
+    row: Option<&R>,
+    read: impl FnOnce(&R) -> Result<T, Unreadable>,
+) -> Result<InHistory<T>, Unreadable> {
+    let row = row.ok_or(Unreadable)?;
+    Ok(InHistory {
+        history: history(row).ok_or(Unreadable)?,
+        value: read(row)?,
+    })
+}
+
+/// The resource in the row of a statement that always returns one, if it has found one.
+///
+/// # Errors
+/// As [`stored`].
+pub fn found(row: Option<&impl Row>) -> Result<Option<StoredResource>, Unreadable> {
+    let row = row.ok_or(Unreadable)?;
+    row.text("id").map(|_| stored(row)).transpose()
+}
+
+/// The same, with the history.
+///
+/// # Errors
+/// As [`stored`]; or there is no history.
+pub fn found_in_history(
+    row: Option<&impl Row>,
+) -> Result<InHistory<Option<StoredResource>>, Unreadable> {
+    in_history(row, |row| found(Some(row)))
 }
 
 /// The resource of a row with the columns `id`, `fingerprint` and `document`.
