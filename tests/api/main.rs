@@ -13,6 +13,7 @@ mod concurrency;
 mod conditional;
 mod conditional_races;
 mod creation;
+mod history;
 mod hosting;
 mod identity;
 mod key_reuse;

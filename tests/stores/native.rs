@@ -10,7 +10,7 @@ use protocol::ports::{List, NewResource, Page, ResourceLists, StoredResource};
 use protocol::{Collection, Customer, KeyScope, Resource, ResourceId};
 use redis::aio::MultiplexedConnection;
 use simulation::world::{Answer, Call};
-use stores::postgres::{self, Statement, Statements, conditional_insertion, insertion, stored};
+use stores::postgres::{self, Statement, Statements, conditional_insertion, found, insertion};
 use stores::redis::locks::Locking;
 use stores::redis::{Command, Records, Reply};
 use tokio_postgres::{Client, NoTls};
@@ -141,7 +141,7 @@ impl Stores {
             }
             Call::Insert(new) => {
                 let first = self.row(self.statements_for(new).insert(new)).await;
-                Answer::Postgres(insertion(first.as_ref()).unwrap())
+                Answer::Postgres(insertion(first.as_ref()).unwrap().value)
             }
             Call::InsertAll(batch) => {
                 let batch: Vec<_> = batch.iter().collect();
@@ -157,7 +157,7 @@ impl Stores {
             Call::InsertBasedOn(new, expected) => {
                 let statement = self.statements_for(new).insert_based_on(new, expected);
                 let row = self.row(statement).await;
-                Answer::Conditional(conditional_insertion(row.as_ref(), expected).unwrap())
+                Answer::Conditional(conditional_insertion(row.as_ref(), expected).unwrap().value)
             }
             Call::InsertUnchecked(_)
             | Call::InsertUnawaited(_)
@@ -171,14 +171,14 @@ impl Stores {
     pub async fn find(&self, list: &List, id: ResourceId) -> Option<StoredResource> {
         let statements = self.statements(list.collection);
         let row = self.row(statements.find(&list.customer, id)).await;
-        row.map(|row| stored(&row).unwrap())
+        found(row.as_ref()).unwrap()
     }
 
     /// The resource of a scope.
     pub async fn find_by_key(&self, scope: &KeyScope) -> Option<StoredResource> {
         let statements = self.statements(scope.collection);
         let row = self.row(statements.find_by_key(scope)).await;
-        row.map(|row| stored(&row).unwrap())
+        found(row.as_ref()).unwrap()
     }
 
     /// A page of a list.

@@ -34,7 +34,7 @@ pub struct Outcome {
 /// How far to go.
 #[derive(Clone, Copy)]
 enum Target {
-    /// Everything in a database without orders, otherwise up to the first contract step.
+    /// Everything in a database without orders, otherwise all expand steps.
     Expanded,
     All,
     Version(i64),
@@ -96,22 +96,23 @@ async fn run(steps: Steps, database_url: &str, target: Target) -> Result<Outcome
         .fetch_one(&mut connection)
         .await?;
     let is_new = orders.is_none();
-    let first_contract = pending
-        .iter()
-        .position(|step| contract.contains(&step.version));
-    let end = match target {
-        Target::Expanded if !is_new => first_contract.unwrap_or(pending.len()),
-        Target::Expanded | Target::All => pending.len(),
-        Target::Version(version) => pending.partition_point(|step| step.version <= version),
-    };
-    let (now, later) = pending.split_at(end);
+    let (now, later): (Vec<&Migration>, Vec<&Migration>) =
+        pending.iter().partition(|step| match target {
+            Target::Expanded => is_new || !contract.contains(&step.version),
+            Target::All => true,
+            Target::Version(version) => step.version <= version,
+        });
+    // `run_to` applies every lower step that it knows: contract steps that are not due must be unknown to it.
+    let is_due = |step: &&Migration| later.iter().all(|other| other.version != step.version);
+    let mut migrator = Migrator::with_migrations(migrator.iter().filter(is_due).cloned().collect());
+    migrator.set_locking(false);
 
     // Nobody waits for the steps in a new database: their progress is of no interest.
     let mut observer = match is_new {
         true => None,
         false => Some(connect(database_url).await?),
     };
-    for step in now {
+    for step in &now {
         if observer.is_some() {
             eprintln!("Migration {} ...", title(step));
         }
@@ -128,8 +129,8 @@ async fn run(steps: Steps, database_url: &str, target: Target) -> Result<Outcome
     connection.close().await?;
     let titles = |steps: &[&Migration]| steps.iter().map(|step| title(step)).collect();
     Ok(Outcome {
-        applied: titles(now),
-        remaining: titles(later),
+        applied: titles(&now),
+        remaining: titles(&later),
     })
 }
 

@@ -3,11 +3,12 @@
 use http::{StatusCode, header};
 use protocol::condition::{Expected, Precondition};
 use protocol::create::conditional::create_conditionally as create_on_condition;
-use protocol::create::{CreateRequest, Creation, KeyReuse};
+use protocol::create::{CreateRequest, Creation, ReplayPolicy};
 use protocol::error::{CreateError, ReservationsUnavailable};
 use protocol::key::KeyError;
 use protocol::ports::{
-    ConditionalResources, Locks, Reservation, Reservations, ResourceIds, Resources, ResourcesByKey,
+    ConditionalResources, Histories, Locks, Reservation, Reservations, ResourceIds, Resources,
+    ResourcesByKey,
 };
 use protocol::{Customer, IdempotencyKey, KeyScope, Record, Resource};
 
@@ -143,14 +144,13 @@ fn is_encoded(head: &impl Head) -> bool {
 pub async fn create<R: Resource>(
     scope: KeyScope,
     resource: R,
-    key_reuse: KeyReuse,
+    policy: ReplayPolicy,
     reservations: &impl Reservations,
-    resources: &impl Resources,
+    resources: &(impl Resources + Histories),
     ids: &impl ResourceIds,
 ) -> Result<Response, Problem> {
     let request = CreateRequest::new(scope, resource);
-    let creation =
-        protocol::create::create(request, key_reuse, reservations, resources, ids).await?;
+    let creation = protocol::create::create(request, policy, reservations, resources, ids).await?;
     Ok(created(&creation))
 }
 
@@ -161,9 +161,9 @@ pub async fn create<R: Resource>(
 pub async fn create_conditionally<R: Resource>(
     conditional: ConditionalRequest,
     resource: R,
-    key_reuse: KeyReuse,
+    policy: ReplayPolicy,
     redis: &(impl Reservations + Locks),
-    postgres: &(impl ConditionalResources + ResourcesByKey),
+    postgres: &(impl ConditionalResources + ResourcesByKey + Histories),
     ids: &impl ResourceIds,
 ) -> Result<Response, Problem> {
     let ConditionalRequest {
@@ -183,14 +183,14 @@ pub async fn create_conditionally<R: Resource>(
     let (creation, state) = match key {
         Some(key) => {
             let request = request(key);
-            create_on_condition(request, &expected, key_reuse, redis, redis, postgres, ids).await?
+            create_on_condition(request, &expected, policy, redis, redis, postgres, ids).await?
         }
         None => {
             let request = request(IdempotencyKey::substitute(ids.draw()));
             create_on_condition(
                 request,
                 &expected,
-                key_reuse,
+                policy,
                 &NoReservations,
                 redis,
                 postgres,

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use protocol::ports::{
-    ConditionalResources, Locks, RecordLookup, Reservations, ResourceIds, ResourceLists, Resources,
-    ResourcesByKey,
+    ConditionalResources, Histories, Locks, RecordLookup, Reservations, ResourceIds, ResourceLists,
+    Resources, ResourcesByKey,
 };
 
 use crate::health::Probe;
@@ -22,7 +22,12 @@ pub trait Host {
     where
         Self: 'h;
     /// Postgres.
-    type Postgres<'h>: Resources + ConditionalResources + ResourcesByKey + ResourceLists + Probes
+    type Postgres<'h>: Resources
+        + ConditionalResources
+        + ResourcesByKey
+        + ResourceLists
+        + Histories
+        + Probes
     where
         Self: 'h;
     /// Draws ids.

@@ -241,14 +241,16 @@ async fn perform<R: Resource>(
             // Last, because a condition counts only for a request that is good otherwise (RFC 9110 section 13.2.1).
             refuse_if_none_match(head)?;
             let (redis, postgres) = (host.redis(settings), host.postgres(settings));
-            let (reuse, ids) = (settings.key_reuse, host.ids());
+            let (policy, ids) = (settings.replay_policy, host.ids());
             match operation {
                 CreateOperation::Unconditional(scope) => {
-                    creation::create(scope, resource, reuse, &redis, &postgres, ids).await
+                    creation::create(scope, resource, policy, &redis, &postgres, ids).await
                 }
                 CreateOperation::Conditional(request) => {
-                    creation::create_conditionally(request, resource, reuse, &redis, &postgres, ids)
-                        .await
+                    creation::create_conditionally(
+                        request, resource, policy, &redis, &postgres, ids,
+                    )
+                    .await
                 }
             }
         }

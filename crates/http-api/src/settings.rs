@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use protocol::condition::Precondition;
-use protocol::create::KeyReuse;
+use protocol::create::{KeyReuse, OutageReplay, ReplayPolicy};
 
 use crate::cors::Origins;
 use crate::identity::{Identity, KeySet, TokenRules};
@@ -23,8 +23,8 @@ pub struct Settings {
     pub redis_timeout: Duration,
     /// How long a request may wait for Postgres in all.
     pub database_timeout: Duration,
-    /// What a key gets that returns with another document.
-    pub key_reuse: KeyReuse,
+    /// How retries are answered.
+    pub replay_policy: ReplayPolicy,
     /// What a request for a new resource must have.
     pub precondition: Precondition,
     /// The lease of the lock of a conditional creation.
@@ -87,6 +87,8 @@ pub struct RawSettings {
     pub database_timeout_ms: String,
     /// `key_reuse`
     pub key_reuse: String,
+    /// `replay_during_outage`
+    pub replay_during_outage: String,
     /// `precondition`
     pub precondition: String,
     /// `lock_lease_ms`
@@ -117,6 +119,7 @@ impl Default for RawSettings {
             redis_timeout_ms: "500".into(),
             database_timeout_ms: "5000".into(),
             key_reuse: "reject".into(),
+            replay_during_outage: "true".into(),
             precondition: "key".into(),
             lock_lease_ms: "5000".into(),
             identity: String::new(),
@@ -140,7 +143,7 @@ const JWT_KEYS: &str = "must be a JWK set with at least one key for EdDSA (Ed255
 
 impl RawSettings {
     /// All variables by their names in `spin.toml`.
-    pub fn variables(&mut self) -> [(&'static str, &mut String); 16] {
+    pub fn variables(&mut self) -> [(&'static str, &mut String); 17] {
         [
             ("redis_url", &mut self.redis_url),
             ("database_url", &mut self.database_url),
@@ -149,6 +152,7 @@ impl RawSettings {
             ("redis_timeout_ms", &mut self.redis_timeout_ms),
             ("database_timeout_ms", &mut self.database_timeout_ms),
             ("key_reuse", &mut self.key_reuse),
+            ("replay_during_outage", &mut self.replay_during_outage),
             ("precondition", &mut self.precondition),
             ("lock_lease_ms", &mut self.lock_lease_ms),
             ("identity", &mut self.identity),
@@ -189,15 +193,27 @@ impl RawSettings {
             )?),
             redis_timeout: milliseconds("redis_timeout_ms", &self.redis_timeout_ms)?,
             database_timeout: milliseconds("database_timeout_ms", &self.database_timeout_ms)?,
-            key_reuse: match self.key_reuse.as_str() {
-                "reject" => KeyReuse::Reject,
-                "replay" => KeyReuse::Replay,
-                _ => {
-                    return Err(SettingError {
-                        variable: "key_reuse",
-                        rule: "must be \"reject\" or \"replay\"",
-                    });
-                }
+            replay_policy: ReplayPolicy {
+                key_reuse: match self.key_reuse.as_str() {
+                    "reject" => KeyReuse::Reject,
+                    "replay" => KeyReuse::Replay,
+                    _ => {
+                        return Err(SettingError {
+                            variable: "key_reuse",
+                            rule: "must be \"reject\" or \"replay\"",
+                        });
+                    }
+                },
+                outage: match self.replay_during_outage.as_str() {
+                    "true" => OutageReplay::FromRecord,
+                    "false" => OutageReplay::Unavailable,
+                    _ => {
+                        return Err(SettingError {
+                            variable: "replay_during_outage",
+                            rule: "must be \"true\" or \"false\"",
+                        });
+                    }
+                },
             },
             precondition: match self.precondition.as_str() {
                 "key" => Precondition::Key,
@@ -306,7 +322,8 @@ mod tests {
         assert_eq!(settings.reservation_ttl, Duration::from_secs(24 * 60 * 60));
         assert_eq!(settings.redis_timeout, Duration::from_millis(500));
         assert_eq!(settings.database_timeout, Duration::from_secs(5));
-        assert_eq!(settings.key_reuse, KeyReuse::Reject);
+        assert_eq!(settings.replay_policy.key_reuse, KeyReuse::Reject);
+        assert_eq!(settings.replay_policy.outage, OutageReplay::FromRecord);
         assert_eq!(settings.precondition, Precondition::Key);
         assert_eq!(settings.lock_lease, Duration::from_secs(5));
     }
@@ -338,7 +355,18 @@ mod tests {
     fn key_reuse_is_one_of_two_words() {
         let mut raw = raw();
         raw.key_reuse = "replay".into();
-        assert!(raw.check().is_ok_and(|s| s.key_reuse == KeyReuse::Replay));
+        assert!(
+            raw.check()
+                .is_ok_and(|s| s.replay_policy.key_reuse == KeyReuse::Replay)
+        );
+    }
+
+    #[test]
+    fn replay_during_outage_is_true_or_false() {
+        let mut raw = raw();
+        raw.replay_during_outage = "false".into();
+        let outage = raw.check().map(|settings| settings.replay_policy.outage);
+        assert_eq!(outage, Ok(OutageReplay::Unavailable));
     }
 
     #[test]
@@ -390,7 +418,7 @@ mod tests {
     #[test]
     fn a_bad_value_is_named_without_being_shown() {
         type Break = fn(&mut RawSettings, &str);
-        let breaks: [(&str, Break); 13] = [
+        let breaks: [(&str, Break); 14] = [
             ("cors_origins", |raw, bad| raw.cors_origins = bad.into()),
             ("log_requests", |raw, bad| raw.log_requests = bad.into()),
             ("identity", |raw, bad| raw.identity = bad.into()),
@@ -414,6 +442,9 @@ mod tests {
                 raw.database_timeout_ms = bad.into()
             }),
             ("key_reuse", |raw, bad| raw.key_reuse = bad.into()),
+            ("replay_during_outage", |raw, bad| {
+                raw.replay_during_outage = bad.into();
+            }),
             ("precondition", |raw, bad| raw.precondition = bad.into()),
             ("lock_lease_ms", |raw, bad| raw.lock_lease_ms = bad.into()),
         ];

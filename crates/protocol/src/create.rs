@@ -2,15 +2,17 @@
 //!
 //! Redis is asked first because it is fast, and believed only where an error is impossible. Everything else is
 //! decided by Postgres's unique constraint on (customer, key), in one statement. A request may die at any await:
-//! the next one with the same key continues from whatever it left. Creation on a condition: [`conditional`].
+//! the next one with the same key continues from whatever it left. The database may lose rows (a failover, a restore): a
+//! completed record is believed only in the history that it was written in. Creation on a condition: [`conditional`].
 
 pub mod conditional;
 
 use crate::error::{CreateError, DatabaseUnavailable, ReservationsUnavailable};
 use crate::fingerprint::Fingerprint;
+use crate::history::{History, InHistory, KnownHistory};
 use crate::key::KeyScope;
 use crate::ports::{
-    Attempt, Insertion, NewResource, Reservation, Reservations, ResourceIds, Resources,
+    Attempt, Histories, Insertion, NewResource, Reservation, Reservations, ResourceIds, Resources,
     StoredResource,
 };
 use crate::record::{Progress, Record};
@@ -23,6 +25,25 @@ pub enum KeyReuse {
     Reject,
     /// The first resource, whatever is requested now.
     Replay,
+}
+
+/// What a retry of a completed creation gets while Postgres does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutageReplay {
+    /// The record's resource, unless the instance knows that the record belongs to another history. Right where a failover
+    /// loses nothing: one server, or synchronous replication.
+    FromRecord,
+    /// No answer: the resource may be lost.
+    Unavailable,
+}
+
+/// How retries are answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplayPolicy {
+    /// A retry with another document.
+    pub key_reuse: KeyReuse,
+    /// A retry while Postgres does not answer.
+    pub outage: OutageReplay,
 }
 
 /// A valid request for a new resource.
@@ -74,20 +95,21 @@ const INSERTION_TRIES: u32 = 4;
 /// Creates the requested resource, or finds the one that the key already belongs to.
 ///
 /// A creation is one call of `reserve` and one of `insert_new`. A replay of a completed creation is one call of
-/// `reserve`.
+/// `reserve` where the record's history is known to be the database's.
 ///
 /// # Errors
 /// [`CreateError::KeyReused`] and [`CreateError::Unreadable`] only when Postgres holds another document for the key;
 /// [`CreateError::Unavailable`] when Postgres could not be asked. Redis causes no error.
 pub async fn create<R: Resource>(
     request: CreateRequest<R>,
-    key_reuse: KeyReuse,
+    policy: ReplayPolicy,
     reservations: &impl Reservations,
-    resources: &impl Resources,
+    resources: &(impl Resources + Histories),
     ids: &impl ResourceIds,
 ) -> Result<Creation<R>, CreateError> {
     resources.announce_insertion();
-    let (new, resource, reservation) = match claim(request, reservations, ids).await {
+    let claim = claim(request, policy.outage, reservations, resources, ids).await;
+    let (new, resource, reservation) = match claim {
         Claim::Completed(creation) => return Ok(creation),
         Claim::Open {
             new,
@@ -95,14 +117,18 @@ pub async fn create<R: Resource>(
             reservation,
         } => (new, resource, reservation),
     };
-    let settled =
-        if likely_new(&reservation) && resources.insert_new(&new).await == Attempt::Inserted {
-            Settled::Inserted(new)
-        } else {
-            insert(new, resources, ids).await?
-        };
+    if likely_new(&reservation) && resources.insert_new(&new).await == Attempt::Inserted {
+        // The record stays in progress: most resources are never requested again, and the first retry completes it.
+        return Ok(Creation::Created(new.id, resource));
+    }
+    let fingerprint = new.fingerprint;
+    let Ok(settled) = insert(new, resources, ids).await else {
+        return replay_in_outage(&reservation, &fingerprint, policy.outage, resources)
+            .map(|id| Creation::Replayed(id, resource))
+            .ok_or(CreateError::Unavailable);
+    };
     complete_record(&settled, &reservation, reservations).await;
-    settled.creation(resource, key_reuse)
+    settled.value.creation(resource, policy.key_reuse)
 }
 
 /// What Redis answers to a reservation.
@@ -122,7 +148,9 @@ enum Claim<R> {
 
 async fn claim<R>(
     request: CreateRequest<R>,
+    outage: OutageReplay,
     reservations: &impl Reservations,
+    histories: &impl Histories,
     ids: &impl ResourceIds,
 ) -> Claim<R> {
     let CreateRequest {
@@ -142,12 +170,14 @@ async fn claim<R>(
             match record.progress {
                 // The fingerprint covers customer, key and document, and a completed record is written only from a
                 // row that was read: this is the stored resource.
-                Progress::Completed => {
+                Progress::Completed(history)
+                    if is_believed(history, histories.known_history(), outage) =>
+                {
                     return Claim::Completed(Creation::Replayed(record.id, resource));
                 }
-                // Another request is under way, or died. With its id both requests are one: if the other one
-                // continues, it finds this very resource.
-                Progress::InProgress => record.id,
+                // Another request is under way, or died; or the row was read in another history and may be lost. With
+                // the record's id all these requests are one: they find this very resource, or create it again.
+                Progress::InProgress | Progress::Completed(_) => record.id,
             }
         }
         // Another request's record proves neither that its resource exists nor that ours does not.
@@ -164,6 +194,47 @@ async fn claim<R>(
         resource,
         reservation,
     }
+}
+
+/// Whether to answer from a completed record of that history without asking Postgres.
+fn is_believed(history: Option<History>, known: KnownHistory, outage: OutageReplay) -> bool {
+    match (known, outage) {
+        (KnownHistory::Current(current), _) => history == Some(current),
+        (KnownHistory::Unreachable { last }, OutageReplay::FromRecord) => {
+            !is_contradicted(history, last)
+        }
+        (KnownHistory::Unreachable { .. } | KnownHistory::Unknown { .. }, _) => false,
+    }
+}
+
+/// Whether the last history that was heard is another one than the record's.
+fn is_contradicted(history: Option<History>, last: Option<History>) -> bool {
+    history
+        .zip(last)
+        .is_some_and(|(record, last)| record != last)
+}
+
+/// The id in a completed record of the request, with which the request is answered although Postgres has not confirmed
+/// it.
+fn replay_in_outage(
+    reservation: &Reserved,
+    fingerprint: &Fingerprint,
+    outage: OutageReplay,
+    histories: &impl Histories,
+) -> Option<ResourceId> {
+    let (Ok(Reservation::Occupied(record)), OutageReplay::FromRecord) = (reservation, outage)
+    else {
+        return None;
+    };
+    let Progress::Completed(history) = record.progress else {
+        return None;
+    };
+    // Another request may have heard of another history meanwhile.
+    let last = match histories.known_history() {
+        KnownHistory::Current(current) => Some(current),
+        KnownHistory::Unknown { last } | KnownHistory::Unreachable { last } => last,
+    };
+    (record.fingerprint == *fingerprint && !is_contradicted(history, last)).then_some(record.id)
 }
 
 /// Whether the scope is most likely empty in Postgres. Without an answer from Redis nobody knows, but new resources
@@ -188,13 +259,13 @@ impl Settled {
         }
     }
 
-    fn completed_record(&self) -> Record {
+    fn completed_record(&self, history: History) -> Record {
         let (fingerprint, id) = match self {
             Self::Inserted(new) => (new.fingerprint, new.id),
             Self::Existing { stored, .. } => (stored.fingerprint, stored.id),
         };
         Record {
-            progress: Progress::Completed,
+            progress: Progress::Completed(Some(history)),
             fingerprint,
             id,
         }
@@ -235,18 +306,21 @@ async fn insert(
     mut new: NewResource,
     resources: &impl Resources,
     ids: &impl ResourceIds,
-) -> Result<Settled, DatabaseUnavailable> {
+) -> Result<InHistory<Settled>, DatabaseUnavailable> {
     for tried in 1..=INSERTION_TRIES {
-        match resources.insert_unless_exists(&new).await? {
-            Insertion::Inserted => return Ok(Settled::Inserted(new)),
-            Insertion::Existing(stored) => {
-                return Ok(Settled::Existing {
-                    stored,
-                    requested: new,
-                });
+        let InHistory { history, value } = resources.insert_unless_exists(&new).await?;
+        let value = match value {
+            Insertion::Inserted => Settled::Inserted(new),
+            Insertion::Existing(stored) => Settled::Existing {
+                stored,
+                requested: new,
+            },
+            Insertion::Conflict => {
+                prepare_retry(&mut new, tried, ids);
+                continue;
             }
-            Insertion::Conflict => prepare_retry(&mut new, tried, ids),
-        }
+        };
+        return Ok(InHistory { history, value });
     }
     Err(DatabaseUnavailable)
 }
@@ -263,11 +337,14 @@ fn prepare_retry(new: &mut NewResource, tried: u32, ids: &impl ResourceIds) {
 /// Writes the completed record where that is worth a trip. A lost write costs the next retry a trip to Postgres
 /// and nothing else.
 async fn complete_record(
-    settled: &Settled,
+    InHistory {
+        history,
+        value: settled,
+    }: &InHistory<Settled>,
     reservation: &Reserved,
     reservations: &impl Reservations,
 ) {
-    let record = settled.completed_record();
+    let record = settled.completed_record(*history);
     if worth_completing(reservation, settled, &record) {
         let _ = reservations.complete(settled.scope(), &record).await;
     }

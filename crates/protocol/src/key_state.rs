@@ -29,7 +29,7 @@ pub async fn key_state(
     resources: &impl ResourcesByKey,
 ) -> Result<Option<KeyState>, DatabaseUnavailable> {
     let record = records.find_record(scope).await.ok().flatten();
-    if let Some(stored) = resources.find_by_key(scope).await? {
+    if let Some(stored) = resources.find_by_key(scope).await?.value {
         return Ok(Some(KeyState::Completed(stored.id)));
     }
     let begun = record.is_some_and(|record| record.progress == Progress::InProgress);

@@ -11,6 +11,7 @@ pub mod error;
 pub mod fingerprint;
 pub mod group_commit;
 pub mod hex;
+pub mod history;
 pub mod json;
 pub mod key;
 pub mod key_state;
@@ -21,6 +22,7 @@ pub mod resource;
 
 pub use customer::Customer;
 pub use fingerprint::Fingerprint;
+pub use history::{History, InHistory, KnownHistory};
 pub use key::{IdempotencyKey, KeyScope};
 pub use list_state::ListState;
 pub use record::{Progress, Record};

@@ -12,6 +12,7 @@ use crate::condition::Expected;
 use crate::customer::Customer;
 use crate::error::{DatabaseUnavailable, ReservationsUnavailable};
 use crate::fingerprint::Fingerprint;
+use crate::history::{InHistory, KnownHistory};
 use crate::key::KeyScope;
 use crate::list_state::ListState;
 use crate::record::Record;
@@ -35,7 +36,7 @@ pub enum Reservation {
 }
 
 /// The records of key scopes (Redis). They may be lost, expire or be refused at any time. Nothing in them is
-/// proof, except a completed record with the very fingerprint of the request.
+/// proof, except a completed record with the very fingerprint of the request, in the history that it was written in.
 pub trait Reservations {
     /// Stores the record unless the scope holds one (set-if-absent), in one trip.
     async fn reserve(
@@ -44,8 +45,8 @@ pub trait Reservations {
         record: &Record,
     ) -> Result<Reservation, ReservationsUnavailable>;
 
-    /// Stores the record, whatever the scope holds. Only for a record whose row was read: rows never change, so
-    /// such a record is true whenever it is written.
+    /// Stores the record, whatever the scope holds. Only for a record whose row was read, with the history that the same
+    /// statement returned: rows never change, so such a record is true whenever it is written.
     async fn complete(
         &self,
         scope: &KeyScope,
@@ -108,6 +109,13 @@ pub enum Attempt {
     Undecided,
 }
 
+/// What is known of the database's history (Postgres) without asking it. Every statement that returns a history is
+/// heard.
+pub trait Histories {
+    /// What is known now.
+    fn known_history(&self) -> KnownHistory;
+}
+
 /// The resources (Postgres). `UNIQUE (customer_id, idempotency_key)` decides every race.
 pub trait Resources {
     /// Announces that [`Self::insert_new`] may follow soon: other requests may wait for it to share a statement.
@@ -121,7 +129,7 @@ pub trait Resources {
     async fn insert_unless_exists(
         &self,
         new: &NewResource,
-    ) -> Result<Insertion, DatabaseUnavailable>;
+    ) -> Result<InHistory<Insertion>, DatabaseUnavailable>;
 }
 
 /// The result of an attempt to take a lock.
@@ -195,7 +203,7 @@ pub trait ConditionalResources {
         &self,
         new: &NewResource,
         expected: &Expected,
-    ) -> Result<ConditionalInsertion, DatabaseUnavailable>;
+    ) -> Result<InHistory<ConditionalInsertion>, DatabaseUnavailable>;
 }
 
 /// Resources by their keys (Postgres).
@@ -204,7 +212,7 @@ pub trait ResourcesByKey {
     async fn find_by_key(
         &self,
         scope: &KeyScope,
-    ) -> Result<Option<StoredResource>, DatabaseUnavailable>;
+    ) -> Result<InHistory<Option<StoredResource>>, DatabaseUnavailable>;
 }
 
 /// Some of a customer's resources, newest first.

@@ -9,11 +9,13 @@ use protocol::condition::Expected;
 use protocol::error::{DatabaseUnavailable, ReservationsUnavailable};
 use protocol::group_commit::Batches;
 use protocol::ports::{
-    Attempt, ConditionalInsertion, ConditionalResources, Insertion, List, Lock, Locks, NewResource,
-    Page, RecordLookup, Reservation, Reservations, ResourceIds, ResourceLists, Resources,
-    ResourcesByKey, StoredResource,
+    Attempt, ConditionalInsertion, ConditionalResources, Histories, Insertion, List, Lock, Locks,
+    NewResource, Page, RecordLookup, Reservation, Reservations, ResourceIds, ResourceLists,
+    Resources, ResourcesByKey, StoredResource,
 };
-use protocol::{Customer, Document, KeyScope, ListState, Progress, Record, ResourceId};
+use protocol::{
+    Customer, Document, InHistory, KeyScope, KnownHistory, ListState, Progress, Record, ResourceId,
+};
 use stores::redis::{Reply, reservation};
 
 use crate::client_request::ClientRequest;
@@ -158,16 +160,21 @@ impl Broken {
     }
 
     /// An insertion that calls a resource created which it only found.
-    async fn insert_or_claim(&self, new: &NewResource) -> Result<Insertion, DatabaseUnavailable> {
-        match self.port.insert_unless_exists(new).await? {
-            Insertion::Existing(_) => Ok(Insertion::Inserted),
-            other => Ok(other),
-        }
+    async fn insert_or_claim(
+        &self,
+        new: &NewResource,
+    ) -> Result<InHistory<Insertion>, DatabaseUnavailable> {
+        let inserted = self.port.insert_unless_exists(new).await?;
+        Ok(inserted.map(|inserted| match inserted {
+            Insertion::Existing(_) => Insertion::Inserted,
+            other => other,
+        }))
     }
 
-    fn completed(record: Record) -> Record {
+    /// The record, completed in the history that the database is in.
+    fn completed(&self, record: Record) -> Record {
         Record {
-            progress: Progress::Completed,
+            progress: Progress::Completed(Some(self.port.history())),
             ..record
         }
     }
@@ -189,7 +196,7 @@ impl Reservations for Broken {
         if let (Break::UnknownVersionRead, Reply::Bytes(bytes)) = (self.kind, &mut reply)
             && let Some(version) = bytes.first_mut()
         {
-            *version = 1;
+            *version = if *version == 3 { 2 } else { *version };
         }
         let found = match reservation(reply) {
             Reservation::Occupied(found) => found,
@@ -197,7 +204,7 @@ impl Reservations for Broken {
         };
         self.seen.found.set(Some(found));
         Ok(Reservation::Occupied(match self.kind {
-            Break::InProgressTakenForCompleted => Self::completed(found),
+            Break::InProgressTakenForCompleted => self.completed(found),
             Break::FingerprintIgnored => Record {
                 fingerprint: record.fingerprint,
                 ..found
@@ -211,7 +218,7 @@ impl Reservations for Broken {
         scope: &KeyScope,
         record: &Record,
     ) -> Result<(), ReservationsUnavailable> {
-        let own = self.seen.own.get().map(Self::completed);
+        let own = self.seen.own.get().map(|own| self.completed(own));
         let record = match (self.kind, own) {
             (Break::CompletedWithOwnRecord, Some(own)) => own,
             _ => *record,
@@ -249,7 +256,10 @@ impl Resources for Broken {
         }
         // The mistakes of all other variants are in the insertion that returns the existing resource.
         match self.insert_unless_exists(new).await {
-            Ok(Insertion::Inserted) => Attempt::Inserted,
+            Ok(InHistory {
+                value: Insertion::Inserted,
+                ..
+            }) => Attempt::Inserted,
             _ => Attempt::Undecided,
         }
     }
@@ -257,7 +267,7 @@ impl Resources for Broken {
     async fn insert_unless_exists(
         &self,
         new: &NewResource,
-    ) -> Result<Insertion, DatabaseUnavailable> {
+    ) -> Result<InHistory<Insertion>, DatabaseUnavailable> {
         let mut new = new.clone();
         new.scope = self.scope(&new.scope);
         let own_id = self.seen.own.get().map_or(new.id, |own| own.id);
@@ -272,7 +282,7 @@ impl Resources for Broken {
             }
             Break::CompletedBeforeCommit => {
                 let record = Record {
-                    progress: Progress::Completed,
+                    progress: Progress::Completed(Some(self.port.history())),
                     fingerprint: new.fingerprint,
                     id: new.id,
                 };
@@ -281,11 +291,15 @@ impl Resources for Broken {
             }
             Break::RefusedByRecord => match found {
                 Some(found) if found.fingerprint != new.fingerprint => {
-                    Ok(Insertion::Existing(StoredResource {
+                    let refused = Insertion::Existing(StoredResource {
                         id: found.id,
                         fingerprint: found.fingerprint,
                         document: other_document(),
-                    }))
+                    });
+                    Ok(InHistory {
+                        history: self.port.history(),
+                        value: refused,
+                    })
                 }
                 _ => self.port.insert_unless_exists(&new).await,
             },
@@ -295,13 +309,14 @@ impl Resources for Broken {
             },
             Break::OwnIdOnContinuation => {
                 new.id = own_id;
-                Ok(match self.port.insert_unless_exists(&new).await? {
+                let inserted = self.port.insert_unless_exists(&new).await?;
+                Ok(inserted.map(|inserted| match inserted {
                     Insertion::Existing(stored) => Insertion::Existing(StoredResource {
                         id: own_id,
                         ..stored
                     }),
                     other => other,
-                })
+                }))
             }
             Break::TimeOutTakenForNotExecuted => match self.port.insert_unless_exists(&new).await {
                 Err(DatabaseUnavailable) => self.insert_or_claim(&new).await,
@@ -309,18 +324,22 @@ impl Resources for Broken {
             },
             Break::ExistingTakenForCreated => self.insert_or_claim(&new).await,
             Break::ConflictTakenForInserted => {
-                Ok(match self.port.insert_unless_exists(&new).await? {
+                let inserted = self.port.insert_unless_exists(&new).await?;
+                Ok(inserted.map(|inserted| match inserted {
                     Insertion::Conflict => Insertion::Inserted,
                     other => other,
-                })
+                }))
             }
-            Break::FingerprintIgnored => Ok(match self.port.insert_unless_exists(&new).await? {
-                Insertion::Existing(stored) => Insertion::Existing(StoredResource {
-                    fingerprint: new.fingerprint,
-                    ..stored
-                }),
-                other => other,
-            }),
+            Break::FingerprintIgnored => {
+                let inserted = self.port.insert_unless_exists(&new).await?;
+                Ok(inserted.map(|inserted| match inserted {
+                    Insertion::Existing(stored) => Insertion::Existing(StoredResource {
+                        fingerprint: new.fingerprint,
+                        ..stored
+                    }),
+                    other => other,
+                }))
+            }
             _ => self.port.insert_unless_exists(&new).await,
         }
     }
@@ -351,7 +370,7 @@ impl ConditionalResources for Broken {
         &self,
         new: &NewResource,
         expected: &Expected,
-    ) -> Result<ConditionalInsertion, DatabaseUnavailable> {
+    ) -> Result<InHistory<ConditionalInsertion>, DatabaseUnavailable> {
         let breaks = match self.kind {
             Break::LockInsteadOfConstraint => self.seen.locked.get(),
             Break::StateComparedBeforehand => true,
@@ -362,19 +381,21 @@ impl ConditionalResources for Broken {
         }
         // No state is expected: this inserts nothing and returns the state.
         let nothing = Expected::OneOf(Vec::new());
-        let state = match self.port.insert_based_on(new, &nothing).await? {
-            ConditionalInsertion::Stale(state) if expected.is_met_by(&state) => state,
-            found => return Ok(found),
+        let compared = self.port.insert_based_on(new, &nothing).await?;
+        let state = match &compared.value {
+            ConditionalInsertion::Stale(state) if expected.is_met_by(state) => *state,
+            _ => return Ok(compared),
         };
         if self.kind == Break::LockInsteadOfConstraint {
             let call = Call::InsertBasedOnUnchecked(Box::new(new.clone()), state);
             return self.port.call_conditional(call).await;
         }
-        Ok(match self.port.insert_unless_exists(new).await? {
+        let inserted = self.port.insert_unless_exists(new).await?;
+        Ok(inserted.map(|inserted| match inserted {
             Insertion::Inserted => ConditionalInsertion::Inserted(state),
             Insertion::Existing(stored) => ConditionalInsertion::Existing(stored),
             Insertion::Conflict => ConditionalInsertion::Conflict,
-        })
+        }))
     }
 }
 
@@ -382,8 +403,14 @@ impl ResourcesByKey for Broken {
     async fn find_by_key(
         &self,
         scope: &KeyScope,
-    ) -> Result<Option<StoredResource>, DatabaseUnavailable> {
+    ) -> Result<InHistory<Option<StoredResource>>, DatabaseUnavailable> {
         self.port.find_by_key(scope).await
+    }
+}
+
+impl Histories for Broken {
+    fn known_history(&self) -> KnownHistory {
+        self.port.known_history()
     }
 }
 

@@ -6,8 +6,8 @@ use http_api::settings::{RawSettings, Settings};
 use http_api::{Body, BodyError, ETag, Head, Host, Method, Probe, Probes, Problem};
 use protocol::ListState;
 use protocol::ports::{
-    ConditionalResources, Locks, RecordLookup, Reservations, ResourceIds, ResourceLists, Resources,
-    ResourcesByKey,
+    ConditionalResources, Histories, Locks, RecordLookup, Reservations, ResourceIds, ResourceLists,
+    Resources, ResourcesByKey,
 };
 
 use crate::client_request::{ClientRequest, Condition};
@@ -101,6 +101,7 @@ pub trait Stores:
     + ConditionalResources
     + ResourcesByKey
     + ResourceLists
+    + Histories
     + ResourceIds
     + Probes
     + Clone
@@ -116,6 +117,7 @@ impl<S> Stores for S where
         + ConditionalResources
         + ResourcesByKey
         + ResourceLists
+        + Histories
         + ResourceIds
         + Probes
         + Clone

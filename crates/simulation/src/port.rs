@@ -11,11 +11,11 @@ use protocol::condition::Expected;
 use protocol::error::{DatabaseUnavailable, ReservationsUnavailable};
 use protocol::group_commit::{Batches, Group, Signals, Ticket};
 use protocol::ports::{
-    Attempt, ConditionalInsertion, ConditionalResources, Insertion, List, Lock, Locks, NewResource,
-    Page, RecordLookup, Reservation, Reservations, ResourceIds, ResourceLists, Resources,
-    ResourcesByKey, StoredResource,
+    Attempt, ConditionalInsertion, ConditionalResources, Histories, Insertion, List, Lock, Locks,
+    NewResource, Page, RecordLookup, Reservation, Reservations, ResourceIds, ResourceLists,
+    Resources, ResourcesByKey, StoredResource,
 };
-use protocol::{Customer, KeyScope, Record, ResourceId};
+use protocol::{Customer, History, InHistory, KeyScope, KnownHistory, Record, ResourceId};
 use stores::redis::locks::lock;
 use stores::redis::{Reply, reservation};
 
@@ -28,8 +28,9 @@ pub type SharedWorld = Rc<RefCell<World>>;
 /// The requests of one instance that insert into one collection.
 pub type SharedGroup = Rc<Group<SharedSignals>>;
 
-/// What the requests of one instance share: a group per collection.
+/// What the requests of one instance share: a group per collection, and what they have heard of the database's history.
 pub struct Instance {
+    known: Rc<Cell<KnownHistory>>,
     orders: SharedGroup,
     refunds: SharedGroup,
 }
@@ -39,9 +40,16 @@ impl Instance {
     pub fn new() -> Self {
         let group = || Rc::new(Group::new(SharedSignals));
         Self {
+            known: Rc::new(Cell::new(KnownHistory::Unknown { last: None })),
             orders: group(),
             refunds: group(),
         }
+    }
+
+    /// Time passes: what was heard, and that a statement failed, is no longer recent.
+    pub fn forget(&self) {
+        let last = last(self.known.get());
+        self.known.set(KnownHistory::Unknown { last });
     }
 
     /// The group of a collection.
@@ -50,6 +58,13 @@ impl Instance {
             Kind::Order => &self.orders,
             Kind::Refund => &self.refunds,
         }
+    }
+}
+
+fn last(known: KnownHistory) -> Option<History> {
+    match known {
+        KnownHistory::Current(history) => Some(history),
+        KnownHistory::Unknown { last } | KnownHistory::Unreachable { last } => last,
     }
 }
 
@@ -100,6 +115,7 @@ pub struct Port {
     world: SharedWorld,
     kind: Kind,
     group: SharedGroup,
+    known: Rc<Cell<KnownHistory>>,
     exchange: Rc<RefCell<Exchange>>,
     /// Whether the time to wait for other requests is over.
     wait_over: Rc<Cell<bool>>,
@@ -115,6 +131,7 @@ impl Port {
             world,
             kind,
             group: instance.group(kind).clone(),
+            known: instance.known.clone(),
             exchange: Rc::default(),
             wait_over: Rc::default(),
             fills_batch: Rc::default(),
@@ -179,20 +196,41 @@ impl Port {
     pub async fn call_conditional(
         &self,
         call: Call,
-    ) -> Result<ConditionalInsertion, DatabaseUnavailable> {
+    ) -> Result<InHistory<ConditionalInsertion>, DatabaseUnavailable> {
         match self.call(call).await {
-            Answer::Conditional(insertion) => Ok(insertion),
-            _ => Err(DatabaseUnavailable),
+            Answer::Conditional(insertion) => Ok(self.heard(insertion)),
+            _ => Err(self.failed()),
         }
     }
 
     /// Makes a call that inserts without a condition.
-    pub async fn call_insert(&self, call: Call) -> Result<Insertion, DatabaseUnavailable> {
+    pub async fn call_insert(
+        &self,
+        call: Call,
+    ) -> Result<InHistory<Insertion>, DatabaseUnavailable> {
         drop(self.ticket.take());
         match self.call(call).await {
-            Answer::Postgres(insertion) => Ok(insertion),
-            _ => Err(DatabaseUnavailable),
+            Answer::Postgres(insertion) => Ok(self.heard(insertion)),
+            _ => Err(self.failed()),
         }
+    }
+
+    /// The history that the database is in. Only for broken variants.
+    pub fn history(&self) -> History {
+        self.world.borrow().history()
+    }
+
+    /// A statement was executed in this very step: its history is the database's.
+    fn heard<T>(&self, value: T) -> InHistory<T> {
+        let history = self.world.borrow().history();
+        self.known.set(KnownHistory::Current(history));
+        InHistory { history, value }
+    }
+
+    fn failed(&self) -> DatabaseUnavailable {
+        let last = last(self.known.get());
+        self.known.set(KnownHistory::Unreachable { last });
+        DatabaseUnavailable
     }
 
     fn list(&self, customer: &Customer) -> List {
@@ -253,7 +291,7 @@ impl ConditionalResources for Port {
         &self,
         new: &NewResource,
         expected: &Expected,
-    ) -> Result<ConditionalInsertion, DatabaseUnavailable> {
+    ) -> Result<InHistory<ConditionalInsertion>, DatabaseUnavailable> {
         let call = Call::InsertBasedOn(Box::new(new.clone()), expected.clone());
         self.call_conditional(call).await
     }
@@ -263,10 +301,10 @@ impl ResourcesByKey for Port {
     async fn find_by_key(
         &self,
         scope: &KeyScope,
-    ) -> Result<Option<StoredResource>, DatabaseUnavailable> {
+    ) -> Result<InHistory<Option<StoredResource>>, DatabaseUnavailable> {
         match self.call(Call::Find(scope.clone())).await {
-            Answer::Found(found) => Ok(found),
-            _ => Err(DatabaseUnavailable),
+            Answer::Found(found) => Ok(self.heard(found)),
+            _ => Err(self.failed()),
         }
     }
 }
@@ -306,8 +344,14 @@ impl Resources for Port {
     async fn insert_unless_exists(
         &self,
         new: &NewResource,
-    ) -> Result<Insertion, DatabaseUnavailable> {
+    ) -> Result<InHistory<Insertion>, DatabaseUnavailable> {
         self.call_insert(Call::Insert(Box::new(new.clone()))).await
+    }
+}
+
+impl Histories for Port {
+    fn known_history(&self) -> KnownHistory {
+        self.known.get()
     }
 }
 

@@ -7,7 +7,7 @@ use protocol::condition::Expected;
 use protocol::ports::{
     Attempt, ConditionalInsertion, Insertion, List, NewResource, Page, StoredResource,
 };
-use protocol::{KeyScope, ListState, Progress, Record, ResourceId};
+use protocol::{History, KeyScope, ListState, Progress, Record, ResourceId};
 use stores::redis::Reply;
 use uuid::Uuid;
 
@@ -125,6 +125,8 @@ pub struct World {
     redis_before: Vec<Redis>,
     rows: Vec<Row>,
     drawn: u128,
+    /// How often the database has lost its last rows.
+    failovers: u64,
     /// The scope of a completed record that a call has replaced by a record in progress.
     pub completion_lost: Option<KeyScope>,
 }
@@ -211,7 +213,7 @@ impl World {
             }
             Call::Set(scope, record) => {
                 let completed = |bytes: &[u8]| {
-                    Record::decode(bytes).is_some_and(|r| r.progress == Progress::Completed)
+                    Record::decode(bytes).is_some_and(|r| r.progress != Progress::InProgress)
                 };
                 if record.progress == Progress::InProgress
                     && self.record(scope).is_some_and(completed)
@@ -329,6 +331,21 @@ impl World {
         self.redis.records.insert(scope.clone(), record.encode());
     }
 
+    /// The database's history.
+    pub fn history(&self) -> History {
+        #[allow(clippy::expect_used, reason = "8 bytes are a history")]
+        History::from_bytes(&self.failovers.to_be_bytes()).expect("a history")
+    }
+
+    /// Postgres fails over to a server that lacks the last commits: the newer half of the rows is lost where replication
+    /// is asynchronous. Another history begins.
+    pub fn fail_over(&mut self, loses_rows: bool) {
+        self.failovers += 1;
+        if loses_rows {
+            self.rows.truncate(self.rows.len() / 2);
+        }
+    }
+
     /// Redis loses everything.
     pub fn flush(&mut self) {
         self.redis = Redis::default();
@@ -367,13 +384,13 @@ impl World {
         let Some(like) = like else { return };
         let id = self.draw_id();
         let mut bytes = Record {
-            progress: Progress::Completed,
+            progress: Progress::Completed(Some(self.history())),
             id,
             ..like
         }
         .encode();
         if let Some(version) = bytes.first_mut() {
-            *version = 2;
+            *version = 3;
         }
         self.redis.records.insert(scope.clone(), bytes);
     }

@@ -4,12 +4,20 @@
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
+use std::sync::LazyLock;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 /// The longest time that the timer is set to. It is shorter than most deadlines: the next wait, with another deadline,
 /// need not set the timer again.
 const AHEAD: Duration = Duration::from_millis(500);
+
+static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// The time since the instance first asked for it.
+pub fn now() -> Duration {
+    STARTED.elapsed()
+}
 
 /// The one timer of a request.
 #[derive(Default)]

@@ -11,20 +11,21 @@ use http_api::{Probe, Probes};
 use protocol::condition::Expected;
 use protocol::error::DatabaseUnavailable;
 use protocol::group_commit::{Batches, Group, Ticket};
+use protocol::history::HistoryMonitor;
 use protocol::ports::{
-    Attempt, ConditionalInsertion, ConditionalResources, Insertion, NewResource, Page,
+    Attempt, ConditionalInsertion, ConditionalResources, Histories, Insertion, NewResource, Page,
     ResourceLists, Resources, ResourcesByKey, StoredResource,
 };
-use protocol::{Collection, Customer, KeyScope, ResourceId};
+use protocol::{Collection, Customer, InHistory, KeyScope, KnownHistory, ResourceId};
 use spin_sdk::pg::{Connection, Error, ParameterValue, PgError, QueryError};
 use spin_sdk::time::sleep;
 use stores::postgres::{
-    self, Parameter, Row, Statement, Statements, Unreadable, conditional_insertion, insertion,
-    stored,
+    self, Parameter, Row, Statement, Statements, Unreadable, conditional_insertion, found,
+    found_in_history, history, insertion,
 };
 
 use crate::connection_cache;
-use crate::deadline::{Budget, Timer};
+use crate::deadline::{Budget, Timer, now};
 use crate::log::{Outage, RequestLog, once};
 use crate::signals::TaskSignals;
 
@@ -41,6 +42,8 @@ pub struct Table {
 thread_local! {
     static OUTAGE: Outage = const { Outage::none("postgres") };
     static TABLES: RefCell<Vec<Rc<Table>>> = const { RefCell::new(Vec::new()) };
+    /// Of the one database that the instance uses.
+    static HISTORY: RefCell<HistoryMonitor> = const { RefCell::new(HistoryMonitor::new()) };
 }
 
 impl Table {
@@ -101,26 +104,30 @@ impl<'r> PostgresResources<'r> {
     async fn rows(&self, statement: Statement<'_>) -> Result<Vec<SpinRow>, DatabaseUnavailable> {
         let _wait = self.log.postgres();
         self.log.count_trip();
+        let sent = now();
         let work = async {
             let connection = Connection::open(&self.settings.database_url).await?;
             rows(&connection, statement).await
         };
-        match self.timer.within(&self.budget, work).await {
+        let failure = match self.timer.within(&self.budget, work).await {
             Some(Ok(rows)) => {
                 OUTAGE.with(Outage::succeeded);
-                Ok(rows)
+                if let Some(history) = rows.first().and_then(history) {
+                    HISTORY.with_borrow_mut(|monitor| monitor.heard(history, sent));
+                }
+                return Ok(rows);
             }
-            Some(Err(error)) => Err(failed(&error)),
-            None => Err(down("no answer in time")),
-        }
+            Some(Err(error)) => failed(&error),
+            None => down("no answer in time"),
+        };
+        HISTORY.with_borrow_mut(|monitor| monitor.failed(sent, now()));
+        Err(failure)
     }
+}
 
-    async fn stored_resource(
-        &self,
-        statement: Statement<'_>,
-    ) -> Result<Option<StoredResource>, DatabaseUnavailable> {
-        let rows = self.rows(statement).await?;
-        rows.first().map(stored).transpose().map_err(unreadable)
+impl Histories for PostgresResources<'_> {
+    fn known_history(&self) -> KnownHistory {
+        HISTORY.with_borrow(|monitor| monitor.known(now()))
     }
 }
 
@@ -140,7 +147,7 @@ impl Resources for PostgresResources<'_> {
     async fn insert_unless_exists(
         &self,
         new: &NewResource,
-    ) -> Result<Insertion, DatabaseUnavailable> {
+    ) -> Result<InHistory<Insertion>, DatabaseUnavailable> {
         drop(self.ticket.take());
         let rows = self.rows(self.statements().insert(new)).await?;
         insertion(rows.first()).map_err(unreadable)
@@ -153,8 +160,8 @@ impl ResourceLists for PostgresResources<'_> {
         customer: &Customer,
         id: ResourceId,
     ) -> Result<Option<StoredResource>, DatabaseUnavailable> {
-        self.stored_resource(self.statements().find(customer, id))
-            .await
+        let rows = self.rows(self.statements().find(customer, id)).await?;
+        found(rows.first()).map_err(unreadable)
     }
 
     async fn page(
@@ -172,9 +179,9 @@ impl ResourcesByKey for PostgresResources<'_> {
     async fn find_by_key(
         &self,
         scope: &KeyScope,
-    ) -> Result<Option<StoredResource>, DatabaseUnavailable> {
-        self.stored_resource(self.statements().find_by_key(scope))
-            .await
+    ) -> Result<InHistory<Option<StoredResource>>, DatabaseUnavailable> {
+        let rows = self.rows(self.statements().find_by_key(scope)).await?;
+        found_in_history(rows.first()).map_err(unreadable)
     }
 }
 
@@ -183,7 +190,7 @@ impl ConditionalResources for PostgresResources<'_> {
         &self,
         new: &NewResource,
         expected: &Expected,
-    ) -> Result<ConditionalInsertion, DatabaseUnavailable> {
+    ) -> Result<InHistory<ConditionalInsertion>, DatabaseUnavailable> {
         let statement = self.statements().insert_based_on(new, expected);
         let rows = self.rows(statement).await?;
         conditional_insertion(rows.first(), expected).map_err(unreadable)

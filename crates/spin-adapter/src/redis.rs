@@ -3,8 +3,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::LazyLock;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http_api::settings::Settings;
 use http_api::{Probe, Probes};
@@ -17,7 +16,7 @@ use spin_sdk::redis::{Connection, Error, RedisParameter, RedisResult};
 use stores::redis::locks::{Locking, lock};
 use stores::redis::{Command, Records, Reply, ping, record, reservation};
 
-use crate::deadline::{Budget, Timer};
+use crate::deadline::{Budget, Timer, now};
 use crate::log::{Outage, RequestLog};
 use crate::signals::TaskSignals;
 
@@ -41,8 +40,6 @@ thread_local! {
     };
     static OUTAGE: Outage = const { Outage::none("redis") };
 }
-
-static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// Redis, as one request may use it.
 pub struct RedisReservations<'r> {
@@ -283,10 +280,6 @@ async fn execute(connection: &Connection, command: &Command) -> Result<Reply, Er
         Err(Error::Other(text)) if text.contains("WRONGTYPE") => Ok(Reply::WrongType),
         Err(error) => Err(error),
     }
-}
-
-fn now() -> Duration {
-    STARTED.elapsed()
 }
 
 /// For the log. Redis's messages name commands and states, but not the address, which may contain a password.

@@ -5,7 +5,7 @@ mod conditional;
 mod reading;
 
 use protocol::ports::{Attempt, Insertion, NewResource, StoredResource};
-use protocol::{Collection, Document, Fingerprint, ResourceId};
+use protocol::{Collection, Document, Fingerprint, History, InHistory, ResourceId};
 use serde::Serialize;
 
 /// A statement and its parameters.
@@ -53,20 +53,22 @@ impl std::fmt::Display for Unreadable {
 impl std::error::Error for Unreadable {}
 
 /// Inserts unless the scope has a resource, and otherwise returns that one. Both halves see the statement's snapshot:
-/// a resource that is committed while this waits for its lock gives no row at all, and the caller asks again. `ON
+/// a resource that is committed while this waits for its lock gives neither, and the caller asks again. `ON
 /// CONFLICT` names no constraint because a request that continues an interrupted one repeats an id as well as a key.
 const INSERT: &str = "\
-    WITH inserted AS ( \
+    WITH current AS MATERIALIZED (SELECT database_history() AS history), inserted AS ( \
         INSERT INTO {table} ({id}, customer_id, idempotency_key, fingerprint, document, created_at) \
         VALUES ($1::text::uuid, $2, $3, $4, $5::text::json, to_timestamp($6::bigint / 1000.0)) \
         ON CONFLICT DO NOTHING \
         RETURNING {id} \
+    ), decided AS ( \
+        SELECT true AS inserted, {id}::text AS id, NULL::bytea AS fingerprint, NULL::text AS document \
+        FROM inserted \
+        UNION ALL \
+        SELECT false, {id}::text, fingerprint, document::text \
+        FROM {table} WHERE customer_id = $2 AND idempotency_key = $3 \
     ) \
-    SELECT true AS inserted, {id}::text AS id, NULL::bytea AS fingerprint, NULL::text AS document \
-    FROM inserted \
-    UNION ALL \
-    SELECT false, {id}::text, fingerprint, document::text \
-    FROM {table} WHERE customer_id = $2 AND idempotency_key = $3";
+    SELECT history, inserted, id, fingerprint, document FROM current LEFT JOIN decided ON true";
 
 /// Inserts those rows that conflict with nothing, and returns one row for each of them. The function's name ends in
 /// the version of the row's shape: over a database that lacks this shape the statement fails, and drops nothing.
@@ -79,8 +81,10 @@ const INSERT_ALL: &str =
 /// Inserts nothing, in the way that resources are inserted, and reads the columns that nothing else checks: a database
 /// that lacks the schema, has another one, or only reads is not called ready.
 const PROBE: &str = "\
-    SELECT FROM insert_{table}_2('[]') \
-    UNION ALL SELECT FROM (SELECT {id}, seq, based_on, document FROM {table} LIMIT 0) AS columns";
+    SELECT database_history() AS history, EXISTS ( \
+        SELECT FROM insert_{table}_2('[]') \
+        UNION ALL SELECT FROM (SELECT {id}, seq, based_on, document FROM {table} LIMIT 0) AS columns \
+    ) AS found";
 
 /// The statements of one collection's table.
 pub struct Statements {
@@ -115,7 +119,7 @@ impl Statements {
         }
     }
 
-    /// Inserts the resource unless its scope has one; read the first row with [`insertion`].
+    /// Inserts the resource unless its scope has one; read the row with [`insertion`].
     pub fn insert(&self, new: &NewResource) -> Statement<'_> {
         Statement {
             sql: &self.insert,
@@ -139,7 +143,7 @@ impl Statements {
         }
     }
 
-    /// Fails unless the database accepts these statements. Changes nothing.
+    /// Fails unless the database accepts these statements. Changes nothing; the row has the [`history`].
     pub fn probe(&self) -> Statement<'_> {
         Statement {
             sql: &self.probe,
@@ -201,16 +205,52 @@ pub fn attempts(batch: &[&NewResource], row: Option<&impl Row>) -> Vec<Attempt> 
     batch.iter().map(attempt).collect()
 }
 
-/// The result of [`Statements::insert`], by its first row.
+/// The result of [`Statements::insert`], by its row.
 ///
 /// # Errors
 /// [`Unreadable`] when the existing row cannot be read.
-pub fn insertion(first: Option<&impl Row>) -> Result<Insertion, Unreadable> {
-    match first {
+pub fn insertion(row: Option<&impl Row>) -> Result<InHistory<Insertion>, Unreadable> {
+    in_history(row, |row| match row.boolean("inserted") {
         None => Ok(Insertion::Conflict),
-        Some(row) if row.boolean("inserted") == Some(true) => Ok(Insertion::Inserted),
-        Some(row) => stored(row).map(Insertion::Existing),
-    }
+        Some(true) => Ok(Insertion::Inserted),
+        Some(false) => stored(row).map(Insertion::Existing),
+    })
+}
+
+/// The database's history, in any row of a statement that returns rows; `None` on a standby.
+pub fn history(row: &impl Row) -> Option<History> {
+    History::from_bytes(&row.bytes("history")?)
+}
+
+/// What a row says, with the history in it.
+fn in_history<R: Row, T>(
+    row: Option<&R>,
+    read: impl FnOnce(&R) -> Result<T, Unreadable>,
+) -> Result<InHistory<T>, Unreadable> {
+    let row = row.ok_or(Unreadable)?;
+    Ok(InHistory {
+        history: history(row).ok_or(Unreadable)?,
+        value: read(row)?,
+    })
+}
+
+/// The resource in the row of a statement that always returns one, if it has found one.
+///
+/// # Errors
+/// As [`stored`].
+pub fn found(row: Option<&impl Row>) -> Result<Option<StoredResource>, Unreadable> {
+    let row = row.ok_or(Unreadable)?;
+    row.text("id").map(|_| stored(row)).transpose()
+}
+
+/// The same, with the history.
+///
+/// # Errors
+/// As [`stored`]; or there is no history.
+pub fn found_in_history(
+    row: Option<&impl Row>,
+) -> Result<InHistory<Option<StoredResource>>, Unreadable> {
+    in_history(row, |row| found(Some(row)))
 }
 
 /// The resource of a row with the columns `id`, `fingerprint` and `document`.

@@ -9,7 +9,7 @@ use http_api::{
 };
 use protocol::condition::Expected;
 use protocol::create::conditional::create_conditionally;
-use protocol::create::{CreateRequest, KeyReuse};
+use protocol::create::{CreateRequest, KeyReuse, ReplayPolicy};
 use protocol::error::CreateError;
 use protocol::key::KeyError;
 use protocol::ports::{ResourceIds, ResourceLists};
@@ -152,9 +152,13 @@ async fn answer(head: &impl Head, body: impl Body, host: &impl Host) -> Result<R
                 CreateRequest::new(scope, order.clone()),
                 host.redis(&settings),
             );
-            let (reuse, ids) = (KeyReuse::Reject, host.ids());
+            let policy = ReplayPolicy {
+                key_reuse: KeyReuse::Reject,
+                ..settings.replay_policy
+            };
+            let ids = host.ids();
             let (creation, state) =
-                create_conditionally(request, &expected, reuse, &redis, &redis, &postgres, ids)
+                create_conditionally(request, &expected, policy, &redis, &redis, &postgres, ids)
                     .await
                     .map_err(|error| match error {
                         CreateError::Unavailable if keyless => Problem::UndecidedWithoutKey,

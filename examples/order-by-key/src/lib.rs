@@ -6,7 +6,7 @@ use http_api::{
     Body, Head, Host, Method, Problem, QueryError, Response, decoded, health, read_key,
     read_resource, readiness, represent,
 };
-use protocol::create::{CreateRequest, KeyReuse, create};
+use protocol::create::{CreateRequest, KeyReuse, ReplayPolicy, create};
 use protocol::ports::{ResourceLists, ResourcesByKey};
 use protocol::{Collection, Customer, Document, KeyScope, Resource, ResourceId, Violation};
 use serde_json::{Value, json};
@@ -109,13 +109,17 @@ async fn answer(head: &impl Head, body: impl Body, host: &impl Host) -> Result<R
                 Ok(order) => order,
                 // The key may have an order already: then the body does not matter.
                 Err(refusal) => {
-                    let stored = postgres.find_by_key(&scope).await?.ok_or(refusal)?;
+                    let stored = postgres.find_by_key(&scope).await?.value.ok_or(refusal)?;
                     return Ok(created(stored.id));
                 }
             };
             let request = CreateRequest::new(scope, order);
             let redis = host.redis(&settings);
-            let creation = create(request, KeyReuse::Replay, &redis, &postgres, host.ids()).await?;
+            let policy = ReplayPolicy {
+                key_reuse: KeyReuse::Replay,
+                ..settings.replay_policy
+            };
+            let creation = create(request, policy, &redis, &postgres, host.ids()).await?;
             Ok(created(creation.id()))
         }
         (Method::Get | Method::Head, "/") => {

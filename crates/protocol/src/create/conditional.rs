@@ -5,14 +5,15 @@
 
 use std::time::Duration;
 
-use super::{Claim, CreateRequest, Creation, KeyReuse, Reserved, Settled};
-use super::{INSERTION_TRIES, claim, complete_record, likely_new, prepare_retry};
+use super::{Claim, CreateRequest, Creation, ReplayPolicy, Reserved, Settled};
+use super::{INSERTION_TRIES, claim, complete_record, likely_new, prepare_retry, replay_in_outage};
 use crate::condition::Expected;
 use crate::error::CreateError;
+use crate::history::InHistory;
 use crate::list_state::ListState;
 use crate::ports::{
-    ConditionalInsertion, ConditionalResources, List, Lock, Locks, NewResource, Reservations,
-    ResourceIds, ResourcesByKey,
+    ConditionalInsertion, ConditionalResources, Histories, List, Lock, Locks, NewResource,
+    Reservations, ResourceIds, ResourcesByKey,
 };
 use crate::resource::Resource;
 
@@ -27,30 +28,32 @@ use crate::resource::Resource;
 pub async fn create_conditionally<R: Resource>(
     request: CreateRequest<R>,
     expected: &Expected,
-    key_reuse: KeyReuse,
+    policy: ReplayPolicy,
     reservations: &impl Reservations,
     locks: &impl Locks,
-    resources: &(impl ConditionalResources + ResourcesByKey),
+    resources: &(impl ConditionalResources + ResourcesByKey + Histories),
     ids: &impl ResourceIds,
 ) -> Result<(Creation<R>, Option<ListState>), CreateError> {
-    let (new, resource, reservation) = match claim(request, reservations, ids).await {
-        Claim::Completed(creation) => return Ok((creation, None)),
-        Claim::Open {
-            new,
-            resource,
-            reservation,
-        } => (new, resource, reservation),
-    };
-    let list = List::from(&new.scope);
+    let (new, resource, reservation) =
+        match claim(request, policy.outage, reservations, resources, ids).await {
+            Claim::Completed(creation) => return Ok((creation, None)),
+            Claim::Open {
+                new,
+                resource,
+                reservation,
+            } => (new, resource, reservation),
+        };
+    let (list, fingerprint) = (List::from(&new.scope), new.fingerprint);
     // Not the resource's id: a request that continues an interrupted one shares it.
     let holder = ids.draw();
     let lock = match expected.is_contended() {
         true => locks.acquire(&list, &holder).await,
         false => Ok(Lock::NotNeeded),
     };
-    let (settled, state) = match lock {
+    let decided = match lock {
         Ok(Lock::Held { remaining }) => {
-            (find(new, &reservation, resources, remaining).await?, None)
+            let found = find(new, &reservation, resources, remaining).await;
+            found.map(|settled| (settled, None))
         }
         // The same without Redis: the lock spares Postgres a race and decides nothing.
         lock => {
@@ -59,11 +62,20 @@ pub async fn create_conditionally<R: Resource>(
                 // If this fails, the lease ends the lock.
                 let _ = locks.release(&list, &holder).await;
             }
-            outcome?
+            outcome
         }
     };
+    let (settled, state) = match decided {
+        Ok(decided) => decided,
+        Err(CreateError::Unavailable) => {
+            return replay_in_outage(&reservation, &fingerprint, policy.outage, resources)
+                .map(|id| (Creation::Replayed(id, resource), None))
+                .ok_or(CreateError::Unavailable);
+        }
+        Err(refusal) => return Err(refusal),
+    };
     complete_record(&settled, &reservation, reservations).await;
-    Ok((settled.creation(resource, key_reuse)?, state))
+    Ok((settled.value.creation(resource, policy.key_reuse)?, state))
 }
 
 /// While another request holds the lock: a retry need not wait for its own resource.
@@ -72,11 +84,15 @@ async fn find(
     reservation: &Reserved,
     resources: &impl ResourcesByKey,
     remaining: Duration,
-) -> Result<Settled, CreateError> {
+) -> Result<InHistory<Settled>, CreateError> {
     if !likely_new(reservation)
-        && let Some(stored) = resources.find_by_key(&requested.scope).await?
+        && let InHistory {
+            history,
+            value: Some(stored),
+        } = resources.find_by_key(&requested.scope).await?
     {
-        return Ok(Settled::Existing { stored, requested });
+        let value = Settled::Existing { stored, requested };
+        return Ok(InHistory { history, value });
     }
     Err(CreateError::Locked { remaining })
 }
@@ -87,19 +103,22 @@ async fn insert(
     expected: &Expected,
     resources: &impl ConditionalResources,
     ids: &impl ResourceIds,
-) -> Result<(Settled, Option<ListState>), CreateError> {
+) -> Result<(InHistory<Settled>, Option<ListState>), CreateError> {
     for tried in 1..=INSERTION_TRIES {
-        match resources.insert_based_on(&new, expected).await? {
-            ConditionalInsertion::Inserted(state) => {
-                return Ok((Settled::Inserted(new), Some(state)));
-            }
+        let InHistory { history, value } = resources.insert_based_on(&new, expected).await?;
+        let (value, state) = match value {
+            ConditionalInsertion::Inserted(state) => (Settled::Inserted(new), Some(state)),
             ConditionalInsertion::Existing(stored) => {
                 let requested = new;
-                return Ok((Settled::Existing { stored, requested }, None));
+                (Settled::Existing { stored, requested }, None)
             }
             ConditionalInsertion::Stale(state) => return Err(CreateError::Stale(state)),
-            ConditionalInsertion::Conflict => prepare_retry(&mut new, tried, ids),
-        }
+            ConditionalInsertion::Conflict => {
+                prepare_retry(&mut new, tried, ids);
+                continue;
+            }
+        };
+        return Ok((InHistory { history, value }, state));
     }
     Err(CreateError::Unavailable)
 }

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures::executor::block_on;
 use serde_json::Value;
@@ -10,6 +11,7 @@ use uuid::Uuid;
 use super::*;
 use crate::customer::Customer;
 use crate::error::ReservationsUnavailable;
+use crate::history::HistoryMonitor;
 use crate::key::IdempotencyKey;
 use crate::resource::{Collection, Violation};
 
@@ -54,6 +56,11 @@ struct World {
     reserves: Cell<u32>,
     completions: Cell<u32>,
     inserts: RefCell<Vec<ResourceId>>,
+    /// The database's history, by a number.
+    history: Cell<u8>,
+    /// What the instance has heard of it.
+    monitor: RefCell<HistoryMonitor>,
+    outage: Cell<Option<OutageReplay>>,
 }
 
 impl Reservations for World {
@@ -93,7 +100,7 @@ impl Reservations for World {
 
 impl Resources for World {
     async fn insert_new(&self, new: &NewResource) -> Attempt {
-        match self.insert_unless_exists(new).await {
+        match self.insert_row(new) {
             Ok(Insertion::Inserted) => Attempt::Inserted,
             _ => Attempt::Undecided,
         }
@@ -102,7 +109,33 @@ impl Resources for World {
     async fn insert_unless_exists(
         &self,
         new: &NewResource,
-    ) -> Result<Insertion, DatabaseUnavailable> {
+    ) -> Result<InHistory<Insertion>, DatabaseUnavailable> {
+        let inserted = self.insert_row(new);
+        let history = history(self.history.get());
+        let mut monitor = self.monitor.borrow_mut();
+        match inserted {
+            Ok(_) => monitor.heard(history, NOW),
+            Err(_) => monitor.failed(NOW, NOW),
+        }
+        inserted.map(|value| InHistory { history, value })
+    }
+}
+
+impl Histories for World {
+    fn known_history(&self) -> KnownHistory {
+        self.monitor.borrow().known(NOW)
+    }
+}
+
+/// The time does not pass.
+const NOW: Duration = Duration::ZERO;
+
+fn history(number: u8) -> History {
+    History::from_bytes(&[number; History::BYTES]).expect("as many bytes as one has")
+}
+
+impl World {
+    fn insert_row(&self, new: &NewResource) -> Result<Insertion, DatabaseUnavailable> {
         self.inserts.borrow_mut().push(new.id);
         if self.postgres_down.get() {
             return Err(DatabaseUnavailable);
@@ -167,7 +200,11 @@ impl World {
         self.reserves.set(0);
         self.completions.set(0);
         self.inserts.borrow_mut().clear();
-        block_on(create(request(key, n), key_reuse, self, self, self))
+        let policy = ReplayPolicy {
+            key_reuse,
+            outage: self.outage.get().unwrap_or(OutageReplay::FromRecord),
+        };
+        block_on(create(request(key, n), policy, self, self, self))
     }
 
     /// Calls of (reserve, insert, complete) that the last request made.
@@ -222,7 +259,7 @@ fn a_creation_is_one_trip_to_each_store_and_the_first_retry_completes_the_record
     assert_eq!(world.trips(), (1, 1, 1));
     assert_eq!(
         world.record("k").map(|r| r.progress),
-        Some(Progress::Completed)
+        Some(Progress::Completed(Some(history(0))))
     );
 
     assert_eq!(world.ask("k", 1), replayed(1, 1));
@@ -265,7 +302,11 @@ fn another_document_gets_the_first_resource_where_that_is_configured() {
 
 #[test]
 fn another_requests_record_alone_refuses_no_request() {
-    for progress in [Progress::InProgress, Progress::Completed] {
+    for progress in [
+        Progress::InProgress,
+        Progress::Completed(None),
+        Progress::Completed(Some(history(0))),
+    ] {
         let world = World::default();
         world.plant("k", 1, progress, id(77));
         assert_eq!(world.ask("k", 2), created(1, 2), "with its own id");
@@ -292,7 +333,7 @@ fn without_redis_the_answers_are_the_same() {
 fn nonsense_in_redis_is_neither_believed_nor_changed() {
     let world = World::default();
     let mut future = Record {
-        progress: Progress::Completed,
+        progress: Progress::Completed(Some(history(0))),
         fingerprint: request("k", 1).fingerprint,
         id: id(77),
     }
@@ -381,7 +422,11 @@ fn customers_do_not_share_keys() {
     let mut theirs = scope("k");
     theirs.customer = Customer::named("somebody else").expect("a name");
     let theirs = CreateRequest::new(theirs, Counter(1));
-    let outcome = block_on(create(theirs, KeyReuse::Reject, &world, &world, &world));
+    let policy = ReplayPolicy {
+        key_reuse: KeyReuse::Reject,
+        outage: OutageReplay::FromRecord,
+    };
+    let outcome = block_on(create(theirs, policy, &world, &world, &world));
     assert!(matches!(outcome, Ok(Creation::Created(..))));
 }
 
@@ -402,4 +447,91 @@ fn an_unreadable_document_is_replayed_to_its_own_request_only() {
         world.ask_with("k", 2, KeyReuse::Replay),
         Err(CreateError::Unreadable(id(1)))
     );
+}
+
+impl World {
+    /// The database lost its rows: another history begins, and the instance will hear of it.
+    fn fail_over(&self) {
+        self.postgres.borrow_mut().clear();
+        self.history.set(self.history.get() + 1);
+        self.monitor.take();
+    }
+}
+
+#[test]
+fn a_lost_resource_is_created_again_with_its_id_and_no_phantom_is_replayed() {
+    let world = World::default();
+    let _ = world.ask("k", 1);
+    assert_eq!(world.ask("k", 1), replayed(1, 1));
+    world.fail_over();
+    assert_eq!(world.ask("k", 1), created(1, 1), "with its old id");
+    assert_eq!(world.trips(), (1, 1, 1));
+    assert_eq!(world.ask("k", 1), replayed(1, 1));
+    assert_eq!(world.trips(), (1, 0, 0), "the record is of the new history");
+}
+
+#[test]
+fn an_instance_that_has_heard_nothing_confirms_once() {
+    let world = World::default();
+    let _ = world.ask("k", 1);
+    let _ = world.ask("k", 1);
+    world.monitor.take();
+    assert_eq!(world.ask("k", 1), replayed(1, 1));
+    assert_eq!(world.trips(), (1, 1, 0), "the record is right as it is");
+    assert_eq!(world.ask("k", 1), replayed(1, 1));
+    assert_eq!(world.trips(), (1, 0, 0));
+}
+
+#[test]
+fn a_record_of_the_previous_release_is_confirmed_and_replaced() {
+    let world = World::default();
+    let _ = world.ask("k", 1);
+    let _ = world.ask("other", 1);
+    let _ = world.ask("other", 1);
+    world.plant("k", 1, Progress::Completed(None), id(1));
+    assert_eq!(world.ask("k", 1), replayed(1, 1));
+    assert_eq!(world.trips(), (1, 1, 1));
+    assert_eq!(world.ask("k", 1), replayed(1, 1));
+    assert_eq!(world.trips(), (1, 0, 0));
+    world.plant("lost", 1, Progress::Completed(None), id(77));
+    assert_eq!(world.ask("lost", 1), created(77, 1));
+}
+
+#[test]
+fn in_an_outage_a_record_is_believed_only_where_that_is_configured() {
+    let unavailable = || Err(CreateError::Unavailable);
+    for (outage, expected) in [
+        (OutageReplay::FromRecord, replayed(1, 1)),
+        (OutageReplay::Unavailable, unavailable()),
+    ] {
+        for progress in [None, Some(history(0))].map(Progress::Completed) {
+            let world = World::default();
+            world.outage.set(Some(outage));
+            world.plant("k", 1, progress, id(1));
+            world.postgres_down.set(true);
+            assert_eq!(world.ask("k", 1), expected, "the confirmation fails");
+            assert_eq!(world.trips(), (1, 1, 0));
+            assert_eq!(world.ask("k", 1), expected, "after a failure");
+            let asked = usize::from(outage == OutageReplay::Unavailable);
+            assert_eq!(world.trips(), (1, asked, 0));
+            assert_eq!(world.ask("k", 2), unavailable(), "another document");
+            world.plant("new", 1, Progress::InProgress, id(2));
+            assert_eq!(world.ask("new", 1), unavailable(), "it may not exist");
+        }
+    }
+}
+
+#[test]
+fn in_an_outage_a_record_of_another_history_is_not_believed() {
+    let world = World::default();
+    let _ = world.ask("k", 1);
+    let _ = world.ask("k", 1);
+    world.fail_over();
+    let _ = world.ask("other", 1);
+    let _ = world.ask("other", 1);
+    world.postgres_down.set(true);
+    for _ in 0..2 {
+        assert_eq!(world.ask("k", 1), Err(CreateError::Unavailable));
+    }
+    assert_eq!(world.ask("other", 1), replayed(3, 1));
 }

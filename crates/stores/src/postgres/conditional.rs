@@ -1,18 +1,20 @@
 //! Conditional insertion in one statement: what it compares, inserts and returns is of one snapshot.
 
-use protocol::ListState;
 use protocol::condition::Expected;
 use protocol::ports::{ConditionalInsertion, NewResource};
+use protocol::{InHistory, ListState};
 
 use super::reading::list_state;
-use super::{Parameter, Row, Statement, Statements, Unreadable, row_parameters, stored};
+use super::{
+    Parameter, Row, Statement, Statements, Unreadable, in_history, row_parameters, stored,
+};
 
 /// Inserts if the list's state is an expected one, and always returns one row: the resource inserted, or the scope's, or
-/// none; the state before; and the state after an insertion. `ON CONFLICT` waits for a concurrent statement that is
+/// none; the state before; the state after an insertion; and the database's history. `ON CONFLICT` waits for a concurrent statement that is
 /// based on the same state, but does not see its row: then the state is still an expected one, and the caller asks again.
 /// Resources without a condition neither wait for this statement nor make it wait.
 pub(super) const INSERT_BASED_ON: &str = concat!(
-    "WITH seen AS MATERIALIZED (SELECT ",
+    "WITH seen AS MATERIALIZED (SELECT database_history() AS history, ",
     list_state!("$2::text"),
     " AS state), inserted AS ( \
         INSERT INTO {table} ({id}, customer_id, idempotency_key, fingerprint, document, created_at, based_on) \
@@ -22,7 +24,7 @@ pub(super) const INSERT_BASED_ON: &str = concat!(
         ON CONFLICT DO NOTHING \
         RETURNING {id}, customer_id, seq \
     ) \
-    SELECT inserted.{id} IS NOT NULL AS inserted, coalesce(inserted.{id}, found.{id})::text AS id, \
+    SELECT history, inserted.{id} IS NOT NULL AS inserted, coalesce(inserted.{id}, found.{id})::text AS id, \
            found.fingerprint AS fingerprint, found.document::text AS document, state AS before, \
            CASE WHEN inserted.{id} IS NOT NULL THEN ",
     list_state!(
@@ -62,8 +64,11 @@ impl Statements {
 pub fn conditional_insertion(
     row: Option<&impl Row>,
     expected: &Expected,
-) -> Result<ConditionalInsertion, Unreadable> {
-    let row = row.ok_or(Unreadable)?;
+) -> Result<InHistory<ConditionalInsertion>, Unreadable> {
+    in_history(row, |row| decided(row, expected))
+}
+
+fn decided(row: &impl Row, expected: &Expected) -> Result<ConditionalInsertion, Unreadable> {
     let state = |column| {
         let bytes = row.bytes(column).ok_or(Unreadable)?;
         ListState::from_bytes(&bytes).ok_or(Unreadable)

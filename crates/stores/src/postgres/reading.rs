@@ -39,13 +39,17 @@ macro_rules! list_state {
 }
 pub(super) use list_state;
 
+/// One row: the database's history, and the resource if there is one.
 pub(super) const FIND: &str = "\
-    SELECT {id}::text AS id, fingerprint, document::text AS document \
-    FROM {table} WHERE {id} = $1::text::uuid AND customer_id = $2";
+    SELECT history, {id}::text AS id, fingerprint, document::text AS document \
+    FROM (SELECT database_history() AS history) AS current \
+    LEFT JOIN {table} ON {id} = $1::text::uuid AND customer_id = $2";
 
+/// The same.
 pub(super) const FIND_BY_KEY: &str = "\
-    SELECT {id}::text AS id, fingerprint, document::text AS document \
-    FROM {table} WHERE customer_id = $1 AND idempotency_key = $2";
+    SELECT history, {id}::text AS id, fingerprint, document::text AS document \
+    FROM (SELECT database_history() AS history) AS current \
+    LEFT JOIN {table} ON customer_id = $1 AND idempotency_key = $2";
 
 /// One row per resource, and one without a resource where there is none. A cursor that is none of the customer's
 /// resources has no sequence number. Comparing with one number that is known before the index is entered makes a later
@@ -54,20 +58,20 @@ pub(super) const PAGE: &str = concat!(
     "WITH start AS MATERIALIZED ( \
         SELECT CASE WHEN $2::text IS NULL THEN 9223372036854775807 \
                ELSE (SELECT seq FROM {table} WHERE {id} = $2::text::uuid AND customer_id = $1) \
-               END AS seq \
+               END AS seq, database_history() AS history \
     ), page AS ( \
         SELECT {id}, fingerprint, document, seq FROM {table} \
         WHERE customer_id = $1 AND seq < (SELECT seq FROM start) \
         ORDER BY seq DESC LIMIT $3 \
     ) \
     SELECT {id}::text AS id, fingerprint, document::text AS document, \
-           start.seq IS NOT NULL AS cursor_known, ",
+           start.seq IS NOT NULL AS cursor_known, start.history AS history, ",
     list_state!("$1"),
     " AS state FROM start LEFT JOIN page ON true ORDER BY page.seq DESC"
 );
 
 impl Statements {
-    /// Looks for a customer's resource; read its row with [`stored`].
+    /// Looks for a customer's resource; read the row with [`found`](super::found).
     pub fn find(&self, customer: &Customer, id: ResourceId) -> Statement<'_> {
         Statement {
             sql: &self.find,
@@ -78,7 +82,7 @@ impl Statements {
         }
     }
 
-    /// Looks for the resource of a scope; read its row with [`stored`].
+    /// Looks for the resource of a scope; read the row with [`found_in_history`](super::found_in_history).
     pub fn find_by_key(&self, scope: &KeyScope) -> Statement<'_> {
         Statement {
             sql: &self.find_by_key,

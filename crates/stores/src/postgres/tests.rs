@@ -59,7 +59,11 @@ fn row(new: &NewResource) -> MemoryRow {
             ("document", new.document.as_str().to_owned()),
         ]
         .into(),
-        bytes: [("fingerprint", new.fingerprint.as_bytes().to_vec())].into(),
+        bytes: [
+            ("fingerprint", new.fingerprint.as_bytes().to_vec()),
+            ("history", vec![1; History::BYTES]),
+        ]
+        .into(),
     }
 }
 
@@ -73,13 +77,40 @@ fn a_resource_is_read_as_it_was_inserted() {
     };
     assert_eq!(stored(&row(&new)), Ok(expected.clone()));
     assert_eq!(
+        found_in_history(Some(&row(&new))),
+        Ok(in_one(Some(expected.clone())))
+    );
+    assert_eq!(
         insertion(Some(&row(&new))),
-        Ok(Insertion::Existing(expected))
+        Ok(in_one(Insertion::Existing(expected)))
     );
     let mut inserted = row(&new);
     inserted.booleans.insert("inserted", true);
-    assert_eq!(insertion(Some(&inserted)), Ok(Insertion::Inserted));
-    assert_eq!(insertion(None::<&MemoryRow>), Ok(Insertion::Conflict));
+    assert_eq!(insertion(Some(&inserted)), Ok(in_one(Insertion::Inserted)));
+    let nothing = MemoryRow {
+        bytes: [("history", vec![1; History::BYTES])].into(),
+        ..MemoryRow::default()
+    };
+    assert_eq!(insertion(Some(&nothing)), Ok(in_one(Insertion::Conflict)));
+    assert_eq!(found_in_history(Some(&nothing)), Ok(in_one(None)));
+    assert_eq!(found(Some(&nothing)), Ok(None));
+}
+
+/// A value in the history of all rows here.
+fn in_one<T>(value: T) -> InHistory<T> {
+    let history = History::from_bytes(&[1; History::BYTES]).expect("as many bytes as one has");
+    InHistory { history, value }
+}
+
+/// A server that is no primary does not decide.
+#[test]
+fn a_row_without_a_history_decides_nothing() {
+    let mut standby = row(&new_order());
+    standby.bytes.remove("history");
+    assert_eq!(insertion(Some(&standby)), Err(Unreadable));
+    assert_eq!(found_in_history(Some(&standby)), Err(Unreadable));
+    assert!(found(Some(&standby)).is_ok_and(|found| found.is_some()));
+    assert_eq!(insertion(None::<&MemoryRow>), Err(Unreadable));
 }
 
 #[test]

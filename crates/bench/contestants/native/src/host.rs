@@ -1,7 +1,7 @@
 //! The ports of the core over the native stores. Each call of a store has the whole of the component's time for it.
 
 use std::fmt::Display;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
@@ -11,13 +11,16 @@ use native_stores::RandomIds;
 use native_stores::postgres::Row;
 use protocol::condition::Expected;
 use protocol::error::{DatabaseUnavailable, ReservationsUnavailable};
+use protocol::history::HistoryMonitor;
 use protocol::ports::{
-    Attempt, ConditionalInsertion, ConditionalResources, Insertion, List, Lock, Locks, NewResource,
-    Page, RecordLookup, Reservation, Reservations, ResourceLists, Resources, ResourcesByKey,
-    StoredResource,
+    Attempt, ConditionalInsertion, ConditionalResources, Histories, Insertion, List, Lock, Locks,
+    NewResource, Page, RecordLookup, Reservation, Reservations, ResourceLists, Resources,
+    ResourcesByKey, StoredResource,
 };
-use protocol::{Customer, KeyScope, Record, ResourceId};
-use stores::postgres::{Statement, Unreadable, conditional_insertion, insertion, page, stored};
+use protocol::{Customer, InHistory, KeyScope, KnownHistory, Record, ResourceId};
+use stores::postgres::{
+    Statement, Unreadable, conditional_insertion, found, found_in_history, history, insertion, page,
+};
 use stores::redis::locks::lock;
 use stores::redis::{Command, Reply, ping, record, reservation};
 
@@ -27,6 +30,8 @@ use crate::stores::Stores;
 pub struct NativeHost {
     stores: Stores,
     settings: Arc<Settings>,
+    started: Instant,
+    history: Mutex<HistoryMonitor>,
 }
 
 impl NativeHost {
@@ -52,6 +57,8 @@ impl NativeHost {
         Ok(Self {
             stores,
             settings: Arc::new(settings.check()?),
+            started: Instant::now(),
+            history: Mutex::default(),
         })
     }
 }
@@ -74,6 +81,7 @@ impl Host for NativeHost {
 
     fn postgres<'h>(&'h self, settings: &'h Settings) -> Postgres<'h> {
         Postgres {
+            host: self,
             stores: &self.stores,
             timeout: settings.database_timeout,
         }
@@ -191,23 +199,41 @@ impl Probes for Redis<'_> {
 
 /// Postgres, for one request.
 pub struct Postgres<'h> {
+    host: &'h NativeHost,
     stores: &'h Stores,
     timeout: Duration,
 }
 
 impl Postgres<'_> {
     async fn rows(&self, statement: Statement<'_>) -> Result<Vec<Row>, DatabaseUnavailable> {
-        within(self.timeout, "postgres", self.stores.rows(statement))
-            .await
-            .ok_or(DatabaseUnavailable)
+        let sent = self.now();
+        let rows = within(self.timeout, "postgres", self.stores.rows(statement)).await;
+        let mut monitor = self.monitor();
+        match &rows {
+            Some(rows) => {
+                if let Some(history) = rows.first().and_then(history) {
+                    monitor.heard(history, sent);
+                }
+            }
+            None => monitor.failed(sent, self.now()),
+        }
+        rows.ok_or(DatabaseUnavailable)
     }
 
-    async fn stored(
-        &self,
-        statement: Statement<'_>,
-    ) -> Result<Option<StoredResource>, DatabaseUnavailable> {
-        let rows = self.rows(statement).await?;
-        rows.first().map(stored).transpose().map_err(unreadable)
+    fn now(&self) -> Duration {
+        self.host.started.elapsed()
+    }
+
+    fn monitor(&self) -> MutexGuard<'_, HistoryMonitor> {
+        // A panic cannot leave it half changed.
+        let monitor = self.host.history.lock();
+        monitor.unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Histories for Postgres<'_> {
+    fn known_history(&self) -> KnownHistory {
+        self.monitor().known(self.now())
     }
 }
 
@@ -229,7 +255,7 @@ impl Resources for Postgres<'_> {
     async fn insert_unless_exists(
         &self,
         new: &NewResource,
-    ) -> Result<Insertion, DatabaseUnavailable> {
+    ) -> Result<InHistory<Insertion>, DatabaseUnavailable> {
         let rows = self.rows(self.stores.statements.insert(new)).await?;
         insertion(rows.first()).map_err(unreadable)
     }
@@ -240,7 +266,7 @@ impl ConditionalResources for Postgres<'_> {
         &self,
         new: &NewResource,
         expected: &Expected,
-    ) -> Result<ConditionalInsertion, DatabaseUnavailable> {
+    ) -> Result<InHistory<ConditionalInsertion>, DatabaseUnavailable> {
         let statement = self.stores.statements.insert_based_on(new, expected);
         let rows = self.rows(statement).await?;
         conditional_insertion(rows.first(), expected).map_err(unreadable)
@@ -251,8 +277,9 @@ impl ResourcesByKey for Postgres<'_> {
     async fn find_by_key(
         &self,
         scope: &KeyScope,
-    ) -> Result<Option<StoredResource>, DatabaseUnavailable> {
-        self.stored(self.stores.statements.find_by_key(scope)).await
+    ) -> Result<InHistory<Option<StoredResource>>, DatabaseUnavailable> {
+        let rows = self.rows(self.stores.statements.find_by_key(scope)).await?;
+        found_in_history(rows.first()).map_err(unreadable)
     }
 }
 
@@ -262,7 +289,8 @@ impl ResourceLists for Postgres<'_> {
         customer: &Customer,
         id: ResourceId,
     ) -> Result<Option<StoredResource>, DatabaseUnavailable> {
-        self.stored(self.stores.statements.find(customer, id)).await
+        let rows = self.rows(self.stores.statements.find(customer, id)).await?;
+        found(rows.first()).map_err(unreadable)
     }
 
     async fn page(

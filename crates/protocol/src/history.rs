@@ -1,0 +1,165 @@
+//! Database histories: a completed record is believed only in the history that it was written in. A failover to a server
+//! that lacks the last commits, a restore and a deletion each begin another history.
+
+use std::time::Duration;
+
+/// Which succession of commits a database is in. Opaque: the database computes it, and it changes whenever rows that were
+/// committed may be missing from now on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct History([u8; Self::BYTES]);
+
+impl History {
+    /// The length of its encoding.
+    pub const BYTES: usize = 8;
+
+    /// The history of these bytes, if they are as many as one has.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
+    /// Its bytes.
+    pub const fn as_bytes(&self) -> &[u8; Self::BYTES] {
+        &self.0
+    }
+}
+
+/// What a statement returned, and the history that its snapshot belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InHistory<T> {
+    /// The history.
+    pub history: History,
+    /// What the statement returned.
+    pub value: T,
+}
+
+impl<T> InHistory<T> {
+    /// The same with another value.
+    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> InHistory<U> {
+        InHistory {
+            history: self.history,
+            value: f(self.value),
+        }
+    }
+}
+
+/// What an instance knows about the database's history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KnownHistory {
+    /// The database said so within [`TRUSTED_FOR`].
+    Current(History),
+    /// The database has not said so lately. A statement finds out.
+    Unknown {
+        /// What it said before.
+        last: Option<History>,
+    },
+    /// A statement has failed within [`OUTAGE`]: the next one most likely fails too.
+    Unreachable {
+        /// What it said before.
+        last: Option<History>,
+    },
+}
+
+/// How long an instance believes what it has heard. A server that lacks commits can take over at any time; a retry of a
+/// lost creation is answered from an old record for at most this time.
+pub const TRUSTED_FOR: Duration = Duration::from_secs(3);
+
+/// How long after a failed statement the database is taken to be unreachable.
+pub const OUTAGE: Duration = Duration::from_secs(2);
+
+/// What one instance has heard of one database. Times are of any monotonic clock, since its start.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HistoryMonitor {
+    /// The history, and when the statement that returned it was sent: what happened to the database since then is not in it.
+    heard: Option<(History, Duration)>,
+    /// When a statement failed that was sent after the last successful one.
+    failed: Option<Duration>,
+}
+
+impl HistoryMonitor {
+    /// Nothing was heard.
+    pub const fn new() -> Self {
+        Self {
+            heard: None,
+            failed: None,
+        }
+    }
+
+    /// A statement that was sent at that time has returned the history. One that was sent before another that has returned
+    /// says nothing new.
+    pub fn heard(&mut self, history: History, sent: Duration) {
+        if self.heard.is_none_or(|(_, last)| last <= sent) {
+            self.heard = Some((history, sent));
+            self.failed = None;
+        }
+    }
+
+    /// A statement that was sent at that time has failed, or was not answered in time. One that was sent before another
+    /// that has succeeded says nothing: it may have been sent to a server that no longer exists.
+    pub fn failed(&mut self, sent: Duration, now: Duration) {
+        if self.heard.is_none_or(|(_, last)| last <= sent) {
+            self.failed = Some(now);
+        }
+    }
+
+    /// What is known now.
+    pub fn known(&self, now: Duration) -> KnownHistory {
+        let last = self.heard.map(|(history, _)| history);
+        if self.failed.is_some_and(|failed| now < failed + OUTAGE) {
+            return KnownHistory::Unreachable { last };
+        }
+        match self.heard {
+            Some((history, sent)) if now < sent + TRUSTED_FOR => KnownHistory::Current(history),
+            _ => KnownHistory::Unknown { last },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+    const ONE: History = History([1; 8]);
+    const OTHER: History = History([2; 8]);
+
+    #[test]
+    fn a_history_is_eight_bytes() {
+        assert_eq!(History::from_bytes(&[1; 8]), Some(ONE));
+        assert_eq!(History::from_bytes(&[1; 7]), None);
+        assert_eq!(History::from_bytes(&[1; 9]), None);
+    }
+
+    #[test]
+    fn what_was_heard_is_trusted_for_three_seconds_from_when_it_was_asked() {
+        let mut monitor = HistoryMonitor::new();
+        assert_eq!(monitor.known(S), KnownHistory::Unknown { last: None });
+        monitor.heard(ONE, S);
+        assert_eq!(monitor.known(S * 4 - S / 8), KnownHistory::Current(ONE));
+        let last = Some(ONE);
+        assert_eq!(monitor.known(S * 4), KnownHistory::Unknown { last });
+        monitor.heard(OTHER, S * 5);
+        assert_eq!(monitor.known(S * 5), KnownHistory::Current(OTHER));
+        // An answer that comes late, from a server that no longer exists.
+        monitor.heard(ONE, S * 2);
+        assert_eq!(monitor.known(S * 5), KnownHistory::Current(OTHER));
+    }
+
+    #[test]
+    fn a_failure_counts_for_two_seconds_unless_a_later_statement_succeeds() {
+        let mut monitor = HistoryMonitor::new();
+        monitor.failed(S, S * 2);
+        let last = None;
+        let almost = S * 4 - S / 8;
+        assert_eq!(monitor.known(almost), KnownHistory::Unreachable { last });
+        assert_eq!(monitor.known(S * 4), KnownHistory::Unknown { last });
+        monitor.heard(ONE, S * 4);
+        assert_eq!(monitor.known(S * 4), KnownHistory::Current(ONE));
+        monitor.failed(S * 3, S * 5);
+        assert_eq!(monitor.known(S * 5), KnownHistory::Current(ONE));
+        monitor.failed(S * 5, S * 6);
+        let last = Some(ONE);
+        assert_eq!(monitor.known(S * 6), KnownHistory::Unreachable { last });
+        monitor.heard(OTHER, S * 6);
+        assert_eq!(monitor.known(S * 6), KnownHistory::Current(OTHER));
+    }
+}

@@ -1,0 +1,136 @@
+//! Rows that the database has lost: a record in Redis outlives its row, and nobody is told that the row exists.
+
+use std::time::{Duration, Instant};
+
+use crate::support::{Answer, Service, an_order, new_key, service};
+
+/// Within this time after the loss, a retry creates the order again.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// Retries a lost order until it is created again, and asserts that it is the old one and that it is stored.
+async fn assert_created_again(service: &Service, key: &str, first: &Answer, lost: Instant) {
+    let again = loop {
+        let answer = service.order(key, &an_order()).await;
+        if !answer.replayed() {
+            break answer;
+        }
+        assert!(lost.elapsed() < LIMIT, "a lost order is still replayed");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    again.assert_created();
+    assert_eq!(again.body, first.body, "with its old id");
+    let shown = service.get(first.field("location").unwrap()).await;
+    assert_eq!((shown.status, &shown.body), (200, &first.body));
+    let state = service
+        .get(&format!("/api/v1/idempotency-keys/{key}"))
+        .await;
+    assert_eq!(state.status, 200);
+    service
+        .order(key, &an_order())
+        .await
+        .assert_replay_of(first);
+    service.assert_stored(key, 1).await;
+}
+
+/// Creates an order, and lets a retry complete its record.
+async fn completed(service: &Service, key: &str) -> Answer {
+    let first = service.order(key, &an_order()).await;
+    first.assert_created();
+    for _ in 0..2 {
+        service
+            .order(key, &an_order())
+            .await
+            .assert_replay_of(&first);
+    }
+    first
+}
+
+#[tokio::test]
+#[cfg_attr(deployment, ignore = "needs a database and settings of its own")]
+async fn a_lost_order_is_created_again_by_its_retry_and_is_no_phantom() {
+    let service = service().patient_with_redis().start().await;
+    let key = new_key();
+    let first = completed(&service, &key).await;
+    let database = service.database().await.unwrap();
+    for loss in [
+        "DELETE FROM orders".to_owned(),
+        // A restore into the same database, of a dump from before the order. The triggers are those of the dump.
+        "SET session_replication_role = replica; TRUNCATE orders; \
+         SET session_replication_role = origin; SELECT forget_records()"
+            .to_owned(),
+    ] {
+        database.batch_execute(&loss).await.unwrap();
+        assert_created_again(&service, &key, &first, Instant::now()).await;
+    }
+}
+
+#[tokio::test]
+#[cfg_attr(deployment, ignore = "needs a database and settings of its own")]
+async fn a_record_of_the_previous_release_is_confirmed_before_it_is_believed() {
+    let service = service().patient_with_redis().start().await;
+    let key = new_key();
+    let first = completed(&service, &key).await;
+    // Version 1 has no history: the last 8 bytes are missing.
+    let record = service.record_of(&key);
+    let cut = "local record = redis.call('GET', KEYS[1]) \
+               redis.call('SET', KEYS[1], '\\1' .. string.sub(record, 2, 50)) return #record";
+    let length = service.redis_command(&["EVAL", cut, "1", &record]).await;
+    assert_eq!(length, Some(redis::Value::Int(58)));
+    service
+        .order(&key, &an_order())
+        .await
+        .assert_replay_of(&first);
+    let length = service.redis_command(&["STRLEN", &record]).await;
+    assert_eq!(length, Some(redis::Value::Int(58)), "with a history again");
+
+    service.redis_command(&["EVAL", cut, "1", &record]).await;
+    let database = service.database().await.unwrap();
+    database.batch_execute("DELETE FROM orders").await.unwrap();
+    // At once: no instance has heard a history that such a record belongs to.
+    let again = service.order(&key, &an_order()).await;
+    again.assert_created();
+    assert_eq!((again.replayed(), &again.body), (false, &first.body));
+}
+
+#[tokio::test]
+#[cfg_attr(deployment, ignore = "needs a database and settings of its own")]
+async fn two_databases_that_share_a_prefix_never_answer_for_each_other() {
+    let one = service().patient_with_redis().start().await;
+    // The same names in Redis, another database.
+    let other = service()
+        .patient_with_redis()
+        .variable(
+            "redis_key_prefix",
+            one.record_of("").replace("orders:9:anonymous:", ""),
+        )
+        .start()
+        .await;
+    let key = new_key();
+    let first = completed(&one, &key).await;
+    let answer = other.order(&key, &an_order()).await;
+    answer.assert_created();
+    assert!(!answer.replayed(), "the other database has no such order");
+    other.assert_stored(&key, 1).await;
+    one.order(&key, &an_order()).await.assert_replay_of(&first);
+    one.assert_stored(&key, 1).await;
+}
+
+/// With `replay_during_outage = false`, nothing is answered that Postgres may have lost.
+#[tokio::test]
+#[cfg_attr(deployment, ignore = "needs a database and settings of its own")]
+async fn in_an_outage_a_completed_order_is_replayed_only_where_that_is_configured() {
+    let setup = service().own_postgres().patient_with_redis();
+    let setup = setup.variable("replay_during_outage", "false");
+    let mut service = setup.start().await;
+    let key = new_key();
+    let first = completed(&service, &key).await;
+    service.postgres().stop().unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let answer = service.order(&key, &an_order()).await;
+    assert_eq!(answer.status, 503);
+    service.postgres().restart().unwrap();
+    service
+        .order(&key, &an_order())
+        .await
+        .assert_replay_of(&first);
+}
