@@ -44,16 +44,28 @@ async fn a_wrong_setting_is_named_in_the_log_and_not_to_the_client() {
 async fn secrets_appear_in_no_log() {
     let secret = "s3cret-in-a-url";
     let setup = service()
-        .variable("redis_url", format!("redis://:{secret}@127.0.0.1:1"))
-        .variable(
-            "database_url",
-            format!("postgres://u:{secret}@127.0.0.1:1/db"),
-        )
-        .variable("database_timeout_ms", 500);
-    let service = setup.start().await;
-    let refused = service.order(&new_key(), &an_order()).await;
+        .own_redis()
+        .own_postgres()
+        .password(secret)
+        .patient_with_redis()
+        .variable("log_requests", true);
+    let mut service = setup.start().await;
+    let (key, order) = (new_key(), an_order());
+    let first = service.order(&key, &order).await;
+    first.assert_created();
+    service.order(&key, &order).await.assert_replay_of(&first);
+    // The component logged in: it has its record in a Redis that requires the password.
+    let record = service.record_of(&key);
+    let exists = service.redis_command(&["EXISTS", &record]).await;
+    assert_eq!(exists, Some(redis::Value::Int(1)));
+    assert_eq!(service.get("/readyz").await.status, 200);
+
+    service.redis().stop().unwrap();
+    service.order(&new_key(), &order).await.assert_created();
+    service.postgres().stop().unwrap();
+    let refused = service.order(&new_key(), &order).await;
     refused.assert_problem(503, "unavailable");
-    service.get("/readyz").await;
+    assert_eq!(service.get("/readyz").await.status, 503);
     let logs = service.logs();
     assert!(
         logs.contains("redis:") && logs.contains("postgres:"),

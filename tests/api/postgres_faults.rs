@@ -55,14 +55,17 @@ async fn postgres_that_hangs_is_given_up_at_the_deadline() {
     let mut service = setup.variable("database_timeout_ms", 700).start().await;
     let (key, order) = (new_key(), an_order());
     service.postgres().pause().unwrap();
-    let start = Instant::now();
-    service
-        .order(&key, &order)
-        .await
-        .assert_problem(503, "unavailable");
-    let elapsed = start.elapsed();
-    assert!(elapsed >= Duration::from_millis(650), "{elapsed:?}");
-    assert!(elapsed < Duration::from_secs(5), "{elapsed:?}");
+    // A busy machine only ever delays an answer: the fastest of three shows the limit.
+    let mut fastest = Duration::MAX;
+    for _ in 0..3 {
+        let start = Instant::now();
+        let refused = service.order(&key, &order).await;
+        refused.assert_problem(503, "unavailable");
+        let elapsed = start.elapsed();
+        assert!(elapsed >= Duration::from_millis(650), "{elapsed:?}");
+        fastest = fastest.min(elapsed);
+    }
+    assert!(fastest < Duration::from_millis(1000), "{fastest:?}");
     service.postgres().resume().unwrap();
 
     let first = service.order(&key, &order).await;
@@ -77,27 +80,38 @@ async fn a_write_that_lands_after_the_deadline_is_the_one_order() {
     let setup = service().variable("database_timeout_ms", 500);
     let service = setup.start().await;
     let (key, order) = (new_key(), an_order());
-    let mut database = service.database().await.unwrap();
-    let blockade = database.transaction().await.unwrap();
-    blockade.batch_execute("LOCK TABLE orders").await.unwrap();
-    // Several attempts pile up behind the lock, all given up by their clients.
+    let database = service.database().await.unwrap();
+    // An insertion commits long after every deadline here.
+    let slow = "CREATE FUNCTION sleep() RETURNS trigger LANGUAGE plpgsql \
+                    AS 'BEGIN PERFORM pg_sleep(3); RETURN NEW; END'; \
+                CREATE TRIGGER slow BEFORE INSERT ON orders FOR EACH ROW EXECUTE FUNCTION sleep()";
+    database.batch_execute(slow).await.unwrap();
     for _ in 0..3 {
-        service
-            .order(&key, &order)
-            .await
-            .assert_problem(503, "unavailable");
+        let refused = service.order(&key, &order).await;
+        refused.assert_problem(503, "unavailable");
     }
-    blockade.rollback().await.unwrap();
+    service.assert_stored(&key, 0).await;
 
-    let deadline = Instant::now() + Duration::from_secs(10);
-    let found = loop {
-        let answer = service.order(&key, &order).await;
-        if answer.status == 201 {
-            break answer;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let stored = "SELECT count(*) FROM orders WHERE idempotency_key = $1";
+    loop {
+        let row = database.query_one(stored, &[&key]).await.unwrap();
+        if row.get::<_, i64>(0) == 1 {
+            break;
         }
-        assert!(Instant::now() < deadline, "{answer:?}");
-    };
-    service.order(&key, &order).await.assert_replay_of(&found);
+        assert!(Instant::now() < deadline, "no insertion was committed");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // Waits for the insertions that are still running.
+    let fast = "DROP TRIGGER slow ON orders";
+    database.batch_execute(fast).await.unwrap();
+    let retried = service.order(&key, &order).await;
+    assert_eq!(
+        (retried.status, retried.replayed()),
+        (201, true),
+        "{retried:?}"
+    );
+    service.order(&key, &order).await.assert_replay_of(&retried);
     service.assert_stored(&key, 1).await;
 }
 
@@ -129,17 +143,29 @@ async fn who_waits_for_a_stranger_keeps_nobody_else_waiting() {
 
 #[tokio::test]
 #[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
-async fn connections_that_died_in_the_pool_are_not_noticed() {
+async fn connections_that_died_are_not_noticed_by_clients() {
     let service = service().own_postgres().start().await;
+    let database = service.database().await.unwrap();
+    let terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                     WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'";
+    let order = an_order();
     for _ in 0..3 {
-        service
-            .order(&new_key(), &an_order())
-            .await
-            .assert_created();
-        let database = service.database().await.unwrap();
-        let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-                   WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'";
-        database.query(sql, &[]).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        service.order(&new_key(), &order).await.assert_created();
+        // Longer than the component keeps a connection: they all are in the pool.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        database.query(terminate, &[]).await.unwrap();
+        service.order(&new_key(), &order).await.assert_created();
     }
+    assert!(!service.logs().contains("postgres"), "{}", service.logs());
+
+    // At once, while the component keeps the connection: its next statement fails on it.
+    for _ in 0..20 {
+        service.order(&new_key(), &order).await.assert_created();
+        database.query(terminate, &[]).await.unwrap();
+        service.order(&new_key(), &order).await.assert_created();
+        if service.logs().contains("postgres: down: ") {
+            return;
+        }
+    }
+    panic!("no statement met a connection that had died");
 }

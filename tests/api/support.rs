@@ -21,6 +21,7 @@ pub struct Setup {
     own_redis: bool,
     own_postgres: bool,
     instances: usize,
+    password: Option<String>,
     variables: Vec<(String, String)>,
 }
 
@@ -42,6 +43,12 @@ impl Setup {
     /// A Postgres that the test may stop.
     pub fn own_postgres(mut self) -> Self {
         self.own_postgres = true;
+        self
+    }
+
+    /// A password for the stores of `own_redis` and `own_postgres`, in their URLs. Redis requires it until it restarts.
+    pub fn password(mut self, password: &str) -> Self {
+        self.password = Some(password.to_owned());
         self
     }
 
@@ -105,11 +112,11 @@ impl Setup {
         let postgres = self
             .own_postgres
             .then(|| Postgres::start(&programs(), &folder.join("postgres")).unwrap());
-        let redis_url = match &redis {
+        let mut redis_url = match &redis {
             Some(redis) => redis.url(),
             None => shared.redis_url.clone(),
         };
-        let database_url = match &postgres {
+        let mut database_url = match &postgres {
             Some(postgres) => {
                 let url = postgres.url("postgres");
                 shared.migrate(&url).await.unwrap();
@@ -117,6 +124,16 @@ impl Setup {
             }
             None => shared.create_database(&name).await.unwrap(),
         };
+        if let Some(password) = &self.password {
+            assert!(self.own_redis && self.own_postgres);
+            let client = redis::Client::open(redis_url.clone()).unwrap();
+            let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+            let mut require = redis::cmd("CONFIG");
+            require.arg("SET").arg("requirepass").arg(password);
+            let () = require.query_async(&mut connection).await.unwrap();
+            redis_url = redis_url.replace("redis://", &format!("redis://:{password}@"));
+            database_url = database_url.replace('@', &format!(":{password}@"));
+        }
         let prefix = format!("{name}:");
         let mut variables = vec![
             ("redis_url".to_owned(), redis_url.clone()),
