@@ -123,7 +123,7 @@ async fn is_reserved(settings: &Settings, key: &str) -> Result<bool, redis::Erro
             opened
         }
     };
-    let name = format!("{}9:anonymous:{key}", settings.redis_key_prefix);
+    let name = format!("{}orders:9:anonymous:{key}", settings.redis_key_prefix);
     let arguments = [
         name.into_bytes(),
         RECORD.to_vec(),
