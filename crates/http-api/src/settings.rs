@@ -38,6 +38,12 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// How long a statement may wait for the locks of other transactions: shorter than the request waits for the statement.
+    /// One that its request has abandoned would go on waiting on a connection that another request gets.
+    pub fn lock_timeout(&self) -> Duration {
+        self.database_timeout * 2 / 5
+    }
+
     /// How customers are identified. Whoever asks needs the variable: a component that identifies customers in a way of its own
     /// does not ask.
     ///

@@ -96,6 +96,18 @@ impl Reservations for World {
             .insert(scope.clone(), record.encode());
         Ok(())
     }
+
+    async fn withdraw(
+        &self,
+        scope: &KeyScope,
+        record: &Record,
+    ) -> Result<(), ReservationsUnavailable> {
+        let mut redis = self.redis.borrow_mut();
+        if redis.get(scope) == Some(&record.encode()) {
+            redis.remove(scope);
+        }
+        Ok(())
+    }
 }
 
 impl Resources for World {

@@ -17,7 +17,7 @@ use protocol::condition::Precondition;
 use protocol::ports::{NewResource, ResourceIds};
 use protocol::{Customer, Fingerprint, KeyScope, Resource};
 use redis::AsyncCommands;
-use stores::postgres::Statement;
+use stores::postgres::{Statement, row_parameters};
 use uuid::Uuid;
 
 use crate::server::{receive, send};
@@ -103,7 +103,7 @@ fn key(stores: &Stores, scope: &KeyScope) -> String {
 async fn insert(stores: &Stores, new: &NewResource) -> Result<()> {
     let statement = Statement {
         sql: INSERT,
-        ..stores.statements.insert(new)
+        parameters: row_parameters(new),
     };
     stores.inserted(statement).await?;
     Ok(())
