@@ -1,4 +1,4 @@
-//! What has become of a key, whatever the stores remember of it.
+//! The state of a key, whatever the stores still have of it.
 
 use reqwest::Method;
 
@@ -12,7 +12,7 @@ async fn state(service: &Service, key: &str) -> crate::support::Answer {
 
 #[tokio::test]
 #[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
-async fn a_key_is_unknown_then_completed_whatever_redis_says() {
+async fn a_key_is_unknown_then_completed_whatever_redis_contains() {
     let service = service().patient_with_redis().start().await;
     let key = new_key();
     state(&service, &key)
@@ -77,7 +77,7 @@ async fn a_reserved_key_is_in_progress_until_its_order_exists() {
     assert_eq!((begun.status, begun.body), (200, expected));
     assert_eq!(state(&service, &key).await.json()["state"], "completed");
 
-    // A record that says finished, of an order that is not there, is nobody's.
+    // A completed record whose order does not exist is ignored.
     let stray = new_key();
     service.order(&key, &order).await.assert_replay_of(&created);
     service
@@ -90,7 +90,7 @@ async fn a_reserved_key_is_in_progress_until_its_order_exists() {
 
 #[tokio::test]
 #[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
-async fn without_redis_postgres_tells_and_without_postgres_nobody() {
+async fn the_state_of_a_key_needs_postgres_and_not_redis() {
     let setup = service()
         .own_redis()
         .own_postgres()

@@ -1,4 +1,4 @@
-//! Postgres decides: without it nothing is promised, and after it is back nothing is missing or double.
+//! Failures of Postgres: without it no order is acknowledged, and after its return none is missing or duplicated.
 
 use std::time::{Duration, Instant};
 
@@ -117,7 +117,7 @@ async fn a_write_that_lands_after_the_deadline_is_the_one_order() {
 
 #[tokio::test]
 #[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
-async fn who_waits_for_a_stranger_keeps_nobody_else_waiting() {
+async fn an_open_transaction_on_a_key_delays_no_other_key() {
     let setup = service().variable("database_timeout_ms", 20_000);
     let service = setup.start().await;
     let (key, order) = (new_key(), an_order());
