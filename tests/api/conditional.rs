@@ -212,7 +212,7 @@ async fn while_the_lock_is_held_other_creations_get_retry_after() {
     let lock = service.lock();
     redis(&service, &["SET", &lock, "somebody", "PX", "90000"]).await;
     assert_locked(&ask(&service, &new_key(), &tag).await, 80..=90);
-    // A retry finds its order: first in Postgres, since nobody has finished the record yet.
+    // A retry finds its order: first in Postgres, since no request has completed the record yet.
     ask(&service, &key, &empty).await.assert_replay_of(&first);
     ask(&service, &key, &empty).await.assert_replay_of(&first);
     let other = ask_at(&service, 0, &key, &tag, &an_order_of(3)).await;
@@ -239,8 +239,8 @@ async fn while_the_lock_is_held_other_creations_get_retry_after() {
 async fn a_value_without_an_expiry_is_not_a_lock() {
     let service = service().start().await;
     let lock = service.lock();
-    for nonsense in [&["SET", &lock, "for ever"][..], &["RPUSH", &lock, "x"]] {
-        redis(&service, nonsense).await;
+    for invalid in [&["SET", &lock, "for ever"][..], &["RPUSH", &lock, "x"]] {
+        redis(&service, invalid).await;
         let tag = current(&service).await;
         let answer = ask(&service, &new_key(), &tag).await;
         answer.assert_created();

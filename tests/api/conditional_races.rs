@@ -164,7 +164,7 @@ async fn a_lock_expires_while_its_holder_is_still_creating() {
     let meanwhile = async {
         let deadline = Instant::now() + Duration::from_secs(10);
         while !is_locked(&service).await {
-            assert!(Instant::now() < deadline, "nobody takes the lock");
+            assert!(Instant::now() < deadline, "no request takes the lock");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         assert_locked(&ask(&service, &new_key(), &tag).await, 1..=1);

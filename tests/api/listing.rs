@@ -98,7 +98,7 @@ async fn the_default_and_the_maximum_page_size() {
 #[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn an_invalid_query_is_refused_with_the_valid_values() {
     let service = service().start().await;
-    let stranger = "0197000000007000800000000000000a";
+    let other = "0197000000007000800000000000000a";
     for (query, hint) in [
         ("limit=0", "1 to 100"),
         ("limit=101", "1 to 100"),
@@ -108,7 +108,7 @@ async fn an_invalid_query_is_refused_with_the_valid_values() {
         ("cursor=", "next"),
         ("cursor=%00", "next"),
         ("cursor=01970000-0000-7000-8000-00000000000a", "next"),
-        (&format!("cursor={stranger}"), "next"),
+        (&format!("cursor={other}"), "next"),
         ("page=2", "limit and cursor"),
         ("limit=1&sort=asc", "limit and cursor"),
     ] {

@@ -122,7 +122,7 @@ async fn an_open_transaction_on_a_key_delays_no_other_key() {
     let service = setup.start().await;
     let (key, order) = (new_key(), an_order());
     let mut database = service.database().await.unwrap();
-    let stranger = insert_and_stay(&mut database, &key, None).await;
+    let other = insert_and_stay(&mut database, &key, None).await;
     let neighbours = async {
         let start = Instant::now();
         for _ in 0..3 {
@@ -134,7 +134,7 @@ async fn an_open_transaction_on_a_key_delays_no_other_key() {
         let elapsed = start.elapsed();
         // Statements are shared for half of the time-out.
         assert!(elapsed < Duration::from_secs(8), "{elapsed:?}");
-        stranger.rollback().await.unwrap();
+        other.rollback().await.unwrap();
     };
     let (first, ()) = tokio::join!(service.order(&key, &order), neighbours);
     first.assert_created();

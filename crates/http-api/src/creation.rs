@@ -206,7 +206,7 @@ pub async fn create<R: Resource>(
 /// Creates a resource on a condition, and answers. The answer about a new resource has the list's new tag.
 ///
 /// # Errors
-/// See [`create_on_condition`]. Without a key nobody can ask whether a resource that was not acknowledged exists.
+/// See [`create_on_condition`]. Without a key the client cannot find out whether a resource that was not acknowledged exists.
 pub async fn create_conditionally<R: Resource>(
     conditional: ConditionalRequest,
     resource: R,
@@ -251,7 +251,7 @@ pub async fn create_conditionally<R: Resource>(
     })
 }
 
-/// For requests without a key: nobody can ask for their records.
+/// For requests without a key: no later request can find their records.
 struct NoReservations;
 
 impl Reservations for NoReservations {

@@ -44,8 +44,8 @@ impl Settings {
         self.database_timeout * 2 / 5
     }
 
-    /// How customers are identified. Whoever asks needs the variable: a component that identifies customers in a way of its own
-    /// does not ask.
+    /// How customers are identified. Only a component that asks needs the variable:
+    /// one may identify customers in a way of its own.
     ///
     /// # Errors
     /// It has not been chosen. No choice is safe by default: "none" would make all customers one.

@@ -285,7 +285,7 @@ fn replay_in_outage(
     (record.fingerprint == *fingerprint && !is_contradicted(history, last)).then_some(record.id)
 }
 
-/// Whether the scope is most likely empty in Postgres. Without an answer from Redis nobody knows, but new resources
+/// Whether the scope is most likely empty in Postgres. Without an answer from Redis it is unknown, but new resources
 /// are more frequent than retries.
 fn likely_new(reservation: &Reserved) -> bool {
     matches!(reservation, Ok(Reservation::Acquired) | Err(_))

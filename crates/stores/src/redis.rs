@@ -180,8 +180,8 @@ mod tests {
     #[test]
     fn replies_are_read_as_reservations() {
         assert_eq!(reservation(Reply::Nil), Reservation::Acquired);
-        for nonsense in [Reply::WrongType, Reply::Bytes(b"garbage".to_vec())] {
-            assert_eq!(reservation(nonsense), Reservation::Unintelligible);
+        for unreadable in [Reply::WrongType, Reply::Bytes(b"garbage".to_vec())] {
+            assert_eq!(reservation(unreadable), Reservation::Unintelligible);
         }
     }
 

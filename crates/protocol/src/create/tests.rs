@@ -351,16 +351,16 @@ fn nonsense_in_redis_is_neither_believed_nor_changed() {
     }
     .encode();
     future[0] = 9;
-    for nonsense in [b"garbage".to_vec(), Vec::new(), future] {
+    for unreadable in [b"garbage".to_vec(), Vec::new(), future] {
         world
             .redis
             .borrow_mut()
-            .insert(scope("k"), nonsense.clone());
+            .insert(scope("k"), unreadable.clone());
         world.postgres.borrow_mut().clear();
         world.drawn.set(0);
         assert_eq!(world.ask("k", 1), created(1, 1));
         assert_eq!(world.ask("k", 1), replayed(1, 1));
-        assert_eq!(world.redis.borrow().get(&scope("k")), Some(&nonsense));
+        assert_eq!(world.redis.borrow().get(&scope("k")), Some(&unreadable));
     }
 }
 

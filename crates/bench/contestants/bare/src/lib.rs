@@ -181,7 +181,7 @@ fn respond(status: u16) -> Result<Response, ErrorCode> {
         let left = body.write_all(RESPONSE_BODY.as_bytes().to_vec()).await;
         drop(body);
         if left.is_empty() {
-            // The client may be gone; then nobody reads this.
+            // The client may be gone; then this is not read.
             let _ = end.write(Ok(None)).await;
         }
     });
