@@ -2,6 +2,7 @@
 
 use reqwest::Method;
 
+use crate::conditional::{ask, assert_locked, current, refused};
 use crate::support::{Service, an_order, new_key, service};
 
 async fn state(service: &Service, key: &str) -> crate::support::Answer {
@@ -86,6 +87,29 @@ async fn a_reserved_key_is_in_progress_until_its_order_exists() {
     state(&service, &stray)
         .await
         .assert_problem(404, "idempotency-key-not-found");
+}
+
+#[tokio::test]
+#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
+async fn a_refused_condition_leaves_no_key_in_progress() {
+    let service = service().patient_with_redis().start().await;
+    let tag = current(&service).await;
+    service
+        .order(&new_key(), &an_order())
+        .await
+        .assert_created();
+    let stale = new_key();
+    let tag_of_now = refused(&ask(&service, &stale, &tag).await);
+    let locked = new_key();
+    let lock = service.lock();
+    let hold = ["SET", &lock, "another request", "PX", "90000"];
+    service.redis_command(&hold).await;
+    assert_locked(&ask(&service, &locked, &tag_of_now).await, 1..=90);
+    for key in [stale, locked] {
+        state(&service, &key)
+            .await
+            .assert_problem(404, "idempotency-key-not-found");
+    }
 }
 
 #[tokio::test]

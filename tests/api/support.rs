@@ -329,6 +329,11 @@ impl Service {
         Some(client)
     }
 
+    /// The address of the database, for another service over it.
+    pub fn database_url(&self) -> &str {
+        self.database_url.as_deref().expect("served locally")
+    }
+
     /// Asserts how many orders a key has in the database, where that is known.
     pub async fn assert_stored(&self, key: &str, orders: i64) {
         if let Some(database) = self.database().await {

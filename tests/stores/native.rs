@@ -136,6 +136,9 @@ impl Stores {
             Call::Set(scope, record) => {
                 Answer::Redis(self.send(self.records().complete(scope, record)).await)
             }
+            Call::Withdraw(scope, record) => {
+                Answer::Redis(self.send(self.records().withdraw(scope, record)).await)
+            }
             Call::Acquire(list, holder) => {
                 Answer::Redis(self.send(self.locking().acquire(list, holder)).await)
             }

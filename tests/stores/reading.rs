@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use simulation::world::{Answer, Call};
 use uuid::Uuid;
 
-use crate::native::{Stores, orders_of};
+use crate::native::{LOCK_TIMEOUT, Stores, orders_of};
 
 fn customer(name: &str) -> Customer {
     Customer::named(name).unwrap()

@@ -292,6 +292,23 @@ fn an_interrupted_creation_is_continued_with_its_id() {
 }
 
 #[test]
+fn a_creation_that_was_interrupted_long_ago_gets_an_id_of_now() {
+    let at = |millis: u128| ResourceId::from_uuid(Uuid::from_u128(millis << 80 | 1));
+    for (age, drawn) in [(60_000, at(0)), (60_001, at(60_001))] {
+        let world = World::default();
+        world.plant("k", 1, Progress::InProgress, at(0));
+        // The next id that the world draws.
+        world.drawn.set(drawn_before(at(age)));
+        assert_eq!(world.ask("k", 1), Ok(Creation::Created(drawn, Counter(1))));
+    }
+}
+
+/// What the world has drawn before it draws this id.
+fn drawn_before(id: ResourceId) -> u128 {
+    u128::from_be_bytes(*id.as_bytes()) - 1
+}
+
+#[test]
 fn another_document_is_refused_with_what_differs() {
     let world = World::default();
     let _ = world.ask("k", 1);

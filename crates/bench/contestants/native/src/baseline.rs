@@ -73,7 +73,9 @@ async fn read(request: Request) -> Result<(NewResource, Order), Problem> {
     let scope = match read_head::<Order>(Customer::anonymous(), &head, Precondition::Key)? {
         CreateOperation::Unconditional(scope) => scope,
         // The baselines know no conditions.
-        CreateOperation::Conditional(_) => return Err(Problem::UnknownPath),
+        CreateOperation::Conditional(_) | CreateOperation::WithoutCondition(_) => {
+            return Err(Problem::UnknownPath);
+        }
     };
     let order: Order = read_resource(&head, body).await?;
     let document = order.canonical();
