@@ -9,6 +9,7 @@
 )]
 
 mod bad_input;
+mod changed_rules;
 mod concurrency;
 mod conditional;
 mod conditional_races;
