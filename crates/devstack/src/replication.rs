@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 
-use crate::install::Programs;
+use crate::install::{Programs, postgres_program};
 use crate::postgres::{Postgres, SUPERUSER, as_user};
 
 const TIME_OUT: Duration = Duration::from_secs(60);
@@ -42,7 +42,7 @@ impl Postgres {
             primary.ip(),
             primary.port()
         );
-        let mut copy = Command::new(programs.postgres.with_file_name("pg_basebackup"));
+        let mut copy = Command::new(postgres_program(&programs.postgres, "pg_basebackup")?);
         copy.args(["--write-recovery-conf", "--wal-method=stream"])
             // Otherwise the copy waits minutes for the primary's next checkpoint.
             .args(["--checkpoint=fast", "--no-sync"])
@@ -59,7 +59,7 @@ impl Postgres {
     /// # Errors
     /// It is no standby, or is not promoted within a minute.
     pub fn promote(&self) -> Result<()> {
-        let mut promote = Command::new(self.program.with_file_name("pg_ctl"));
+        let mut promote = Command::new(postgres_program(&self.program, "pg_ctl")?);
         promote
             .args(["promote", "--wait", "--timeout=60", "--pgdata"])
             .arg(self.folder.join("data"));
