@@ -104,11 +104,7 @@ impl Drop for Background {
     }
 }
 
-async fn run_in(
-    options: &Options,
-    folder: &std::path::Path,
-    path: &std::path::Path,
-) -> Result<Verdict> {
+async fn run_in(options: &Options, folder: &Path, path: &Path) -> Result<Verdict> {
     let runtime = Runtime::new().context("starting threads")?;
     let handle = runtime.handle().clone();
     let _background = Background(Some(runtime));
