@@ -19,8 +19,8 @@ use crate::order::Order;
 
 /// Longer than the service's own deadlines of 500 ms and 5 s.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a client asks again for an order that may be lost.
-const CONFIRMING: Duration = Duration::from_secs(30);
+/// How long clients ask again for orders that may be lost.
+const CONFIRMING: Duration = Duration::from_secs(20);
 /// The number of lost orders that are asked for at the same time.
 const HEALERS: usize = 16;
 /// The number of acknowledged client requests that a client remembers.
@@ -261,7 +261,10 @@ impl Client {
                     return Ok(());
                 }
                 Outcome::Refused => return Ok(()),
-                Outcome::Unconfirmed => return self.confirm(op, client_request).await,
+                Outcome::Unconfirmed => {
+                    let deadline = Instant::now() + CONFIRMING;
+                    return self.confirm(op, client_request, deadline).await;
+                }
                 Outcome::HungUp if self.rng.random_bool(0.5) => {
                     self.postponed.push(client_request);
                     return Ok(());
@@ -284,10 +287,14 @@ impl Client {
 
     /// Repeats a client request that was acknowledged until its order can be read. Without If-Match, so that the other orders
     /// of the list do not matter.
-    async fn confirm(&mut self, op: u64, mut client_request: ClientRequest) -> Result<()> {
+    async fn confirm(
+        &mut self,
+        op: u64,
+        mut client_request: ClientRequest,
+        deadline: Instant,
+    ) -> Result<()> {
         client_request.conditional = false;
         let confirmed = std::mem::replace(&mut self.confirms, true);
-        let deadline = Instant::now() + CONFIRMING;
         // The checker reports an order that is not there until then.
         while Instant::now() < deadline {
             let runner = self.any_runner();
@@ -596,6 +603,7 @@ pub async fn heal(shared: Arc<Shared>, survivors: HashSet<String>, seed: u64) ->
         .map(|(client_request, _)| (client_request.key.clone(), client_request))
         .collect();
     let remaining = Arc::new(Mutex::new(lost.into_values()));
+    let deadline = Instant::now() + CONFIRMING;
     let mut tasks = tokio::task::JoinSet::new();
     for number in 0..HEALERS {
         let (shared, remaining) = (shared.clone(), remaining.clone());
@@ -606,7 +614,7 @@ pub async fn heal(shared: Arc<Shared>, survivors: HashSet<String>, seed: u64) ->
                     return anyhow::Ok(());
                 };
                 let op = shared.ops.fetch_add(1, Ordering::Relaxed);
-                client.confirm(op, client_request).await?;
+                client.confirm(op, client_request, deadline).await?;
             }
         });
     }
