@@ -43,7 +43,7 @@ pub async fn test(arguments: Arguments) -> Result<()> {
     let start = Instant::now();
     workspace::ensure_wasm_target()?;
     let programs = Programs::find_or_install(!arguments.no_install)?;
-    workspace::build_component()?;
+    workspace::build_components()?;
     workspace::build_for_wasm(&["order-by-key", "order-by-etag"])?;
     workspace::build_runner()?;
 

@@ -139,7 +139,7 @@ fn sets_identity(file: &str) -> bool {
 /// Builds what is to be served, and says where its manifest is.
 fn build(arguments: &Arguments) -> Result<PathBuf> {
     let Some(example) = &arguments.example else {
-        workspace::build_component()?;
+        workspace::build_components()?;
         return Ok(workspace::root().join("spin.toml"));
     };
     let manifest = workspace::root()

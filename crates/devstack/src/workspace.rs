@@ -47,10 +47,10 @@ pub fn ensure_wasm_target() -> Result<()> {
     Ok(())
 }
 
-/// Builds the component.
-pub fn build_component() -> Result<()> {
-    eprintln!("Building the component ...");
-    build_for_wasm(&["orders"])
+/// Builds the components of the application.
+pub fn build_components() -> Result<()> {
+    eprintln!("Building the components ...");
+    build_for_wasm(&["orders", "web"])
 }
 
 /// Builds packages of the workspace as components.
