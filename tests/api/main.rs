@@ -24,6 +24,7 @@ mod logging;
 mod postgres_faults;
 mod reading;
 mod redis_faults;
+mod retention;
 mod roles;
 mod security;
 mod support;
