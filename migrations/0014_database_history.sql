@@ -39,7 +39,7 @@ LANGUAGE sql AS $$
     UPDATE database_epoch SET epoch = gen_random_uuid()
 $$;
 
--- The same for whoever deletes rows, without a right to the epoch. The component deletes none, so creations pay nothing.
+-- The same for a role that deletes rows, without a right to the epoch. The component deletes none, so creations pay nothing.
 CREATE FUNCTION forget_records_of_deleted_rows() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN

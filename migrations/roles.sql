@@ -39,7 +39,7 @@ BEGIN
     GRANT USAGE, CREATE ON SCHEMA public TO orders_migrating;
 
     -- The table of every resource, not its partitions: rows are reached through the table. The functions that insert run
-    -- with the rights of whoever calls them, and everybody may.
+    -- with the rights of the caller, and every role may call them.
     FOR object IN
         SELECT oid, oid::regclass::text AS name, relkind
         FROM pg_class

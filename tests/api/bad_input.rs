@@ -1,4 +1,4 @@
-//! Input that no client should send: it is refused, stores nothing, holds nobody up and breaks nothing.
+//! Input that no client should send: it is refused, stores nothing, delays no other request and breaks nothing.
 
 use std::time::{Duration, Instant};
 
@@ -37,7 +37,7 @@ impl Raw {
     }
 
     async fn send(&mut self, bytes: &[u8]) {
-        // Whoever has been answered already may find the connection closed.
+        // A client that was answered early may find the connection closed.
         let _ = self.0.write_all(bytes).await;
     }
 

@@ -17,7 +17,7 @@ fn assert_one_creation(answers: &[Answer]) {
     }
 }
 
-/// Fifty duplicates at once, dealt to so many hosts, a few times over.
+/// Fifty duplicates at once, spread over so many hosts, five times.
 async fn assert_duplicates_meet(service: &Service, hosts: usize) {
     for _ in 0..5 {
         let (key, order) = (new_key(), an_order());
@@ -28,21 +28,21 @@ async fn assert_duplicates_meet(service: &Service, hosts: usize) {
 }
 
 #[tokio::test]
-async fn fifty_duplicates_at_once_all_get_the_one_order() {
+async fn fifty_duplicates_at_once_all_get_the_same_order() {
     let service = service().start().await;
     assert_duplicates_meet(&service, 1).await;
 }
 
 #[tokio::test]
 #[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
-async fn duplicates_sent_to_two_hosts_all_get_the_one_order() {
+async fn duplicates_sent_to_two_hosts_all_get_the_same_order() {
     let service = service().instances(2).start().await;
     assert_duplicates_meet(&service, 2).await;
 }
 
 #[tokio::test]
 #[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
-async fn duplicates_without_redis_all_get_the_one_order() {
+async fn duplicates_without_redis_all_get_the_same_order() {
     let setup = service().own_redis().instances(2);
     let mut service = setup.start().await;
     service.redis().stop().unwrap();
@@ -50,7 +50,7 @@ async fn duplicates_without_redis_all_get_the_one_order() {
 }
 
 #[tokio::test]
-async fn of_different_orders_at_once_under_one_key_exactly_one_wins() {
+async fn of_different_orders_at_once_with_one_key_exactly_one_is_created() {
     let service = service().start().await;
     for _ in 0..5 {
         let key = new_key();
@@ -84,7 +84,7 @@ async fn typical_latency(service: &Service) -> Duration {
 }
 
 #[tokio::test]
-async fn two_thousand_clients_are_all_answered_and_leave_nothing_behind() {
+async fn two_thousand_clients_are_all_answered_and_latency_recovers() {
     let service = service().start().await;
     let before = typical_latency(&service).await;
     let order = an_order();
@@ -143,7 +143,7 @@ async fn two_thousand_clients_are_all_answered_and_leave_nothing_behind() {
 
 #[tokio::test]
 #[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
-async fn a_host_killed_in_the_middle_loses_and_doubles_nothing() {
+async fn a_host_killed_during_requests_loses_and_duplicates_no_order() {
     let mut service = service().start().await;
     let address = service.address();
     let mut database = service.database().await.unwrap();

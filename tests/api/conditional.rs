@@ -30,7 +30,7 @@ pub async fn ask_at(
     answer.expect("an answer")
 }
 
-/// Asks for an order.
+/// Requests an order.
 pub async fn ask(service: &Service, key: &str, tags: &str) -> Answer {
     ask_at(service, 0, key, tags, &an_order()).await
 }
@@ -41,7 +41,7 @@ pub fn refused(answer: &Answer) -> String {
     answer.field("etag").expect("a tag").to_owned()
 }
 
-/// Asserts that somebody else has the lock for so many seconds.
+/// Asserts that another request holds the lock for so many seconds.
 pub fn assert_locked(answer: &Answer, seconds: RangeInclusive<u64>) {
     answer.assert_problem(409, "collection-locked");
     let after = answer.field("retry-after").expect("a time").parse();
@@ -59,14 +59,14 @@ async fn redis(service: &Service, command: &[&str]) -> redis::Value {
     service.redis_command(command).await.expect("a Redis")
 }
 
-/// Whether somebody has the lock.
+/// Whether the lock is held.
 pub async fn is_locked(service: &Service) -> bool {
     redis(service, &["EXISTS", &service.lock()]).await == redis::Value::Int(1)
 }
 
 #[tokio::test]
 #[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
-async fn an_order_follows_the_list_that_the_client_knows() {
+async fn a_conditional_order_is_created_only_on_the_current_list() {
     let service = service().patient_with_redis().start().await;
     let empty = current(&service).await;
     let key = new_key();
@@ -76,7 +76,7 @@ async fn an_order_follows_the_list_that_the_client_knows() {
     assert_eq!(after, current(&service).await);
     assert!(!is_locked(&service).await, "released after a creation");
 
-    // One's own order is found although the list has moved on because of it; another is not created.
+    // A retry finds its order although the list has changed because of it; another order is not created.
     for tags in [&empty, &empty, after] {
         ask(&service, &key, tags).await.assert_replay_of(&first);
     }
@@ -99,7 +99,7 @@ async fn an_order_follows_the_list_that_the_client_knows() {
     }
     assert_eq!(stored(&service).await, 2);
 
-    // A plain order moves the list on, too.
+    // A plain order changes the list, too.
     let before = current(&service).await;
     let plain = service.order(&new_key(), &an_order()).await;
     plain.assert_created();
@@ -127,7 +127,7 @@ async fn the_tag_after_a_creation_is_the_lists_also_when_that_is_long() {
 
 #[tokio::test]
 #[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
-async fn any_state_one_of_several_weak_tags_and_nonsense() {
+async fn if_match_with_any_several_weak_and_malformed_tags() {
     let service = service().start().await;
     for tags in ["*", " * "] {
         let answer = ask(&service, &new_key(), tags).await;
@@ -202,7 +202,7 @@ async fn by_default_a_key_is_required_with_a_condition_as_without() {
 
 #[tokio::test]
 #[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
-async fn while_the_lock_is_held_others_are_told_when_to_come_back() {
+async fn while_the_lock_is_held_other_creations_get_retry_after() {
     let service = service().patient_with_redis().start().await;
     let (key, empty) = (new_key(), current(&service).await);
     let first = ask(&service, &key, &empty).await;
@@ -212,18 +212,18 @@ async fn while_the_lock_is_held_others_are_told_when_to_come_back() {
     let lock = service.lock();
     redis(&service, &["SET", &lock, "somebody", "PX", "90000"]).await;
     assert_locked(&ask(&service, &new_key(), &tag).await, 80..=90);
-    // A retry finds its order: first in Postgres, since nobody has finished the record yet.
+    // A retry finds its order: first in Postgres, since no request has completed the record yet.
     ask(&service, &key, &empty).await.assert_replay_of(&first);
     ask(&service, &key, &empty).await.assert_replay_of(&first);
     let other = ask_at(&service, 0, &key, &tag, &an_order_of(3)).await;
     other.assert_problem(422, "idempotency-key-reused");
-    // Nor do those wait who compete for no state.
+    // Creations that are based on no particular state do not need the lock.
     let plain = service.order(&new_key(), &an_order()).await;
     plain.assert_created();
     let any = ask(&service, &new_key(), "*").await;
     any.assert_created();
     refused(&ask(&service, &new_key(), "\"x\"").await);
-    assert!(is_locked(&service).await, "it is somebody else's");
+    assert!(is_locked(&service).await, "another request holds it");
 
     let tag = current(&service).await;
     redis(&service, &["PEXPIRE", &lock, "1500"]).await;
@@ -236,11 +236,11 @@ async fn while_the_lock_is_held_others_are_told_when_to_come_back() {
 
 #[tokio::test]
 #[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
-async fn what_has_no_lease_is_no_lock() {
+async fn a_value_without_an_expiry_is_not_a_lock() {
     let service = service().start().await;
     let lock = service.lock();
-    for nonsense in [&["SET", &lock, "for ever"][..], &["RPUSH", &lock, "x"]] {
-        redis(&service, nonsense).await;
+    for invalid in [&["SET", &lock, "for ever"][..], &["RPUSH", &lock, "x"]] {
+        redis(&service, invalid).await;
         let tag = current(&service).await;
         let answer = ask(&service, &new_key(), &tag).await;
         answer.assert_created();
@@ -251,7 +251,7 @@ async fn what_has_no_lease_is_no_lock() {
 
 #[tokio::test]
 #[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
-async fn a_condition_is_on_ones_own_orders() {
+async fn a_condition_is_on_the_customers_own_orders() {
     let service = service().variable("identity", "header").start().await;
     let list = async |name: &str| {
         let fields = [("x-user-id", name)];

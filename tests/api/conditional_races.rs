@@ -22,7 +22,7 @@ fn assert_one_winner(answers: &[Answer]) -> &Answer {
     created[0]
 }
 
-/// Ten at once, dealt to so many hosts, a few times over.
+/// Ten at once, spread over so many hosts, five times.
 async fn race(service: &Service, hosts: usize, key: fn() -> String) {
     let order = an_order();
     for _ in 0..5 {
@@ -52,7 +52,7 @@ async fn of_ten_at_once_without_keys_on_two_hosts_one_creates() {
 
 #[tokio::test]
 #[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
-async fn without_redis_one_creates_all_the_same() {
+async fn of_ten_at_once_without_redis_one_creates() {
     let setup = service().own_redis().instances(2);
     let mut service = setup.start().await;
     service.redis().stop().unwrap();
@@ -77,7 +77,7 @@ async fn one_creates_while_locks_are_lost_all_the_time() {
 
 #[tokio::test]
 #[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
-async fn of_two_hundred_on_three_hosts_one_creates_though_redis_stops_half_way() {
+async fn of_two_hundred_on_three_hosts_one_creates_while_redis_is_killed() {
     let setup = service().own_redis().instances(3);
     let mut service = setup.start().await;
     let tag = current(&service).await;
@@ -101,7 +101,7 @@ async fn of_two_hundred_on_three_hosts_one_creates_though_redis_stops_half_way()
     assert_eq!(stored(&service).await, 1);
 
     service.redis().kill().unwrap();
-    // Everybody comes back with the tag that they had: the winner gets its order, the others nothing.
+    // All requests are repeated with the same tag: one is a replay, the others are refused.
     let again = ask_all(&service).await;
     let (replays, others): (Vec<_>, Vec<_>) = again.iter().partition(|a| a.status == 201);
     assert_eq!(replays.len(), 1);
@@ -130,7 +130,7 @@ async fn plain_orders_do_not_queue_up_behind_a_conditional_one() {
 
 #[tokio::test]
 #[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
-async fn who_follows_the_same_state_waits_for_the_outcome() {
+async fn a_creation_waits_for_the_transaction_on_the_same_state() {
     for commits in [true, false] {
         let service = service().start().await;
         let tag = current(&service).await;
@@ -153,7 +153,7 @@ async fn who_follows_the_same_state_waits_for_the_outcome() {
 
 #[tokio::test]
 #[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
-async fn a_lock_ends_with_its_lease_while_its_holder_is_at_it_still() {
+async fn a_lock_expires_while_its_holder_is_still_creating() {
     let setup = service()
         .patient_with_redis()
         .variable("lock_lease_ms", 700);
@@ -164,13 +164,13 @@ async fn a_lock_ends_with_its_lease_while_its_holder_is_at_it_still() {
     let meanwhile = async {
         let deadline = Instant::now() + Duration::from_secs(10);
         while !is_locked(&service).await {
-            assert!(Instant::now() < deadline, "nobody takes the lock");
+            assert!(Instant::now() < deadline, "no request takes the lock");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         assert_locked(&ask(&service, &new_key(), &tag).await, 1..=1);
         tokio::time::sleep(Duration::from_millis(800)).await;
         assert!(!is_locked(&service).await);
-        // Now two are at it.
+        // Now two creations are in progress.
         let second = async { ask(&service, &new_key(), &tag).await };
         let end = async {
             tokio::time::sleep(Duration::from_millis(100)).await;

@@ -1,4 +1,4 @@
-//! Rows that the database has lost: a record in Redis outlives its row, and nobody is told that the row exists.
+//! Rows that the database has lost: a record in Redis outlives its row, and no client is told that the row exists.
 
 use std::time::{Duration, Instant};
 

@@ -155,7 +155,7 @@ async fn a_token_of_every_algorithm_names_the_customer() {
 #[tokio::test]
 #[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn a_bad_token_is_refused_before_any_store_is_asked() {
-    // No store answers: whoever asks one gets 503.
+    // No store answers: a request that asks one gets 503.
     let setup = with_tokens()
         .variable("redis_url", "redis://127.0.0.1:1")
         .variable("database_url", "postgres://u@127.0.0.1:1/db");

@@ -47,7 +47,7 @@ async fn another_order_gets_the_first_one_where_replay_is_configured() {
 
 #[tokio::test]
 #[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
-async fn a_reservation_whose_request_died_refuses_nobody() {
+async fn a_reservation_of_a_dead_request_refuses_no_other_order() {
     let setup = service().own_redis().own_postgres();
     let mut service = setup.start().await;
     let (key, order) = (new_key(), an_order());

@@ -1,7 +1,8 @@
-//! What has become of a key, whatever the stores remember of it.
+//! The state of a key, whatever the stores still have of it.
 
 use reqwest::Method;
 
+use crate::conditional::{ask, assert_locked, current, refused};
 use crate::support::{Service, an_order, new_key, service};
 
 async fn state(service: &Service, key: &str) -> crate::support::Answer {
@@ -12,7 +13,7 @@ async fn state(service: &Service, key: &str) -> crate::support::Answer {
 
 #[tokio::test]
 #[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
-async fn a_key_is_unknown_then_completed_whatever_redis_says() {
+async fn a_key_is_unknown_then_completed_whatever_redis_contains() {
     let service = service().patient_with_redis().start().await;
     let key = new_key();
     state(&service, &key)
@@ -77,7 +78,7 @@ async fn a_reserved_key_is_in_progress_until_its_order_exists() {
     assert_eq!((begun.status, begun.body), (200, expected));
     assert_eq!(state(&service, &key).await.json()["state"], "completed");
 
-    // A record that says finished, of an order that is not there, is nobody's.
+    // A completed record whose order does not exist is ignored.
     let stray = new_key();
     service.order(&key, &order).await.assert_replay_of(&created);
     service
@@ -90,7 +91,30 @@ async fn a_reserved_key_is_in_progress_until_its_order_exists() {
 
 #[tokio::test]
 #[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
-async fn without_redis_postgres_tells_and_without_postgres_nobody() {
+async fn a_refused_condition_leaves_no_key_in_progress() {
+    let service = service().patient_with_redis().start().await;
+    let tag = current(&service).await;
+    service
+        .order(&new_key(), &an_order())
+        .await
+        .assert_created();
+    let stale = new_key();
+    let tag_of_now = refused(&ask(&service, &stale, &tag).await);
+    let locked = new_key();
+    let lock = service.lock();
+    let hold = ["SET", &lock, "another request", "PX", "90000"];
+    service.redis_command(&hold).await;
+    assert_locked(&ask(&service, &locked, &tag_of_now).await, 1..=90);
+    for key in [stale, locked] {
+        state(&service, &key)
+            .await
+            .assert_problem(404, "idempotency-key-not-found");
+    }
+}
+
+#[tokio::test]
+#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
+async fn the_state_of_a_key_needs_postgres_and_not_redis() {
     let setup = service()
         .own_redis()
         .own_postgres()

@@ -68,7 +68,7 @@ async fn pages_are_walked_from_the_newest_order_to_the_oldest() {
         assert_eq!(walked, created, "in pages of {limit}");
     }
 
-    // What comes in between moves nothing.
+    // New orders do not move the pages that follow.
     let first = service.get(&format!("{ORDERS}?limit=3")).await.json();
     create(&service, 2).await;
     let second = service.get(first["next"].as_str().unwrap()).await;
@@ -84,7 +84,7 @@ async fn pages_are_walked_from_the_newest_order_to_the_oldest() {
 
 #[tokio::test]
 #[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
-async fn the_default_and_the_longest_page() {
+async fn the_default_and_the_maximum_page_size() {
     let service = service().start().await;
     create(&service, 101).await;
     assert_eq!(ids(&service.get(ORDERS).await).len(), 20);
@@ -96,9 +96,9 @@ async fn the_default_and_the_longest_page() {
 
 #[tokio::test]
 #[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
-async fn a_query_that_makes_no_sense_is_told_what_would() {
+async fn an_invalid_query_is_refused_with_the_valid_values() {
     let service = service().start().await;
-    let stranger = "0197000000007000800000000000000a";
+    let other = "0197000000007000800000000000000a";
     for (query, hint) in [
         ("limit=0", "1 to 100"),
         ("limit=101", "1 to 100"),
@@ -108,7 +108,7 @@ async fn a_query_that_makes_no_sense_is_told_what_would() {
         ("cursor=", "next"),
         ("cursor=%00", "next"),
         ("cursor=01970000-0000-7000-8000-00000000000a", "next"),
-        (&format!("cursor={stranger}"), "next"),
+        (&format!("cursor={other}"), "next"),
         ("page=2", "limit and cursor"),
         ("limit=1&sort=asc", "limit and cursor"),
     ] {
@@ -160,7 +160,11 @@ async fn the_tag_of_the_list_changes_with_the_customers_orders_and_nothing_else(
         );
         assert_eq!(order("alice", &key).await.status, 201);
         assert_eq!(tag("alice", "").await, now, "a replay changes nothing");
-        assert_eq!(tag("bob", "").await, seen[1], "nor do others");
+        assert_eq!(
+            tag("bob", "").await,
+            seen[1],
+            "nor do other customers' orders"
+        );
         seen.push(now);
     }
 }
@@ -189,7 +193,7 @@ async fn an_order_that_appears_below_the_newest_changes_the_tag() {
 
 #[tokio::test]
 #[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
-async fn who_has_the_latest_already_is_told_so() {
+async fn an_unchanged_representation_is_304() {
     let service = service().start().await;
     let id = create(&service, 1).await[0].as_str().unwrap().to_owned();
     for path in [ORDERS.to_owned(), format!("{ORDERS}/{id}")] {

@@ -9,6 +9,7 @@
 )]
 
 mod bad_input;
+mod changed_rules;
 mod concurrency;
 mod conditional;
 mod conditional_races;
@@ -23,6 +24,7 @@ mod logging;
 mod postgres_faults;
 mod reading;
 mod redis_faults;
+mod retention;
 mod roles;
 mod security;
 mod support;

@@ -1,4 +1,4 @@
-//! Postgres decides: without it nothing is promised, and after it is back nothing is missing or double.
+//! Failures of Postgres: without it no order is acknowledged, and after its return none is missing or duplicated.
 
 use std::time::{Duration, Instant};
 
@@ -117,12 +117,12 @@ async fn a_write_that_lands_after_the_deadline_is_the_one_order() {
 
 #[tokio::test]
 #[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
-async fn who_waits_for_a_stranger_keeps_nobody_else_waiting() {
+async fn an_open_transaction_on_a_key_delays_no_other_key() {
     let setup = service().variable("database_timeout_ms", 20_000);
     let service = setup.start().await;
     let (key, order) = (new_key(), an_order());
     let mut database = service.database().await.unwrap();
-    let stranger = insert_and_stay(&mut database, &key, None).await;
+    let other = insert_and_stay(&mut database, &key, None).await;
     let neighbours = async {
         let start = Instant::now();
         for _ in 0..3 {
@@ -134,11 +134,100 @@ async fn who_waits_for_a_stranger_keeps_nobody_else_waiting() {
         let elapsed = start.elapsed();
         // Statements are shared for half of the time-out.
         assert!(elapsed < Duration::from_secs(8), "{elapsed:?}");
-        stranger.rollback().await.unwrap();
+        other.rollback().await.unwrap();
     };
     let (first, ()) = tokio::join!(service.order(&key, &order), neighbours);
     first.assert_created();
     service.assert_stored(&key, 1).await;
+}
+
+#[tokio::test]
+#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
+async fn a_statement_that_waits_for_a_lock_ends_before_its_request() {
+    let setup = service().variable("database_timeout_ms", 1000);
+    let service = setup.start().await;
+    let (key, order) = (new_key(), an_order());
+    let mut database = service.database().await.unwrap();
+    let other = insert_and_stay(&mut database, &key, None).await;
+    let keys = [&key; 6];
+    for refused in join_all(keys.iter().map(|key| service.order(key, &order))).await {
+        refused.assert_problem(503, "unavailable");
+    }
+    // A statement that still waited would hold up the next request that gets its connection.
+    let waiting = "SELECT count(*) FROM pg_stat_activity \
+                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let row = other.query_one(waiting, &[]).await.unwrap();
+    assert_eq!(row.get::<_, i64>(0), 0);
+    for _ in 0..40 {
+        let start = Instant::now();
+        let list = service.get("/api/v1/orders").await;
+        assert_eq!(list.status, 200, "{list:?}");
+        // The statements would have waited for another 400 ms at least.
+        let elapsed = start.elapsed();
+        assert!(elapsed < Duration::from_millis(300), "{elapsed:?}");
+    }
+    other.rollback().await.unwrap();
+    service.order(&key, &order).await.assert_created();
+    assert!(!service.logs().contains("down"), "{}", service.logs());
+}
+
+#[tokio::test]
+#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
+async fn a_default_isolation_level_of_the_database_refuses_no_duplicate() {
+    for level in ["serializable", "repeatable read"] {
+        let service = service().start().await;
+        let database = service.database().await.unwrap();
+        let name: String = database
+            .query_one("SELECT current_database()", &[])
+            .await
+            .unwrap()
+            .get(0);
+        let set =
+            format!(r#"ALTER DATABASE "{name}" SET default_transaction_isolation = '{level}'"#);
+        database.batch_execute(&set).await.unwrap();
+        for duplicates in [50, 200] {
+            let (key, order) = (new_key(), an_order());
+            let answers = join_all((0..duplicates).map(|_| service.order(&key, &order))).await;
+            let created = answers.iter().filter(|answer| !answer.replayed()).count();
+            assert_eq!(created, 1, "{level}, {duplicates}");
+            for answer in &answers {
+                assert_eq!((answer.status, &answer.body), (201, &answers[0].body));
+            }
+            service.assert_stored(&key, 1).await;
+        }
+    }
+}
+
+#[tokio::test]
+#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
+async fn waiting_for_postgres_takes_no_time_from_redis() {
+    let setup = service().variable("database_timeout_ms", 20_000);
+    let service = setup.variable("redis_timeout_ms", 1500).start().await;
+    let (key, order) = (new_key(), an_order());
+    let first = service.order(&key, &order).await;
+    first.assert_created();
+    let mut database = service.database().await.unwrap();
+    let open = database.transaction().await.unwrap();
+    open.batch_execute("LOCK TABLE orders").await.unwrap();
+    let unlock = async {
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        open.rollback().await.unwrap();
+    };
+    let (retried, ()) = tokio::join!(service.order(&key, &order), unlock);
+    retried.assert_replay_of(&first);
+    // The record was completed after that wait.
+    let record = service
+        .redis_command(&["GET", &service.record_of(&key)])
+        .await;
+    let Some(redis::Value::BulkString(record)) = record else {
+        panic!("no record: {record:?}");
+    };
+    assert_eq!(record[1], b'f', "completed");
+    assert!(
+        !service.logs().contains("redis: down"),
+        "{}",
+        service.logs()
+    );
 }
 
 #[tokio::test]

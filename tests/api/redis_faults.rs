@@ -1,4 +1,4 @@
-//! Whatever Redis does, the answers are the same; only slower.
+//! Failures of Redis: the answers stay the same, and take longer.
 
 use std::time::{Duration, Instant};
 
@@ -124,7 +124,7 @@ async fn redis_read_only() {
     let (key, order) = (new_key(), an_order());
     let first = service.order(&key, &order).await;
     first.assert_created();
-    // A replica of nobody.
+    // A replica of a server that does not exist: it refuses writes.
     service
         .redis_command(&["REPLICAOF", "127.0.0.1", "1"])
         .await;
@@ -145,7 +145,7 @@ async fn redis_that_drops_its_connections() {
             .redis_command(&["CLIENT", "KILL", "TYPE", "normal"])
             .await;
         service.order(&key, &order).await.assert_replay_of(&first);
-        // Dialled again at once: nothing was without Redis in between.
+        // Connected again at once: no request had to do without Redis.
         assert!(
             !service.logs().contains("redis: down"),
             "{}",
@@ -156,7 +156,7 @@ async fn redis_that_drops_its_connections() {
 
 #[tokio::test]
 #[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
-async fn nonsense_under_the_key() {
+async fn an_unreadable_record_is_ignored() {
     let setup = service().own_redis().patient_with_redis();
     let service = setup.start().await;
     let future = "\u{2}f-a-record-of-a-version-that-is-not-there-yet-123";
@@ -177,7 +177,7 @@ async fn nonsense_under_the_key() {
         let other = service.order(&key, &an_order_of(3)).await;
         other.assert_problem(422, "idempotency-key-reused");
         service.assert_stored(&key, 1).await;
-        // Others are not made to do without Redis for it.
+        // Requests with other keys still use Redis.
         assert_normal_service(&service).await;
         assert!(
             !service.logs().contains("redis: down"),
@@ -189,7 +189,7 @@ async fn nonsense_under_the_key() {
 
 #[tokio::test]
 #[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
-async fn another_keys_record_answers_for_nobody_else() {
+async fn a_record_of_another_key_is_ignored() {
     let service = service().own_redis().start().await;
     let (theirs, ours) = (new_key(), new_key());
     let order = an_order();

@@ -249,17 +249,17 @@ impl Service {
         self.base().trim_start_matches("http://").parse().unwrap()
     }
 
-    /// Asks for an order.
+    /// Requests an order.
     pub async fn order(&self, key: &str, body: &Value) -> Answer {
         self.order_at(0, key, body).await
     }
 
-    /// Asks one of several host processes for an order.
+    /// Requests an order from one of several host processes.
     pub async fn order_at(&self, instance: usize, key: &str, body: &Value) -> Answer {
         self.try_order_at(instance, key, body).await.unwrap()
     }
 
-    /// Asks for an order where the connection may break.
+    /// Requests an order where the connection may break.
     pub async fn try_order_at(
         &self,
         instance: usize,
@@ -270,7 +270,7 @@ impl Service {
             .await
     }
 
-    /// Asks for an order with these fields, where the connection may break.
+    /// Requests an order with these fields, where the connection may break.
     pub async fn try_order_with(
         &self,
         instance: usize,
@@ -295,7 +295,7 @@ impl Service {
         self.send(method, &url, fields, body).await.unwrap()
     }
 
-    /// Asks for what is at a path.
+    /// Requests what is at a path.
     pub async fn get(&self, path: &str) -> Answer {
         self.request(Method::GET, path, &[], "").await
     }
@@ -327,6 +327,11 @@ impl Service {
         let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
         tokio::spawn(connection);
         Some(client)
+    }
+
+    /// The address of the database, for another service over it.
+    pub fn database_url(&self) -> &str {
+        self.database_url.as_deref().expect("served locally")
     }
 
     /// Asserts how many orders a key has in the database, where that is known.
@@ -374,7 +379,7 @@ impl Answer {
         self.fields.get(name).map(|value| value.to_str().unwrap())
     }
 
-    /// Whether it says of itself that it is a replay.
+    /// Whether it is marked as a replay.
     pub fn replayed(&self) -> bool {
         self.field("idempotent-replayed") == Some("true")
     }
@@ -424,7 +429,7 @@ pub async fn insert_and_stay<'c>(
     open
 }
 
-/// A key that nobody has used.
+/// A new key.
 pub fn new_key() -> String {
     Uuid::new_v4().to_string()
 }

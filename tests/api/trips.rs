@@ -49,6 +49,15 @@ async fn a_creation_is_one_trip_to_each_store_and_a_finished_replay_one_to_redis
         answer.assert_problem(400, "idempotency-key-malformed");
         assert_eq!(nothing, (0, 0), "a bad request");
 
+        let mut invalid = an_order();
+        invalid["currency"] = "XQQ".into();
+        let (refusal, answer) = cost(&service, service.order(&key, &invalid)).await;
+        answer.assert_problem(422, "invalid-order");
+        assert_eq!(refusal, (0, 1), "an order that may once have been valid");
+        let (nothing, answer) = cost(&service, service.order(&key, &Value::Null)).await;
+        answer.assert_problem(422, "invalid-order");
+        assert_eq!(nothing, (0, 0), "no order under any rules");
+
         let path = format!("/api/v1/idempotency-keys/{key}");
         let (state, answer) = cost(&service, service.get(&path)).await;
         assert_eq!((state, answer.status), ((1, 1), 200), "a key's state");
@@ -109,7 +118,7 @@ async fn a_conditional_creation_costs_two_trips_more_for_its_lock() {
     assert_eq!(replay, (1, 0), "a replay of a finished order");
     let (refusal, answer) = cost(&service, ask(&new_key(), tag)).await;
     answer.assert_problem(412, "precondition-failed");
-    assert_eq!(refusal, (3, 1), "a refusal");
+    assert_eq!(refusal, (4, 1), "a refusal, which withdraws its record");
     let (creation, answer) = cost(&service, ask(&new_key(), "*")).await;
     answer.assert_created();
     assert_eq!(creation, (1, 1), "an order on any state needs no lock");

@@ -128,7 +128,7 @@ async fn an_invalid_order_is_refused_field_by_field_and_its_key_stays_free() {
 }
 
 #[tokio::test]
-async fn the_limits_are_what_they_say() {
+async fn orders_at_the_limits_are_accepted() {
     let service = service().start().await;
     let item = json!({"sku": "€".repeat(64), "quantity": 10_000, "unitPrice": 0});
     let mut order =

@@ -17,7 +17,7 @@ async fn assert_understood(database_url: &str, first: Release, second: Release) 
     for n in 0..3 {
         let (key, order) = (new_name(), an_order(&format!("\"{n}\" é😀\n")));
         let answer = match n {
-            // The tag is the current one: nobody else creates orders meanwhile.
+            // The tag is the current one: no other client creates orders meanwhile.
             2 => {
                 let tag = creating.tag().await;
                 creating.order_if(Some(&tag), &key, &order).await

@@ -19,7 +19,7 @@ pub fn shared() -> Shared {
     Shared::told().unwrap()
 }
 
-/// A name that nobody else uses.
+/// A name that no other test uses.
 pub fn new_name() -> String {
     Uuid::new_v4().simple().to_string()
 }

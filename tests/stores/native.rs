@@ -16,6 +16,9 @@ use stores::redis::{Command, Records, Reply};
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
 
+/// How long an insertion may wait for another transaction.
+pub const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// A second collection, to be told apart from the first.
 pub const REFUNDS: Collection = Collection {
     name: "refunds",
@@ -133,6 +136,9 @@ impl Stores {
             Call::Set(scope, record) => {
                 Answer::Redis(self.send(self.records().complete(scope, record)).await)
             }
+            Call::Withdraw(scope, record) => {
+                Answer::Redis(self.send(self.records().withdraw(scope, record)).await)
+            }
             Call::Acquire(list, holder) => {
                 Answer::Redis(self.send(self.locking().acquire(list, holder)).await)
             }
@@ -140,7 +146,9 @@ impl Stores {
                 Answer::Redis(self.send(self.locking().release(list, holder)).await)
             }
             Call::Insert(new) => {
-                let first = self.row(self.statements_for(new).insert(new)).await;
+                let first = self
+                    .row(self.statements_for(new).insert(new, LOCK_TIMEOUT))
+                    .await;
                 Answer::Postgres(insertion(first.as_ref()).unwrap().value)
             }
             Call::InsertAll(batch) => {
@@ -155,7 +163,9 @@ impl Stores {
             }
             Call::Find(scope) => Answer::Found(self.find_by_key(scope).await),
             Call::InsertBasedOn(new, expected) => {
-                let statement = self.statements_for(new).insert_based_on(new, expected);
+                let statement =
+                    self.statements_for(new)
+                        .insert_based_on(new, expected, LOCK_TIMEOUT);
                 let row = self.row(statement).await;
                 Answer::Conditional(conditional_insertion(row.as_ref(), expected).unwrap().value)
             }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use simulation::world::{Answer, Call};
 use uuid::Uuid;
 
-use crate::native::{Stores, orders_of};
+use crate::native::{LOCK_TIMEOUT, Stores, orders_of};
 
 fn customer(name: &str) -> Customer {
     Customer::named(name).unwrap()
@@ -260,7 +260,7 @@ async fn an_order_costs_at_most_650_bytes_and_lists_are_read_along_their_index()
 
     let order = order_of(&names[0], orders as u128 + 1);
     let plan = stores
-        .plan(statements.insert_based_on(&order, &Expected::Any))
+        .plan(statements.insert_based_on(&order, &Expected::Any, LOCK_TIMEOUT))
         .await;
     assert!(!plan.contains("Seq Scan on orders"), "{plan}");
 }

@@ -85,7 +85,7 @@ pub async fn test(arguments: Arguments) -> Result<()> {
     );
     Postgres::remove(&folder.join("postgres"))?;
     std::fs::remove_dir_all(&folder)?;
-    // Whoever names tests wants just those.
+    // A run with named tests runs only those.
     if arguments.rest.is_empty() {
         crate::simulate::simulate_in_tests()?;
         if !arguments.no_chaos {

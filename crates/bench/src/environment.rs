@@ -55,6 +55,11 @@ impl Storage {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
     }
 
+    /// The name of a key's record in Redis, as the component forms it.
+    pub fn record_name(&self, key: &str) -> String {
+        format!("{}orders:9:anonymous:{key}", self.prefix)
+    }
+
     /// Connects to the database.
     pub async fn database(&self) -> Result<Client> {
         let (client, connection) = tokio_postgres::connect(&self.database_url, NoTls).await?;

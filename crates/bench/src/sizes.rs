@@ -25,8 +25,9 @@ const KEY: &str = "9f4e1c52-7d0b-4a8e-9c36-51b2ad80e7f3";
 /// Measures all sizes and the start time, on the first host.
 pub async fn measure(options: &Options, environment: &Environment) -> Result<Sizes> {
     let host = options.hosts.first().context("there is no host")?;
-    // Its key prefix is as long as the default one.
-    let storage = environment.storage("orders").await?;
+    let mut storage = environment.storage("sizes").await?;
+    // The default.
+    storage.prefix.clear();
     let mut starts = Vec::new();
     for _ in 0..STARTS {
         let start = Instant::now();
@@ -57,7 +58,7 @@ async fn bytes_in_redis(storage: &Storage) -> Result<f64> {
     let mut redis = client.get_multiplexed_async_connection().await?;
     let bytes: Option<u64> = redis::cmd("MEMORY")
         .arg("USAGE")
-        .arg(format!("{}9:anonymous:{KEY}", storage.prefix))
+        .arg(storage.record_name(KEY))
         .query_async(&mut redis)
         .await?;
     Ok(bytes.context("the key is not in Redis")? as f64)

@@ -75,7 +75,7 @@ pub async fn fill(storage: &Storage, orders: u64) -> Result<()> {
         let last = orders.min(stored + BATCH);
         let numbers = (i64::try_from(stored + 1)?, i64::try_from(last)?);
         database.execute(FILL, &[&numbers.0, &numbers.1]).await?;
-        fill_redis(&mut redis, &storage.prefix, numbers).await?;
+        fill_redis(&mut redis, &storage.record_name(""), numbers).await?;
         stored = last;
         eprintln!("  stored {stored} of {orders} orders and keys");
     }
@@ -88,13 +88,13 @@ pub async fn fill(storage: &Storage, orders: u64) -> Result<()> {
 
 async fn fill_redis(
     redis: &mut MultiplexedConnection,
-    prefix: &str,
+    name: &str,
     (first, last): (i64, i64),
 ) -> Result<()> {
     let () = redis::cmd("EVAL")
         .arg(FILL_REDIS)
         .arg(0)
-        .arg(format!("{prefix}9:anonymous:"))
+        .arg(name)
         .arg(first)
         .arg(last)
         .query_async(redis)

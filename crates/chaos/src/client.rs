@@ -391,16 +391,16 @@ async fn expect_hidden(
     client_request: &ClientRequest,
 ) -> Result<()> {
     let [ann, ben] = CUSTOMERS;
-    let stranger = if client_request.customer == ann {
+    let other = if client_request.customer == ann {
         ben
     } else {
         ann
     };
     let state = format!("{base}/api/v1/idempotency-keys/{}", client_request.key);
-    let response = http.get(state).header(CUSTOMER, stranger).send().await?;
+    let response = http.get(state).header(CUSTOMER, other).send().await?;
     ensure!(
         response.status() == StatusCode::NOT_FOUND,
-        "the key {} belongs to {}, but {stranger} got status {} for it",
+        "the key {} belongs to {}, but {other} got status {} for it",
         client_request.key,
         client_request.customer,
         response.status()

@@ -197,7 +197,7 @@ impl Pod {
         std::fs::read_to_string(&self.log).unwrap()
     }
 
-    /// What a probe of the manifest's gets; `None` if nobody answers.
+    /// What a probe of the manifest's gets; `None` if there is no answer.
     async fn probe(&self, spec: &Value, name: &str) -> Option<u16> {
         let path = spec["containers"][0][name]["httpGet"]["path"]
             .as_str()

@@ -323,7 +323,7 @@ fn found<'a>(
 fn assert_found(findings: &[Finding], object: &str, field: &str, reason: &str) {
     assert!(
         found(findings, object, field, reason).is_some(),
-        "nobody said of {object} that {field} {reason:?}; but:\n{}",
+        "no policy said of {object} that {field} {reason:?}; but:\n{}",
         findings
             .iter()
             .map(|f| format!("  {f}\n"))

@@ -107,7 +107,7 @@ async fn run(steps: Steps, database_url: &str, target: Target) -> Result<Outcome
     let mut migrator = Migrator::with_migrations(migrator.iter().filter(is_due).cloned().collect());
     migrator.set_locking(false);
 
-    // Nobody waits for the steps in a new database: their progress is of no interest.
+    // The steps in a new database are fast: their progress is of no interest.
     let mut observer = match is_new {
         true => None,
         false => Some(connect(database_url).await?),

@@ -163,7 +163,7 @@ pub fn raise_file_limit() {
 /// could otherwise get the server's port for its own end, and the server could not start again.
 const PORTS: std::ops::Range<u16> = 15_000..32_000;
 
-/// A port on the loopback interface that nobody listens on at the moment.
+/// A port on the loopback interface that no process listens on at the moment.
 pub fn free_port() -> Result<u16> {
     for _ in 0..1000 {
         // The standard library's hasher has a random seed, which is random enough here.

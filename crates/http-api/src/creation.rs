@@ -3,14 +3,15 @@
 use http::{StatusCode, header};
 use protocol::condition::{Expected, Precondition};
 use protocol::create::conditional::create_conditionally as create_on_condition;
-use protocol::create::{CreateRequest, Creation, ReplayPolicy};
-use protocol::error::{CreateError, ReservationsUnavailable};
+use protocol::create::{CreateRequest, Creation, ReplayPolicy, find_requested};
+use protocol::error::{CreateError, DatabaseUnavailable, ReservationsUnavailable};
 use protocol::key::KeyError;
 use protocol::ports::{
     ConditionalResources, Histories, Locks, Reservation, Reservations, ResourceIds, Resources,
     ResourcesByKey,
 };
 use protocol::{Customer, IdempotencyKey, KeyScope, Record, Resource};
+use serde_json::Value;
 
 use crate::conditions::if_match;
 use crate::etag::ETag;
@@ -29,6 +30,28 @@ pub enum CreateOperation {
     Unconditional(KeyScope),
     /// Create it on a condition; for [`create_conditionally`].
     Conditional(ConditionalRequest),
+    /// Refuse it, because it lacks a condition, unless its key has the resource already; for [`replay_or_refuse`].
+    WithoutCondition(KeyScope),
+}
+
+impl CreateOperation {
+    /// The scope of the request's key, if it has one.
+    pub fn scope<R: Resource>(self) -> Option<KeyScope> {
+        match self {
+            Self::Unconditional(scope) | Self::WithoutCondition(scope) => Some(scope),
+            Self::Conditional(ConditionalRequest { customer, key, .. }) => {
+                key.map(|key| scope_of::<R>(customer, key))
+            }
+        }
+    }
+}
+
+fn scope_of<R: Resource>(customer: Customer, key: IdempotencyKey) -> KeyScope {
+    KeyScope {
+        collection: R::COLLECTION.name,
+        customer,
+        key,
+    }
 }
 
 /// What the head of a request for a conditional creation says.
@@ -45,7 +68,7 @@ pub struct ConditionalRequest {
 /// Judges the head of a request for a new resource, except for its body's type and length.
 ///
 /// # Errors
-/// The key or the condition is missing where it is required, or malformed.
+/// The key is missing where it is required, or malformed; or both are missing.
 pub fn read_head<R: Resource>(
     customer: Customer,
     head: &impl Head,
@@ -55,16 +78,14 @@ pub fn read_head<R: Resource>(
         Err(Problem::Key(KeyError::Missing)) if precondition == Precondition::Etag => None,
         key => Some(key?),
     };
-    let expected = read_condition(head);
-    if expected.is_none() && precondition != Precondition::Key {
-        return Err(Problem::PreconditionRequired);
-    }
-    match (key, expected) {
-        (Some(key), None) => Ok(CreateOperation::Unconditional(KeyScope {
-            collection: R::COLLECTION.name,
-            customer,
-            key,
-        })),
+    match (key, read_condition(head)) {
+        (Some(key), None) => {
+            let scope = scope_of::<R>(customer, key);
+            Ok(match precondition {
+                Precondition::Key => CreateOperation::Unconditional(scope),
+                Precondition::Etag | Precondition::Both => CreateOperation::WithoutCondition(scope),
+            })
+        }
         // "*" is met by every state: without a key, each retry would create another resource.
         (None, None | Some(Expected::Any)) => Err(Problem::PreconditionRequired),
         (key, Some(expected)) => Ok(CreateOperation::Conditional(ConditionalRequest {
@@ -94,6 +115,14 @@ pub fn read_condition(head: &impl Head) -> Option<Expected> {
 /// # Errors
 /// The body is not declared as JSON, is compressed, cannot be read, or is not a valid document.
 pub async fn read_resource<R: Resource>(head: &impl Head, body: impl Body) -> Result<R, Problem> {
+    R::from_json(&read_json(head, body).await?).map_err(Problem::Invalid)
+}
+
+/// Reads the body of a request for a new resource.
+///
+/// # Errors
+/// The body is not declared as JSON, is compressed, cannot be read, or is not JSON.
+pub async fn read_json(head: &impl Head, body: impl Body) -> Result<Value, Problem> {
     if !is_json(head) {
         return Err(Problem::UnsupportedMediaType);
     }
@@ -105,8 +134,7 @@ pub async fn read_resource<R: Resource>(head: &impl Head, body: impl Body) -> Re
         return Err(Problem::BodyTooLarge);
     }
     let body = body.read(declared, MAX_BODY_BYTES).await?;
-    let document = protocol::json::parse(&body).map_err(Problem::NotJson)?;
-    R::from_json(&document).map_err(Problem::Invalid)
+    protocol::json::parse(&body).map_err(Problem::NotJson)
 }
 
 /// The body's length in bytes, according to the head (RFC 9110 section 8.6).
@@ -137,6 +165,27 @@ fn is_encoded(head: &impl Head) -> bool {
         .all(|value| text(value).is_some_and(|value| value.split(',').all(is_none)))
 }
 
+/// Answers a request that is refused now, unless its key has the resource that it asks for: then its first try was valid.
+///
+/// # Errors
+/// The problem, or Postgres could not be asked.
+pub async fn replay_or_refuse<R: Resource>(
+    scope: Option<KeyScope>,
+    body: &Value,
+    problem: Problem,
+    policy: ReplayPolicy,
+    resources: &impl ResourcesByKey,
+) -> Result<Response, Problem> {
+    let Some(scope) = scope else {
+        return Err(problem);
+    };
+    match find_requested::<R>(&scope, body, policy.key_reuse, resources).await {
+        Ok(Some(creation)) => Ok(created(&creation)),
+        Ok(None) => Err(problem),
+        Err(DatabaseUnavailable) => Err(Problem::CreationUndecided),
+    }
+}
+
 /// Creates a resource, and answers.
 ///
 /// # Errors
@@ -157,7 +206,7 @@ pub async fn create<R: Resource>(
 /// Creates a resource on a condition, and answers. The answer about a new resource has the list's new tag.
 ///
 /// # Errors
-/// See [`create_on_condition`]. Without a key nobody can ask whether a resource that was not acknowledged exists.
+/// See [`create_on_condition`]. Without a key the client cannot find out whether a resource that was not acknowledged exists.
 pub async fn create_conditionally<R: Resource>(
     conditional: ConditionalRequest,
     resource: R,
@@ -171,15 +220,7 @@ pub async fn create_conditionally<R: Resource>(
         key,
         expected,
     } = conditional;
-    let request = |key| {
-        let collection = R::COLLECTION.name;
-        let scope = KeyScope {
-            collection,
-            customer,
-            key,
-        };
-        CreateRequest::new(scope, resource)
-    };
+    let request = |key| CreateRequest::new(scope_of::<R>(customer, key), resource);
     let (creation, state) = match key {
         Some(key) => {
             let request = request(key);
@@ -210,7 +251,7 @@ pub async fn create_conditionally<R: Resource>(
     })
 }
 
-/// For requests without a key: nobody can ask for their records.
+/// For requests without a key: no later request can find their records.
 struct NoReservations;
 
 impl Reservations for NoReservations {
@@ -223,6 +264,10 @@ impl Reservations for NoReservations {
     }
 
     async fn complete(&self, _: &KeyScope, _: &Record) -> Result<(), ReservationsUnavailable> {
+        Err(ReservationsUnavailable)
+    }
+
+    async fn withdraw(&self, _: &KeyScope, _: &Record) -> Result<(), ReservationsUnavailable> {
         Err(ReservationsUnavailable)
     }
 }

@@ -303,11 +303,12 @@ impl Problem {
                  with the ETag of GET {path}."
             ),
             Self::PreconditionFailed { .. } => format!(
-                "Nothing was stored. Read what was added to the list. If you still want the {one}, send it again with \
-                 the ETag of this answer in If-Match."
+                "This request stored nothing. Read what was added to the list. If you still want the {one}, send it again \
+                 with the ETag of this answer in If-Match and, if you sent one, the same Idempotency-Key: an earlier \
+                 attempt may still be under way."
             ),
             Self::CollectionLocked { .. } => {
-                "Nothing was stored. Send the same request again after the time in Retry-After.".into()
+                "This request stored nothing. Send it again after the time in Retry-After.".into()
             }
             Self::Query(QueryError::Unknown) => "Send no parameters but limit and cursor.".into(),
             Self::Query(QueryError::Repeated) => "Send each parameter once.".into(),

@@ -93,7 +93,7 @@ fn read_limit(value: &[u8]) -> Result<usize, QueryError> {
         .ok_or(QueryError::Limit)
 }
 
-/// A cursor is the id of the last resource, without hyphens so that nobody builds one by hand. It tells the customer
+/// A cursor is the id of the last resource, without hyphens so that clients do not build one by hand. It tells the customer
 /// nothing new; a sequence number would tell how many resources all customers have.
 fn read_cursor(value: &[u8]) -> Result<ResourceId, QueryError> {
     (value.len() == 32)

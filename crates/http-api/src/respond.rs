@@ -237,22 +237,30 @@ async fn perform<R: Resource>(
 ) -> Result<Response, Problem> {
     match operation {
         Operation::Create(operation) => {
-            let resource = creation::read_resource::<R>(head, body).await?;
-            // Last, because a condition counts only for a request that is good otherwise (RFC 9110 section 13.2.1).
-            refuse_if_none_match(head)?;
+            let body = creation::read_json(head, body).await?;
             let (redis, postgres) = (host.redis(settings), host.postgres(settings));
             let (policy, ids) = (settings.replay_policy, host.ids());
-            match operation {
-                CreateOperation::Unconditional(scope) => {
-                    creation::create(scope, resource, policy, &redis, &postgres, ids).await
+            let (scope, problem) = match (R::from_json(&body), operation) {
+                (Ok(resource), CreateOperation::Unconditional(scope)) => {
+                    refuse_if_none_match(head)?;
+                    return creation::create(scope, resource, policy, &redis, &postgres, ids).await;
                 }
-                CreateOperation::Conditional(request) => {
-                    creation::create_conditionally(
+                (Ok(resource), CreateOperation::Conditional(request)) => {
+                    // Only for a request that is good otherwise (RFC 9110 section 13.2.1).
+                    refuse_if_none_match(head)?;
+                    return creation::create_conditionally(
                         request, resource, policy, &redis, &postgres, ids,
                     )
-                    .await
+                    .await;
                 }
-            }
+                (Ok(_), CreateOperation::WithoutCondition(scope)) => {
+                    (Some(scope), Problem::PreconditionRequired)
+                }
+                (Err(violations), operation) => {
+                    (operation.scope::<R>(), Problem::Invalid(violations))
+                }
+            };
+            creation::replay_or_refuse::<R>(scope, &body, problem, policy, &postgres).await
         }
         Operation::List(customer, page) => {
             reading::list::<R>(&customer, page, head, &host.postgres(settings)).await

@@ -4,7 +4,7 @@ use http::{StatusCode, header};
 
 use crate::outcome::Outcome;
 
-/// A complete answer. Its body is all there, so that whoever sends it can give `Content-Length`.
+/// A complete answer. Its whole body is there, so that the sender can give `Content-Length`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     /// The status.

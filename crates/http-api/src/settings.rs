@@ -38,8 +38,14 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// How customers are identified. Whoever asks needs the variable: a component that identifies customers in a way of its own
-    /// does not ask.
+    /// How long a statement may wait for the locks of other transactions: shorter than the request waits for the statement.
+    /// One that its request has abandoned would go on waiting on a connection that another request gets.
+    pub fn lock_timeout(&self) -> Duration {
+        self.database_timeout * 2 / 5
+    }
+
+    /// How customers are identified. Only a component that asks needs the variable:
+    /// one may identify customers in a way of its own.
     ///
     /// # Errors
     /// It has not been chosen. No choice is safe by default: "none" would make all customers one.

@@ -7,13 +7,16 @@
 
 pub mod conditional;
 
+use serde_json::Value;
+
 use crate::error::{CreateError, DatabaseUnavailable, ReservationsUnavailable};
 use crate::fingerprint::Fingerprint;
 use crate::history::{History, InHistory, KnownHistory};
+use crate::json::to_json;
 use crate::key::KeyScope;
 use crate::ports::{
     Attempt, Histories, Insertion, NewResource, Reservation, Reservations, ResourceIds, Resources,
-    StoredResource,
+    ResourcesByKey, StoredResource,
 };
 use crate::record::{Progress, Record};
 use crate::resource::{Document, Resource, ResourceId};
@@ -92,6 +95,9 @@ impl<R> Creation<R> {
 /// taken id needs a third, with a new id, which can collide with a concurrent request once more.
 const INSERTION_TRIES: u32 = 4;
 
+/// Longer than a request takes, in milliseconds.
+const MAX_REQUEST_MILLIS: i64 = 60_000;
+
 /// Creates the requested resource, or finds the one that the key already belongs to.
 ///
 /// A creation is one call of `reserve` and one of `insert_new`. A replay of a completed creation is one call of
@@ -129,6 +135,37 @@ pub async fn create<R: Resource>(
     };
     complete_record(&settled, &reservation, reservations).await;
     settled.value.creation(resource, policy.key_reuse)
+}
+
+/// The resource that a key belongs to, if it is what the body of a request asks for; for a request that is refused
+/// otherwise. It may be the retry of one that was valid when the resource was created: limits and conditions change.
+///
+/// One call of `find_by_key`, and none for a body that asks for no resource of this kind under any rules.
+///
+/// # Errors
+/// [`DatabaseUnavailable`] when Postgres could not be asked.
+pub async fn find_requested<R: Resource>(
+    scope: &KeyScope,
+    body: &Value,
+    key_reuse: KeyReuse,
+    resources: &impl ResourcesByKey,
+) -> Result<Option<Creation<R>>, DatabaseUnavailable> {
+    let sent = Document::from_text(to_json(body));
+    // The rules for stored documents are those of all releases.
+    let requested = R::from_stored(&sent).map(|requested| requested.canonical());
+    if requested.is_none() && key_reuse == KeyReuse::Reject {
+        return Ok(None);
+    }
+    let found = resources.find_by_key(scope).await?;
+    Ok(found.value.and_then(|stored| {
+        let is_stored = |document: &Document| R::differences(&stored.document, document).is_empty();
+        let is_requested = key_reuse == KeyReuse::Replay
+            || requested.is_some_and(|requested| is_stored(&requested))
+            // With members that this release does not know.
+            || is_stored(&sent);
+        let resource = R::from_stored(&stored.document).filter(|_| is_requested);
+        resource.map(|resource| Creation::Replayed(stored.id, resource))
+    }))
 }
 
 /// What Redis answers to a reservation.
@@ -175,9 +212,12 @@ async fn claim<R>(
                 {
                     return Claim::Completed(Creation::Replayed(record.id, resource));
                 }
-                // Another request is under way, or died; or the row was read in another history and may be lost. With
-                // the record's id all these requests are one: they find this very resource, or create it again.
-                Progress::InProgress | Progress::Completed(_) => record.id,
+                // The row was read in another history and may be lost: it is found, or created again as it was.
+                Progress::Completed(_) => record.id,
+                // Another request is under way, or has just died: with the record's id it and this one are the same.
+                Progress::InProgress if is_recent(&record.id, &own.id) => record.id,
+                // It died long ago. Its id would date the resource back to then.
+                Progress::InProgress => own.id,
             }
         }
         // Another request's record proves neither that its resource exists nor that ours does not.
@@ -194,6 +234,14 @@ async fn claim<R>(
         resource,
         reservation,
     }
+}
+
+/// Whether a request that drew the first id can still be under way at the time of the second.
+fn is_recent(drawn: &ResourceId, now: &ResourceId) -> bool {
+    let age = now
+        .created_at_millis()
+        .saturating_sub(drawn.created_at_millis());
+    age <= MAX_REQUEST_MILLIS
 }
 
 /// Whether to answer from a completed record of that history without asking Postgres.
@@ -237,7 +285,7 @@ fn replay_in_outage(
     (record.fingerprint == *fingerprint && !is_contradicted(history, last)).then_some(record.id)
 }
 
-/// Whether the scope is most likely empty in Postgres. Without an answer from Redis nobody knows, but new resources
+/// Whether the scope is most likely empty in Postgres. Without an answer from Redis it is unknown, but new resources
 /// are more frequent than retries.
 fn likely_new(reservation: &Reserved) -> bool {
     matches!(reservation, Ok(Reservation::Acquired) | Err(_))

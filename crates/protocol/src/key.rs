@@ -60,7 +60,7 @@ impl IdempotencyKey {
         let value = value.trim_ascii();
         let key = match value.strip_prefix(b"\"") {
             Some(quoted) => unquote(quoted.strip_suffix(b"\"")?)?,
-            // A lone quotation mark is a broken Structured Field, not a key somebody chose.
+            // A lone quotation mark is a broken Structured Field, not a key that a client chose.
             None if value.contains(&b'"') => return None,
             None => value.to_vec(),
         };

@@ -15,7 +15,7 @@ use crate::fingerprint::Fingerprint;
 use crate::history::{InHistory, KnownHistory};
 use crate::key::KeyScope;
 use crate::list_state::ListState;
-use crate::record::Record;
+use crate::record::{Progress, Record};
 use crate::resource::{Document, ResourceId};
 
 /// Draws ids for new resources.
@@ -52,6 +52,14 @@ pub trait Reservations {
         scope: &KeyScope,
         record: &Record,
     ) -> Result<(), ReservationsUnavailable>;
+
+    /// Deletes the record if the scope still holds exactly this one. For a request that was refused: nothing is in
+    /// progress any more.
+    async fn withdraw(
+        &self,
+        scope: &KeyScope,
+        record: &Record,
+    ) -> Result<(), ReservationsUnavailable>;
 }
 
 /// Reads records (Redis) without writing one.
@@ -74,6 +82,17 @@ pub struct NewResource {
     pub fingerprint: Fingerprint,
     /// The document to store.
     pub document: Document,
+}
+
+impl NewResource {
+    /// The record of a creation that has begun.
+    pub(crate) fn in_progress(&self) -> Record {
+        Record {
+            progress: Progress::InProgress,
+            fingerprint: self.fingerprint,
+            id: self.id,
+        }
+    }
 }
 
 /// A resource that exists.

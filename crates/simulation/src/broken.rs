@@ -225,6 +225,14 @@ impl Reservations for Broken {
         };
         self.port.complete(&self.scope(scope), &record).await
     }
+
+    async fn withdraw(
+        &self,
+        scope: &KeyScope,
+        record: &Record,
+    ) -> Result<(), ReservationsUnavailable> {
+        self.port.withdraw(&self.scope(scope), record).await
+    }
 }
 
 impl Batches for Broken {

@@ -23,13 +23,15 @@ pub enum Point {
     InsertBasedOn,
     /// Releasing the lock.
     Release,
+    /// Deleting the record of a refused request.
+    Withdraw,
     /// Writing the completed record.
     Complete,
 }
 
 impl Point {
     /// All of them, in the protocol's order.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Reserve,
         Self::InsertNew,
         Self::Wait,
@@ -39,6 +41,7 @@ impl Point {
         Self::Find,
         Self::InsertBasedOn,
         Self::Release,
+        Self::Withdraw,
         Self::Complete,
     ];
 }

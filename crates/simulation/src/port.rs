@@ -260,6 +260,17 @@ impl Reservations for Port {
             _ => Err(ReservationsUnavailable),
         }
     }
+
+    async fn withdraw(
+        &self,
+        scope: &KeyScope,
+        record: &Record,
+    ) -> Result<(), ReservationsUnavailable> {
+        match self.call(Call::Withdraw(scope.clone(), *record)).await {
+            Answer::Redis(_) => Ok(()),
+            _ => Err(ReservationsUnavailable),
+        }
+    }
 }
 
 impl Locks for Port {

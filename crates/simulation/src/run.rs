@@ -85,6 +85,7 @@ impl Request {
             (None, _) => Point::Wait,
             (Some(Call::Reserve(..)), _) => Point::Reserve,
             (Some(Call::Set(..)), _) => Point::Complete,
+            (Some(Call::Withdraw(..)), _) => Point::Withdraw,
             (Some(Call::InsertAll(..)), _) => Point::InsertNew,
             (Some(Call::Acquire(..)), _) => Point::Acquire,
             (Some(Call::Release(..)), _) => Point::Release,

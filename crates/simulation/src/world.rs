@@ -21,6 +21,8 @@ pub enum Call {
     Reserve(KeyScope, Record),
     /// Set of a record.
     Set(KeyScope, Record),
+    /// Deletes a scope's record if it is still this one.
+    Withdraw(KeyScope, Record),
     /// Inserts unless the scope has a resource.
     Insert(Box<NewResource>),
     /// Inserts those resources of one collection that conflict with nothing; never empty.
@@ -52,6 +54,7 @@ impl Call {
         match self {
             Self::Reserve(..)
             | Self::Set(..)
+            | Self::Withdraw(..)
             | Self::Acquire(..)
             | Self::Release(..)
             | Self::Find(_) => None,
@@ -66,7 +69,10 @@ impl Call {
     /// The scope, or the first of several.
     pub fn scope(&self) -> Option<&KeyScope> {
         match self {
-            Self::Reserve(scope, _) | Self::Set(scope, _) | Self::Find(scope) => Some(scope),
+            Self::Reserve(scope, _)
+            | Self::Set(scope, _)
+            | Self::Withdraw(scope, _)
+            | Self::Find(scope) => Some(scope),
             _ => self.new_resource().map(|new| &new.scope),
         }
     }
@@ -222,6 +228,14 @@ impl World {
                 }
                 self.set(scope, record);
                 Answer::Redis(Reply::Bytes(b"OK".to_vec()))
+            }
+            Call::Withdraw(scope, record) => {
+                let own = self.record(scope) == Some(&record.encode());
+                if own {
+                    self.redis_before.push(self.redis.clone());
+                    self.redis.records.remove(scope);
+                }
+                Answer::Redis(Reply::Bytes(if own { b"1" } else { b"0" }.to_vec()))
             }
             Call::Acquire(list, holder) => {
                 let held = self.redis.locks.get(list);

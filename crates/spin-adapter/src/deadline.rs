@@ -30,18 +30,48 @@ struct Armed {
     sleep: Pin<Box<dyn Future<Output = ()>>>,
 }
 
-/// The time that a request may wait for one thing. It runs from the first wait on.
+/// The time that a request may wait for one store in all. Only waits for that store consume it: while the request waits
+/// for another store, the answer of this one may lie ready, and is not too late.
 pub struct Budget {
-    limit: Duration,
-    expires: Cell<Option<Instant>>,
+    rest: Cell<Duration>,
 }
 
 impl Budget {
     /// A budget of that much time.
     pub const fn of(limit: Duration) -> Self {
         Self {
-            limit,
-            expires: Cell::new(None),
+            rest: Cell::new(limit),
+        }
+    }
+
+    /// What is left of it.
+    pub fn rest(&self) -> Duration {
+        self.rest.get()
+    }
+}
+
+/// A wait that consumes a budget until it is dropped.
+struct Wait<'b> {
+    budget: &'b Budget,
+    /// The most that the wait may take.
+    limit: Duration,
+    started: Cell<Option<Instant>>,
+}
+
+impl Wait<'_> {
+    /// When the wait must end. It begins with the first call, so that what is ready at once costs no look at the clock.
+    fn end(&self, now: Instant) -> Instant {
+        let started = self.started.get().unwrap_or(now);
+        self.started.set(Some(started));
+        started + self.limit
+    }
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        if let Some(started) = self.started.get() {
+            let rest = self.budget.rest.get();
+            self.budget.rest.set(rest.saturating_sub(started.elapsed()));
         }
     }
 }
@@ -50,40 +80,53 @@ impl Timer {
     /// The future's output, or `None` when the budget runs out first. Then the dropped future cancels the host's call: a
     /// query that was sent may still take effect.
     pub async fn within<F: Future>(&self, budget: &Budget, future: F) -> Option<F::Output> {
+        self.within_part(budget, budget.rest.get(), future).await
+    }
+
+    /// The same with a part of the budget.
+    pub async fn within_part<F: Future>(
+        &self,
+        budget: &Budget,
+        part: Duration,
+        future: F,
+    ) -> Option<F::Output> {
+        let wait = Wait {
+            budget,
+            limit: part.min(budget.rest.get()),
+            started: Cell::new(None),
+        };
         let mut future = pin!(future);
         poll_fn(|cx| match future.as_mut().poll(cx) {
             Poll::Ready(output) => Poll::Ready(Some(output)),
-            Poll::Pending => self.poll_expired(budget, cx).map(|()| None),
+            Poll::Pending => self.poll_end(&wait, cx).map(|()| None),
         })
         .await
     }
 
-    /// Ready when the budget has run out. Otherwise it makes sure that the task is woken in time.
-    fn poll_expired(&self, budget: &Budget, cx: &mut Context<'_>) -> Poll<()> {
-        let mut scope = self.armed.borrow_mut();
+    /// Ready when the wait must end. Otherwise it makes sure that the task is woken in time.
+    fn poll_end(&self, wait: &Wait<'_>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut slot = self.armed.borrow_mut();
         loop {
-            match (&mut *scope, budget.expires.get()) {
-                (Some(armed), Some(expires)) if armed.rings <= expires => {
-                    if armed.sleep.as_mut().poll(cx).is_pending() {
-                        return Poll::Pending;
-                    }
-                    *scope = None;
+            if let (Some(armed), Some(started)) = (&mut *slot, wait.started.get())
+                && armed.rings <= started + wait.limit
+            {
+                if armed.sleep.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
                 }
-                (_, expires) => {
-                    let now = Instant::now();
-                    let expires = expires.unwrap_or_else(|| now + budget.limit);
-                    budget.expires.set(Some(expires));
-                    if expires <= now {
-                        return Poll::Ready(());
-                    }
-                    if scope.as_ref().is_none_or(|armed| armed.rings > expires) {
-                        let ahead = AHEAD.min(expires - now);
-                        *scope = Some(Armed {
-                            rings: now + ahead,
-                            sleep: Box::pin(spin_sdk::time::sleep(ahead)),
-                        });
-                    }
-                }
+                *slot = None;
+                continue;
+            }
+            let now = Instant::now();
+            let end = wait.end(now);
+            if end <= now {
+                return Poll::Ready(());
+            }
+            if slot.as_ref().is_none_or(|armed| armed.rings > end) {
+                let ahead = AHEAD.min(end - now);
+                *slot = Some(Armed {
+                    rings: now + ahead,
+                    sleep: Box::pin(spin_sdk::time::sleep(ahead)),
+                });
             }
         }
     }

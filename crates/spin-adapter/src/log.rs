@@ -172,6 +172,6 @@ pub fn once(kind: &str, line: &str) {
 /// Writes a line with one call of the host: `eprintln!` takes one per part, and lines of other instances get in between.
 fn write_line(mut line: String) {
     line.push('\n');
-    // There is nobody to tell that nothing can be told.
+    // If the log cannot be written, there is no place to report it.
     let _ = std::io::stderr().write_all(line.as_bytes());
 }

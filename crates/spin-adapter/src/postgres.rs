@@ -32,6 +32,9 @@ use crate::signals::TaskSignals;
 /// The batch window: a few trips to Redis, which is where the requests are that a leader waits for.
 const BATCH_WINDOW: Duration = Duration::from_millis(2);
 
+/// How often a statement is tried that other transactions make fail.
+const STATEMENT_TRIES: u32 = 8;
+
 /// The table of a collection, as the requests of this instance share it.
 pub struct Table {
     collection: &'static str,
@@ -70,8 +73,6 @@ pub struct PostgresResources<'r> {
     timer: &'r Timer,
     log: &'r RequestLog,
     table: &'r Table,
-    /// Half of the time, for the attempt that depends on other requests.
-    shared: Budget,
     budget: Budget,
     /// Lets other requests wait for this one's insertion.
     ticket: Cell<Option<Ticket<TaskSignals>>>,
@@ -90,7 +91,6 @@ impl<'r> PostgresResources<'r> {
             timer,
             log,
             table,
-            shared: Budget::of(settings.database_timeout / 2),
             budget: Budget::of(settings.database_timeout),
             ticket: Cell::new(None),
         }
@@ -100,16 +100,29 @@ impl<'r> PostgresResources<'r> {
         &self.table.statements
     }
 
-    /// The rows, once the statement has ended: only then its transaction has committed.
+    /// The rows, once the statement has ended: only then its transaction has committed. A statement that another
+    /// transaction has made fail is repeated: it is one transaction, and has changed nothing.
     async fn rows(&self, statement: Statement<'_>) -> Result<Vec<SpinRow>, DatabaseUnavailable> {
         let _wait = self.log.postgres();
+        for _ in 0..STATEMENT_TRIES {
+            match self.rows_once(statement.clone()).await {
+                Ok(rows) => return Ok(rows),
+                // Another try that waits for a lock could last for longer than the request.
+                Err(Failure::Transient) if self.budget.rest() > self.settings.lock_timeout() => {}
+                Err(_) => break,
+            }
+        }
+        Err(DatabaseUnavailable)
+    }
+
+    async fn rows_once(&self, statement: Statement<'_>) -> Result<Vec<SpinRow>, Failure> {
         self.log.count_trip();
         let sent = now();
         let work = async {
             let connection = Connection::open(&self.settings.database_url).await?;
             rows(&connection, statement).await
         };
-        let failure = match self.timer.within(&self.budget, work).await {
+        let down = match self.timer.within(&self.budget, work).await {
             Some(Ok(rows)) => {
                 OUTAGE.with(Outage::succeeded);
                 if let Some(history) = rows.first().and_then(history) {
@@ -117,11 +130,18 @@ impl<'r> PostgresResources<'r> {
                 }
                 return Ok(rows);
             }
-            Some(Err(error)) => failed(&error),
-            None => down("no answer in time"),
+            Some(Err(error)) => match sqlstate(&error) {
+                Some(code) if !is_down(code) => {
+                    log_refusal(&error);
+                    return Err(Failure::of(code));
+                }
+                _ => describe(&error),
+            },
+            None => "no answer in time".to_owned(),
         };
+        log_outage(&down);
         HISTORY.with_borrow_mut(|monitor| monitor.failed(sent, now()));
-        Err(failure)
+        Err(Failure::Final)
     }
 }
 
@@ -140,7 +160,9 @@ impl Resources for PostgresResources<'_> {
         drop(self.ticket.take());
         let _wait = self.log.postgres();
         let insertion = self.table.group.insert(new, self);
-        let attempt = self.timer.within(&self.shared, insertion).await;
+        // The rest is for the request's own statement: this one depends on other requests.
+        let half = self.settings.database_timeout / 2;
+        let attempt = self.timer.within_part(&self.budget, half, insertion).await;
         attempt.unwrap_or(Attempt::Undecided)
     }
 
@@ -149,7 +171,9 @@ impl Resources for PostgresResources<'_> {
         new: &NewResource,
     ) -> Result<InHistory<Insertion>, DatabaseUnavailable> {
         drop(self.ticket.take());
-        let rows = self.rows(self.statements().insert(new)).await?;
+        let rows = self
+            .rows(self.statements().insert(new, self.settings.lock_timeout()))
+            .await?;
         insertion(rows.first()).map_err(unreadable)
     }
 }
@@ -191,7 +215,10 @@ impl ConditionalResources for PostgresResources<'_> {
         new: &NewResource,
         expected: &Expected,
     ) -> Result<InHistory<ConditionalInsertion>, DatabaseUnavailable> {
-        let statement = self.statements().insert_based_on(new, expected);
+        let lock_timeout = self.settings.lock_timeout();
+        let statement = self
+            .statements()
+            .insert_based_on(new, expected, lock_timeout);
         let rows = self.rows(statement).await?;
         conditional_insertion(rows.first(), expected).map_err(unreadable)
     }
@@ -296,30 +323,59 @@ fn unreadable(unreadable: Unreadable) -> DatabaseUnavailable {
     DatabaseUnavailable
 }
 
-/// Logs a failure. A server that refuses a statement is up, unless its code says otherwise: it refuses the next one as
-/// well, so that is said once.
-fn failed(error: &Error) -> DatabaseUnavailable {
-    match error {
-        Error::PgError(PgError::QueryFailed(QueryError::DbError(e))) if !is_down(&e.code) => {
-            once(
-                &format!("postgres {}", e.code),
-                &format!("postgres: {}", refusal(&e.code, &e.message)),
-            );
-            DatabaseUnavailable
+/// Why a statement returned no rows.
+enum Failure {
+    /// Another transaction was in the way.
+    Transient,
+    /// The next try would fail as well.
+    Final,
+}
+
+impl Failure {
+    /// By the SQLSTATE: serialization_failure, deadlock_detected, lock_not_available, and query_canceled, which is the
+    /// statement timeout where an operator has set one.
+    fn of(code: &str) -> Self {
+        match code {
+            "40001" | "40P01" | "55P03" | "57014" => Self::Transient,
+            _ => Self::Final,
         }
-        error => down(&describe(error)),
     }
 }
 
-fn down(why: &str) -> DatabaseUnavailable {
-    OUTAGE.with(|outage| outage.failed(why, "requests are answered 503"));
+/// Logs a failure.
+fn failed(error: &Error) -> DatabaseUnavailable {
+    match sqlstate(error) {
+        Some(code) if !is_down(code) => log_refusal(error),
+        _ => log_outage(&describe(error)),
+    }
     DatabaseUnavailable
 }
 
-/// Whether a server with this SQLSTATE serves nobody: it shuts down or starts, is out of something, or is not a
-/// primary.
+/// The code of a failure that the server has reported.
+fn sqlstate(error: &Error) -> Option<&str> {
+    match error {
+        Error::PgError(PgError::QueryFailed(QueryError::DbError(e))) => Some(&e.code),
+        _ => None,
+    }
+}
+
+/// A server that refuses a statement is up. It refuses the next one as well, so that is logged once.
+fn log_refusal(error: &Error) {
+    let code = sqlstate(error).unwrap_or_default();
+    once(
+        &format!("postgres {code}"),
+        &format!("postgres: {}", describe(error)),
+    );
+}
+
+fn log_outage(why: &str) {
+    OUTAGE.with(|outage| outage.failed(why, "requests are answered 503"));
+}
+
+/// Whether a server with this SQLSTATE serves no request: it shuts down or starts, is out of something, or is not a
+/// primary. One that has cancelled a statement serves others.
 fn is_down(code: &str) -> bool {
-    ["08", "53", "57", "58", "25"].contains(&code.get(..2).unwrap_or_default())
+    code != "57014" && ["08", "53", "57", "58", "25"].contains(&code.get(..2).unwrap_or_default())
 }
 
 /// For the log: what the server said, without values, which it puts into `detail` and into messages about data (class

@@ -83,6 +83,9 @@ impl<'r> RedisReservations<'r> {
     }
 
     async fn command(&self, command: Command) -> Result<Reply, ReservationsUnavailable> {
+        if self.budget.rest().is_zero() {
+            return Err(ReservationsUnavailable);
+        }
         let _wait = self.log.redis();
         let outcome = self
             .timer
@@ -220,6 +223,15 @@ impl Reservations for RedisReservations<'_> {
         record: &Record,
     ) -> Result<(), ReservationsUnavailable> {
         let command = self.records().complete(scope, record);
+        self.guarded(command).await.map(|_| ())
+    }
+
+    async fn withdraw(
+        &self,
+        scope: &KeyScope,
+        record: &Record,
+    ) -> Result<(), ReservationsUnavailable> {
+        let command = self.records().withdraw(scope, record);
         self.guarded(command).await.map(|_| ())
     }
 }

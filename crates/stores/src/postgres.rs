@@ -4,6 +4,8 @@
 mod conditional;
 mod reading;
 
+use std::time::Duration;
+
 use protocol::ports::{Attempt, Insertion, NewResource, StoredResource};
 use protocol::{Collection, Document, Fingerprint, History, InHistory, ResourceId};
 use serde::Serialize;
@@ -54,11 +56,16 @@ impl std::error::Error for Unreadable {}
 
 /// Inserts unless the scope has a resource, and otherwise returns that one. Both halves see the statement's snapshot:
 /// a resource that is committed while this waits for its lock gives neither, and the caller asks again. `ON
-/// CONFLICT` names no constraint because a request that continues an interrupted one repeats an id as well as a key.
+/// CONFLICT` names no constraint because a request that continues an interrupted one repeats an id as well as a key. The
+/// insertion reads from `current`, so that the lock timeout is set before it begins, for this transaction only: a
+/// statement that waited for longer than its request would make the next one wait that gets the connection.
 const INSERT: &str = "\
-    WITH current AS MATERIALIZED (SELECT database_history() AS history), inserted AS ( \
+    WITH current AS MATERIALIZED ( \
+        SELECT database_history() AS history, set_config('lock_timeout', $7::text, true) AS lock_timeout \
+    ), inserted AS ( \
         INSERT INTO {table} ({id}, customer_id, idempotency_key, fingerprint, document, created_at) \
-        VALUES ($1::text::uuid, $2, $3, $4, $5::text::json, to_timestamp($6::bigint / 1000.0)) \
+        SELECT $1::text::uuid, $2::text, $3::text, $4::bytea, $5::text::json, to_timestamp($6::bigint / 1000.0) \
+        FROM current WHERE lock_timeout IS NOT NULL \
         ON CONFLICT DO NOTHING \
         RETURNING {id} \
     ), decided AS ( \
@@ -66,7 +73,7 @@ const INSERT: &str = "\
         FROM inserted \
         UNION ALL \
         SELECT false, {id}::text, fingerprint, document::text \
-        FROM {table} WHERE customer_id = $2 AND idempotency_key = $3 \
+        FROM {table} WHERE customer_id = $2::text AND idempotency_key = $3::text \
     ) \
     SELECT history, inserted, id, fingerprint, document FROM current LEFT JOIN decided ON true";
 
@@ -120,10 +127,13 @@ impl Statements {
     }
 
     /// Inserts the resource unless its scope has one; read the row with [`insertion`].
-    pub fn insert(&self, new: &NewResource) -> Statement<'_> {
+    /// It fails when it waits for another transaction for longer than the lock timeout.
+    pub fn insert(&self, new: &NewResource, lock_timeout: Duration) -> Statement<'_> {
+        let mut parameters = row_parameters(new);
+        parameters.push(milliseconds(lock_timeout));
         Statement {
             sql: &self.insert,
-            parameters: row_parameters(new),
+            parameters,
         }
     }
 
@@ -152,8 +162,9 @@ impl Statements {
     }
 }
 
-/// `$1` to `$6` of the statements that insert one resource.
-fn row_parameters(new: &NewResource) -> Vec<Parameter> {
+/// `$1` to `$6` of a statement that inserts one resource: id, customer, key, fingerprint, document, and the time of
+/// creation in milliseconds.
+pub fn row_parameters(new: &NewResource) -> Vec<Parameter> {
     vec![
         Parameter::Text(new.id.to_string()),
         Parameter::Text(new.scope.customer.as_str().to_owned()),
@@ -162,6 +173,11 @@ fn row_parameters(new: &NewResource) -> Vec<Parameter> {
         Parameter::Text(new.document.as_str().to_owned()),
         Parameter::Int64(new.id.created_at_millis()),
     ]
+}
+
+/// A setting in milliseconds. 0 would mean no timeout.
+fn milliseconds(duration: Duration) -> Parameter {
+    Parameter::Text(duration.as_millis().max(1).to_string())
 }
 
 /// The argument of the insertion function.

@@ -16,6 +16,18 @@ pub struct Command {
     pub arguments: Vec<Vec<u8>>,
 }
 
+/// Compare-and-delete, as one command: another request may have replaced the value.
+const DELETE_IF_EQUAL: &str = "\
+    if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end \
+    return 0";
+
+fn delete_if_equal(key: String, value: Vec<u8>) -> Command {
+    Command {
+        name: "EVAL",
+        arguments: vec![DELETE_IF_EQUAL.into(), b"1".to_vec(), key.into(), value],
+    }
+}
+
 /// What Redis answers to a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
@@ -47,6 +59,11 @@ impl Records<'_> {
     /// Set, whatever the scope holds.
     pub fn complete(&self, scope: &KeyScope, record: &Record) -> Command {
         self.set(scope, record)
+    }
+
+    /// Deletes the record if the scope still holds exactly this one.
+    pub fn withdraw(&self, scope: &KeyScope, record: &Record) -> Command {
+        delete_if_equal(self.key(scope), record.encode())
     }
 
     /// Reads the scope; read the reply with [`record`].
@@ -152,6 +169,9 @@ mod tests {
         assert_eq!((reserve.name, reserve.arguments), ("SET", absent));
         let find = records.find_record(&scope);
         assert_eq!((find.name, &find.arguments[..]), ("GET", &always[..1]));
+        let withdraw = records.withdraw(&scope, &record);
+        assert_eq!(withdraw.name, "EVAL");
+        assert_eq!(withdraw.arguments[1..], [b"1", &always[0][..], &always[1]]);
         assert_eq!(super::record(Reply::Bytes(record.encode())), Some(record));
         assert_eq!(super::record(Reply::Nil), None);
         assert_eq!(ping().name, "PING");
@@ -160,8 +180,8 @@ mod tests {
     #[test]
     fn replies_are_read_as_reservations() {
         assert_eq!(reservation(Reply::Nil), Reservation::Acquired);
-        for nonsense in [Reply::WrongType, Reply::Bytes(b"garbage".to_vec())] {
-            assert_eq!(reservation(nonsense), Reservation::Unintelligible);
+        for unreadable in [Reply::WrongType, Reply::Bytes(b"garbage".to_vec())] {
+            assert_eq!(reservation(unreadable), Reservation::Unintelligible);
         }
     }
 

@@ -5,7 +5,7 @@ use crate::application::text;
 use crate::render::{Overlay, Stage};
 use crate::{Deployment, Finding};
 
-/// Nobody's digest.
+/// A digest that no image has.
 const PLACEHOLDER: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 pub fn check(overlay: &Overlay) -> Vec<Finding> {

@@ -391,8 +391,8 @@ fn a_field_names_one_customer() {
     }
     let latin1 = gateway.customer([&b"\xe4"[..]], || NOW);
     assert_eq!(latin1, Err(Unidentified::NotNamed));
-    let nobody = Identity::None.customer([], || NOW);
-    assert_eq!(nobody, Ok(Customer::anonymous()));
+    let customer = Identity::None.customer([], || NOW);
+    assert_eq!(customer, Ok(Customer::anonymous()));
 }
 
 #[test]

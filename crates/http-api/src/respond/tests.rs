@@ -147,24 +147,22 @@ fn a_creation_needs_what_the_precondition_says() {
         matches!(&on_a_state, Ok(CreateOperation::Conditional(request)) if request.key.is_none())
     );
     let keyless = Err(Problem::Key(KeyError::Missing));
-    let unconditional = Err(Problem::PreconditionRequired);
-    for (precondition, without_key, without_condition) in [
-        (Precondition::Key, keyless.clone(), None),
+    let required = Err(Problem::PreconditionRequired);
+    for (precondition, without_key, may_lack_condition) in [
+        (Precondition::Key, keyless.clone(), true),
         // "*" and no key: every retry would be another order.
-        (
-            Precondition::Etag,
-            unconditional.clone(),
-            Some(&unconditional),
-        ),
-        (Precondition::Both, keyless, Some(&unconditional)),
+        (Precondition::Etag, required.clone(), false),
+        (Precondition::Both, keyless, false),
     ] {
         assert_eq!(admit(precondition, &[KEY, any]), conditional);
         assert_eq!(admit(precondition, &[any]), without_key);
-        match (admit(precondition, &[KEY]), without_condition) {
-            (Ok(CreateOperation::Unconditional(_)), None) => {}
-            (refused, expected) => assert_eq!(Some(&refused), expected),
-        }
+        let without_condition = admit(precondition, &[KEY]);
+        assert!(match may_lack_condition {
+            true => matches!(without_condition, Ok(CreateOperation::Unconditional(_))),
+            false => matches!(without_condition, Ok(CreateOperation::WithoutCondition(_))),
+        });
     }
+    assert_eq!(admit(Precondition::Etag, &[]), required);
 }
 
 #[test]

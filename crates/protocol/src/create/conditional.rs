@@ -13,12 +13,16 @@ use crate::history::InHistory;
 use crate::list_state::ListState;
 use crate::ports::{
     ConditionalInsertion, ConditionalResources, Histories, List, Lock, Locks, NewResource,
-    Reservations, ResourceIds, ResourcesByKey,
+    Reservation, Reservations, ResourceIds, ResourcesByKey,
 };
 use crate::resource::Resource;
 
 /// Creates the resource if the list is in an expected state, or finds the one that the key already belongs to,
 /// whatever state the list is in. A new resource comes with the state that the list is in with it.
+///
+/// The list was in an expected state at some moment during the call: in the snapshot of the statement that inserts. Of the
+/// resources that are based on one state, at most one is created. Resources without a condition that are committed while
+/// the statement runs are not compared, nor are they in the returned state.
 ///
 /// A creation is one call each of `reserve`, `acquire`, `insert_based_on` and `release`.
 ///
@@ -43,7 +47,7 @@ pub async fn create_conditionally<R: Resource>(
                 reservation,
             } => (new, resource, reservation),
         };
-    let (list, fingerprint) = (List::from(&new.scope), new.fingerprint);
+    let (list, scope, own) = (List::from(&new.scope), new.scope.clone(), new.in_progress());
     // Not the resource's id: a request that continues an interrupted one shares it.
     let holder = ids.draw();
     let lock = match expected.is_contended() {
@@ -68,11 +72,17 @@ pub async fn create_conditionally<R: Resource>(
     let (settled, state) = match decided {
         Ok(decided) => decided,
         Err(CreateError::Unavailable) => {
-            return replay_in_outage(&reservation, &fingerprint, policy.outage, resources)
+            return replay_in_outage(&reservation, &own.fingerprint, policy.outage, resources)
                 .map(|id| (Creation::Replayed(id, resource), None))
                 .ok_or(CreateError::Unavailable);
         }
-        Err(refusal) => return Err(refusal),
+        Err(refusal) => {
+            if reservation == Ok(Reservation::Acquired) {
+                // If this fails, the key's state stays "in progress" until the record expires.
+                let _ = reservations.withdraw(&scope, &own).await;
+            }
+            return Err(refusal);
+        }
     };
     complete_record(&settled, &reservation, reservations).await;
     Ok((settled.value.creation(resource, policy.key_reuse)?, state))

@@ -96,6 +96,18 @@ impl Reservations for World {
             .insert(scope.clone(), record.encode());
         Ok(())
     }
+
+    async fn withdraw(
+        &self,
+        scope: &KeyScope,
+        record: &Record,
+    ) -> Result<(), ReservationsUnavailable> {
+        let mut redis = self.redis.borrow_mut();
+        if redis.get(scope) == Some(&record.encode()) {
+            redis.remove(scope);
+        }
+        Ok(())
+    }
 }
 
 impl Resources for World {
@@ -280,6 +292,23 @@ fn an_interrupted_creation_is_continued_with_its_id() {
 }
 
 #[test]
+fn a_creation_that_was_interrupted_long_ago_gets_an_id_of_now() {
+    let at = |millis: u128| ResourceId::from_uuid(Uuid::from_u128(millis << 80 | 1));
+    for (age, drawn) in [(60_000, at(0)), (60_001, at(60_001))] {
+        let world = World::default();
+        world.plant("k", 1, Progress::InProgress, at(0));
+        // The next id that the world draws.
+        world.drawn.set(drawn_before(at(age)));
+        assert_eq!(world.ask("k", 1), Ok(Creation::Created(drawn, Counter(1))));
+    }
+}
+
+/// What the world has drawn before it draws this id.
+fn drawn_before(id: ResourceId) -> u128 {
+    u128::from_be_bytes(*id.as_bytes()) - 1
+}
+
+#[test]
 fn another_document_is_refused_with_what_differs() {
     let world = World::default();
     let _ = world.ask("k", 1);
@@ -339,16 +368,16 @@ fn nonsense_in_redis_is_neither_believed_nor_changed() {
     }
     .encode();
     future[0] = 9;
-    for nonsense in [b"garbage".to_vec(), Vec::new(), future] {
+    for unreadable in [b"garbage".to_vec(), Vec::new(), future] {
         world
             .redis
             .borrow_mut()
-            .insert(scope("k"), nonsense.clone());
+            .insert(scope("k"), unreadable.clone());
         world.postgres.borrow_mut().clear();
         world.drawn.set(0);
         assert_eq!(world.ask("k", 1), created(1, 1));
         assert_eq!(world.ask("k", 1), replayed(1, 1));
-        assert_eq!(world.redis.borrow().get(&scope("k")), Some(&nonsense));
+        assert_eq!(world.redis.borrow().get(&scope("k")), Some(&unreadable));
     }
 }
 

@@ -1,12 +1,15 @@
 //! Conditional insertion in one statement: what it compares, inserts and returns is of one snapshot.
 
+use std::time::Duration;
+
 use protocol::condition::Expected;
 use protocol::ports::{ConditionalInsertion, NewResource};
 use protocol::{InHistory, ListState};
 
 use super::reading::list_state;
 use super::{
-    Parameter, Row, Statement, Statements, Unreadable, in_history, row_parameters, stored,
+    Parameter, Row, Statement, Statements, Unreadable, in_history, milliseconds, row_parameters,
+    stored,
 };
 
 /// Inserts if the list's state is an expected one, and always returns one row: the resource inserted, or the scope's, or
@@ -14,13 +17,15 @@ use super::{
 /// based on the same state, but does not see its row: then the state is still an expected one, and the caller asks again.
 /// Resources without a condition neither wait for this statement nor make it wait.
 pub(super) const INSERT_BASED_ON: &str = concat!(
-    "WITH seen AS MATERIALIZED (SELECT database_history() AS history, ",
+    "WITH seen AS MATERIALIZED ( \
+        SELECT database_history() AS history, set_config('lock_timeout', $8::text, true) AS lock_timeout, ",
     list_state!("$2::text"),
     " AS state), inserted AS ( \
         INSERT INTO {table} ({id}, customer_id, idempotency_key, fingerprint, document, created_at, based_on) \
         SELECT $1::text::uuid, $2::text, $3::text, $4::bytea, $5::text::json, \
                to_timestamp($6::bigint / 1000.0), CASE WHEN $7::text <> '*' THEN state END \
-        FROM seen WHERE ARRAY['*', encode(state, 'hex')] && string_to_array($7::text, ',') \
+        FROM seen WHERE lock_timeout IS NOT NULL \
+            AND ARRAY['*', encode(state, 'hex')] && string_to_array($7::text, ',') \
         ON CONFLICT DO NOTHING \
         RETURNING {id}, customer_id, seq \
     ) \
@@ -39,8 +44,13 @@ pub(super) const INSERT_BASED_ON: &str = concat!(
 
 impl Statements {
     /// Inserts the resource if the list is in an expected state and the scope is empty; read the row with
-    /// [`conditional_insertion`].
-    pub fn insert_based_on(&self, new: &NewResource, expected: &Expected) -> Statement<'_> {
+    /// [`conditional_insertion`]. It fails when it waits for another transaction for longer than the lock timeout.
+    pub fn insert_based_on(
+        &self,
+        new: &NewResource,
+        expected: &Expected,
+        lock_timeout: Duration,
+    ) -> Statement<'_> {
         let states = match expected {
             Expected::Any => "*".to_owned(),
             Expected::OneOf(states) => {
@@ -50,6 +60,7 @@ impl Statements {
         };
         let mut parameters = row_parameters(new);
         parameters.push(Parameter::Text(states));
+        parameters.push(milliseconds(lock_timeout));
         Statement {
             sql: &self.insert_based_on,
             parameters,

@@ -1,6 +1,7 @@
 //! Reading rows, and the shape of the statements.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use protocol::condition::Expected;
 use protocol::{Customer, IdempotencyKey, KeyScope};
@@ -161,10 +162,10 @@ fn every_placeholder_has_its_parameter_and_its_table() {
     let new = new_order();
     let statements = Statements::of(&ORDERS);
     for Statement { sql, parameters } in [
-        statements.insert(&new),
+        statements.insert(&new, Duration::from_secs(2)),
         statements.insert_new(&new),
         statements.insert_all(&[&new]),
-        statements.insert_based_on(&new, &Expected::Any),
+        statements.insert_based_on(&new, &Expected::Any, Duration::from_secs(2)),
         statements.find(&new.scope.customer, new.id),
         statements.find_by_key(&new.scope),
         statements.page(&new.scope.customer, None, 1),

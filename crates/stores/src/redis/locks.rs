@@ -5,7 +5,7 @@ use std::time::Duration;
 use protocol::ResourceId;
 use protocol::ports::{List, Lock};
 
-use super::{Command, Reply};
+use super::{Command, Reply, delete_if_equal};
 
 /// Set-if-absent. The holder acquires its own lock again: the command may be sent twice. For another holder it returns
 /// the rest of the lease, in milliseconds.
@@ -13,11 +13,6 @@ const ACQUIRE: &str = "\
     local holder = redis.call('SET', KEYS[1], ARGV[1], 'NX', 'GET', 'PX', ARGV[2]) \
     if holder == false or holder == ARGV[1] then return false end \
     return redis.call('PTTL', KEYS[1])";
-
-/// Compare-and-delete: after the lease has ended, another request may hold the lock.
-const RELEASE: &str = "\
-    if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end \
-    return 0";
 
 /// Where locks are stored, and for how long.
 #[derive(Clone, Copy, Debug)]
@@ -31,23 +26,17 @@ pub struct Locking<'s> {
 impl Locking<'_> {
     /// Takes the lock of a list unless another request holds it; read the reply with [`lock`].
     pub fn acquire(&self, list: &List, holder: &ResourceId) -> Command {
-        let mut command = self.eval(ACQUIRE, list, holder);
-        let lease = self.lease.as_millis().to_string();
-        command.arguments.push(lease.into_bytes());
-        command
-    }
-
-    /// Releases the lock of a list if the holder still has it.
-    pub fn release(&self, list: &List, holder: &ResourceId) -> Command {
-        self.eval(RELEASE, list, holder)
-    }
-
-    fn eval(&self, script: &str, list: &List, holder: &ResourceId) -> Command {
         let (key, holder) = (self.key(list), holder.to_string());
+        let lease = self.lease.as_millis().to_string();
         Command {
             name: "EVAL",
-            arguments: [script, "1", &key, &holder].map(Into::into).into(),
+            arguments: [ACQUIRE, "1", &key, &holder, &lease].map(Into::into).into(),
         }
+    }
+
+    /// Releases the lock of a list if the holder still has it: after the lease has ended, another request may.
+    pub fn release(&self, list: &List, holder: &ResourceId) -> Command {
+        delete_if_equal(self.key(list), holder.to_string().into_bytes())
     }
 
     /// The name of a list's lock. In a record's name a number follows the collection.

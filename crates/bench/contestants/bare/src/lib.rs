@@ -123,7 +123,7 @@ async fn is_reserved(settings: &Settings, key: &str) -> Result<bool, redis::Erro
             opened
         }
     };
-    let name = format!("{}9:anonymous:{key}", settings.redis_key_prefix);
+    let name = format!("{}orders:9:anonymous:{key}", settings.redis_key_prefix);
     let arguments = [
         name.into_bytes(),
         RECORD.to_vec(),
@@ -181,7 +181,7 @@ fn respond(status: u16) -> Result<Response, ErrorCode> {
         let left = body.write_all(RESPONSE_BODY.as_bytes().to_vec()).await;
         drop(body);
         if left.is_empty() {
-            // The client may be gone; then nobody reads this.
+            // The client may be gone; then this is not read.
             let _ = end.write(Ok(None)).await;
         }
     });

@@ -17,7 +17,7 @@ use protocol::condition::Precondition;
 use protocol::ports::{NewResource, ResourceIds};
 use protocol::{Customer, Fingerprint, KeyScope, Resource};
 use redis::AsyncCommands;
-use stores::postgres::Statement;
+use stores::postgres::{Statement, row_parameters};
 use uuid::Uuid;
 
 use crate::server::{receive, send};
@@ -73,7 +73,9 @@ async fn read(request: Request) -> Result<(NewResource, Order), Problem> {
     let scope = match read_head::<Order>(Customer::anonymous(), &head, Precondition::Key)? {
         CreateOperation::Unconditional(scope) => scope,
         // The baselines know no conditions.
-        CreateOperation::Conditional(_) => return Err(Problem::UnknownPath),
+        CreateOperation::Conditional(_) | CreateOperation::WithoutCondition(_) => {
+            return Err(Problem::UnknownPath);
+        }
     };
     let order: Order = read_resource(&head, body).await?;
     let document = order.canonical();
@@ -103,7 +105,7 @@ fn key(stores: &Stores, scope: &KeyScope) -> String {
 async fn insert(stores: &Stores, new: &NewResource) -> Result<()> {
     let statement = Statement {
         sql: INSERT,
-        ..stores.statements.insert(new)
+        parameters: row_parameters(new),
     };
     stores.inserted(statement).await?;
     Ok(())

@@ -84,6 +84,7 @@ impl Host for NativeHost {
             host: self,
             stores: &self.stores,
             timeout: settings.database_timeout,
+            lock_timeout: settings.lock_timeout(),
         }
     }
 
@@ -159,6 +160,15 @@ impl Reservations for Redis<'_> {
         let command = self.stores.records().complete(scope, record);
         self.send(command).await.map(|_| ())
     }
+
+    async fn withdraw(
+        &self,
+        scope: &KeyScope,
+        record: &Record,
+    ) -> Result<(), ReservationsUnavailable> {
+        let command = self.stores.records().withdraw(scope, record);
+        self.send(command).await.map(|_| ())
+    }
 }
 
 impl RecordLookup for Redis<'_> {
@@ -202,6 +212,7 @@ pub struct Postgres<'h> {
     host: &'h NativeHost,
     stores: &'h Stores,
     timeout: Duration,
+    lock_timeout: Duration,
 }
 
 impl Postgres<'_> {
@@ -256,7 +267,9 @@ impl Resources for Postgres<'_> {
         &self,
         new: &NewResource,
     ) -> Result<InHistory<Insertion>, DatabaseUnavailable> {
-        let rows = self.rows(self.stores.statements.insert(new)).await?;
+        let rows = self
+            .rows(self.stores.statements.insert(new, self.lock_timeout))
+            .await?;
         insertion(rows.first()).map_err(unreadable)
     }
 }
@@ -267,7 +280,10 @@ impl ConditionalResources for Postgres<'_> {
         new: &NewResource,
         expected: &Expected,
     ) -> Result<InHistory<ConditionalInsertion>, DatabaseUnavailable> {
-        let statement = self.stores.statements.insert_based_on(new, expected);
+        let statement = self
+            .stores
+            .statements
+            .insert_based_on(new, expected, self.lock_timeout);
         let rows = self.rows(statement).await?;
         conditional_insertion(rows.first(), expected).map_err(unreadable)
     }

@@ -10,7 +10,7 @@ use orders::Order;
 use protocol::Resource;
 use protocol::ports::NewResource;
 use redis::aio::MultiplexedConnection;
-use stores::postgres::{Statement, Statements};
+use stores::postgres::{Statement, Statements, row_parameters};
 use stores::redis::locks::Locking;
 use stores::redis::{Command, Records, Reply};
 use tokio_postgres::NoTls;
@@ -101,7 +101,7 @@ impl Stores {
     pub fn insert_alone(&self, new: &NewResource) -> Statement<'_> {
         Statement {
             sql: INSERT_ALONE,
-            ..self.statements.insert(new)
+            parameters: row_parameters(new),
         }
     }
 }
