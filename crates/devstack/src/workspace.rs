@@ -84,7 +84,8 @@ pub fn optimised(package: &str) -> PathBuf {
     target().join("native").join(package)
 }
 
-fn target() -> PathBuf {
+/// The folder that cargo builds into.
+pub fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
