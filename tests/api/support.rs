@@ -239,6 +239,12 @@ impl Service {
             .collect()
     }
 
+    /// Asserts that no request had to do without Redis.
+    pub fn assert_redis_was_used(&self) {
+        let logs = self.logs();
+        assert!(!logs.contains("redis: down"), "{logs}");
+    }
+
     /// Where the application is.
     pub fn base(&self) -> &str {
         &self.bases[0]

@@ -206,7 +206,8 @@ pub async fn create<R: Resource>(
 /// Creates a resource on a condition, and answers. The answer about a new resource has the list's new tag.
 ///
 /// # Errors
-/// See [`create_on_condition`]. Without a key the client cannot find out whether a resource that was not acknowledged exists.
+/// See [`create_on_condition`]. Without a key the client cannot find out whether a resource that was not acknowledged
+/// exists.
 pub async fn create_conditionally<R: Resource>(
     conditional: ConditionalRequest,
     resource: R,

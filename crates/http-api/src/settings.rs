@@ -44,8 +44,8 @@ impl Settings {
         self.database_timeout * 2 / 5
     }
 
-    /// How customers are identified. Only a component that asks needs the variable:
-    /// one may identify customers in a way of its own.
+    /// How customers are identified. Only a component that asks needs the variable: one may identify customers in a way
+    /// of its own.
     ///
     /// # Errors
     /// It has not been chosen. No choice is safe by default: "none" would make all customers one.
@@ -210,15 +210,9 @@ impl RawSettings {
                         });
                     }
                 },
-                outage: match self.replay_during_outage.as_str() {
-                    "true" => OutageReplay::FromRecord,
-                    "false" => OutageReplay::Unavailable,
-                    _ => {
-                        return Err(SettingError {
-                            variable: "replay_during_outage",
-                            rule: "must be \"true\" or \"false\"",
-                        });
-                    }
+                outage: match boolean("replay_during_outage", &self.replay_during_outage)? {
+                    true => OutageReplay::FromRecord,
+                    false => OutageReplay::Unavailable,
                 },
             },
             precondition: match self.precondition.as_str() {
@@ -232,16 +226,7 @@ impl RawSettings {
                     });
                 }
             },
-            log_requests: match self.log_requests.as_str() {
-                "true" => true,
-                "false" => false,
-                _ => {
-                    return Err(SettingError {
-                        variable: "log_requests",
-                        rule: "must be \"true\" or \"false\"",
-                    });
-                }
-            },
+            log_requests: boolean("log_requests", &self.log_requests)?,
             lock_lease: milliseconds("lock_lease_ms", &self.lock_lease_ms)?,
         })
     }
@@ -288,6 +273,11 @@ fn not_empty(variable: &'static str, value: String) -> Result<String, SettingErr
         });
     }
     Ok(value)
+}
+
+fn boolean(variable: &'static str, value: &str) -> Result<bool, SettingError> {
+    let rule = "must be \"true\" or \"false\"";
+    value.parse().map_err(|_| SettingError { variable, rule })
 }
 
 fn milliseconds(variable: &'static str, value: &str) -> Result<Duration, SettingError> {

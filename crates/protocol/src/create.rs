@@ -278,10 +278,7 @@ fn replay_in_outage(
         return None;
     };
     // Another request may have heard of another history meanwhile.
-    let last = match histories.known_history() {
-        KnownHistory::Current(current) => Some(current),
-        KnownHistory::Unknown { last } | KnownHistory::Unreachable { last } => last,
-    };
+    let last = histories.known_history().last();
     (record.fingerprint == *fingerprint && !is_contradicted(history, last)).then_some(record.id)
 }
 

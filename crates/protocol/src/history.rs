@@ -59,6 +59,16 @@ pub enum KnownHistory {
     },
 }
 
+impl KnownHistory {
+    /// The history that the database named last, however long ago.
+    pub fn last(self) -> Option<History> {
+        match self {
+            Self::Current(history) => Some(history),
+            Self::Unknown { last } | Self::Unreachable { last } => last,
+        }
+    }
+}
+
 /// How long an instance believes what it has heard. A server that lacks commits can take over at any time; a retry of a
 /// lost creation is answered from an old record for at most this time.
 pub const TRUSTED_FOR: Duration = Duration::from_secs(3);

@@ -48,7 +48,7 @@ impl Instance {
 
     /// Time passes: what was heard, and that a statement failed, is no longer recent.
     pub fn forget(&self) {
-        let last = last(self.known.get());
+        let last = self.known.get().last();
         self.known.set(KnownHistory::Unknown { last });
     }
 
@@ -58,13 +58,6 @@ impl Instance {
             Kind::Order => &self.orders,
             Kind::Refund => &self.refunds,
         }
-    }
-}
-
-fn last(known: KnownHistory) -> Option<History> {
-    match known {
-        KnownHistory::Current(history) => Some(history),
-        KnownHistory::Unknown { last } | KnownHistory::Unreachable { last } => last,
     }
 }
 
@@ -228,7 +221,7 @@ impl Port {
     }
 
     fn failed(&self) -> DatabaseUnavailable {
-        let last = last(self.known.get());
+        let last = self.known.get().last();
         self.known.set(KnownHistory::Unreachable { last });
         DatabaseUnavailable
     }

@@ -122,7 +122,7 @@ impl<'r> PostgresResources<'r> {
             let connection = Connection::open(&self.settings.database_url).await?;
             rows(&connection, statement).await
         };
-        let down = match self.timer.within(&self.budget, work).await {
+        let failure = match self.timer.within(&self.budget, work).await {
             Some(Ok(rows)) => {
                 OUTAGE.with(Outage::succeeded);
                 if let Some(history) = rows.first().and_then(history) {
@@ -130,18 +130,13 @@ impl<'r> PostgresResources<'r> {
                 }
                 return Ok(rows);
             }
-            Some(Err(error)) => match sqlstate(&error) {
-                Some(code) if !is_down(code) => {
-                    log_refusal(&error);
-                    return Err(Failure::of(code));
-                }
-                _ => describe(&error),
-            },
-            None => "no answer in time".to_owned(),
+            Some(Err(error)) => Failure::of(&error),
+            None => Failure::outage("no answer in time"),
         };
-        log_outage(&down);
-        HISTORY.with_borrow_mut(|monitor| monitor.failed(sent, now()));
-        Err(Failure::Final)
+        if let Failure::Outage = failure {
+            HISTORY.with_borrow_mut(|monitor| monitor.failed(sent, now()));
+        }
+        Err(failure)
     }
 }
 
@@ -239,7 +234,10 @@ impl Batches for PostgresResources<'_> {
             connection_cache::put(connection);
             Ok(attempts)
         };
-        let attempts = work.await.map_err(|error: Error| failed(&error))?;
+        let attempts = work.await.map_err(|error: Error| {
+            Failure::of(&error);
+            DatabaseUnavailable
+        })?;
         OUTAGE.with(Outage::succeeded);
         Ok(attempts)
     }
@@ -323,32 +321,38 @@ fn unreadable(unreadable: Unreadable) -> DatabaseUnavailable {
     DatabaseUnavailable
 }
 
-/// Why a statement returned no rows.
+/// Why a statement returned no rows. It is logged when it is found out.
 enum Failure {
     /// Another transaction was in the way.
     Transient,
-    /// The next try would fail as well.
-    Final,
+    /// The server refuses the statement, and would refuse it again.
+    Refused,
+    /// The server serves no request.
+    Outage,
 }
 
 impl Failure {
-    /// By the SQLSTATE: serialization_failure, deadlock_detected, lock_not_available, and query_canceled, which is the
-    /// statement timeout where an operator has set one.
-    fn of(code: &str) -> Self {
+    /// By the SQLSTATE. Transient are serialization_failure, deadlock_detected, lock_not_available, and query_canceled,
+    /// which is the statement timeout where an operator has set one.
+    fn of(error: &Error) -> Self {
+        let Some(code) = sqlstate(error).filter(|code| !is_down(code)) else {
+            return Self::outage(&describe(error));
+        };
+        // A server that refuses a statement is up. It refuses the next one as well, so that is logged once.
+        once(
+            &format!("postgres {code}"),
+            &format!("postgres: {}", describe(error)),
+        );
         match code {
             "40001" | "40P01" | "55P03" | "57014" => Self::Transient,
-            _ => Self::Final,
+            _ => Self::Refused,
         }
     }
-}
 
-/// Logs a failure.
-fn failed(error: &Error) -> DatabaseUnavailable {
-    match sqlstate(error) {
-        Some(code) if !is_down(code) => log_refusal(error),
-        _ => log_outage(&describe(error)),
+    fn outage(why: &str) -> Self {
+        OUTAGE.with(|outage| outage.failed(why, "requests are answered 503"));
+        Self::Outage
     }
-    DatabaseUnavailable
 }
 
 /// The code of a failure that the server has reported.
@@ -357,19 +361,6 @@ fn sqlstate(error: &Error) -> Option<&str> {
         Error::PgError(PgError::QueryFailed(QueryError::DbError(e))) => Some(&e.code),
         _ => None,
     }
-}
-
-/// A server that refuses a statement is up. It refuses the next one as well, so that is logged once.
-fn log_refusal(error: &Error) {
-    let code = sqlstate(error).unwrap_or_default();
-    once(
-        &format!("postgres {code}"),
-        &format!("postgres: {}", describe(error)),
-    );
-}
-
-fn log_outage(why: &str) {
-    OUTAGE.with(|outage| outage.failed(why, "requests are answered 503"));
 }
 
 /// Whether a server with this SQLSTATE serves no request: it shuts down or starts, is out of something, or is not a

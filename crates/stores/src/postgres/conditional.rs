@@ -13,8 +13,9 @@ use super::{
 };
 
 /// Inserts if the list's state is an expected one, and always returns one row: the resource inserted, or the scope's, or
-/// none; the state before; the state after an insertion; and the database's history. `ON CONFLICT` waits for a concurrent statement that is
-/// based on the same state, but does not see its row: then the state is still an expected one, and the caller asks again.
+/// none; the state before; the state after an insertion; and the database's history. `ON CONFLICT` waits for a
+/// concurrent statement that is based on the same state, but does not see its row: then the state is still an expected
+/// one, and the caller asks again.
 /// Resources without a condition neither wait for this statement nor make it wait.
 pub(super) const INSERT_BASED_ON: &str = concat!(
     "WITH seen AS MATERIALIZED ( \

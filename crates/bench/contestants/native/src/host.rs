@@ -82,9 +82,7 @@ impl Host for NativeHost {
     fn postgres<'h>(&'h self, settings: &'h Settings) -> Postgres<'h> {
         Postgres {
             host: self,
-            stores: &self.stores,
-            timeout: settings.database_timeout,
-            lock_timeout: settings.lock_timeout(),
+            settings,
         }
     }
 
@@ -210,15 +208,18 @@ impl Probes for Redis<'_> {
 /// Postgres, for one request.
 pub struct Postgres<'h> {
     host: &'h NativeHost,
-    stores: &'h Stores,
-    timeout: Duration,
-    lock_timeout: Duration,
+    settings: &'h Settings,
 }
 
 impl Postgres<'_> {
     async fn rows(&self, statement: Statement<'_>) -> Result<Vec<Row>, DatabaseUnavailable> {
         let sent = self.now();
-        let rows = within(self.timeout, "postgres", self.stores.rows(statement)).await;
+        let rows = within(
+            self.settings.database_timeout,
+            "postgres",
+            self.host.stores.rows(statement),
+        )
+        .await;
         let mut monitor = self.monitor();
         match &rows {
             Some(rows) => {
@@ -255,9 +256,12 @@ fn unreadable(error: Unreadable) -> DatabaseUnavailable {
 
 impl Resources for Postgres<'_> {
     async fn insert_new(&self, new: &NewResource) -> Attempt {
-        let insertion = self.stores.inserted(self.stores.insert_alone(new));
+        let insertion = self
+            .host
+            .stores
+            .inserted(self.host.stores.insert_alone(new));
         // Half of the time is left for the insertion that follows when this one does not answer.
-        match within(self.timeout / 2, "postgres", insertion).await {
+        match within(self.settings.database_timeout / 2, "postgres", insertion).await {
             Some(1) => Attempt::Inserted,
             _ => Attempt::Undecided,
         }
@@ -268,7 +272,12 @@ impl Resources for Postgres<'_> {
         new: &NewResource,
     ) -> Result<InHistory<Insertion>, DatabaseUnavailable> {
         let rows = self
-            .rows(self.stores.statements.insert(new, self.lock_timeout))
+            .rows(
+                self.host
+                    .stores
+                    .statements
+                    .insert(new, self.settings.lock_timeout()),
+            )
             .await?;
         insertion(rows.first()).map_err(unreadable)
     }
@@ -280,10 +289,11 @@ impl ConditionalResources for Postgres<'_> {
         new: &NewResource,
         expected: &Expected,
     ) -> Result<InHistory<ConditionalInsertion>, DatabaseUnavailable> {
-        let statement = self
-            .stores
-            .statements
-            .insert_based_on(new, expected, self.lock_timeout);
+        let statement = self.host.stores.statements.insert_based_on(
+            new,
+            expected,
+            self.settings.lock_timeout(),
+        );
         let rows = self.rows(statement).await?;
         conditional_insertion(rows.first(), expected).map_err(unreadable)
     }
@@ -294,7 +304,9 @@ impl ResourcesByKey for Postgres<'_> {
         &self,
         scope: &KeyScope,
     ) -> Result<InHistory<Option<StoredResource>>, DatabaseUnavailable> {
-        let rows = self.rows(self.stores.statements.find_by_key(scope)).await?;
+        let rows = self
+            .rows(self.host.stores.statements.find_by_key(scope))
+            .await?;
         found_in_history(rows.first()).map_err(unreadable)
     }
 }
@@ -305,7 +317,9 @@ impl ResourceLists for Postgres<'_> {
         customer: &Customer,
         id: ResourceId,
     ) -> Result<Option<StoredResource>, DatabaseUnavailable> {
-        let rows = self.rows(self.stores.statements.find(customer, id)).await?;
+        let rows = self
+            .rows(self.host.stores.statements.find(customer, id))
+            .await?;
         found(rows.first()).map_err(unreadable)
     }
 
@@ -315,14 +329,14 @@ impl ResourceLists for Postgres<'_> {
         after: Option<ResourceId>,
         limit: usize,
     ) -> Result<Option<Page>, DatabaseUnavailable> {
-        let statement = self.stores.statements.page(customer, after, limit);
+        let statement = self.host.stores.statements.page(customer, after, limit);
         page(&self.rows(statement).await?, limit).map_err(unreadable)
     }
 }
 
 impl Probes for Postgres<'_> {
     async fn probe(&self) -> Probe {
-        let statement = self.stores.statements.probe();
+        let statement = self.host.stores.statements.probe();
         probe(async { self.rows(statement).await.is_ok() }).await
     }
 }
