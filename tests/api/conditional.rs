@@ -215,6 +215,9 @@ async fn while_the_lock_is_held_other_creations_get_retry_after() {
     // A retry finds its order: first in Postgres, since no request has completed the record yet.
     ask(&service, &key, &empty).await.assert_replay_of(&first);
     ask(&service, &key, &empty).await.assert_replay_of(&first);
+    // Also if Redis has lost its record.
+    redis(&service, &["DEL", &service.record_of(&key)]).await;
+    ask(&service, &key, &empty).await.assert_replay_of(&first);
     let other = ask_at(&service, 0, &key, &tag, &an_order_of(3)).await;
     other.assert_problem(422, "idempotency-key-reused");
     // Creations that are based on no particular state do not need the lock.

@@ -134,3 +134,29 @@ async fn in_an_outage_a_completed_order_is_replayed_only_where_that_is_configure
         .await
         .assert_replay_of(&first);
 }
+
+/// A promoted standby that lacks the order: its timeline is another history.
+#[tokio::test]
+#[cfg_attr(deployment, ignore = "needs a database and settings of its own")]
+async fn an_order_lost_by_a_failover_is_created_again_by_its_retry() {
+    // Otherwise the retry would be answered from the record until the new primary is there.
+    let setup = service().own_postgres().patient_with_redis();
+    let setup = setup.variable("replay_during_outage", "false");
+    let mut service = setup.start().await;
+    let kept = new_key();
+    let before = completed(&service, &kept).await;
+    let mut standby = service.standby();
+    standby.stop().unwrap();
+    let key = new_key();
+    let first = completed(&service, &key).await;
+
+    service.postgres().kill().unwrap();
+    standby.restart().unwrap();
+    standby.promote().unwrap();
+    standby.take_over(service.postgres()).unwrap();
+    *service.postgres() = standby;
+    assert_created_again(&service, &key, &first, Instant::now()).await;
+    // The record belongs to the old history; Postgres still has the order.
+    let kept = service.order(&kept, &an_order()).await;
+    kept.assert_replay_of(&before);
+}

@@ -187,7 +187,7 @@ impl Drop for Service {
         self.postgres = None;
         // A failed test's logs are worth more than a tidy folder.
         if let Some(folder) = self.folder.take().filter(|_| !std::thread::panicking()) {
-            let _ = Postgres::remove(&folder.join("postgres"));
+            let _ = Postgres::remove_all(&folder);
             let _ = std::fs::remove_dir_all(folder);
         }
     }
@@ -206,6 +206,14 @@ impl Service {
             .expect("asked for with own_postgres()")
     }
 
+    /// A standby of the Postgres of `own_postgres`.
+    pub fn standby(&mut self) -> Postgres {
+        let folder = self.folder().join("postgres-standby");
+        let primary = process::local(self.postgres().port());
+        let programs = Programs::find_or_install(false).unwrap();
+        Postgres::start_standby(&programs, &folder, primary).unwrap()
+    }
+
     /// Serves the application with one more process, after those there are.
     pub fn serve_another(&mut self) {
         let port = process::free_port().unwrap();
@@ -214,10 +222,7 @@ impl Service {
 
     /// Serves the application at an address, such as that of a process that was killed.
     pub fn serve_at(&mut self, address: SocketAddr) {
-        let host = match std::env::var_os("ORDERS_HOST").is_some_and(|host| host == "spin") {
-            true => Host::spin().expect("ORDERS_HOST=spin needs Spin on PATH"),
-            false => Host::Runner(workspace::runner()),
-        };
+        let host = Host::chosen().unwrap();
         let log = self.folder().join(format!("app-{}.log", self.apps.len()));
         let app = App::start(&host, address, &self.variables, Output::File(log)).unwrap();
         // No connection to a process that was there before.

@@ -50,7 +50,9 @@ impl Stores {
         .map(|(name, value)| (name.to_owned(), value));
         let address = process::local(process::free_port().unwrap());
         let manifest = workspace::root().join("spin.toml");
-        let mut command = host().command(&manifest, address, &variables);
+        let mut command = Host::chosen()
+            .unwrap()
+            .command(&manifest, address, &variables);
         command.env("SSL_CERT_FILE", roots);
         let log = Output::File(self.folder.join(format!("{}.log", new_key())));
         Served(App::run(command, address, log).unwrap())
@@ -78,15 +80,6 @@ impl Stores {
         Postgres::remove(&self.folder.join("postgres")).unwrap();
         std::fs::remove_dir_all(&self.folder).unwrap();
     }
-}
-
-fn host() -> Host {
-    if std::env::var_os("ORDERS_HOST").is_some_and(|host| host == "spin") {
-        return Host::spin().expect("ORDERS_HOST=spin needs Spin on PATH");
-    }
-    let runner = workspace::runner();
-    assert!(runner.exists(), "run the tests with `cargo xtask test`");
-    Host::Runner(runner)
 }
 
 struct Served(App);

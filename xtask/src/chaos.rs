@@ -1,11 +1,10 @@
 //! `cargo xtask chaos`: injects faults into a real deployment, and prints the checker's verdict.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use chaos::Options;
-use devstack::{Programs, workspace};
+use chaos::{Faults, Options};
+use devstack::{Host, Programs, workspace};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -18,6 +17,9 @@ pub struct Arguments {
     /// The number of clients.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..))]
     clients: u16,
+    /// Inject failovers only: of Postgres with synchronous and asynchronous replication, and of Redis.
+    #[arg(long)]
+    failover: bool,
     /// Fail rather than install a missing Redis or Postgres with apt.
     #[arg(long)]
     no_install: bool,
@@ -27,8 +29,8 @@ pub async fn chaos(arguments: Arguments) -> Result<()> {
     workspace::ensure_wasm_target()?;
     let programs = Programs::find_or_install(!arguments.no_install)?;
     workspace::build_component()?;
-    let runner = workspace::build_runner()?;
-    judge(arguments, programs, runner).await
+    workspace::build_runner()?;
+    judge(arguments, programs).await
 }
 
 /// The run of `cargo xtask test`, after all builds.
@@ -37,22 +39,28 @@ pub async fn for_test(programs: Programs) -> Result<()> {
         seconds: 60,
         seed: None,
         clients: 50,
+        failover: false,
         no_install: true,
     };
-    judge(arguments, programs, workspace::runner()).await
+    judge(arguments, programs).await
 }
 
-async fn judge(arguments: Arguments, programs: Programs, runner: PathBuf) -> Result<()> {
+async fn judge(arguments: Arguments, programs: Programs) -> Result<()> {
     // 32 bits are short enough to type.
     let seed = arguments
         .seed
         .unwrap_or_else(|| rand::random::<u32>().into());
+    let faults = match arguments.failover {
+        true => Faults::Failovers,
+        false => Faults::All,
+    };
     let outcome = chaos::run(Options {
+        faults,
         duration: Duration::from_secs(arguments.seconds),
         seed,
         clients: arguments.clients.into(),
         programs,
-        runner,
+        host: Host::chosen()?,
     })
     .await?;
     let verdict = &outcome.verdict;
@@ -71,9 +79,14 @@ async fn judge(arguments: Arguments, programs: Programs, runner: PathBuf) -> Res
     }
     bail!(
         "chaos found violations with seed {seed}; the history is {}; the same faults again: cargo xtask \
-         chaos --seconds {} --clients {} --seed {seed}",
+         chaos --seconds {} --clients {} --seed {seed}{}",
         outcome.history.display(),
         arguments.seconds,
-        arguments.clients
+        arguments.clients,
+        if arguments.failover {
+            " --failover"
+        } else {
+            ""
+        }
     );
 }

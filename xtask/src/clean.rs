@@ -6,8 +6,11 @@ use devstack::{Postgres, workspace};
 pub fn clean() -> Result<()> {
     let folder = workspace::stack_folder();
     if folder.exists() {
-        for entry in std::fs::read_dir(&folder)? {
-            Postgres::remove(&entry?.path().join("postgres"))?;
+        for run in std::fs::read_dir(&folder)? {
+            let run = run?.path();
+            if run.is_dir() {
+                Postgres::remove_all(&run)?;
+            }
         }
         std::fs::remove_dir_all(&folder)?;
     }

@@ -1,20 +1,33 @@
 //! Checks a run by its history and the final table alone. Rows never change, so the final table determines which
-//! responses were correct at any time.
+//! responses were correct at any time. The exception is a failover with asynchronous replication: the history says which
+//! orders were stored after it, and all others that were acknowledged before must be created again by a retry.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fmt;
+mod judging;
+mod key;
+mod verdict;
+
+use std::collections::{HashMap, HashSet};
 
 use serde::Deserialize;
 
-use crate::history::{Event, What};
+use crate::history::{Condition, Event, What};
 use crate::order::{Item, Order};
+use judging::End;
+use key::{Key, Kind, Response};
+pub use verdict::{HEALING_MS, Losses, Recovery, Refusals, Verdict};
 
 /// The number of violations of one kind that the verdict describes.
 const MAX_EXAMPLES: usize = 5;
 
+/// How long a request to the service can go on after its client has its response or has given up (5 s), and the lock of
+/// its list after that if its release fails (5 s).
+const LOCKED_MS: u64 = 10_000;
+
 /// A row of the final table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
+    /// The customer.
+    pub customer: String,
     /// `Idempotency-Key`.
     pub key: String,
     /// The order id.
@@ -25,75 +38,6 @@ pub struct Row {
     pub total: i64,
     /// The ETag that it was created with, if it was created with If-Match.
     pub based_on: Option<String>,
-}
-
-/// How the system recovered from faults of one kind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Recovery {
-    /// The number of faults.
-    pub faults: u64,
-    /// The longest time from the end of a fault, and of those that overlapped it, to the next acknowledgement.
-    pub longest_ms: u64,
-}
-
-/// The result of the check.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Verdict {
-    /// HTTP requests sent.
-    pub sent: u64,
-    /// HTTP requests with an acknowledgement (201).
-    pub acknowledged: u64,
-    /// Faults.
-    pub faults: u64,
-    /// Keys with more than one order in the table, with more than one acknowledged order id, or with more than
-    /// one acknowledgement that is not marked as a replay.
-    pub duplicates: u64,
-    /// Keys with an acknowledged order that is not in the table, or differs from the table.
-    pub lost: u64,
-    /// Responses that contradict another response, their own request or the table, or that must not occur.
-    pub disagreeing: u64,
-    /// Keys without a 201 or 422 to any request sent after all faults ended.
-    pub unanswered: u64,
-    /// By kind of fault.
-    pub recoveries: BTreeMap<String, Recovery>,
-    /// Descriptions of the first violations of each kind.
-    pub examples: Vec<String>,
-}
-
-impl Verdict {
-    /// Whether there is no violation.
-    pub fn is_clean(&self) -> bool {
-        self.duplicates == 0 && self.lost == 0 && self.disagreeing == 0 && self.unanswered == 0
-    }
-
-    /// The longest time from the end of a fault, and of those that overlapped it, to the next acknowledgement by
-    /// any host.
-    pub fn longest_recovery_ms(&self) -> u64 {
-        let each = self.recoveries.values().map(|recovery| recovery.longest_ms);
-        each.max().unwrap_or_default()
-    }
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "sent {}, acknowledged {}, faults {}, duplicates {}, lost {}, disagreeing {}, unanswered after \
-             faults ended {}",
-            self.sent,
-            self.acknowledged,
-            self.faults,
-            self.duplicates,
-            self.lost,
-            self.disagreeing,
-            self.unanswered
-        )?;
-        write!(
-            f,
-            "longest time from the end of a fault to the next acknowledgement: {} ms",
-            self.longest_recovery_ms()
-        )
-    }
 }
 
 /// Checks a history, and the table after the run.
@@ -115,6 +59,8 @@ pub fn check<E>(
             );
         }
         checker.key(&row.key).rows.push(row.clone());
+        let customer = checker.customers.entry(row.customer.clone());
+        customer.or_default().push(row.key.clone());
     }
     for event in events {
         checker.add(event?);
@@ -141,31 +87,44 @@ struct Refusal {
     order_id: Option<String>,
 }
 
-/// The state of one key.
-#[derive(Default)]
-struct Key {
-    rows: Vec<Row>,
-    sent: bool,
-    /// The body of the first acknowledgement, and its order id.
-    acknowledged: Option<(String, String)>,
-    ids_differ: bool,
-    acknowledged_as_new: u64,
-    lost: bool,
-    answered_after_faults: bool,
-}
-
 /// An HTTP request without a response so far.
 struct Open {
+    sent_ms: u64,
+    /// The number of promotions before it was sent.
+    era: usize,
+    customer: String,
     order: Order,
-    condition: Option<String>,
+    condition: Option<Condition>,
     after_faults: bool,
+}
+
+/// A request that was answered 201.
+struct Acknowledged {
+    sent_ms: u64,
+    era: usize,
+    replayed: bool,
+    order_id: String,
 }
 
 #[derive(Default)]
 struct Checker {
     verdict: Verdict,
     keys: HashMap<String, Key>,
+    /// The keys of each customer's rows.
+    customers: HashMap<String, Vec<String>>,
     open: HashMap<u64, Open>,
+    /// Requests that were answered 201, and whose order may be read.
+    acknowledged: HashMap<u64, Acknowledged>,
+    /// When the last conditional request of a customer ended that has a response or was given up.
+    last_conditional_ms: HashMap<String, u64>,
+    /// When each fault began.
+    begun: HashMap<u64, u64>,
+    /// Of each promotion of a standby: whether it may have lost orders.
+    promotions: Vec<bool>,
+    /// When the last standby served whose promotion may have lost orders.
+    served_since_loss_ms: u64,
+    /// All orders that were stored when a standby was promoted.
+    survivors: HashSet<String>,
     /// The number of active faults.
     active_faults: usize,
     /// Faults that ended while another was active: their recovery is measured from the end of that one.
@@ -199,18 +158,21 @@ impl Checker {
         match event.what {
             What::Request {
                 request,
+                customer,
                 key,
                 order,
                 condition,
                 ..
             } => {
                 self.verdict.sent += 1;
-                self.key(&key).sent = true;
-                let after_faults = self.faults_ended;
+                self.key(&key).first_sent_ms.get_or_insert(event.t_ms);
                 let open = Open {
+                    sent_ms: event.t_ms,
+                    era: self.promotions.len(),
+                    customer,
                     order,
                     condition,
-                    after_faults,
+                    after_faults: self.faults_ended,
                 };
                 self.open.insert(request, open);
             }
@@ -229,13 +191,30 @@ impl Checker {
                 replayed,
                 ..
             } => {
-                self.open.remove(&request);
+                let open = self.open.remove(&request);
+                if let Some(open) = open.as_ref().filter(|open| open.condition.is_some()) {
+                    let customer = open.customer.clone();
+                    self.last_conditional_ms.insert(customer, event.t_ms);
+                }
                 // Another client may get the same response: the head alone counts.
                 if status == Some(201) && !replayed {
-                    self.key(&key).acknowledged_as_new += 1;
+                    let spans_loss = open.is_some_and(|open| self.spans_loss(open.era));
+                    self.acknowledged_as_new(&key, spans_loss);
                 }
             }
-            What::FaultBegin { name, .. } => {
+            What::Read {
+                request,
+                key,
+                found,
+                agrees,
+            } => self.read(event.t_ms, request, &key, found, agrees),
+            What::Promoted {
+                fault,
+                loses,
+                survivors,
+            } => self.promoted(event.t_ms, fault, loses, survivors),
+            What::FaultBegin { fault, name, .. } => {
+                self.begun.insert(fault, event.t_ms);
                 self.verdict.faults += 1;
                 self.active_faults += 1;
                 self.verdict.recoveries.entry(name).or_default().faults += 1;
@@ -264,19 +243,23 @@ impl Checker {
         let Some(open) = self.open.remove(&request) else {
             return self.disagrees(request, key, "a response to a request that was not sent");
         };
+        let conditional = open.condition.is_some().then(|| open.customer.clone());
         if matches!(status, 201 | 422) && open.after_faults {
             self.key(key).answered_after_faults = true;
         }
         match status {
             201 => {
                 self.recovered(t_ms);
-                self.acknowledged(request, key, &open, replayed, body);
+                self.acknowledged(t_ms, request, key, open, replayed, body);
             }
-            422 => self.refused(request, key, &open.order, &body),
+            422 => self.refused(request, key, open, body),
             503 => {}
-            // The list is locked, or its ETag has changed.
-            409 | 412 if open.condition.is_some() => {}
+            409 => self.locked(request, key, &open, &body),
+            412 => self.stale(t_ms, request, key, open, &body),
             _ => self.disagrees(request, key, &format!("status {status}: {body}")),
+        }
+        if let Some(customer) = conditional {
+            self.last_conditional_ms.insert(customer, t_ms);
         }
     }
 
@@ -287,12 +270,38 @@ impl Checker {
         }
     }
 
-    fn acknowledged(&mut self, request: u64, key: &str, sent: &Open, replayed: bool, body: String) {
+    /// Whether a failover that may lose orders occurred since a request was sent: its response may be from before or after.
+    fn spans_loss(&self, era: usize) -> bool {
+        self.promotions.iter().skip(era).any(|loses| *loses)
+    }
+
+    /// Counts an acknowledgement that is not marked as a replay. If it may be from before a loss, it is counted there unless
+    /// there was one already.
+    fn acknowledged_as_new(&mut self, key: &str, spans_loss: bool) {
+        let before = spans_loss && !self.survived(key);
+        let known = self.key(key);
+        if before && known.lost_acknowledged_as_new == 0 {
+            known.lost_acknowledged_as_new = 1;
+        } else {
+            known.acknowledged_as_new += 1;
+        }
+    }
+
+    fn acknowledged(
+        &mut self,
+        t_ms: u64,
+        request: u64,
+        key: &str,
+        sent: Open,
+        replayed: bool,
+        body: String,
+    ) {
         self.verdict.acknowledged += 1;
         let Ok(response) = serde_json::from_str::<Acknowledgement>(&body) else {
             return self.disagrees(request, key, &format!("the body is not an order: {body}"));
         };
         let row = Row {
+            customer: sent.customer,
             key: key.to_owned(),
             order_id: response.order_id,
             order: Order {
@@ -310,23 +319,25 @@ impl Checker {
                 &format!("acknowledges another order than the request contained: {body}"),
             );
         }
+        let acknowledged = Acknowledged {
+            sent_ms: sent.sent_ms,
+            era: sent.era,
+            replayed,
+            order_id: row.order_id.clone(),
+        };
+        self.acknowledged.insert(request, acknowledged);
+        let spans_loss = self.spans_loss(sent.era);
+        if !replayed {
+            self.acknowledged_as_new(key, spans_loss);
+        }
+        if spans_loss && !self.survivors.contains(&row.order_id) {
+            // From the old primary, and lost; or from the new one. Its client must ask again.
+            return self.loses(key, &row.order_id, t_ms, self.promotions.len());
+        }
         let known = self.key(key);
-        known.acknowledged_as_new += u64::from(!replayed);
-        let stored = known.rows.iter().find(|stored| {
-            let based_on = row.based_on.clone();
-            Row {
-                based_on,
-                ..(*stored).clone()
-            } == row
-        });
-        let is_lost = stored.is_none();
-        // Only the statement that inserts reports a new order, and that statement compares the ETag.
-        let has_other_etag =
-            !replayed && stored.is_some_and(|stored| stored.based_on != sent.condition);
-        let newly_lost = is_lost && !known.lost;
-        known.lost |= is_lost;
+        known.first_acknowledged_ms.get_or_insert(t_ms);
         match &known.acknowledged {
-            None => known.acknowledged = Some((body.clone(), row.order_id)),
+            None => known.acknowledged = Some((body, row.order_id.clone())),
             Some((first, id)) => {
                 known.ids_differ |= *id != row.order_id;
                 if *first != body {
@@ -335,23 +346,16 @@ impl Checker {
                 }
             }
         }
-        if has_other_etag {
-            self.disagrees(
-                request,
-                key,
-                "created with another ETag than the request contained",
-            );
-        }
-        if newly_lost {
-            self.example(
-                "lost",
-                &format!("request {request} of key {key}: the order is not in the table: {body}"),
-            );
-        }
+        let kind = Kind::Acknowledged {
+            row,
+            replayed,
+            condition: sent.condition,
+        };
+        self.key(key).unjudged.push(Response { request, kind });
     }
 
-    fn refused(&mut self, request: u64, key: &str, sent: &Order, body: &str) {
-        let refusal = serde_json::from_str::<Refusal>(body)
+    fn refused(&mut self, request: u64, key: &str, sent: Open, body: String) {
+        let refusal = serde_json::from_str::<Refusal>(&body)
             .ok()
             .filter(|refusal| {
                 // All orders that clients send are valid.
@@ -360,23 +364,149 @@ impl Checker {
         let Some(refusal) = refusal else {
             return self.disagrees(request, key, &format!("a 422 of another type: {body}"));
         };
-        let rows = &self.key(key).rows;
-        if rows.iter().any(|row| row.order == *sent) {
-            self.disagrees(
-                request,
-                key,
-                "refused, although the request contained the stored order",
-            );
-        } else if !rows
-            .iter()
-            .any(|row| Some(&row.order_id) == refusal.order_id.as_ref())
+        let spans_loss = self.spans_loss(sent.era);
+        let known = self.key(key);
+        if known
+            .unhealed
+            .as_ref()
+            .is_some_and(|lost| lost.era <= sent.era)
         {
-            let why = format!("refused for an order that is not stored: {body}");
-            self.disagrees(request, key, &why);
+            // Whether that other order is stored is judged as for every 422.
+            known.unhealed = None;
+            self.verdict.losses.taken += 1;
+        }
+        if spans_loss {
+            // The order that it was refused for may be lost.
+            return;
+        }
+        let kind = Kind::Refused {
+            sent: sent.order,
+            order_id: refusal.order_id,
+            body,
+        };
+        self.key(key).unjudged.push(Response { request, kind });
+    }
+
+    /// Whether a 409 or 412 is wrong whatever other requests do: the request has no condition; or its key's order was
+    /// acknowledged before it was sent (and not lost since), so that it is a retry, which must get its order.
+    fn is_wrong_refusal(&mut self, request: u64, key: &str, sent: &Open, refusal: &str) -> bool {
+        let spans_loss = self.spans_loss(sent.era);
+        let acknowledged_ms = self.key(key).first_acknowledged_ms;
+        let why = if sent.condition.is_none() {
+            "to a request without If-Match"
+        } else if !spans_loss && acknowledged_ms.is_some_and(|before| before < sent.sent_ms) {
+            "to a retry of an acknowledged order"
+        } else {
+            return false;
+        };
+        self.disagrees(request, key, &format!("{refusal} {why}"));
+        true
+    }
+
+    /// A 409 says that another request holds the lock of the customer's list. Checked is that there was such a request: a
+    /// conditional one of the same customer that was open at the same time, or ended so shortly before that the service may
+    /// still have been at work on it, or its lock have been left to its lease.
+    fn locked(&mut self, request: u64, key: &str, sent: &Open, body: &str) {
+        self.verdict.refusals.locked += 1;
+        if self.is_wrong_refusal(request, key, sent, &format!("409 {body}")) {
+            return;
+        }
+        let is_rival = |open: &Open| open.customer == sent.customer && open.condition.is_some();
+        let ended_ms = self.last_conditional_ms.get(&sent.customer);
+        if !self.open.values().any(is_rival)
+            && ended_ms.is_none_or(|ended| ended + LOCKED_MS < sent.sent_ms)
+        {
+            self.disagrees(request, key, "409 without a rival");
+        }
+    }
+
+    fn stale(&mut self, t_ms: u64, request: u64, key: &str, sent: Open, body: &str) {
+        self.verdict.refusals.stale += 1;
+        if self.is_wrong_refusal(request, key, &sent, &format!("412 {body}")) {
+            return;
+        }
+        let Some(condition) = sent.condition else {
+            return;
+        };
+        let customer = sent.customer;
+        let kind = Kind::Stale {
+            condition,
+            customer,
+            t_ms,
+        };
+        self.key(key).unjudged.push(Response { request, kind });
+    }
+
+    /// The order of a 201 was requested.
+    fn read(&mut self, t_ms: u64, request: u64, key: &str, found: bool, agrees: bool) {
+        let Some(acknowledged) = self.acknowledged.remove(&request) else {
+            return self.disagrees(request, key, "an order was read that was not acknowledged");
+        };
+        if !found {
+            return self.not_found(request, key, &acknowledged);
+        }
+        if !agrees {
+            self.disagrees(request, key, "the order differs from its acknowledgement");
+        }
+        let known = self.key(key);
+        let Some(lost) = known.unhealed.take_if(|lost| lost.era <= acknowledged.era) else {
+            return;
+        };
+        let took_ms = t_ms.saturating_sub(lost.since_ms);
+        let losses = &mut self.verdict.losses;
+        losses.healed += 1;
+        losses.with_old_id += u64::from(lost.order_id == acknowledged.order_id);
+        losses.longest_ms = losses.longest_ms.max(took_ms);
+        if took_ms > HEALING_MS {
+            self.verdict.unhealed += 1;
+            self.example(
+                "unhealed",
+                &format!("key {key}: its lost order was created again after {took_ms} ms"),
+            );
+        }
+    }
+
+    /// An order was acknowledged and does not exist, unless a failover came in between.
+    fn not_found(&mut self, request: u64, key: &str, acknowledged: &Acknowledged) {
+        if acknowledged.era != self.promotions.len() {
+            return;
+        }
+        let deadline = self.served_since_loss_ms + HEALING_MS;
+        if acknowledged.replayed
+            && self.promotions.contains(&true)
+            && acknowledged.sent_ms < deadline
+        {
+            self.verdict.losses.early_phantoms += 1;
+            return;
+        }
+        self.verdict.phantoms += 1;
+        self.example(
+            "phantom",
+            &format!(
+                "request {request} of key {key}: order {} was acknowledged and does not exist",
+                acknowledged.order_id
+            ),
+        );
+    }
+
+    fn promoted(&mut self, t_ms: u64, fault: u64, loses: bool, survivors: Vec<String>) {
+        self.survivors.extend(survivors);
+        self.promotions.push(loses);
+        let begun_ms = self.begun.get(&fault).copied().unwrap_or_default();
+        self.judge_all(End::Promotion {
+            losing_since_ms: loses.then_some(begun_ms),
+            t_ms,
+        });
+        if loses {
+            self.verdict.losses.promotions += 1;
+            self.served_since_loss_ms = t_ms;
+        } else {
+            self.verdict.lossless_promotions += 1;
         }
     }
 
     fn verdict(mut self) -> Verdict {
+        self.judge_all(End::History);
         let mut keys: Vec<_> = std::mem::take(&mut self.keys).into_iter().collect();
         keys.sort_by(|(a, _), (b, _)| a.cmp(b));
         for (key, known) in keys {
@@ -391,7 +521,15 @@ impl Checker {
                 );
                 self.example("duplicate", &text);
             }
-            if known.sent && !known.answered_after_faults {
+            if let Some(lost) = known.unhealed {
+                self.verdict.unhealed += 1;
+                let text = format!(
+                    "key {key}: order {} was lost and not created again",
+                    lost.order_id
+                );
+                self.example("unhealed", &text);
+            }
+            if known.first_sent_ms.is_some() && !known.answered_after_faults {
                 self.verdict.unanswered += 1;
                 self.example("unanswered after faults ended", &format!("key {key}"));
             }

@@ -2,9 +2,10 @@
 //! key, change hosts, hang up half-way, share keys, and send a key again long after its acknowledgement. Some
 //! send their order with If-Match.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rand::rngs::StdRng;
@@ -13,11 +14,15 @@ use reqwest::StatusCode;
 use reqwest::header::{CONTENT_TYPE, ETAG, HeaderMap, IF_MATCH};
 use tokio::time::{sleep, timeout};
 
-use crate::history::{History, What};
+use crate::history::{Condition, History, What};
 use crate::order::Order;
 
 /// Longer than the service's own deadlines of 500 ms and 5 s.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long clients ask again for orders that may be lost.
+const CONFIRMING: Duration = Duration::from_secs(20);
+/// The number of lost orders that are asked for at the same time.
+const HEALERS: usize = 16;
 /// The number of acknowledged client requests that a client remembers.
 const MEMORY: usize = 500;
 /// The approximate number of client requests that all clients together begin per second.
@@ -35,6 +40,10 @@ pub struct Shared {
     acknowledged: AtomicU64,
     /// Every client request, with the order that was first sent with its key.
     all: Mutex<Vec<ClientRequest>>,
+    /// The number of promotions that may have lost orders.
+    losses: AtomicU64,
+    /// Acknowledged client requests since the last of them, with their order ids.
+    since_loss: Mutex<Vec<(ClientRequest, String)>>,
     /// Client requests that a second or third client sends as well.
     duplicates: Mutex<Vec<ClientRequest>>,
 }
@@ -72,6 +81,8 @@ impl Shared {
             requests: AtomicU64::new(0),
             acknowledged: AtomicU64::new(0),
             all: Mutex::default(),
+            losses: AtomicU64::new(0),
+            since_loss: Mutex::default(),
             duplicates: Mutex::default(),
         })
     }
@@ -92,6 +103,10 @@ impl Shared {
     /// The number of keys used.
     pub fn keys(&self) -> usize {
         lock(&self.all).len()
+    }
+
+    fn losses(&self) -> u64 {
+        self.losses.load(Ordering::SeqCst)
     }
 
     fn stopping(&self) -> bool {
@@ -115,6 +130,9 @@ enum HangUp {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Acknowledged,
+    /// Acknowledged, but the order may be lost: the acknowledgement was on its way during a failover, or there is no such
+    /// order.
+    Unconfirmed,
     Refused,
     Retry,
     HungUp,
@@ -128,6 +146,8 @@ pub struct Client {
     /// Client requests that the client gave up after hanging up, and sends again later.
     postponed: Vec<ClientRequest>,
     acknowledged: Vec<ClientRequest>,
+    /// Whether it reads every acknowledged order and does not believe an acknowledgement without that.
+    confirms: bool,
 }
 
 impl Client {
@@ -140,6 +160,7 @@ impl Client {
             rng: StdRng::seed_from_u64(seed),
             postponed: Vec::new(),
             acknowledged: Vec::new(),
+            confirms: false,
         }
     }
 
@@ -240,6 +261,10 @@ impl Client {
                     return Ok(());
                 }
                 Outcome::Refused => return Ok(()),
+                Outcome::Unconfirmed => {
+                    let deadline = Instant::now() + CONFIRMING;
+                    return self.confirm(op, client_request, deadline).await;
+                }
                 Outcome::HungUp if self.rng.random_bool(0.5) => {
                     self.postponed.push(client_request);
                     return Ok(());
@@ -258,6 +283,31 @@ impl Client {
                     .await?;
             }
         }
+    }
+
+    /// Repeats a client request that was acknowledged until its order can be read. Without If-Match, so that the other orders
+    /// of the list do not matter.
+    async fn confirm(
+        &mut self,
+        op: u64,
+        mut client_request: ClientRequest,
+        deadline: Instant,
+    ) -> Result<()> {
+        client_request.conditional = false;
+        let confirmed = std::mem::replace(&mut self.confirms, true);
+        // The checker reports an order that is not there until then.
+        while Instant::now() < deadline {
+            let runner = self.any_runner();
+            let order = &client_request.order;
+            let hang_up = HangUp::Never;
+            let outcome = self.send(op, runner, &client_request, order, hang_up);
+            if matches!(outcome.await?, Outcome::Acknowledged | Outcome::Refused) {
+                break;
+            }
+            sleep(self.millis(20, 100)).await;
+        }
+        self.confirms = confirmed;
+        Ok(())
     }
 
     fn any_runner(&mut self) -> usize {
@@ -296,11 +346,15 @@ impl Client {
             serde_json::to_string(order)?
         };
         let base = shared.bases.get(runner).context("no such runner")?;
+        let losses = shared.losses();
         let condition = match client_request.conditional {
-            true => match tag(&shared.http, base, client_request.customer).await {
-                Some(tag) => Some(tag),
-                None => return Ok(Outcome::Retry),
-            },
+            true => {
+                let read_ms = shared.history.elapsed_ms()?;
+                match tag(&shared.http, base, client_request.customer).await {
+                    Some(tag) => Some(Condition { tag, read_ms }),
+                    None => return Ok(Outcome::Retry),
+                }
+            }
             false => None,
         };
         let (client, key) = (self.number, client_request.key.clone());
@@ -309,6 +363,7 @@ impl Client {
             op,
             request,
             runner,
+            customer: client_request.customer.to_owned(),
             key: key.clone(),
             order: order.clone(),
             condition: condition.clone(),
@@ -321,7 +376,7 @@ impl Client {
             .header(CONTENT_TYPE, "application/json")
             .body(body);
         if let Some(condition) = condition {
-            sending = sending.header(IF_MATCH, condition);
+            sending = sending.header(IF_MATCH, condition.tag);
         }
         Ok(match exchange(sending, hang_up).await {
             Ok((status, replayed, body)) => {
@@ -334,15 +389,35 @@ impl Client {
                     key,
                     status,
                     replayed,
-                    order_id,
-                    body,
+                    order_id: order_id.clone(),
+                    body: body.clone(),
                 })?;
-                match status {
-                    201 => {
+                match (status, order_id) {
+                    (201, Some(order_id)) => {
                         shared.acknowledged.fetch_add(1, Ordering::Relaxed);
-                        Outcome::Acknowledged
+                        let acknowledged = ClientRequest {
+                            order: order.clone(),
+                            ..client_request.clone()
+                        };
+                        let read = Acknowledgement {
+                            request,
+                            base,
+                            order_id: &order_id,
+                            body: &body,
+                        };
+                        let exists = match replayed || self.confirms {
+                            true => shared.read(&acknowledged, read).await?,
+                            // Created: the next request for it is a replay.
+                            false => Some(true),
+                        };
+                        let certain = shared.remember(acknowledged, order_id, losses);
+                        match exists {
+                            Some(true) if certain => Outcome::Acknowledged,
+                            None if certain && !self.confirms => Outcome::Acknowledged,
+                            _ => Outcome::Unconfirmed,
+                        }
                     }
-                    422 => Outcome::Refused,
+                    (422, _) => Outcome::Refused,
                     _ => Outcome::Retry,
                 }
             }
@@ -365,6 +440,61 @@ impl Client {
                 }
             }
         })
+    }
+}
+
+/// A 201 whose order is to be read.
+struct Acknowledgement<'a> {
+    request: u64,
+    base: &'a str,
+    order_id: &'a str,
+    body: &'a str,
+}
+
+impl Shared {
+    /// Adds an acknowledged client request, if no promotion that may have lost it has occurred since it was sent; says
+    /// whether that is so.
+    fn remember(&self, client_request: ClientRequest, order_id: String, losses: u64) -> bool {
+        let mut since_loss = lock(&self.since_loss);
+        // Under the lock: `heal` counts the promotion before it takes the list.
+        let certain = losses == self.losses();
+        if certain {
+            since_loss.push((client_request, order_id));
+        }
+        certain
+    }
+
+    /// Reads the order of a 201; says whether it exists, if the host answers. Adds that to the history.
+    async fn read(
+        &self,
+        client_request: &ClientRequest,
+        acknowledgement: Acknowledgement<'_>,
+    ) -> Result<Option<bool>> {
+        let Acknowledgement {
+            request,
+            base,
+            order_id,
+            body,
+        } = acknowledgement;
+        let sending = self
+            .http
+            .get(format!("{base}/api/v1/orders/{order_id}"))
+            .header(CUSTOMER, client_request.customer);
+        let Ok((status, _, read)) = exchange(sending, HangUp::Never).await else {
+            return Ok(None);
+        };
+        let found = match status {
+            200 => true,
+            404 => false,
+            _ => return Ok(None),
+        };
+        self.history.add(What::Read {
+            request,
+            key: client_request.key.clone(),
+            found,
+            agrees: read == body,
+        })?;
+        Ok(Some(found))
     }
 }
 
@@ -460,6 +590,38 @@ fn describe(error: &reqwest::Error) -> String {
 fn order_id(body: &str) -> Option<String> {
     let body: serde_json::Value = serde_json::from_str(body).ok()?;
     Some(body.get("orderId")?.as_str()?.to_owned())
+}
+
+/// Repeats all client requests that were acknowledged since the last loss and whose orders have not survived a promotion,
+/// until their orders can be read. Call it when the promoted server serves.
+pub async fn heal(shared: Arc<Shared>, survivors: HashSet<String>, seed: u64) -> Result<()> {
+    shared.losses.fetch_add(1, Ordering::SeqCst);
+    let acknowledged = std::mem::take(&mut *lock(&shared.since_loss));
+    let lost: HashMap<String, ClientRequest> = acknowledged
+        .into_iter()
+        .filter(|(_, order_id)| !survivors.contains(order_id))
+        .map(|(client_request, _)| (client_request.key.clone(), client_request))
+        .collect();
+    let remaining = Arc::new(Mutex::new(lost.into_values()));
+    let deadline = Instant::now() + CONFIRMING;
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..HEALERS {
+        let (shared, remaining) = (shared.clone(), remaining.clone());
+        tasks.spawn(async move {
+            let mut client = Client::new(shared.clone(), 2 * shared.clients + number, seed);
+            loop {
+                let Some(client_request) = lock(&remaining).next() else {
+                    return anyhow::Ok(());
+                };
+                let op = shared.ops.fetch_add(1, Ordering::Relaxed);
+                client.confirm(op, client_request, deadline).await?;
+            }
+        });
+    }
+    while let Some(finished) = tasks.join_next().await {
+        finished??;
+    }
+    Ok(())
 }
 
 /// Sends every client request once more, without retries and with the order that was first sent. Also requests

@@ -1,6 +1,7 @@
-//! The deployment that faults are injected into: several hosts that share one Redis and one Postgres. Each host
-//! has its own links to both.
+//! The deployment that faults are injected into: several hosts that share one Redis with a replica, and one Postgres
+//! with a synchronous standby. Each host has its own links to both.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -12,19 +13,32 @@ use tokio::runtime::Handle;
 use tokio_postgres::NoTls;
 
 use crate::checker::Row;
+use crate::failover::Standbys;
 use crate::order::Order;
 use crate::proxy::Link;
 
 /// The number of hosts.
 pub const RUNNERS: usize = 3;
 
+/// The variables of the hosts that do not depend on addresses. With asynchronous replication, a completed order may be
+/// lost: it must not be replayed from Redis while Postgres does not answer.
+const VARIABLES: [(&str, &str); 3] = [
+    ("redis_key_prefix", "chaos:"),
+    ("identity", "header"),
+    ("replay_during_outage", "false"),
+];
+
 /// The stores and the hosts. A server ends with the thread that started it: call everything here that starts or
 /// restarts a server on the main thread.
 pub struct Deployment {
     /// Redis.
     pub redis: Redis,
-    /// Postgres.
+    /// The primary of Postgres.
     pub postgres: Postgres,
+    /// What takes over when they fail.
+    pub(crate) standbys: Standbys,
+    /// The ids of all orders that were stored when a standby was promoted.
+    pub survivors: HashSet<String>,
     /// The hosts.
     pub runners: Vec<Runner>,
 }
@@ -38,7 +52,7 @@ pub struct Runner {
     /// The process.
     pub app: App,
     address: SocketAddr,
-    program: PathBuf,
+    host: Host,
     variables: Vec<(String, String)>,
     folder: PathBuf,
     number: usize,
@@ -50,23 +64,18 @@ impl Deployment {
     /// outlive the deployment.
     pub async fn start(
         programs: &Programs,
-        runner: &Path,
+        host: &Host,
         folder: &Path,
         links: &Handle,
     ) -> Result<Self> {
         let redis = Redis::start(programs, &folder.join("redis"))?;
         let postgres = Postgres::start(programs, &folder.join("postgres"))?;
         migrate::migrate(&postgres.url("postgres")).await?;
+        let standbys = Standbys::start(programs, folder, links, &redis, &postgres).await?;
         let mut runners = Vec::new();
         for number in 0..RUNNERS {
-            let to_redis = links
-                .spawn(Link::open(local(redis.port())))
-                .await
-                .context("opening a link")??;
-            let to_postgres = links
-                .spawn(Link::open(local(postgres.port())))
-                .await
-                .context("opening a link")??;
+            let to_redis = link(links, local(redis.port())).await?;
+            let to_postgres = link(links, local(postgres.port())).await?;
             let direct = postgres.url("postgres");
             let direct_address = local(postgres.port()).to_string();
             let variables = [
@@ -75,19 +84,22 @@ impl Deployment {
                     "database_url",
                     direct.replace(&direct_address, &to_postgres.address().to_string()),
                 ),
-                ("redis_key_prefix", "chaos:".to_owned()),
-                ("identity", "header".to_owned()),
-            ]
-            .map(|(name, value)| (name.to_owned(), value))
-            .to_vec();
+            ];
+            let others = VARIABLES.map(|(name, value)| (name, value.to_owned()));
+            let variables: Vec<_> = variables
+                .into_iter()
+                .chain(others)
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect();
             let address = local(free_port()?);
-            let app = serve(runner, address, &variables, log(folder, number, 0))?;
+            let log = Output::File(log(folder, number, 0));
+            let app = App::start(host, address, &variables, log)?;
             runners.push(Runner {
                 redis: to_redis,
                 postgres: to_postgres,
                 app,
                 address,
-                program: runner.to_owned(),
+                host: host.clone(),
                 variables,
                 folder: folder.to_owned(),
                 number,
@@ -97,6 +109,8 @@ impl Deployment {
         Ok(Self {
             redis,
             postgres,
+            standbys,
+            survivors: HashSet::new(),
             runners,
         })
     }
@@ -108,7 +122,7 @@ impl Deployment {
             .context("connecting to Postgres")?;
         let connection = tokio::spawn(connection);
         let sql = r#"SELECT idempotency_key, order_id::text, document::text,
-                            '"' || encode(based_on, 'hex') || '"' FROM orders"#;
+                            '"' || encode(based_on, 'hex') || '"', customer_id FROM orders"#;
         let rows = client.query(sql, &[]).await?;
         drop(client);
         connection.await??;
@@ -123,6 +137,7 @@ impl Deployment {
                     total: order.total().context("a stored order has no total")?,
                     order,
                     based_on: row.try_get(3)?,
+                    customer: row.try_get(4)?,
                 })
             })
             .collect()
@@ -137,21 +152,17 @@ impl Runner {
 
     /// Starts it again at the same address.
     pub fn restart(&mut self) -> Result<()> {
-        let log = log(&self.folder, self.number, self.starts);
+        let log = Output::File(log(&self.folder, self.number, self.starts));
         self.starts += 1;
-        self.app = serve(&self.program, self.address, &self.variables, log)?;
+        self.app = App::start(&self.host, self.address, &self.variables, log)?;
         Ok(())
     }
 }
 
-fn serve(
-    program: &Path,
-    address: SocketAddr,
-    variables: &[(String, String)],
-    log: PathBuf,
-) -> Result<App> {
-    let host = Host::Runner(program.to_owned());
-    App::start(&host, address, variables, Output::File(log))
+/// Opens a link on the runtime of the links.
+pub(crate) async fn link(links: &Handle, server: SocketAddr) -> Result<Link> {
+    let opened = links.spawn(Link::open(server)).await;
+    opened.context("opening a link")?
 }
 
 /// Each start has its own log, so that the log of a killed host is kept.

@@ -4,11 +4,13 @@ use std::fmt;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use devstack::{Redis, Replication};
 use rand::rngs::StdRng;
 use rand::seq::{IteratorRandom, SliceRandom};
 use rand::{Rng, RngExt};
 
 use crate::deployment::{Deployment, RUNNERS};
+use crate::history::History;
 use crate::proxy::{End, Link};
 
 /// How long the commands of this program to Redis may take.
@@ -17,7 +19,7 @@ const COMMAND_TIME_OUT: Duration = Duration::from_secs(10);
 const MEMORY: &str = "256mb";
 
 /// A kind of fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// A host is killed, and later started again at its address.
     RunnerKilled,
@@ -35,12 +37,16 @@ pub enum Kind {
     RedisFull,
     /// Postgres stops immediately, and later recovers from its log.
     PostgresStopped,
+    /// The primary of Postgres is killed, and its standby is promoted.
+    PostgresFailover(Replication),
+    /// The master of Redis is killed, and its replica is promoted, which lacks the last writes.
+    RedisFailover,
     /// Links to a store are damaged.
     Link(Store, Damage),
 }
 
 /// The store that a link leads to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Store {
     /// Redis.
     Redis,
@@ -49,7 +55,7 @@ pub enum Store {
 }
 
 /// How a link is damaged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Damage {
     /// Its connections are reset, twice.
     Cut,
@@ -62,6 +68,15 @@ pub enum Damage {
 }
 
 impl Kind {
+    /// The failovers.
+    pub fn failovers() -> Vec<Self> {
+        vec![
+            Self::PostgresFailover(Replication::Synchronous),
+            Self::PostgresFailover(Replication::Asynchronous),
+            Self::RedisFailover,
+        ]
+    }
+
     /// All kinds.
     pub fn all() -> Vec<Self> {
         let mut all = vec![
@@ -85,6 +100,7 @@ impl Kind {
                 all.push(Self::Link(store, damage));
             }
         }
+        all.extend(Self::failovers());
         all
     }
 
@@ -99,6 +115,13 @@ impl Kind {
             Self::RedisFlushed => "redis flushed".to_owned(),
             Self::RedisFull => "redis out of memory".to_owned(),
             Self::PostgresStopped => "postgres stopped (immediate)".to_owned(),
+            Self::PostgresFailover(Replication::Synchronous) => {
+                "postgres failover (synchronous replication)".to_owned()
+            }
+            Self::PostgresFailover(Replication::Asynchronous) => {
+                "postgres failover (asynchronous replication)".to_owned()
+            }
+            Self::RedisFailover => "redis failover".to_owned(),
             Self::Link(store, damage) => {
                 let store = match store {
                     Store::Redis => "redis",
@@ -124,12 +147,25 @@ impl Kind {
             | Self::RedisLost
             | Self::RedisPaused
             | Self::RedisFlushed
-            | Self::RedisFull => 1,
-            Self::PostgresStopped => 2,
+            | Self::RedisFull
+            | Self::RedisFailover => 1,
+            Self::PostgresStopped | Self::PostgresFailover(_) => 2,
             Self::Link(Store::Redis, _) => 3,
             Self::Link(Store::Postgres, _) => 4,
         };
         part(self) != part(other)
+            && !self.would_delay_healing(other)
+            && !other.would_delay_healing(self)
+    }
+
+    /// Whether lost orders could not be healed in time because hosts or Postgres are unreachable. (Redis may be: that costs a
+    /// few hundred milliseconds.)
+    fn would_delay_healing(self, failover: Self) -> bool {
+        failover == Self::PostgresFailover(Replication::Asynchronous)
+            && matches!(
+                self,
+                Self::RunnerKilled | Self::RunnerPaused | Self::Link(Store::Postgres, _)
+            )
     }
 }
 
@@ -140,6 +176,8 @@ pub struct Fault {
     pub kind: Kind,
     /// The numbers of the hosts that it concerns; empty if it concerns a store.
     runners: Vec<usize>,
+    /// In a failover, how long the standby misses all writes before it is promoted.
+    lag: Duration,
 }
 
 impl fmt::Display for Fault {
@@ -168,19 +206,39 @@ impl Fault {
         };
         let mut runners = (0..RUNNERS).sample(rng, how_many);
         runners.sort_unstable();
-        Self { kind, runners }
+        let lag = Duration::from_millis(rng.random_range(200..=1000));
+        Self { kind, runners, lag }
     }
 
-    /// Injects the fault.
-    pub fn begin(&self, deployment: &mut Deployment) -> Result<()> {
+    /// Injects the fault with this number.
+    pub async fn begin(
+        &self,
+        deployment: &mut Deployment,
+        number: u64,
+        history: &History,
+    ) -> Result<()> {
+        match self.kind {
+            Kind::PostgresFailover(replication) => {
+                deployment
+                    .fail_over_postgres(replication, self.lag, number, history)
+                    .await
+            }
+            Kind::RedisFailover => deployment.fail_over_redis(self.lag).await,
+            _ => self.act(deployment),
+        }
+    }
+
+    /// Begins what is no failover.
+    fn act(&self, deployment: &mut Deployment) -> Result<()> {
         match self.kind {
             Kind::RunnerKilled => self.each(deployment, |runner| runner.app.kill()),
             Kind::RunnerPaused => self.each(deployment, |runner| runner.app.pause()),
             Kind::RedisKilled | Kind::RedisLost => deployment.redis.kill(),
             Kind::RedisPaused => deployment.redis.pause(),
-            Kind::RedisFlushed => command(deployment, &["FLUSHALL"]),
-            Kind::RedisFull => command(deployment, &["CONFIG", "SET", "maxmemory", "1"]),
+            Kind::RedisFlushed => command(&deployment.redis, &["FLUSHALL"]),
+            Kind::RedisFull => command(&deployment.redis, &["CONFIG", "SET", "maxmemory", "1"]),
             Kind::PostgresStopped => deployment.postgres.stop_immediately(),
+            Kind::PostgresFailover(_) | Kind::RedisFailover => Ok(()),
             Kind::Link(_, damage) => self.each_link(deployment, |link| match damage {
                 Damage::Cut => link.cut(),
                 Damage::Refused => {
@@ -197,14 +255,14 @@ impl Fault {
     pub fn repeat(&self, deployment: &mut Deployment) -> Result<()> {
         match self.kind {
             Kind::RedisFlushed | Kind::Link(_, Damage::Cut | Damage::HalfClosed(_)) => {
-                self.begin(deployment)
+                self.act(deployment)
             }
             _ => Ok(()),
         }
     }
 
     /// Removes the fault.
-    pub fn end(&self, deployment: &mut Deployment) -> Result<()> {
+    pub async fn end(&self, deployment: &mut Deployment) -> Result<()> {
         match self.kind {
             Kind::RunnerKilled => self.each(deployment, |runner| runner.restart()),
             Kind::RunnerPaused => self.each(deployment, |runner| runner.app.resume()),
@@ -212,8 +270,10 @@ impl Fault {
             Kind::RedisLost => deployment.redis.restart_empty(),
             Kind::RedisPaused => deployment.redis.resume(),
             Kind::RedisFlushed => Ok(()),
-            Kind::RedisFull => command(deployment, &["CONFIG", "SET", "maxmemory", MEMORY]),
+            Kind::RedisFull => command(&deployment.redis, &["CONFIG", "SET", "maxmemory", MEMORY]),
             Kind::PostgresStopped => deployment.postgres.restart(),
+            Kind::PostgresFailover(_) => deployment.complete_postgres().await,
+            Kind::RedisFailover => deployment.complete_redis().await,
             Kind::Link(_, damage) => self.each_link(deployment, |link| match damage {
                 Damage::Refused => link.refuse(false),
                 Damage::Stalled => link.stall(false),
@@ -247,39 +307,42 @@ impl Fault {
     }
 }
 
-/// Sends a command to Redis, not through a link.
-fn command(deployment: &Deployment, words: &[&str]) -> Result<()> {
-    let send = || -> redis::RedisResult<()> {
-        let client = redis::Client::open(deployment.redis.url())?;
+/// Sends a command to a Redis server, not through a link.
+pub(crate) fn command<T: redis::FromRedisValue>(server: &Redis, words: &[&str]) -> Result<T> {
+    let send = || -> redis::RedisResult<T> {
+        let client = redis::Client::open(server.url())?;
         let mut connection = client.get_connection_with_timeout(COMMAND_TIME_OUT)?;
         connection.set_read_timeout(Some(COMMAND_TIME_OUT))?;
         let mut command = redis::Cmd::new();
         command.arg(words);
-        command.exec(&mut connection)
+        command.query(&mut connection)
     };
     send().with_context(|| format!("Redis, {}", words.join(" ")))
 }
 
-/// All kinds in random order, without end: each kind occurs once before any occurs again, so that even a short
-/// run has all of them.
-pub struct Sequence(Vec<Kind>);
+/// Some kinds in random order, without end: each occurs once before any occurs again, so that even a short run has
+/// all of them.
+pub struct Sequence {
+    kinds: Vec<Kind>,
+    next: Vec<Kind>,
+}
 
 impl Sequence {
-    /// A random sequence.
-    pub fn shuffled(rng: &mut impl Rng) -> Self {
-        let mut kinds = Kind::all();
-        kinds.shuffle(rng);
-        Self(kinds)
+    /// A random sequence of these kinds.
+    pub fn shuffled(kinds: Vec<Kind>, rng: &mut impl Rng) -> Self {
+        let mut next = kinds.clone();
+        next.shuffle(rng);
+        Self { kinds, next }
     }
 
     /// The next kind that is compatible with another.
     pub fn next(&mut self, with: Option<Kind>, rng: &mut impl Rng) -> Option<Kind> {
-        if self.0.is_empty() {
-            *self = Self::shuffled(rng);
+        if self.next.is_empty() {
+            *self = Self::shuffled(std::mem::take(&mut self.kinds), rng);
         }
         let fits = |kind: &Kind| with.is_none_or(|other| kind.is_compatible_with(other));
-        let at = self.0.iter().position(fits)?;
-        Some(self.0.remove(at))
+        let at = self.next.iter().position(fits)?;
+        Some(self.next.remove(at))
     }
 }
 
@@ -291,7 +354,7 @@ mod tests {
     #[test]
     fn every_kind_occurs_before_any_occurs_again() {
         let mut rng = StdRng::seed_from_u64(1);
-        let mut sequence = Sequence::shuffled(&mut rng);
+        let mut sequence = Sequence::shuffled(Kind::all(), &mut rng);
         for _ in 0..3 {
             let mut names: Vec<_> = Kind::all()
                 .iter()
@@ -306,13 +369,25 @@ mod tests {
     #[test]
     fn only_compatible_kinds_are_combined() {
         let mut rng = StdRng::seed_from_u64(1);
-        let mut sequence = Sequence::shuffled(&mut rng);
+        let mut sequence = Sequence::shuffled(Kind::all(), &mut rng);
         while let Some(kind) = sequence.next(Some(Kind::RedisPaused), &mut rng) {
             assert!(kind.is_compatible_with(Kind::RedisPaused), "{kind:?}");
         }
         assert!(
-            !sequence.0.is_empty(),
+            !sequence.next.is_empty(),
             "incompatible kinds stay in the sequence"
         );
+    }
+
+    #[test]
+    fn nothing_delays_the_healing_of_lost_orders() {
+        let losing = Kind::PostgresFailover(Replication::Asynchronous);
+        let lossless = Kind::PostgresFailover(Replication::Synchronous);
+        for (kind, allowed) in [(Kind::RunnerPaused, false), (Kind::RedisFlushed, true)] {
+            assert_eq!(kind.is_compatible_with(losing), allowed);
+            assert_eq!(losing.is_compatible_with(kind), allowed);
+            assert!(kind.is_compatible_with(lossless));
+        }
+        assert!(!losing.is_compatible_with(lossless));
     }
 }

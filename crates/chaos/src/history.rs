@@ -41,13 +41,15 @@ pub enum What {
         request: u64,
         /// The number of the host that receives it.
         runner: usize,
+        /// The customer.
+        customer: String,
         /// `Idempotency-Key`.
         key: String,
         /// The order in its body.
         order: Order,
         /// `If-Match`, if the request has it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        condition: Option<String>,
+        condition: Option<Condition>,
     },
     /// A complete response was read.
     Answer {
@@ -89,6 +91,17 @@ pub enum What {
         /// Whether a head was read that is marked as a replay.
         replayed: bool,
     },
+    /// The order of a 201 was requested, and the response was 200 or 404.
+    Read {
+        /// The number of the HTTP request that was answered 201.
+        request: u64,
+        /// `Idempotency-Key` of that request.
+        key: String,
+        /// Whether the response is 200; otherwise it is 404.
+        found: bool,
+        /// Whether it has the body of the 201.
+        agrees: bool,
+    },
     /// A fault begins.
     FaultBegin {
         /// Its number.
@@ -97,6 +110,15 @@ pub enum What {
         name: String,
         /// The kind and the hosts concerned.
         detail: String,
+    },
+    /// A standby of Postgres was promoted, and the links lead to it from now on.
+    Promoted {
+        /// The number of the fault.
+        fault: u64,
+        /// Whether acknowledged orders may be lost: replication was asynchronous.
+        loses: bool,
+        /// The ids of all orders that are stored and that no earlier event of this kind contains.
+        survivors: Vec<String>,
     },
     /// A fault has ended, and the servers and links that it concerned work again.
     FaultEnd {
@@ -107,6 +129,16 @@ pub enum What {
     },
     /// All faults have ended, and no other will begin.
     FaultsEnded,
+}
+
+/// The condition of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// The ETag in `If-Match`.
+    pub tag: String,
+    /// When the list was requested that had the ETag, in milliseconds since the history began.
+    pub read_ms: u64,
 }
 
 /// A history in writing.
@@ -130,11 +162,19 @@ impl History {
         self.start.elapsed()
     }
 
+    /// The same in milliseconds, as events have it.
+    ///
+    /// # Errors
+    /// It does not fit.
+    pub fn elapsed_ms(&self) -> Result<u64> {
+        Ok(u64::try_from(self.elapsed().as_millis())?)
+    }
+
     /// Adds an event with the current time.
     pub fn add(&self, what: What) -> Result<()> {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         // Read under the lock: times must not decrease from one line to the next.
-        let t_ms = u64::try_from(self.elapsed().as_millis())?;
+        let t_ms = self.elapsed_ms()?;
         serde_json::to_writer(&mut *file, &Event { t_ms, what })?;
         file.write_all(b"\n").context("writing the history")
     }
@@ -172,9 +212,13 @@ mod tests {
                 op: 2,
                 request: 3,
                 runner: 0,
+                customer: "c".to_owned(),
                 key: "k".to_owned(),
                 order,
-                condition: Some("\"a\"".to_owned()),
+                condition: Some(Condition {
+                    tag: "\"a\"".to_owned(),
+                    read_ms: 3,
+                }),
             },
             What::FaultBegin {
                 fault: 0,

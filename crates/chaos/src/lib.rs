@@ -5,6 +5,7 @@
 pub mod checker;
 pub mod client;
 pub mod deployment;
+mod failover;
 pub mod fault;
 pub mod history;
 pub mod nemesis;
@@ -13,4 +14,4 @@ pub mod proxy;
 pub mod run;
 
 pub use checker::Verdict;
-pub use run::{Options, Outcome, run};
+pub use run::{Faults, Options, Outcome, run};

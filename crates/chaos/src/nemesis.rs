@@ -1,13 +1,18 @@
 //! Injects faults at random times, determined by a seed, and adds them to the history.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use devstack::Replication;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
+use crate::client::{Shared, heal};
 use crate::deployment::Deployment;
 use crate::fault::{Damage, Fault, Kind, Sequence, Store};
 use crate::history::{History, What};
@@ -15,22 +20,37 @@ use crate::history::{History, What};
 /// The probability that a second fault begins during a fault.
 const TWO_AT_ONCE: f64 = 0.3;
 
-/// Injects faults until the time is up, and removes all of them. Some calls block the thread: no client may run
-/// on it.
+/// The clients of a run, and the runtime that they run on.
+pub struct Clients {
+    /// Their state.
+    pub shared: Arc<Shared>,
+    /// Their runtime.
+    pub handle: Handle,
+}
+
+/// Injects faults of these kinds until the time is up and each failover among them has occurred, and removes all of them.
+/// Some calls block the thread: no client may run on it.
 pub async fn run(
     deployment: &mut Deployment,
     history: &Arc<History>,
+    clients: Clients,
+    kinds: Vec<Kind>,
     seed: u64,
     until: Duration,
 ) -> Result<()> {
+    let mut missing: HashSet<Kind> = Kind::failovers().into_iter().collect();
+    missing.retain(|kind| kinds.contains(kind));
     let mut nemesis = Nemesis {
         deployment,
         history,
+        clients,
+        seed,
         faults: 0,
+        healing: None,
     };
     let mut rng = StdRng::seed_from_u64(seed);
-    let mut sequence = Sequence::shuffled(&mut rng);
-    while history.elapsed() < until {
+    let mut sequence = Sequence::shuffled(kinds, &mut rng);
+    while history.elapsed() < until || !missing.is_empty() {
         let mut faults = Vec::new();
         if let Some(kind) = sequence.next(None, &mut rng) {
             faults.push(Fault::random(kind, &mut rng));
@@ -49,6 +69,9 @@ pub async fn run(
         };
         let pause = millis(&mut rng, 100, 1500);
         nemesis.inject(&faults, hold).await?;
+        for fault in &faults {
+            missing.remove(&fault.kind);
+        }
         sleep(pause).await;
     }
     history.add(What::FaultsEnded)
@@ -61,7 +84,11 @@ fn millis(rng: &mut StdRng, from: u64, to: u64) -> Duration {
 struct Nemesis<'a> {
     deployment: &'a mut Deployment,
     history: &'a Arc<History>,
+    clients: Clients,
+    seed: u64,
     faults: u64,
+    /// The retries of lost orders, which are under way since the last promotion.
+    healing: Option<JoinHandle<Result<()>>>,
 }
 
 impl Nemesis<'_> {
@@ -76,13 +103,20 @@ impl Nemesis<'_> {
                 detail: fault.to_string(),
             })?;
             self.faults += 1;
-            fault.begin(self.deployment)?;
+            fault.begin(self.deployment, number, self.history).await?;
+            if fault.kind == Kind::PostgresFailover(Replication::Asynchronous) {
+                self.heal();
+            }
             sleep(hold / 2).await;
             fault.repeat(self.deployment)?;
         }
         sleep(hold / 2).await;
+        if let Some(healing) = self.healing.take() {
+            // No other fault may delay it.
+            healing.await.context("a client failed")??;
+        }
         for (fault, number) in faults.iter().zip(first..) {
-            fault.end(self.deployment)?;
+            fault.end(self.deployment).await?;
             self.print(&format!("ended:  {fault}"));
             self.history.add(What::FaultEnd {
                 fault: number,
@@ -90,6 +124,13 @@ impl Nemesis<'_> {
             })?;
         }
         Ok(())
+    }
+
+    /// Begins to retry the orders that were acknowledged and did not survive.
+    fn heal(&mut self) {
+        let Clients { shared, handle } = &self.clients;
+        let healing = heal(shared.clone(), self.deployment.survivors.clone(), self.seed);
+        self.healing = Some(handle.spawn(healing));
     }
 
     fn print(&self, message: &str) {

@@ -1,5 +1,5 @@
-//! A TCP proxy between one host and one store. It can reset, stall and half-close all its connections, and refuse
-//! new ones.
+//! A TCP proxy between one host and one store. It can reset, stall and half-close all its connections, refuse new
+//! ones, and lead new ones to another server.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 const BUFFER_BYTES: usize = 16 * 1024;
 
 /// An end of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum End {
     /// The host, which opened the connection.
     Host,
@@ -24,8 +24,10 @@ pub enum End {
 
 /// The commands for all connections. Each counter counts how often its command was given; a connection obeys when
 /// a counter differs from its value at the connection's start.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Commands {
+    /// Where new connections lead.
+    store: SocketAddr,
     refusing: bool,
     stalled: bool,
     cuts: u64,
@@ -34,6 +36,17 @@ struct Commands {
 }
 
 impl Commands {
+    fn none(store: SocketAddr) -> Self {
+        Self {
+            store,
+            refusing: false,
+            stalled: false,
+            cuts: 0,
+            closes_to_host: 0,
+            closes_to_store: 0,
+        }
+    }
+
     fn closes(&self, end: End) -> u64 {
         match end {
             End::Host => self.closes_to_host,
@@ -55,14 +68,22 @@ impl Link {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
             .await
             .context("opening a proxy's port")?;
-        let (commands, received) = watch::channel(Commands::default());
-        tokio::spawn(accept(listener, store, received));
+        let (commands, received) = watch::channel(Commands::none(store));
+        tokio::spawn(accept(listener, received));
         Ok(Self { port, commands })
     }
 
     /// The address to use instead of the store's.
     pub fn address(&self) -> SocketAddr {
         local(self.port)
+    }
+
+    /// Resets all open connections, and leads new ones to another server.
+    pub fn lead_to(&self, store: SocketAddr) {
+        self.commands.send_modify(|commands| {
+            commands.store = store;
+            commands.cuts += 1;
+        });
     }
 
     /// Resets all open connections.
@@ -92,7 +113,7 @@ impl Link {
     }
 }
 
-async fn accept(listener: TcpListener, store: SocketAddr, commands: watch::Receiver<Commands>) {
+async fn accept(listener: TcpListener, commands: watch::Receiver<Commands>) {
     loop {
         let Ok((host, _)) = listener.accept().await else {
             // Probably no file descriptor is free; wait until connections are closed.
@@ -103,17 +124,13 @@ async fn accept(listener: TcpListener, store: SocketAddr, commands: watch::Recei
             let _ = host.set_zero_linger();
             continue;
         }
-        tokio::spawn(connection(host, store, commands.clone()));
+        tokio::spawn(connection(host, commands.clone()));
     }
 }
 
-async fn connection(
-    mut host: TcpStream,
-    store: SocketAddr,
-    mut commands: watch::Receiver<Commands>,
-) {
+async fn connection(mut host: TcpStream, mut commands: watch::Receiver<Commands>) {
     let begin = *commands.borrow_and_update();
-    let Ok(mut store) = TcpStream::connect(store).await else {
+    let Ok(mut store) = TcpStream::connect(begin.store).await else {
         // The host's connection is already accepted: a reset is the closest to a refusal.
         let _ = host.set_zero_linger();
         return;
@@ -229,6 +246,20 @@ mod tests {
         link.refuse(false);
         let mut new = TcpStream::connect(link.address()).await.unwrap();
         assert_eq!(echoed(&mut new).await.unwrap(), 7);
+    }
+
+    #[tokio::test]
+    async fn it_leads_new_connections_to_another_server_and_resets_old_ones() {
+        let (link, mut old) = echo().await;
+        assert_eq!(echoed(&mut old).await.unwrap(), 7);
+        let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        link.lead_to(other.local_addr().unwrap());
+        let error = old.read_u8().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        let mut new = TcpStream::connect(link.address()).await.unwrap();
+        let (mut stream, _) = other.accept().await.unwrap();
+        stream.write_u8(9).await.unwrap();
+        assert_eq!(new.read_u8().await.unwrap(), 9);
     }
 
     #[tokio::test]

@@ -1,12 +1,12 @@
 //! One run: starts the deployment and the clients, injects faults, waits until all client requests have a response,
 //! and checks the history.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use devstack::{Postgres, Programs, process, workspace};
+use devstack::{Host, Postgres, Programs, process, workspace};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -14,17 +14,38 @@ use tokio::time::{sleep, timeout};
 use crate::checker::{Verdict, check};
 use crate::client::{Client, Shared, send_all_again};
 use crate::deployment::Deployment;
+use crate::fault::Kind;
 use crate::history::{self, History};
-use crate::nemesis;
+use crate::nemesis::{self, Clients};
 
 /// How long clients may take to complete their client requests after all faults have ended.
 const FINISHING: Duration = Duration::from_secs(60);
 /// How often progress is printed.
 const PROGRESS: Duration = Duration::from_secs(5);
 
+/// Which faults are injected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Faults {
+    /// All kinds.
+    All,
+    /// Failovers only.
+    Failovers,
+}
+
+impl Faults {
+    fn kinds(self) -> Vec<Kind> {
+        match self {
+            Self::All => Kind::all(),
+            Self::Failovers => Kind::failovers(),
+        }
+    }
+}
+
 /// How to run.
 pub struct Options {
-    /// How long faults are injected.
+    /// Which faults are injected.
+    pub faults: Faults,
+    /// How long faults are injected; longer if not every failover has occurred until then.
     pub duration: Duration,
     /// Determines the faults and the client requests.
     pub seed: u64,
@@ -32,8 +53,8 @@ pub struct Options {
     pub clients: usize,
     /// The programs of Redis and Postgres.
     pub programs: Programs,
-    /// The program of the host.
-    pub runner: PathBuf,
+    /// The program that serves.
+    pub host: Host,
 }
 
 /// The result of a run.
@@ -59,7 +80,7 @@ pub async fn run(options: Options) -> Result<Outcome> {
         },
     };
     // The servers have stopped.
-    let removed = Postgres::remove(&folder.join("postgres"));
+    let removed = Postgres::remove_all(&folder);
     let verdict = verdict.with_context(|| format!("see {}", folder.display()))?;
     removed?;
     if verdict.is_clean() {
@@ -83,18 +104,17 @@ impl Drop for Background {
     }
 }
 
-async fn run_in(
-    options: &Options,
-    folder: &std::path::Path,
-    path: &std::path::Path,
-) -> Result<Verdict> {
+async fn run_in(options: &Options, folder: &Path, path: &Path) -> Result<Verdict> {
     let runtime = Runtime::new().context("starting threads")?;
     let handle = runtime.handle().clone();
     let _background = Background(Some(runtime));
 
-    eprintln!("Starting Redis, Postgres and the runners ...");
+    eprintln!(
+        "Starting Redis and Postgres, a standby of each, and {} ...",
+        options.host
+    );
     let mut deployment =
-        Deployment::start(&options.programs, &options.runner, folder, &handle).await?;
+        Deployment::start(&options.programs, &options.host, folder, &handle).await?;
     let history = Arc::new(History::create(path)?);
     let bases = deployment.runners.iter().map(|runner| runner.base_url());
     let shared = Arc::new(Shared::new(
@@ -115,7 +135,13 @@ async fn run_in(
         let client = Client::new(shared.clone(), number, options.seed);
         clients.spawn_on(client.run(), &handle);
     }
-    nemesis::run(&mut deployment, &history, options.seed, options.duration).await?;
+    let injecting = Clients {
+        shared: shared.clone(),
+        handle: handle.clone(),
+    };
+    let (seed, duration) = (options.seed, options.duration);
+    let kinds = options.faults.kinds();
+    nemesis::run(&mut deployment, &history, injecting, kinds, seed, duration).await?;
 
     eprintln!("All faults have ended; clients complete their client requests ...");
     shared.stop();

@@ -38,6 +38,20 @@ impl Host {
         ((major, minor) >= MIN_SPIN).then_some(Self::Spin(version))
     }
 
+    /// The host that tests and chaos serve with: Spin when the variable `ORDERS_HOST` is `spin`, otherwise the runner.
+    ///
+    /// # Errors
+    /// Spin is asked for and is not on PATH, or is too old.
+    pub fn chosen() -> Result<Self> {
+        if std::env::var_os("ORDERS_HOST").is_none_or(|host| host != "spin") {
+            return Ok(Self::Runner(workspace::runner()));
+        }
+        let (major, minor) = MIN_SPIN;
+        Self::spin().with_context(|| {
+            format!("ORDERS_HOST=spin needs Spin {major}.{minor} or newer on PATH (https://spinframework.dev/install)")
+        })
+    }
+
     /// The command that serves the application of a manifest on an address. `variables` are passed in the
     /// environment: other users could read them on the command line.
     pub fn command(

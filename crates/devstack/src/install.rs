@@ -75,6 +75,29 @@ impl Programs {
     }
 }
 
+/// Another program of the installation that `postgres` belongs to, such as `pg_basebackup`. Where it is packaged apart,
+/// the server's package depends on it.
+///
+/// # Errors
+/// It is missing.
+pub fn postgres_program(postgres: &Path, name: &str) -> Result<PathBuf> {
+    // The path may be a link to the installation's folder.
+    let installed = postgres.canonicalize().unwrap_or_default();
+    [postgres, &installed]
+        .map(|path| path.with_file_name(name))
+        .into_iter()
+        .find(|path| path.is_file())
+        .or_else(|| on_path(name))
+        .with_context(|| {
+            format!(
+                "missing on this machine: {name}. It comes with the server, or with its clients:\n  \
+                 Debian, Ubuntu:  sudo apt-get install postgresql postgresql-client\n  \
+                 Fedora:          sudo dnf install postgresql-server postgresql\n  \
+                 macOS:           brew install postgresql@17"
+            )
+        })
+}
+
 /// Finds wrk, the load generator of the benchmarks; installs it under the same conditions.
 pub fn find_or_install_wrk(may_install: bool) -> Result<PathBuf> {
     if let Some(wrk) = on_path("wrk") {

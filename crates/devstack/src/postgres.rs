@@ -19,16 +19,16 @@ use crate::tls::Identity;
 const TIME_OUT: Duration = Duration::from_secs(60);
 
 /// The superuser. The servers listen on the loopback interface only, and need no password there.
-const SUPERUSER: &str = "orders";
+pub(crate) const SUPERUSER: &str = "orders";
 
 /// A running Postgres, or a stopped one that can be started again on the same port.
 pub struct Postgres {
-    program: PathBuf,
-    folder: PathBuf,
-    owner: Option<User>,
-    port: u16,
+    pub(crate) program: PathBuf,
+    pub(crate) folder: PathBuf,
+    pub(crate) owner: Option<User>,
+    pub(crate) port: u16,
     tls: bool,
-    process: Option<Process>,
+    pub(crate) process: Option<Process>,
 }
 
 impl Postgres {
@@ -44,29 +44,32 @@ impl Postgres {
     }
 
     fn start_with(programs: &Programs, folder: &Path, identity: Option<&Identity>) -> Result<Self> {
-        let owner = owner()?;
-        let folder = Self::folder_for(folder, owner.as_ref())?;
+        let mut postgres = Self::stopped(programs, folder)?;
+        let (folder, owner) = (&postgres.folder, postgres.owner.as_ref());
         if !folder.join("data/PG_VERSION").exists() {
-            initialise(programs, &folder, owner.as_ref())?;
+            initialise(programs, folder, owner)?;
         }
         if let Some(identity) = identity {
-            write_owned(
-                &folder.join("server.crt"),
-                &identity.certificate,
-                owner.as_ref(),
-            )?;
-            write_owned(&folder.join("server.key"), &identity.key, owner.as_ref())?;
+            write_owned(&folder.join("server.crt"), &identity.certificate, owner)?;
+            write_owned(&folder.join("server.key"), &identity.key, owner)?;
         }
-        let mut postgres = Self {
+        postgres.tls = identity.is_some();
+        postgres.restart()?;
+        Ok(postgres)
+    }
+
+    /// A server that does not run yet, without data unless the folder has them.
+    pub(crate) fn stopped(programs: &Programs, folder: &Path) -> Result<Self> {
+        let owner = owner()?;
+        let folder = Self::folder_for(folder, owner.as_ref())?;
+        Ok(Self {
             program: programs.postgres.clone(),
             folder,
             owner,
             port: free_port()?,
-            tls: identity.is_some(),
+            tls: false,
             process: None,
-        };
-        postgres.restart()?;
-        Ok(postgres)
+        })
     }
 
     /// The folder itself, or one in /var/tmp if this process runs as root in a folder (such as /root) that
@@ -96,6 +99,17 @@ impl Postgres {
             if folder.exists() {
                 fs::remove_dir_all(&folder)
                     .with_context(|| format!("removing {}", folder.display()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the data of all servers whose folders are in `folder` and have names that begin with `postgres`.
+    pub fn remove_all(folder: &Path) -> Result<()> {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with("postgres") {
+                Self::remove(&entry.path())?;
             }
         }
         Ok(())
@@ -132,7 +146,10 @@ impl Postgres {
             .args(["-c", "max_connections=1000"])
             // Even SIGQUIT waits this long for a connection that was refused but has not sent its startup
             // packet, as behind a stalled link.
-            .args(["-c", "authentication_timeout=5"]);
+            .args(["-c", "authentication_timeout=5"])
+            // A standby that lost its connection comes back soon, and finds what it missed.
+            .args(["-c", "wal_retrieve_retry_interval=200ms"])
+            .args(["-c", "wal_keep_size=64MB"]);
         if self.tls {
             for (setting, file) in [("cert", "server.crt"), ("key", "server.key")] {
                 let path = self.folder.join(file);
@@ -210,7 +227,7 @@ fn owner() -> Result<Option<User>> {
     bail!("Postgres refuses to run as root, and there is no user postgres or nobody to run it as")
 }
 
-fn as_user<'c>(command: &'c mut Command, user: Option<&User>) -> &'c mut Command {
+pub(crate) fn as_user<'c>(command: &'c mut Command, user: Option<&User>) -> &'c mut Command {
     if let Some(user) = user {
         command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
     }

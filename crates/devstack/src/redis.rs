@@ -84,7 +84,9 @@ impl Redis {
             .arg(&self.folder)
             .args(["--appendonly", "yes", "--appendfsync", "everysec"])
             .args(["--maxmemory", "256mb", "--maxmemory-policy", "noeviction"])
-            .args(["--save", "", "--daemonize", "no"]);
+            .args(["--save", "", "--daemonize", "no"])
+            // A new replica gets its data at once; by default Redis waits 5 s for others that want them, too.
+            .args(["--repl-diskless-sync-delay", "0"]);
         if let Some(port) = self.tls_port {
             command
                 .args(["--tls-port", &port.to_string()])

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::app::Output;
 use crate::{App, Host, Shared, process, workspace};
@@ -35,10 +35,7 @@ impl Served {
             ("redis_key_prefix", format!("{name}:")),
         ];
         let variables = variables.map(|(variable, value)| (variable.to_owned(), value));
-        let host = match std::env::var_os("ORDERS_HOST").is_some_and(|host| host == "spin") {
-            true => Host::spin().context("ORDERS_HOST=spin needs Spin on PATH")?,
-            false => Host::Runner(workspace::runner()),
-        };
+        let host = Host::chosen()?;
         let address = process::local(process::free_port()?);
         let manifest = workspace::root().join(Path::new(manifest));
         let command = host.command(&manifest, address, &variables);

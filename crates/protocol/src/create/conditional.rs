@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::{Claim, CreateRequest, Creation, ReplayPolicy, Reserved, Settled};
-use super::{INSERTION_TRIES, claim, complete_record, likely_new, prepare_retry, replay_in_outage};
+use super::{INSERTION_TRIES, claim, complete_record, prepare_retry, replay_in_outage};
 use crate::condition::Expected;
 use crate::error::CreateError;
 use crate::history::InHistory;
@@ -56,7 +56,7 @@ pub async fn create_conditionally<R: Resource>(
     };
     let decided = match lock {
         Ok(Lock::Held { remaining }) => {
-            let found = find(new, &reservation, resources, remaining).await;
+            let found = find(new, resources, remaining).await;
             found.map(|settled| (settled, None))
         }
         // The same without Redis: the lock spares Postgres a race and decides nothing.
@@ -88,18 +88,17 @@ pub async fn create_conditionally<R: Resource>(
     Ok((settled.value.creation(resource, policy.key_reuse)?, state))
 }
 
-/// While another request holds the lock: a retry need not wait for its own resource.
+/// While another request holds the lock: a retry need not wait for its own resource. Redis may have lost the record of a
+/// resource that was acknowledged, so that every request may be a retry.
 async fn find(
     requested: NewResource,
-    reservation: &Reserved,
     resources: &impl ResourcesByKey,
     remaining: Duration,
 ) -> Result<InHistory<Settled>, CreateError> {
-    if !likely_new(reservation)
-        && let InHistory {
-            history,
-            value: Some(stored),
-        } = resources.find_by_key(&requested.scope).await?
+    if let InHistory {
+        history,
+        value: Some(stored),
+    } = resources.find_by_key(&requested.scope).await?
     {
         let value = Settled::Existing { stored, requested };
         return Ok(InHistory { history, value });

@@ -1,0 +1,191 @@
+//! Failover: a primary is killed, its standby is promoted, the links lead to it, and it gets a standby of its own.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use devstack::process::local;
+use devstack::{Postgres, Programs, Redis, Replication};
+use tokio::runtime::Handle;
+use tokio::time::sleep;
+use tokio_postgres::NoTls;
+
+use crate::deployment::{Deployment, link};
+use crate::fault::command;
+use crate::history::{History, What};
+use crate::proxy::Link;
+
+/// How long a new replica of Redis may take to have all data.
+const TIME_OUT: Duration = Duration::from_secs(20);
+
+/// The servers that take over.
+pub(crate) struct Standbys {
+    programs: Programs,
+    folder: PathBuf,
+    /// From any standby to the primary of Postgres.
+    replication: Link,
+    /// `None` from a promotion until the new primary has a standby.
+    postgres: Option<Postgres>,
+    redis: Option<Redis>,
+    /// The number of servers started, which is in the names of their folders.
+    servers: usize,
+    /// The greatest sequence number of an order that was stored when a standby was promoted.
+    last_seq: i64,
+}
+
+impl Standbys {
+    /// Starts a synchronous standby of Postgres and a replica of Redis.
+    pub async fn start(
+        programs: &Programs,
+        folder: &Path,
+        links: &Handle,
+        redis: &Redis,
+        postgres: &Postgres,
+    ) -> Result<Self> {
+        let mut standbys = Self {
+            programs: programs.clone(),
+            folder: folder.to_owned(),
+            replication: link(links, local(postgres.port())).await?,
+            postgres: None,
+            redis: None,
+            servers: 0,
+            last_seq: 0,
+        };
+        standbys.follow_postgres(postgres).await?;
+        standbys.follow_redis(redis).await?;
+        Ok(standbys)
+    }
+
+    fn new_folder(&mut self, store: &str) -> PathBuf {
+        self.servers += 1;
+        self.folder.join(format!("{store}-{}", self.servers))
+    }
+
+    /// Gives the primary a new standby. From then on, commits wait for it.
+    async fn follow_postgres(&mut self, primary: &Postgres) -> Result<()> {
+        self.replication.refuse(false);
+        self.replication.lead_to(local(primary.port()));
+        let folder = self.new_folder("postgres");
+        let address = self.replication.address();
+        let standby = Postgres::start_standby(&self.programs, &folder, address)
+            .context("starting a standby")?;
+        standby.set_replication(Replication::Synchronous).await?;
+        primary.set_replication(Replication::Synchronous).await?;
+        primary.wait_for_standby().await?;
+        self.postgres = Some(standby);
+        Ok(())
+    }
+
+    /// Gives a master a new replica.
+    async fn follow_redis(&mut self, master: &Redis) -> Result<()> {
+        let folder = self.new_folder("redis");
+        let replica = Redis::start(&self.programs, &folder).context("starting a replica")?;
+        let port = master.port().to_string();
+        let () = command(&replica, &["REPLICAOF", "127.0.0.1", &port])?;
+        let deadline = Instant::now() + TIME_OUT;
+        loop {
+            let state: String = command(&replica, &["INFO", "replication"])?;
+            if state.contains("master_link_status:up") {
+                break;
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "the replica of Redis did not get its data within {TIME_OUT:?}"
+            );
+            sleep(Duration::from_millis(20)).await;
+        }
+        self.redis = Some(replica);
+        Ok(())
+    }
+}
+
+impl Deployment {
+    /// Kills the primary of Postgres and promotes its standby. The history gets [`What::Promoted`].
+    ///
+    /// With asynchronous replication the standby is disconnected for `lag` before that, and misses what is committed
+    /// meanwhile. With synchronous replication the new primary's commits wait until it has a standby of its own, as with
+    /// CloudNativePG's `dataDurability: required`: if it did without, a second failure could lose what it acknowledges. It
+    /// gets one at once.
+    pub async fn fail_over_postgres(
+        &mut self,
+        replication: Replication,
+        lag: Duration,
+        fault: u64,
+        history: &History,
+    ) -> Result<()> {
+        self.postgres.wait_for_standby().await?;
+        let standby = self.standbys.postgres.take();
+        let standby = standby.context("there is no standby")?;
+        if replication == Replication::Asynchronous {
+            standby.set_replication(replication).await?;
+            self.postgres.set_replication(replication).await?;
+            self.standbys.replication.refuse(true);
+            self.standbys.replication.cut();
+            sleep(lag).await;
+        }
+        let mut old = std::mem::replace(&mut self.postgres, standby);
+        old.kill()?;
+        self.postgres.promote()?;
+        // No client writes yet: the links still lead to the old primary.
+        let survivors = self.stored_since_last_promotion().await?;
+        self.survivors.extend(survivors.iter().cloned());
+        history.add(What::Promoted {
+            fault,
+            loses: replication == Replication::Asynchronous,
+            survivors,
+        })?;
+        for runner in &self.runners {
+            runner.postgres.lead_to(local(self.postgres.port()));
+        }
+        old.discard()?;
+        if replication == Replication::Synchronous {
+            self.standbys.follow_postgres(&self.postgres).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives the primary of Postgres a standby if it has none.
+    pub async fn complete_postgres(&mut self) -> Result<()> {
+        if self.standbys.postgres.is_none() {
+            self.standbys.follow_postgres(&self.postgres).await?;
+        }
+        Ok(())
+    }
+
+    /// Kills the master of Redis and promotes its replica, which has missed what was written during `lag`.
+    pub async fn fail_over_redis(&mut self, lag: Duration) -> Result<()> {
+        let replica = self.standbys.redis.take();
+        let replica = replica.context("there is no replica")?;
+        let () = command(&replica, &["REPLICAOF", "NO", "ONE"])?;
+        sleep(lag).await;
+        let mut old = std::mem::replace(&mut self.redis, replica);
+        old.kill()?;
+        for runner in &self.runners {
+            runner.redis.lead_to(local(self.redis.port()));
+        }
+        Ok(())
+    }
+
+    /// Gives the master of Redis a replica.
+    pub async fn complete_redis(&mut self) -> Result<()> {
+        self.standbys.follow_redis(&self.redis).await
+    }
+
+    /// The ids of the orders that are stored and were not stored at the last promotion. Sequence numbers are replicated
+    /// before the orders that have them, so that numbers of later orders are greater.
+    async fn stored_since_last_promotion(&mut self) -> Result<Vec<String>> {
+        let url = self.postgres.url("postgres");
+        let (client, connection) = tokio_postgres::connect(&url, NoTls)
+            .await
+            .context("connecting to the promoted standby")?;
+        let connection = tokio::spawn(connection);
+        let sql = "SELECT order_id::text, seq FROM orders WHERE seq > $1 ORDER BY seq";
+        let rows = client.query(sql, &[&self.standbys.last_seq]).await?;
+        drop(client);
+        connection.await??;
+        if let Some(last) = rows.last() {
+            self.standbys.last_seq = last.try_get(1)?;
+        }
+        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    }
+}
