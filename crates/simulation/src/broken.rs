@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use http_api::{Probe, Probes};
 use protocol::condition::Expected;
+use protocol::create::ReplayPolicy;
 use protocol::error::{DatabaseUnavailable, ReservationsUnavailable};
 use protocol::group_commit::Batches;
 use protocol::ports::{
@@ -14,13 +15,14 @@ use protocol::ports::{
     Resources, ResourcesByKey, StoredResource,
 };
 use protocol::{
-    Customer, Document, InHistory, KeyScope, KnownHistory, ListState, Progress, Record, ResourceId,
+    Customer, Document, History, InHistory, KeyScope, KnownHistory, ListState, Progress, Record,
+    ResourceId,
 };
 use stores::redis::{Reply, reservation};
 
 use crate::client_request::ClientRequest;
 use crate::kind::Kind;
-use crate::port::Port;
+use crate::port::{Port, last};
 use crate::scenario::{Protocol, Running, start};
 use crate::world::Call;
 
@@ -67,10 +69,36 @@ pub enum Break {
     LockInsteadOfConstraint,
     /// The list's state is compared in one statement, and the resource inserted in the next.
     StateComparedBeforehand,
+    /// A completed record of any history is believed.
+    OldRecordsBelieved,
+    /// A history that was heard is believed for ever.
+    HistoryTrustedForever,
+    /// In an outage a record is believed, although the database has said that it is in another history.
+    OtherHistoryBelievedInOutage,
+    /// In an outage a record is believed, although that is not configured.
+    BelievedInOutage,
+    /// The completed record has the latest history, not that of the statement that read the row.
+    CompletedInLatestHistory,
+    /// A lost resource is created again with a new id.
+    NewIdForLost,
+    /// A record in progress gives its id to a request that arrives much later.
+    OldIdReused,
+    /// The list's state is that of a snapshot without the last commit, such as a standby's.
+    OlderStateCompared,
+    /// The tag in the answer is that of the list after the insertion, with what others have added meanwhile.
+    StateReadAfterInsertion,
+    /// The list's state is compared before the key's resource is looked for.
+    StateComparedBeforeKey,
+    /// "Any state" means the state that the list is in when the request arrives.
+    AnyTakenForCurrent,
+    /// A request that lacks a condition is refused, and its key is not looked up.
+    RefusedWithoutLookup,
+    /// A request that is refused deletes the key's record, whatever it is.
+    WithdrawsAnyRecord,
 }
 
 /// All of them.
-pub const ALL: [Break; 20] = [
+pub const ALL: [Break; 33] = [
     Break::NoUniqueConstraint,
     Break::CompletedBeforeCommit,
     Break::RefusedByRecord,
@@ -91,6 +119,19 @@ pub const ALL: [Break; 20] = [
     Break::BatchResultsMixedUp,
     Break::LockInsteadOfConstraint,
     Break::StateComparedBeforehand,
+    Break::OldRecordsBelieved,
+    Break::HistoryTrustedForever,
+    Break::OtherHistoryBelievedInOutage,
+    Break::BelievedInOutage,
+    Break::CompletedInLatestHistory,
+    Break::NewIdForLost,
+    Break::OldIdReused,
+    Break::OlderStateCompared,
+    Break::StateReadAfterInsertion,
+    Break::StateComparedBeforeKey,
+    Break::AnyTakenForCurrent,
+    Break::RefusedWithoutLookup,
+    Break::WithdrawsAnyRecord,
 ];
 
 impl Protocol for Break {
@@ -116,16 +157,35 @@ impl Protocol for Break {
             Self::BatchResultsMixedUp => "results of a batch mixed up",
             Self::LockInsteadOfConstraint => "lock instead of constraint",
             Self::StateComparedBeforehand => "state compared beforehand",
+            Self::OldRecordsBelieved => "records of any history believed",
+            Self::HistoryTrustedForever => "history trusted for ever",
+            Self::OtherHistoryBelievedInOutage => "other history believed in an outage",
+            Self::BelievedInOutage => "record believed in an outage",
+            Self::CompletedInLatestHistory => "completed in the latest history",
+            Self::NewIdForLost => "new id for a lost resource",
+            Self::OldIdReused => "old id reused",
+            Self::OlderStateCompared => "older state compared",
+            Self::StateReadAfterInsertion => "state read after the insertion",
+            Self::StateComparedBeforeKey => "state compared before the key",
+            Self::AnyTakenForCurrent => "any state taken for the current one",
+            Self::RefusedWithoutLookup => "refused without a look-up",
+            Self::WithdrawsAnyRecord => "withdraws any record",
         }
     }
 
-    fn start(&self, request: &ClientRequest, known: ListState, port: Port) -> Running {
+    fn start(
+        &self,
+        request: &ClientRequest,
+        policy: ReplayPolicy,
+        known: ListState,
+        port: Port,
+    ) -> Running {
         let stores = Broken {
             kind: *self,
             port,
             seen: Rc::default(),
         };
-        start(request, known, stores)
+        start(request, policy, known, stores)
     }
 }
 
@@ -169,6 +229,29 @@ impl Broken {
             Insertion::Existing(_) => Insertion::Inserted,
             other => other,
         }))
+    }
+
+    /// The resource, with another id where that is the mistake.
+    fn with_id(&self, new: &NewResource) -> NewResource {
+        let (own, found) = (self.seen.own.get(), self.seen.found.get());
+        let id = match (self.kind, own.zip(found)) {
+            (Break::NewIdForLost, Some((own, found))) if found.progress != Progress::InProgress => {
+                own.id
+            }
+            (Break::OldIdReused, Some((_, found))) if found.fingerprint == new.fingerprint => {
+                found.id
+            }
+            _ => new.id,
+        };
+        NewResource { id, ..new.clone() }
+    }
+
+    /// The history of the record that the request has found.
+    fn found_history(&self) -> Option<History> {
+        match self.seen.found.get()?.progress {
+            Progress::Completed(history) => history,
+            Progress::InProgress => None,
+        }
     }
 
     /// The record, completed in the history that the database is in.
@@ -221,6 +304,7 @@ impl Reservations for Broken {
         let own = self.seen.own.get().map(|own| self.completed(own));
         let record = match (self.kind, own) {
             (Break::CompletedWithOwnRecord, Some(own)) => own,
+            (Break::CompletedInLatestHistory, _) => self.completed(*record),
             _ => *record,
         };
         self.port.complete(&self.scope(scope), &record).await
@@ -231,6 +315,10 @@ impl Reservations for Broken {
         scope: &KeyScope,
         record: &Record,
     ) -> Result<(), ReservationsUnavailable> {
+        if self.kind == Break::WithdrawsAnyRecord {
+            let _ = self.port.call(Call::Delete(scope.clone())).await;
+            return Ok(());
+        }
         self.port.withdraw(&self.scope(scope), record).await
     }
 }
@@ -276,7 +364,7 @@ impl Resources for Broken {
         &self,
         new: &NewResource,
     ) -> Result<InHistory<Insertion>, DatabaseUnavailable> {
-        let mut new = new.clone();
+        let mut new = self.with_id(new);
         new.scope = self.scope(&new.scope);
         let own_id = self.seen.own.get().map_or(new.id, |own| own.id);
         let found = self.seen.found.get();
@@ -379,13 +467,37 @@ impl ConditionalResources for Broken {
         new: &NewResource,
         expected: &Expected,
     ) -> Result<InHistory<ConditionalInsertion>, DatabaseUnavailable> {
-        let breaks = match self.kind {
-            Break::LockInsteadOfConstraint => self.seen.locked.get(),
-            Break::StateComparedBeforehand => true,
-            _ => false,
-        };
-        if !breaks {
-            return self.port.insert_based_on(new, expected).await;
+        let new = &self.with_id(new);
+        let list = List::from(&new.scope);
+        let state = || self.port.list_state(&list);
+        match self.kind {
+            Break::LockInsteadOfConstraint if self.seen.locked.get() => {}
+            Break::StateComparedBeforehand => {}
+            Break::OlderStateCompared => {
+                let call = Call::InsertBasedOnOld(Box::new(new.clone()), expected.clone());
+                return self.port.call_conditional(call).await;
+            }
+            Break::StateReadAfterInsertion => {
+                let inserted = self.port.insert_based_on(new, expected).await?;
+                return Ok(inserted.map(|inserted| match inserted {
+                    ConditionalInsertion::Inserted(_) => ConditionalInsertion::Inserted(state()),
+                    other => other,
+                }));
+            }
+            Break::StateComparedBeforeKey => {
+                let inserted = self.port.insert_based_on(new, expected).await?;
+                return Ok(inserted.map(|inserted| match inserted {
+                    ConditionalInsertion::Existing(_) if !expected.is_met_by(&state()) => {
+                        ConditionalInsertion::Stale(state())
+                    }
+                    other => other,
+                }));
+            }
+            Break::AnyTakenForCurrent if *expected == Expected::Any => {
+                let current = Expected::OneOf(vec![state()]);
+                return self.port.insert_based_on(new, &current).await;
+            }
+            _ => return self.port.insert_based_on(new, expected).await,
         }
         // No state is expected: this inserts nothing and returns the state.
         let nothing = Expected::OneOf(Vec::new());
@@ -412,13 +524,27 @@ impl ResourcesByKey for Broken {
         &self,
         scope: &KeyScope,
     ) -> Result<InHistory<Option<StoredResource>>, DatabaseUnavailable> {
-        self.port.find_by_key(scope).await
+        let found = self.port.find_by_key(scope).await?;
+        Ok(found.map(|found| found.filter(|_| self.kind != Break::RefusedWithoutLookup)))
     }
 }
 
 impl Histories for Broken {
     fn known_history(&self) -> KnownHistory {
-        self.port.known_history()
+        let known = self.port.known_history();
+        match (self.kind, known) {
+            (Break::OldRecordsBelieved, _)
+            | (Break::BelievedInOutage, KnownHistory::Unreachable { .. }) => {
+                self.found_history().map_or(known, KnownHistory::Current)
+            }
+            (Break::HistoryTrustedForever, known) => {
+                known.last().map_or(known, KnownHistory::Current)
+            }
+            (Break::OtherHistoryBelievedInOutage, KnownHistory::Unreachable { .. }) => {
+                KnownHistory::Unreachable { last: None }
+            }
+            _ => known,
+        }
     }
 }
 

@@ -28,6 +28,10 @@ pub enum Condition {
     Unchanged,
     /// The same, and the request has no key.
     Keyless,
+    /// The list is in any state (`*`).
+    Any,
+    /// None, although the service requires one: only a retry of a request that it has fulfilled before is answered.
+    Missing,
 }
 
 /// The same key, the same order.
@@ -60,6 +64,28 @@ pub const KEYLESS: ClientRequest = ClientRequest {
     condition: Condition::Keyless,
     ..SAME
 };
+/// The same in any state of the list.
+pub const ANY: ClientRequest = ClientRequest {
+    condition: Condition::Any,
+    ..SAME
+};
+/// The same in any state of the list, with another key.
+pub const OTHER_ANY: ClientRequest = ClientRequest {
+    condition: Condition::Any,
+    ..OTHER_KEY
+};
+/// The same without a condition, which is required now.
+pub const MISSING: ClientRequest = ClientRequest {
+    condition: Condition::Missing,
+    ..SAME
+};
+/// Another order with the same key on a condition.
+pub const OTHER_CONDITIONAL_ORDER: ClientRequest = ClientRequest {
+    condition: Condition::Unchanged,
+    ..OTHER_ORDER
+};
+/// A third key.
+pub const THIRD_KEY: ClientRequest = ClientRequest { key: 2, ..SAME };
 /// Another customer's key of the same name.
 pub const OTHER_CUSTOMER: ClientRequest = ClientRequest {
     customer: 1,
@@ -77,6 +103,16 @@ pub const CONDITIONAL_REFUND: ClientRequest = ClientRequest {
 };
 
 impl ClientRequest {
+    /// Whether a later request can repeat it.
+    pub fn has_key(&self) -> bool {
+        self.condition != Condition::Keyless
+    }
+
+    /// Whether it depends on the state of the list that the client knows.
+    pub fn expects_state(&self) -> bool {
+        matches!(self.condition, Condition::Unchanged | Condition::Keyless)
+    }
+
     /// The collection, customer and key.
     pub fn scope(&self) -> KeyScope {
         let customer = Customer::named(format!("customer-{}", self.customer));

@@ -1,9 +1,67 @@
-//! How often each fault was placed at each call.
+//! How often each fault was placed at each call, and what came of the faults.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::fault::{Fault, Point};
+
+/// What comes of faults, and shows that the runs reach it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Event {
+    /// A failover has lost a resource that was acknowledged.
+    Lost,
+    /// A retry has created such a resource again.
+    CreatedAgain,
+    /// A request was acknowledged whose resource was lost while it ran.
+    LostMeanwhile,
+    /// A lost resource was replayed within the time for which instances believe what they have heard.
+    ReplayedWhileTrusted,
+    /// A lost resource was replayed while Postgres did not answer.
+    ReplayedInOutage,
+    /// A statement had to wait for another one's commit.
+    Waited,
+    /// Nothing was sent, because the request's time for the store was over.
+    NotSent,
+    /// An answer came after the request's time.
+    TooLate,
+    /// A statement inserted a resource after its request had given up or died.
+    LandedLate,
+    /// A request was refused because of the list, and an earlier attempt of it inserted the resource meanwhile.
+    RefusedButLanded,
+}
+
+impl Event {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Lost,
+        Self::CreatedAgain,
+        Self::LostMeanwhile,
+        Self::ReplayedWhileTrusted,
+        Self::ReplayedInOutage,
+        Self::Waited,
+        Self::NotSent,
+        Self::TooLate,
+        Self::LandedLate,
+        Self::RefusedButLanded,
+    ];
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Lost => "acknowledged resources lost by a failover",
+            Self::CreatedAgain => "... created again by a retry",
+            Self::LostMeanwhile => "... lost before the answer",
+            Self::ReplayedWhileTrusted => "... replayed within 3 s of the failover",
+            Self::ReplayedInOutage => "... replayed in an outage",
+            Self::Waited => "statements that waited for another's commit",
+            Self::NotSent => "calls not sent: the request's time was over",
+            Self::TooLate => "answers after the request's time",
+            Self::LandedLate => "insertions after the request had given up",
+            Self::RefusedButLanded => "refusals (412) beside an earlier attempt",
+        })
+    }
+}
 
 /// Counts of runs, steps and faults.
 #[derive(Clone, Debug, Default)]
@@ -13,12 +71,18 @@ pub struct Coverage {
     /// Steps in them.
     pub steps: u64,
     placed: BTreeMap<(Fault, Point), u64>,
+    events: BTreeMap<Event, u64>,
 }
 
 impl Coverage {
     /// Counts a fault.
     pub fn place(&mut self, fault: Fault, point: Point) {
         *self.placed.entry((fault, point)).or_default() += 1;
+    }
+
+    /// Counts an event.
+    pub fn see(&mut self, event: Event) {
+        *self.events.entry(event).or_default() += 1;
     }
 
     /// Faults in all.
@@ -33,6 +97,9 @@ impl Coverage {
         for (cell, count) in &other.placed {
             *self.placed.entry(*cell).or_default() += count;
         }
+        for (event, count) in &other.events {
+            *self.events.entry(*event).or_default() += count;
+        }
     }
 
     /// Pairs of a fault and a call that were never combined, although the fault applies at the call.
@@ -43,6 +110,14 @@ impl Coverage {
         cells
             .filter(|(fault, point)| fault.applies_at(*point))
             .filter(|cell| !self.placed.contains_key(cell))
+            .collect()
+    }
+
+    /// Events that never came.
+    pub fn missed(&self) -> Vec<Event> {
+        let events = Event::ALL.into_iter();
+        events
+            .filter(|event| !self.events.contains_key(event))
             .collect()
     }
 }
@@ -65,6 +140,10 @@ impl fmt::Display for Coverage {
                 }
             }
             writeln!(f)?;
+        }
+        for event in Event::ALL {
+            let count = self.events.get(&event).copied().unwrap_or(0);
+            writeln!(f, "{event:<46}{count:>14}")?;
         }
         Ok(())
     }

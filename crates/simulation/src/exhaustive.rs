@@ -1,9 +1,10 @@
 //! Runs all schedules of a scenario within a bound on faults and preemptions, one after the other.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::coverage::Coverage;
-use crate::fault::{Fault, Point};
+use crate::fault::Fault;
 use crate::run::{Actor, Driver, Enabled, Failure, Step, run};
 use crate::scenario::{Protocol, Scenario};
 
@@ -12,9 +13,22 @@ use crate::scenario::{Protocol, Scenario};
 pub struct Bound {
     /// Faults in one run, at most.
     pub faults: u32,
+    /// Which faults.
+    pub kinds: &'static [Fault],
     /// Preemptions in one run, at most: another request takes a step although the last one could go on. `None`: any
     /// number.
     pub preemptions: Option<u32>,
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (faults, kinds) = (self.faults, self.kinds.len());
+        write!(f, "{faults} faults of {kinds} kinds and ")?;
+        match self.preemptions {
+            Some(preemptions) => write!(f, "{preemptions} preemptions"),
+            None => f.write_str("any number of preemptions"),
+        }
+    }
 }
 
 /// The path to one leaf of the tree of schedules: each choice, and the number of its options.
@@ -50,23 +64,31 @@ impl Path {
 struct PathDriver<'p> {
     path: &'p mut Path,
     faults: u32,
+    kinds: &'static [Fault],
     preemptions: Option<u32>,
     last: Option<Actor>,
+}
+
+impl PathDriver<'_> {
+    fn faults_at(&self, enabled: &Enabled) -> impl Iterator<Item = Fault> + use<> {
+        let enabled = *enabled;
+        let kinds = self.kinds.iter().copied();
+        kinds.filter(move |fault| enabled.allows(*fault))
+    }
 }
 
 impl Driver for PathDriver<'_> {
     fn next(&mut self, enabled: &[Enabled]) -> Option<Step> {
         // A request that waits for another does not go on.
-        let going_on = enabled
-            .iter()
-            .find(|e| Some(e.actor) == self.last && e.point != Some(Point::Wait));
+        let goes_on = |e: &Enabled| Some(e.actor) == self.last && !e.waits();
+        let going_on = enabled.iter().find(|e| goes_on(e));
         let may_preempt = self.preemptions != Some(0);
         let options: Vec<&Enabled> = going_on
             .into_iter()
             .chain(enabled.iter().filter(|e| {
-                let is_other = Some(e.actor) != self.last || e.point == Some(Point::Wait);
                 let is_delayed = matches!(e.actor, Actor::Delayed(_));
-                is_other && (is_delayed || going_on.is_none() || may_preempt)
+                let can_step = !e.blocked || self.faults > 0 && self.faults_at(e).next().is_some();
+                !goes_on(e) && can_step && (is_delayed || going_on.is_none() || may_preempt)
             }))
             .collect();
         let chosen = *options.get(self.path.choose(options.len()))?;
@@ -78,16 +100,15 @@ impl Driver for PathDriver<'_> {
         if matches!(chosen.actor, Actor::Client(_)) {
             self.last = Some(chosen.actor);
         }
-        let faults: Vec<Fault> = match chosen.point {
-            Some(point) if self.faults > 0 => Fault::ALL
-                .into_iter()
-                .filter(|fault| fault.applies_at(point))
-                .collect(),
-            _ => Vec::new(),
+        let faults: Vec<Fault> = match self.faults {
+            0 => Vec::new(),
+            _ => self.faults_at(&chosen).collect(),
         };
-        let fault = match self.path.choose(faults.len() + 1) {
-            0 => None,
-            n => faults.get(n - 1).copied(),
+        // A blocked request can do nothing else.
+        let others = usize::from(!chosen.blocked);
+        let fault = match self.path.choose(faults.len() + others) {
+            n if n < others => None,
+            n => faults.get(n - others).copied(),
         };
         self.faults -= u32::from(fault.is_some());
         Some(Step {
@@ -113,6 +134,7 @@ pub fn exhaust(
         let mut driver = PathDriver {
             path: &mut path,
             faults: bound.faults,
+            kinds: bound.kinds,
             preemptions: bound.preemptions,
             last: None,
         };

@@ -1,6 +1,7 @@
 //! The faults, and the calls of the protocol at which they happen.
 
 use std::fmt;
+use std::time::Duration;
 
 /// A call of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,8 +20,10 @@ pub enum Point {
     Acquire,
     /// The search for a retry's resource while another request holds the lock.
     Find,
-    /// The insertion on a condition.
+    /// The insertion on a condition, up to its commit.
     InsertBasedOn,
+    /// Its commit. Until then, statements that conflict with it wait.
+    Commit,
     /// Releasing the lock.
     Release,
     /// Deleting the record of a refused request.
@@ -31,7 +34,7 @@ pub enum Point {
 
 impl Point {
     /// All of them, in the protocol's order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Reserve,
         Self::InsertNew,
         Self::Wait,
@@ -40,6 +43,7 @@ impl Point {
         Self::Acquire,
         Self::Find,
         Self::InsertBasedOn,
+        Self::Commit,
         Self::Release,
         Self::Withdraw,
         Self::Complete,
@@ -57,9 +61,11 @@ pub enum Fault {
     DiesCallDelayed,
     /// The store executes the call; its answer is lost.
     AnswerLost,
-    /// No answer within the deadline; the store executes the call later, or never.
+    /// No answer within the request's time for the store; the store executes the call later, or never.
     TimesOut,
-    /// The store refuses the call.
+    /// The store executes the call; its answer takes [`SLOW`]. The second such answer comes after the request's time.
+    Slow,
+    /// The store refuses the call; before a commit: it undoes the statement.
     Refuses,
     /// The store executes the call; its answer is replaced by bytes without meaning.
     Garbage,
@@ -73,11 +79,40 @@ pub enum Fault {
     FutureRecord,
     /// Before the call, Postgres restarts: statements under way are undone, and all connections are closed.
     PostgresRestart,
+    /// Before the call, a Postgres server that lacks the last commits takes over: besides, half of the rows are lost.
+    Failover,
+    /// Before the call, [`PAUSE`] passes.
+    TimePasses,
 }
+
+/// How long a slow answer takes.
+pub const SLOW: Duration = Duration::from_secs(3);
+
+/// Longer than an instance believes what it has heard, than a lock's lease, and than a request takes.
+pub const PAUSE: Duration = Duration::from_secs(120);
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
+        Self::DiesBefore,
+        Self::DiesAfter,
+        Self::DiesCallDelayed,
+        Self::AnswerLost,
+        Self::TimesOut,
+        Self::Slow,
+        Self::Refuses,
+        Self::Garbage,
+        Self::Flush,
+        Self::Evict,
+        Self::Rollback,
+        Self::FutureRecord,
+        Self::PostgresRestart,
+        Self::Failover,
+        Self::TimePasses,
+    ];
+
+    /// Those after which Postgres still has what it has committed.
+    pub const WITHOUT_LOSS: [Self; 12] = [
         Self::DiesBefore,
         Self::DiesAfter,
         Self::DiesCallDelayed,
@@ -92,13 +127,47 @@ impl Fault {
         Self::PostgresRestart,
     ];
 
+    /// Those that make a failover worse.
+    pub const WITH_LOSS: [Self; 9] = [
+        Self::Failover,
+        Self::TimePasses,
+        Self::DiesBefore,
+        Self::DiesAfter,
+        Self::DiesCallDelayed,
+        Self::AnswerLost,
+        Self::TimesOut,
+        Self::Slow,
+        Self::Evict,
+    ];
+
+    /// Those that let statements wait for one another, and end the waits.
+    pub const OF_WAITS: [Self; 3] = [Self::Refuses, Self::Evict, Self::PostgresRestart];
+
+    /// What can happen to a statement that waits for another one's end.
+    pub const WHILE_WAITING: [Self; 6] = [
+        Self::DiesBefore,
+        Self::DiesCallDelayed,
+        Self::TimesOut,
+        Self::Refuses,
+        Self::PostgresRestart,
+        Self::Failover,
+    ];
+
     /// Whether it can happen at that call. Postgres's answers are checked by its protocol and driver, and no request
-    /// reads the answer to a completion. A waiting request makes no call: it can only die.
+    /// reads the answer to a completion. A waiting request makes no call: it can only die. What happens to Redis
+    /// during an insertion on a condition happens before it. A shared insertion and Redis have so little time that a slow
+    /// answer is one that is lost.
     pub fn applies_at(self, point: Point) -> bool {
         match (self, point) {
             (Self::DiesBefore, Point::Wait) => true,
             (_, Point::Wait) => false,
+            (Self::AnswerLost, Point::Commit) => true,
+            (_, Point::Commit) => Self::WHILE_WAITING.contains(&self),
             (Self::Garbage, _) => matches!(point, Point::Reserve | Point::Acquire),
+            (Self::Slow, _) => matches!(
+                point,
+                Point::Insert | Point::InsertAgain | Point::Find | Point::InsertBasedOn
+            ),
             (Self::FutureRecord, Point::Acquire | Point::Release) => false,
             _ => true,
         }
@@ -113,6 +182,7 @@ impl fmt::Display for Fault {
             Self::DiesCallDelayed => "request dies, call is delayed",
             Self::AnswerLost => "answer lost",
             Self::TimesOut => "time-out, call is delayed",
+            Self::Slow => "answer after 3 seconds",
             Self::Refuses => "refused",
             Self::Garbage => "garbage answered",
             Self::Flush => "Redis flushed",
@@ -120,6 +190,8 @@ impl fmt::Display for Fault {
             Self::Rollback => "Redis loses its last write",
             Self::FutureRecord => "record of a future version",
             Self::PostgresRestart => "Postgres restarts",
+            Self::Failover => "Postgres loses its last rows",
+            Self::TimePasses => "two minutes pass",
         })
     }
 }

@@ -1,10 +1,14 @@
 //! A simulated HTTP request, and the host that it runs on: what `http_api::respond` needs besides the stores.
 
+use std::cell::RefCell;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http_api::settings::{RawSettings, Settings};
 use http_api::{Body, BodyError, ETag, Head, Host, Method, Probe, Probes, Problem};
 use protocol::ListState;
+use protocol::condition::Precondition;
+use protocol::create::{KeyReuse, OutageReplay, ReplayPolicy};
 use protocol::ports::{
     ConditionalResources, Histories, Locks, RecordLookup, Reservations, ResourceIds, ResourceLists,
     Resources, ResourcesByKey,
@@ -15,20 +19,54 @@ use crate::client_request::{ClientRequest, Condition};
 /// The field that names the customer.
 pub(crate) const CUSTOMER: &str = "x-customer";
 
+/// A request's time for Redis.
+pub const REDIS_TIMEOUT: Duration = Duration::from_millis(500);
+/// A request's time for Postgres.
+pub const DATABASE_TIMEOUT: Duration = Duration::from_secs(5);
+
 thread_local! {
-    static KEY_REQUIRED: Arc<Settings> = settings("key");
-    static CONDITION_REQUIRED: Arc<Settings> = settings("etag");
+    /// All settings that requests have been answered with.
+    static SETTINGS: RefCell<Vec<Arc<Settings>>> = const { RefCell::new(Vec::new()) };
 }
 
-fn settings(precondition: &str) -> Arc<Settings> {
+/// The checked settings with these policies.
+fn settings(precondition: Precondition, policy: ReplayPolicy) -> Arc<Settings> {
+    SETTINGS.with_borrow_mut(|all| {
+        let is_it = |settings: &&Arc<Settings>| {
+            settings.precondition == precondition && settings.replay_policy == policy
+        };
+        if let Some(settings) = all.iter().find(is_it) {
+            return settings.clone();
+        }
+        let settings = check(precondition, policy);
+        all.push(settings.clone());
+        settings
+    })
+}
+
+fn check(precondition: Precondition, policy: ReplayPolicy) -> Arc<Settings> {
     let raw = RawSettings {
         redis_url: "redis://simulated".into(),
         database_url: "postgres://simulated".into(),
         reservation_ttl: "86400".into(),
-        redis_timeout_ms: "500".into(),
-        database_timeout_ms: "5000".into(),
-        key_reuse: "reject".into(),
-        precondition: precondition.into(),
+        redis_timeout_ms: REDIS_TIMEOUT.as_millis().to_string(),
+        database_timeout_ms: DATABASE_TIMEOUT.as_millis().to_string(),
+        key_reuse: match policy.key_reuse {
+            KeyReuse::Reject => "reject",
+            KeyReuse::Replay => "replay",
+        }
+        .into(),
+        replay_during_outage: match policy.outage {
+            OutageReplay::FromRecord => "true",
+            OutageReplay::Unavailable => "false",
+        }
+        .into(),
+        precondition: match precondition {
+            Precondition::Key => "key",
+            Precondition::Etag => "etag",
+            Precondition::Both => "both",
+        }
+        .into(),
         lock_lease_ms: "5000".into(),
         identity: "header".into(),
         identity_header: CUSTOMER.into(),
@@ -55,8 +93,12 @@ impl SimulatedHead {
         if request.condition != Condition::Keyless {
             fields.push(("idempotency-key", scope.key.as_str().to_owned()));
         }
-        if request.condition != Condition::None {
-            fields.push(("if-match", ETag::of_state(known).to_string()));
+        match request.condition {
+            Condition::None | Condition::Missing => {}
+            Condition::Unchanged | Condition::Keyless => {
+                fields.push(("if-match", ETag::of_state(known).to_string()));
+            }
+            Condition::Any => fields.push(("if-match", "*".to_owned())),
         }
         Self {
             path: request.kind.collection().path,
@@ -92,38 +134,28 @@ impl Body for SimulatedBody {
     }
 }
 
-/// All ports of both stores.
-pub trait Stores:
-    Reservations
-    + Locks
-    + RecordLookup
-    + Resources
-    + ConditionalResources
-    + ResourcesByKey
-    + ResourceLists
-    + Histories
-    + ResourceIds
-    + Probes
-    + Clone
-    + 'static
-{
+/// Names the ports of both stores once, for the trait and for what implements it.
+macro_rules! stores {
+    ($($port:ident),*) => {
+        /// All ports of both stores.
+        pub trait Stores: $($port +)* Clone + 'static {}
+
+        impl<S: $($port +)* Clone + 'static> Stores for S {}
+    };
 }
 
-impl<S> Stores for S where
-    S: Reservations
-        + Locks
-        + RecordLookup
-        + Resources
-        + ConditionalResources
-        + ResourcesByKey
-        + ResourceLists
-        + Histories
-        + ResourceIds
-        + Probes
-        + Clone
-        + 'static
-{
-}
+stores!(
+    Reservations,
+    Locks,
+    RecordLookup,
+    Resources,
+    ConditionalResources,
+    ResourcesByKey,
+    ResourceLists,
+    Histories,
+    ResourceIds,
+    Probes
+);
 
 /// A host with these stores. Clones of the stores share their state.
 pub struct SimulatedHost<S> {
@@ -133,13 +165,17 @@ pub struct SimulatedHost<S> {
 
 impl<S: Stores> SimulatedHost<S> {
     /// The host of a request.
-    pub fn new(request: &ClientRequest, stores: S) -> Self {
-        // Only where a condition is required can a request have no key.
-        let settings = match request.condition {
-            Condition::Keyless => CONDITION_REQUIRED.with(Arc::clone),
-            Condition::None | Condition::Unchanged => KEY_REQUIRED.with(Arc::clone),
+    pub fn new(request: &ClientRequest, policy: ReplayPolicy, stores: S) -> Self {
+        let precondition = match request.condition {
+            // Only where a condition is required can a request have no key.
+            Condition::Keyless => Precondition::Etag,
+            Condition::Missing => Precondition::Both,
+            Condition::None | Condition::Unchanged | Condition::Any => Precondition::Key,
         };
-        Self { stores, settings }
+        Self {
+            stores,
+            settings: settings(precondition, policy),
+        }
     }
 }
 

@@ -34,6 +34,14 @@ impl Kind {
             Self::Refund => Refund::from_json(&body).ok().map(AnyResource::Refund),
         }
     }
+
+    /// The resource of a stored document, if it is readable.
+    pub fn stored(self, document: &Document) -> Option<AnyResource> {
+        match self {
+            Self::Order => Order::from_stored(document).map(AnyResource::Order),
+            Self::Refund => Refund::from_stored(document).map(AnyResource::Refund),
+        }
+    }
 }
 
 /// A resource of any kind.

@@ -1,6 +1,6 @@
 //! Runs the very functions that the component runs over simulated stores, on a scheduler that decides which request
-//! takes the next step and which fault happens there. A run has no threads and no clock: a schedule is a list of
-//! steps, and the same list gives the same run.
+//! takes the next step and which fault happens there. A run has no threads, and time passes only by faults: a schedule
+//! is a list of steps, and the same list gives the same run.
 
 pub mod broken;
 pub mod check;
@@ -16,4 +16,5 @@ pub mod random;
 pub mod report;
 pub mod run;
 pub mod scenario;
+pub mod tables;
 pub mod world;

@@ -15,9 +15,10 @@ impl Driver for StepsDriver<'_> {
             let Some(found) = enabled.iter().find(|e| e.actor == step.actor) else {
                 continue;
             };
-            let placed = step
-                .fault
-                .filter(|fault| found.point.is_some_and(|point| fault.applies_at(point)));
+            let placed = step.fault.filter(|fault| found.allows(*fault));
+            if found.blocked && placed.is_none() {
+                continue;
+            }
             return Some(Step {
                 actor: step.actor,
                 fault: placed,

@@ -5,17 +5,21 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http_api::{Probe, Probes};
 use protocol::condition::Expected;
 use protocol::error::{DatabaseUnavailable, ReservationsUnavailable};
 use protocol::group_commit::{Batches, Group, Signals, Ticket};
+use protocol::history::{HistoryMonitor, OUTAGE};
 use protocol::ports::{
     Attempt, ConditionalInsertion, ConditionalResources, Histories, Insertion, List, Lock, Locks,
     NewResource, Page, RecordLookup, Reservation, Reservations, ResourceIds, ResourceLists,
     Resources, ResourcesByKey, StoredResource,
 };
-use protocol::{Customer, History, InHistory, KeyScope, KnownHistory, Record, ResourceId};
+use protocol::{
+    Customer, History, InHistory, KeyScope, KnownHistory, ListState, Record, ResourceId,
+};
 use stores::redis::locks::lock;
 use stores::redis::{Reply, reservation};
 
@@ -28,11 +32,19 @@ pub type SharedWorld = Rc<RefCell<World>>;
 /// The requests of one instance that insert into one collection.
 pub type SharedGroup = Rc<Group<SharedSignals>>;
 
-/// What the requests of one instance share: a group per collection, and what they have heard of the database's history.
+/// What the requests of one instance share: a group per collection, and what they have heard of the database.
 pub struct Instance {
-    known: Rc<Cell<KnownHistory>>,
+    heard: Rc<Heard>,
     orders: SharedGroup,
     refunds: SharedGroup,
+}
+
+/// What the requests of one instance have heard of the database.
+#[derive(Default)]
+struct Heard {
+    monitor: RefCell<HistoryMonitor>,
+    /// When a statement failed last.
+    failed: Cell<Option<Duration>>,
 }
 
 impl Instance {
@@ -40,16 +52,21 @@ impl Instance {
     pub fn new() -> Self {
         let group = || Rc::new(Group::new(SharedSignals));
         Self {
-            known: Rc::new(Cell::new(KnownHistory::Unknown { last: None })),
+            heard: Rc::default(),
             orders: group(),
             refunds: group(),
         }
     }
 
-    /// Time passes: what was heard, and that a statement failed, is no longer recent.
-    pub fn forget(&self) {
-        let last = self.known.get().last();
-        self.known.set(KnownHistory::Unknown { last });
+    /// The last history that the database has said.
+    pub fn last_history(&self, now: Duration) -> Option<History> {
+        self.heard.monitor.borrow().known(now).last()
+    }
+
+    /// Whether a statement has failed since that time, or not long before.
+    pub fn knew_of_outage(&self, since: Duration) -> bool {
+        let failed = self.heard.failed.get();
+        failed.is_some_and(|failed| failed + OUTAGE > since)
     }
 
     /// The group of a collection.
@@ -108,8 +125,10 @@ pub struct Port {
     world: SharedWorld,
     kind: Kind,
     group: SharedGroup,
-    known: Rc<Cell<KnownHistory>>,
+    heard: Rc<Heard>,
     exchange: Rc<RefCell<Exchange>>,
+    /// When the last call was made.
+    sent: Rc<Cell<Duration>>,
     /// Whether the time to wait for other requests is over.
     wait_over: Rc<Cell<bool>>,
     /// Whether the request is the leader and waits for the batch to fill.
@@ -124,8 +143,9 @@ impl Port {
             world,
             kind,
             group: instance.group(kind).clone(),
-            known: instance.known.clone(),
+            heard: instance.heard.clone(),
             exchange: Rc::default(),
+            sent: Rc::default(),
             wait_over: Rc::default(),
             fills_batch: Rc::default(),
             ticket: Rc::default(),
@@ -165,6 +185,7 @@ impl Port {
 
     /// Leaves a call to the scheduler, and waits for the answer.
     pub async fn call(&self, call: Call) -> Answer {
+        self.sent.set(self.world.borrow().now());
         self.exchange.borrow_mut().call = Some(call);
         poll_fn(|_| match self.exchange.borrow_mut().answer.take() {
             Some(answer) => Poll::Ready(answer),
@@ -210,19 +231,27 @@ impl Port {
 
     /// The history that the database is in. Only for broken variants.
     pub fn history(&self) -> History {
-        self.world.borrow().history()
+        self.world.borrow().tables.history()
+    }
+
+    /// The state that a list is in. Only for broken variants.
+    pub fn list_state(&self, list: &List) -> ListState {
+        self.world.borrow().tables.list_state(list)
     }
 
     /// A statement was executed in this very step: its history is the database's.
     fn heard<T>(&self, value: T) -> InHistory<T> {
-        let history = self.world.borrow().history();
-        self.known.set(KnownHistory::Current(history));
+        let history = self.history();
+        let mut monitor = self.heard.monitor.borrow_mut();
+        monitor.heard(history, self.sent.get());
         InHistory { history, value }
     }
 
     fn failed(&self) -> DatabaseUnavailable {
-        let last = self.known.get().last();
-        self.known.set(KnownHistory::Unreachable { last });
+        let now = self.world.borrow().now();
+        let mut monitor = self.heard.monitor.borrow_mut();
+        monitor.failed(self.sent.get(), now);
+        self.heard.failed.set(Some(now));
         DatabaseUnavailable
     }
 
@@ -355,7 +384,8 @@ impl Resources for Port {
 
 impl Histories for Port {
     fn known_history(&self) -> KnownHistory {
-        self.known.get()
+        let now = self.world.borrow().now();
+        self.heard.monitor.borrow().known(now)
     }
 }
 
@@ -383,7 +413,8 @@ impl ResourceLists for Port {
         id: ResourceId,
     ) -> Result<Option<StoredResource>, DatabaseUnavailable> {
         let world = self.world.borrow();
-        Ok(world.find(&self.list(customer), id).cloned())
+        let row = world.tables.row(&self.list(customer), id);
+        Ok(row.map(|row| row.resource.clone()))
     }
 
     async fn page(
@@ -393,7 +424,7 @@ impl ResourceLists for Port {
         limit: usize,
     ) -> Result<Option<Page>, DatabaseUnavailable> {
         let list = self.list(customer);
-        Ok(self.world.borrow().page(&list, after, limit))
+        Ok(self.world.borrow().tables.page(&list, after, limit))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Long runs with many clients and many faults. A seed determines a run.
 
+use protocol::create::{KeyReuse, OutageReplay, ReplayPolicy};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -18,17 +19,38 @@ struct RandomDriver {
 
 impl Driver for RandomDriver {
     fn next(&mut self, enabled: &[Enabled]) -> Option<Step> {
-        let chosen = enabled.get(self.rng.random_range(0..enabled.len()))?;
-        let fault = chosen.point.and_then(|point| {
-            if !self.rng.random_bool(self.fault_rate) {
-                return None;
-            }
-            let fault = Fault::ALL.get(self.rng.random_range(0..Fault::ALL.len()))?;
-            fault.applies_at(point).then_some(*fault)
-        });
+        // A blocked request can only have a fault.
+        let strikes = self.rng.random_bool(self.fault_rate);
+        let can_step = |e: &&Enabled| strikes || !e.blocked;
+        let count = enabled.iter().filter(can_step).count();
+        let Some(last) = count.checked_sub(1) else {
+            return self.unblock(enabled);
+        };
+        let chosen = enabled
+            .iter()
+            .filter(can_step)
+            .nth(self.rng.random_range(0..=last))?;
+        if chosen.blocked {
+            return self.unblock(&[*chosen]);
+        }
+        let fault = strikes
+            .then(|| Fault::ALL.get(self.rng.random_range(0..Fault::ALL.len())))
+            .flatten();
         Some(Step {
             actor: chosen.actor,
-            fault,
+            fault: fault.copied().filter(|fault| chosen.allows(*fault)),
+        })
+    }
+}
+
+impl RandomDriver {
+    /// One of the faults that end the wait of a blocked request.
+    fn unblock(&mut self, blocked: &[Enabled]) -> Option<Step> {
+        let chosen = blocked.get(self.rng.random_range(0..blocked.len()))?;
+        let faults = Fault::WHILE_WAITING;
+        Some(Step {
+            actor: chosen.actor,
+            fault: faults.get(self.rng.random_range(0..faults.len())).copied(),
         })
     }
 }
@@ -55,12 +77,24 @@ pub fn scenario(seed: u64) -> Scenario {
                 condition: match rng.random_bool(conditional) {
                     false => Condition::None,
                     true if rng.random_bool(0.2) => Condition::Keyless,
+                    true if rng.random_bool(0.2) => Condition::Any,
+                    true if rng.random_bool(0.1) => Condition::Missing,
                     true => Condition::Unchanged,
                 },
             })
             .collect(),
         retries: rng.random_range(0..=60),
         instances: rng.random_range(1..=4),
+        policy: ReplayPolicy {
+            key_reuse: match rng.random_bool(0.25) {
+                true => KeyReuse::Replay,
+                false => KeyReuse::Reject,
+            },
+            outage: match rng.random_bool(0.5) {
+                true => OutageReplay::FromRecord,
+                false => OutageReplay::Unavailable,
+            },
+        },
     }
 }
 

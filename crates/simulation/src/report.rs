@@ -6,42 +6,62 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use protocol::create::ReplayPolicy;
+
 use crate::client_request::{
-    CONDITIONAL, CONDITIONAL_REFUND, ClientRequest, KEYLESS, OTHER_CONDITIONAL, OTHER_CUSTOMER,
-    OTHER_KEY, OTHER_ORDER, REFUND, SAME,
+    ANY, CONDITIONAL, CONDITIONAL_REFUND, ClientRequest, KEYLESS, MISSING, OTHER_ANY,
+    OTHER_CONDITIONAL, OTHER_CONDITIONAL_ORDER, OTHER_CUSTOMER, OTHER_KEY, OTHER_ORDER, REFUND,
+    SAME, THIRD_KEY,
 };
 use crate::coverage::Coverage;
 use crate::exhaustive::{Bound, exhaust};
+use crate::fault::Fault;
 use crate::minimise::minimise;
 use crate::random::{run_seed, scenario};
 use crate::run::Failure;
-use crate::scenario::{Protocol, Scenario};
+use crate::scenario::{DEFAULT, KEY_REPLAYS, Protocol, STRICT, Scenario};
 
 /// Two requests, before anything else: most mistakes show within this small bound.
 pub const FIRST: Bound = Bound {
     faults: 1,
+    kinds: &Fault::ALL,
     preemptions: Some(1),
 };
 /// Two requests: every interleaving, with at most two faults.
 pub const TWO: Bound = Bound {
     faults: 2,
+    kinds: &Fault::WITHOUT_LOSS,
     preemptions: None,
 };
 /// Three requests: at most one preemption and two faults.
 pub const THREE: Bound = Bound {
     faults: 2,
+    kinds: &Fault::WITHOUT_LOSS,
     preemptions: Some(1),
 };
 /// Three requests: at most three preemptions and one fault.
 pub const THREE_INTERLEAVED: Bound = Bound {
     faults: 1,
+    kinds: &Fault::WITHOUT_LOSS,
     preemptions: Some(3),
 };
-
 /// Two conditional requests, which take more calls: every interleaving, with at most one fault.
 pub const CONDITIONAL_INTERLEAVED: Bound = Bound {
     faults: 1,
+    kinds: &Fault::ALL,
     preemptions: None,
+};
+/// Two requests and failovers: at most one preemption and two faults.
+pub const FAILOVERS: Bound = Bound {
+    faults: 2,
+    kinds: &Fault::WITH_LOSS,
+    preemptions: Some(1),
+};
+/// Three conditional requests whose statements wait for one another: at most two preemptions and two faults.
+pub const WAITS: Bound = Bound {
+    faults: 2,
+    kinds: &Fault::OF_WAITS,
+    preemptions: Some(2),
 };
 
 /// The shortest time for which seeds are run.
@@ -49,14 +69,6 @@ const MIN_RANDOM: Duration = Duration::from_secs(5);
 
 /// The scenarios that are run exhaustively, and their bounds.
 pub fn exhaustive_part() -> Vec<(Scenario, Bound)> {
-    let of = |requests: &[ClientRequest], instances, bound| {
-        let scenario = Scenario {
-            requests: requests.to_vec(),
-            retries: 0,
-            instances,
-        };
-        (scenario, bound)
-    };
     // Requests with one key compete in the stores. Requests with different keys interact only within an instance.
     let pairs = [
         ([SAME, OTHER_ORDER], 2),
@@ -78,18 +90,56 @@ pub fn exhaustive_part() -> Vec<(Scenario, Bound)> {
         [CONDITIONAL, OTHER_KEY],
         [CONDITIONAL, SAME],
         [CONDITIONAL, CONDITIONAL_REFUND],
+        [ANY, OTHER_KEY],
+        [ANY, OTHER_ANY],
+        [ANY, CONDITIONAL],
+        [MISSING, SAME],
+        [MISSING, CONDITIONAL],
     ];
     let mut part = Vec::new();
-    part.extend(pairs.map(|(pair, instances)| of(&pair, instances, FIRST)));
-    part.extend(conditional.map(|pair| of(&pair, 1, CONDITIONAL_INTERLEAVED)));
-    part.push(of(&[SAME, SAME, OTHER_KEY], 1, THREE_INTERLEAVED));
-    part.extend(pairs.map(|(pair, instances)| of(&pair, instances, TWO)));
-    part.push(of(&[CONDITIONAL, OTHER_CONDITIONAL], 1, THREE));
+    part.extend(pairs.map(|(pair, instances)| of(&pair, instances, DEFAULT, FIRST)));
+    part.extend(conditional.map(|pair| of(&pair, 1, DEFAULT, CONDITIONAL_INTERLEAVED)));
+    for pair in [
+        [SAME, OTHER_ORDER],
+        [CONDITIONAL, OTHER_CONDITIONAL_ORDER],
+        [MISSING, OTHER_ORDER],
+    ] {
+        part.push(of(&pair, 2, KEY_REPLAYS, CONDITIONAL_INTERLEAVED));
+    }
+    for policy in [STRICT, DEFAULT] {
+        for instances in [1, 2] {
+            part.push(of(&[SAME, SAME], instances, policy, FAILOVERS));
+        }
+        part.push(of(&[SAME, OTHER_ORDER], 2, policy, FAILOVERS));
+        part.push(of(&[SAME, OTHER_KEY], 1, policy, FAILOVERS));
+        part.push(of(&[CONDITIONAL, SAME], 1, policy, FAILOVERS));
+        part.push(of(&[CONDITIONAL, OTHER_CONDITIONAL], 2, policy, FAILOVERS));
+    }
+    let waiting = [CONDITIONAL, OTHER_CONDITIONAL, THIRD_KEY];
+    part.push(of(&waiting, 2, DEFAULT, WAITS));
+    part.push(of(&[SAME, SAME, OTHER_KEY], 1, DEFAULT, THREE_INTERLEAVED));
+    part.extend(pairs.map(|(pair, instances)| of(&pair, instances, DEFAULT, TWO)));
+    part.push(of(&[CONDITIONAL, OTHER_CONDITIONAL], 1, DEFAULT, THREE));
     for bound in [THREE_INTERLEAVED, THREE] {
-        part.push(of(&[SAME, SAME, SAME], 3, bound));
-        part.push(of(&[SAME, SAME, OTHER_ORDER], 3, bound));
+        part.push(of(&[SAME, SAME, SAME], 3, DEFAULT, bound));
+        part.push(of(&[SAME, SAME, OTHER_ORDER], 3, DEFAULT, bound));
     }
     part
+}
+
+fn of(
+    requests: &[ClientRequest],
+    instances: usize,
+    policy: ReplayPolicy,
+    bound: Bound,
+) -> (Scenario, Bound) {
+    let scenario = Scenario {
+        requests: requests.to_vec(),
+        retries: 0,
+        instances,
+        policy,
+    };
+    (scenario, bound)
 }
 
 /// A violation, described for a person.
@@ -146,9 +196,10 @@ pub fn simulate(
                 .err()
                 .map(|failure| describe(protocol, scenario, None, failure));
             progress(&format!(
-                "all of {:?} in {} instances within {bound:?}: {}",
+                "all of {:?} in {} instances, {:?}, within {bound}: {}",
                 names(scenario),
                 scenario.instances,
+                scenario.policy,
                 coverage.schedules
             ));
             file(&coverage, finding);
@@ -221,6 +272,11 @@ fn names(scenario: &Scenario) -> Vec<&'static str> {
         KEYLESS => "conditional without a key",
         REFUND => "refund",
         CONDITIONAL_REFUND => "conditional refund",
+        ANY => "any state",
+        OTHER_ANY => "other key, any state",
+        MISSING => "condition missing",
+        OTHER_CONDITIONAL_ORDER => "other order, conditional",
+        THIRD_KEY => "third key",
         _ => "other",
     };
     scenario.requests.iter().map(name).collect()

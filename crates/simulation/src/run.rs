@@ -4,23 +4,30 @@ use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use http_api::Response;
-use protocol::ports::{Insertion, List};
+use protocol::create::ReplayPolicy;
+use protocol::ports::{Attempt, ConditionalInsertion, Insertion, List};
 use protocol::{ListState, Progress, Record};
 use stores::redis::Reply;
 
-use crate::check::{Checker, Verdict, Violation};
+use crate::check::{Arrival, Asked, Checker, Verdict, Violation};
 use crate::client_request::ClientRequest;
-use crate::coverage::Coverage;
-use crate::fault::{Fault, Point};
+use crate::coverage::{Coverage, Event};
+use crate::fault::{Fault, PAUSE, Point, SLOW};
+use crate::host::{DATABASE_TIMEOUT, REDIS_TIMEOUT};
 use crate::kind::Kind;
 use crate::port::{Instance, Port, SharedWorld};
 use crate::scenario::{Protocol, Running, Scenario};
-use crate::world::{Answer, Call, Snapshot, World};
+use crate::tables::{Snapshot, Tables};
+use crate::world::{Answer, Call, World};
 
 /// How many calls one request may make. A request with more calls is taken to be in an endless loop.
 const MAX_CALLS: u32 = 20;
+
+/// How much time passes after all faults: longer than an instance believes what it has heard, and than a lock's lease.
+const SETTLING: Duration = Duration::from_secs(10);
 
 /// The actor of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +54,21 @@ pub struct Enabled {
     pub actor: Actor,
     /// The call at which a fault can be placed; `None` where no fault can.
     pub point: Option<Point>,
+    /// Its statement waits for another one's commit: only a fault can end the wait from its side.
+    pub blocked: bool,
+}
+
+impl Enabled {
+    /// Whether another request has to do something first.
+    pub fn waits(&self) -> bool {
+        self.blocked || self.point == Some(Point::Wait)
+    }
+
+    /// Whether that fault can be placed in the step.
+    pub fn allows(&self, fault: Fault) -> bool {
+        self.point.is_some_and(|point| fault.applies_at(point))
+            && (!self.blocked || Fault::WHILE_WAITING.contains(&fault))
+    }
 }
 
 /// Chooses the next step among the enabled ones; there is at least one.
@@ -75,24 +97,35 @@ struct Request {
     insertions: u32,
     /// The snapshot of an insertion that has begun.
     snapshot: Option<Snapshot>,
+    /// The row that it has inserted and not committed.
+    open: Option<usize>,
     /// Its connection to Postgres is closed.
     disconnected: bool,
+    /// What is left of its time for Redis and for Postgres.
+    time: [Duration; 2],
+    arrival: Arrival,
 }
 
 impl Request {
     fn point(&self) -> Point {
         match (&self.call, self.insertions) {
             (None, _) => Point::Wait,
+            _ if self.open.is_some() => Point::Commit,
             (Some(Call::Reserve(..)), _) => Point::Reserve,
             (Some(Call::Set(..)), _) => Point::Complete,
-            (Some(Call::Withdraw(..)), _) => Point::Withdraw,
+            (Some(Call::Withdraw(..) | Call::Delete(_)), _) => Point::Withdraw,
             (Some(Call::InsertAll(..)), _) => Point::InsertNew,
             (Some(Call::Acquire(..)), _) => Point::Acquire,
             (Some(Call::Release(..)), _) => Point::Release,
             (Some(Call::Find(..)), _) => Point::Find,
-            (Some(Call::InsertBasedOn(..) | Call::InsertBasedOnUnchecked(..)), _) => {
-                Point::InsertBasedOn
-            }
+            (
+                Some(
+                    Call::InsertBasedOn(..)
+                    | Call::InsertBasedOnUnchecked(..)
+                    | Call::InsertBasedOnOld(..),
+                ),
+                _,
+            ) => Point::InsertBasedOn,
             (Some(_), 0) => Point::Insert,
             (Some(_), _) => Point::InsertAgain,
         }
@@ -105,6 +138,36 @@ impl Request {
             point,
             Point::Insert | Point::InsertAgain | Point::InsertBasedOn
         ) && self.snapshot.is_none()
+            && !self.is_out_of_time()
+    }
+
+    fn is_postgres(&self) -> bool {
+        self.call.as_ref().is_none_or(Call::is_postgres)
+    }
+
+    /// What is left of its time for the store that it calls.
+    fn time(&mut self) -> &mut Duration {
+        let [redis, postgres] = &mut self.time;
+        match self.call.as_ref().is_none_or(Call::is_postgres) {
+            true => postgres,
+            false => redis,
+        }
+    }
+
+    /// Whether its time for the store that it calls is over: nothing is sent.
+    fn is_out_of_time(&self) -> bool {
+        let [redis, postgres] = self.time;
+        self.call.is_some() && if self.is_postgres() { postgres } else { redis }.is_zero()
+    }
+
+    /// The longest time that it waits for the answer to its call.
+    fn longest_wait(&mut self) -> Duration {
+        let left = *self.time();
+        match self.point() {
+            // The rest is for a statement of its own.
+            Point::InsertNew | Point::Wait => left.min(DATABASE_TIMEOUT / 2),
+            _ => left,
+        }
     }
 }
 
@@ -122,11 +185,14 @@ struct DelayedCall {
     number: usize,
     call: Call,
     snapshot: Option<Snapshot>,
+    /// The row that it has inserted and not committed.
+    open: Option<usize>,
 }
 
 struct Run<'r> {
     protocol: &'r dyn Protocol,
     world: SharedWorld,
+    policy: ReplayPolicy,
     instances: Vec<Instance>,
     clients: Vec<Client>,
     delayed: Vec<DelayedCall>,
@@ -154,6 +220,7 @@ pub fn run(
     let mut run = Run {
         protocol,
         world: Rc::new(RefCell::new(World::default())),
+        policy: scenario.policy,
         instances: Vec::new(),
         clients: Vec::new(),
         delayed: Vec::new(),
@@ -180,7 +247,7 @@ impl Run<'_> {
         for request in &scenario.requests {
             self.clients.push(Client {
                 request: *request,
-                known: World::default().list_state(&List::from(&request.scope())),
+                known: Tables::default().list_state(&List::from(&request.scope())),
                 retries: scenario.retries,
                 running: None,
             });
@@ -195,6 +262,9 @@ impl Run<'_> {
                 .any(|enabled| matches!(enabled.actor, Actor::Client(_)));
             if !any_client {
                 break;
+            }
+            if enabled.iter().any(|enabled| enabled.blocked) {
+                self.coverage.see(Event::Waited);
             }
             let Some(step) = driver.next(&enabled) else {
                 break;
@@ -212,22 +282,14 @@ impl Run<'_> {
             client.running = None;
             client.retries = 0;
         }
+        // Postgres ends statements that their requests have abandoned.
+        self.delayed.retain(|delayed| delayed.open.is_none());
+        self.world.borrow_mut().tables.roll_back_all();
         loop {
             self.world.borrow_mut().expire_locks();
+            self.world.borrow_mut().pass(SETTLING);
             for client in 0..self.clients.len() {
-                self.start(client)?;
-                let mut settled = false;
-                while self.request(client).is_some() {
-                    settled = self.advance(client, None)?;
-                    self.check()?;
-                }
-                if !settled {
-                    let request = self.clients.get(client).map(|c| c.request);
-                    return Err(request.map_or_else(
-                        || Violation::UnexpectedAnswer("none".to_owned()),
-                        Violation::Stuck,
-                    ));
-                }
+                self.repeat(client)?;
             }
             if self.delayed.is_empty() {
                 return Ok(());
@@ -239,17 +301,62 @@ impl Run<'_> {
         }
     }
 
+    /// Repeats a client's request alone and without faults. The answer must be final, and if it says that the list has
+    /// changed, that to the next request, which expects the list as it is now.
+    fn repeat(&mut self, client: usize) -> Result<(), Violation> {
+        let Some(request) = self.clients.get(client).map(|c| c.request) else {
+            return Ok(());
+        };
+        let lost = self.checker.to_be_restored(&request, &self.world.borrow());
+        for tries_left in [true, false] {
+            self.start(client)?;
+            let mut verdict = None;
+            while self.request(client).is_some() {
+                verdict = self.advance(client, None)?;
+                self.check()?;
+            }
+            match verdict {
+                Some(Verdict::ListChanged(_)) if tries_left => {}
+                Some(Verdict::Final) => break,
+                _ => return Err(Violation::Stuck(request)),
+            }
+        }
+        let world = self.world.borrow();
+        match lost {
+            Some(id)
+                if world
+                    .tables
+                    .row_of(&request.scope())
+                    .map(|row| row.resource.id)
+                    != Some(id) =>
+            {
+                Err(Violation::NotRestored(request.scope()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn enabled(&self) -> Vec<Enabled> {
+        let world = self.world.borrow();
         let requests = self.clients.iter().enumerate().filter_map(|(index, c)| {
             let request = c.running.as_ref()?;
+            let can_fail = !request.begins() && !request.is_out_of_time();
+            let blocked = |call| request.open.is_none() && world.must_wait(call, request.snapshot);
             Some(Enabled {
                 actor: Actor::Client(index),
-                point: (!request.begins()).then(|| request.point()),
+                point: can_fail.then(|| request.point()),
+                blocked: can_fail
+                    && !request.disconnected
+                    && request.call.as_ref().is_some_and(blocked),
             })
         });
-        let delayed = self.delayed.iter().map(|delayed| Enabled {
+        let delayed = self.delayed.iter().filter(|delayed| {
+            delayed.open.is_some() || !world.must_wait(&delayed.call, delayed.snapshot)
+        });
+        let delayed = delayed.map(|delayed| Enabled {
             actor: Actor::Delayed(delayed.number),
             point: None,
+            blocked: false,
         });
         requests.chain(delayed).collect()
     }
@@ -299,7 +406,7 @@ impl Run<'_> {
     }
 
     fn check(&mut self) -> Result<(), Violation> {
-        self.checker.world(&self.world.borrow())
+        self.checker.world(&self.world.borrow(), self.coverage)
     }
 
     fn request(&mut self, client: usize) -> Option<&mut Request> {
@@ -315,25 +422,42 @@ impl Run<'_> {
             return Ok(());
         };
         let port = Port::new(self.world.clone(), request.kind, instance);
+        let world = self.world.borrow();
+        let arrival = Arrival {
+            moment: world.tables.moment(),
+            time: world.now(),
+            heard: instance.last_history(world.now()),
+        };
+        drop(world);
         let request = Request {
-            running: self.protocol.start(&request, known, port.clone()),
+            running: self
+                .protocol
+                .start(&request, self.policy, known, port.clone()),
             port,
             call: None,
             calls: 0,
             insertions: 0,
             snapshot: None,
+            open: None,
             disconnected: false,
+            time: [REDIS_TIMEOUT, DATABASE_TIMEOUT],
+            arrival,
         };
         self.proceed(client, request).map(|_| ())
     }
 
-    /// Lets a request run up to its next call or its end. `Ok(true)`: the client has its final answer.
-    fn proceed(&mut self, client: usize, mut request: Request) -> Result<bool, Violation> {
+    /// Lets a request run up to its next call or its end. Returns what its answer means for the client.
+    fn proceed(
+        &mut self,
+        client: usize,
+        mut request: Request,
+    ) -> Result<Option<Verdict>, Violation> {
         let mut context = Context::from_waker(Waker::noop());
         match request.running.as_mut().poll(&mut context) {
             Poll::Ready(response) => {
+                let arrival = request.arrival;
                 drop(request);
-                self.answered(client, &response)
+                self.answered(client, arrival, &response).map(Some)
             }
             Poll::Pending => {
                 let call = request.port.take_call();
@@ -347,32 +471,48 @@ impl Run<'_> {
                     client.running = Some(Request {
                         call,
                         snapshot: None,
+                        open: None,
                         disconnected: false,
                         ..request
                     });
                 }
-                Ok(false)
+                Ok(None)
             }
         }
     }
 
     /// Checks an answer, and repeats the request where the client does that.
-    fn answered(&mut self, client: usize, response: &Response) -> Result<bool, Violation> {
+    fn answered(
+        &mut self,
+        client: usize,
+        arrival: Arrival,
+        response: &Response,
+    ) -> Result<Verdict, Violation> {
         self.note(|| format!("client {client} is answered: {}", describe(response)));
+        let instance = client % self.instances.len();
+        let outage = self.instances.get(instance);
         let Some(state) = self.clients.get_mut(client) else {
-            return Ok(false);
+            return Ok(Verdict::Final);
         };
-        let (request, known) = (state.request, &mut state.known);
+        let asked = Asked {
+            request: state.request,
+            known: state.known,
+            policy: self.policy,
+            arrival,
+            outage: outage.is_some_and(|instance| instance.knew_of_outage(arrival.time)),
+        };
         let world = self.world.borrow();
-        let verdict = self.checker.answer(&request, known, response, &world)?;
+        let verdict = self
+            .checker
+            .answer(&asked, response, &world, self.coverage)?;
         drop(world);
         if let Verdict::ListChanged(current) = verdict {
-            *known = current;
+            state.known = current;
         }
         if verdict != Verdict::Final {
             self.retry(client)?;
         }
-        Ok(verdict != Verdict::Repeat)
+        Ok(verdict)
     }
 
     fn retry(&mut self, client: usize) -> Result<(), Violation> {
@@ -386,16 +526,20 @@ impl Run<'_> {
         }
     }
 
-    /// Takes one step of a client's request. `Ok(true)`: the client has its final answer.
-    fn advance(&mut self, client: usize, fault: Option<Fault>) -> Result<bool, Violation> {
-        let snapshot = self.world.borrow().snapshot();
+    /// Takes one step of a client's request. Returns what its answer means for the client, if it has one.
+    fn advance(
+        &mut self,
+        client: usize,
+        fault: Option<Fault>,
+    ) -> Result<Option<Verdict>, Violation> {
+        let snapshot = self.world.borrow().tables.snapshot();
         let Some(request) = self.request(client) else {
-            return Ok(false);
+            return Ok(None);
         };
         if request.begins() {
             request.snapshot = Some(snapshot);
             self.note(|| format!("client {client}: the insertion begins"));
-            return Ok(false);
+            return Ok(None);
         }
         let point = request.point();
         if let Some(fault) = fault {
@@ -404,61 +548,114 @@ impl Run<'_> {
             self.damage_stores(client, fault);
         }
         let Some(mut request) = self.clients.get_mut(client).and_then(|c| c.running.take()) else {
-            return Ok(false);
+            return Ok(None);
         };
-        if let Some(call) = request.call.take() {
-            let answer = self.answer(&request, &call, snapshot, fault);
+        if request.call.is_none() {
+            self.note(|| format!("client {client} stops waiting for others"));
+            // A leader's batch window is short. A waiter's time is not.
+            if !request.port.fills_batch() {
+                let waited = request.longest_wait();
+                *request.time() -= waited;
+            }
+            request.port.end_wait();
+        } else if let Some(answer) = self.answer(&mut request, fault) {
             self.note(|| format!("client {client}: {point:?} -> {}", short(&answer)));
             request.insertions += u32::from(matches!(point, Point::Insert | Point::InsertAgain));
             request.port.answer(answer);
         } else {
-            self.note(|| format!("client {client} stops waiting for others"));
-            request.port.end_wait();
+            self.note(|| format!("client {client}: inserted, not committed"));
+            if let Some(client) = self.clients.get_mut(client) {
+                client.running = Some(request);
+            }
+            return Ok(None);
         }
         if let Some(Fault::DiesBefore | Fault::DiesAfter | Fault::DiesCallDelayed) = fault {
             self.note(|| format!("client {client}'s request dies"));
             drop(request);
             self.retry(client)?;
-            return Ok(false);
+            return Ok(None);
         }
         self.proceed(client, request)
     }
 
-    /// Executes a call now, later or never, as the fault says, and returns the answer that its request gets.
-    fn answer(
-        &mut self,
-        request: &Request,
-        call: &Call,
-        snapshot: Snapshot,
-        fault: Option<Fault>,
-    ) -> Answer {
+    /// Executes a request's call now, later or never, as the fault says, and returns the answer that the request gets.
+    /// `None`: it has inserted a row, and commits it in its next step.
+    fn answer(&mut self, request: &mut Request, fault: Option<Fault>) -> Option<Answer> {
+        let Some(call) = request.call.clone() else {
+            return Some(Answer::Nothing);
+        };
+        if request.is_out_of_time() {
+            self.coverage.see(Event::NotSent);
+            return Some(Answer::Nothing);
+        }
         let unawaited = matches!(call, Call::InsertUnawaited(_));
         let is_delayed =
             matches!(fault, Some(Fault::DiesCallDelayed | Fault::TimesOut)) || unawaited;
+        if fault == Some(Fault::TimesOut) {
+            let waited = request.longest_wait();
+            *request.time() -= waited;
+            self.world.borrow_mut().pass(waited);
+        }
         if is_delayed && !request.disconnected {
             self.delayed.push(DelayedCall {
                 number: self.next_delayed,
                 call: call.clone(),
                 snapshot: request.snapshot,
+                open: request.open,
             });
             self.next_delayed += 1;
         }
         if unawaited {
-            return Answer::Postgres(Insertion::Inserted);
+            return Some(Answer::Postgres(Insertion::Inserted));
         }
-        if is_delayed
-            || request.disconnected
-            || matches!(fault, Some(Fault::DiesBefore | Fault::Refuses))
-        {
-            return Answer::Nothing;
+        if is_delayed || request.disconnected {
+            return Some(Answer::Nothing);
         }
-        let snapshot = request.snapshot.unwrap_or(snapshot);
-        let answer = self.world.borrow_mut().execute(call, snapshot);
-        match fault {
+        let mut world = self.world.borrow_mut();
+        if let Some(Fault::DiesBefore | Fault::Refuses) = fault {
+            if let Some(open) = request.open {
+                world.tables.roll_back(open);
+            }
+            return Some(Answer::Nothing);
+        }
+        let snapshot = request.snapshot.unwrap_or_else(|| world.tables.snapshot());
+        let at_once = matches!(
+            fault,
+            Some(Fault::DiesAfter | Fault::AnswerLost | Fault::Slow)
+        );
+        let answer = match (request.open, &call) {
+            (Some(open), _) => {
+                let state = world.tables.commit(open);
+                Answer::Conditional(ConditionalInsertion::Inserted(state))
+            }
+            (None, Call::InsertBasedOn(new, expected)) if !at_once => {
+                match world.tables.begin_based_on(new, expected, snapshot) {
+                    Ok(open) => {
+                        request.open = Some(open);
+                        return None;
+                    }
+                    Err(nothing_inserted) => Answer::Conditional(nothing_inserted),
+                }
+            }
+            _ => world.execute(&call, snapshot),
+        };
+        Some(match fault {
             Some(Fault::AnswerLost) => Answer::Nothing,
             Some(Fault::Garbage) => Answer::Redis(Reply::Bytes(b"garbage".to_vec())),
+            Some(Fault::Slow) => {
+                let waited = SLOW.min(*request.time());
+                *request.time() -= waited;
+                world.pass(waited);
+                match waited < SLOW {
+                    true => {
+                        self.coverage.see(Event::TooLate);
+                        Answer::Nothing
+                    }
+                    false => answer,
+                }
+            }
             _ => answer,
-        }
+        })
     }
 
     /// Applies a fault of the stores themselves, before the call.
@@ -468,26 +665,36 @@ impl Run<'_> {
         };
         let call = request.call.clone();
         let scope = call.as_ref().and_then(Call::scope);
+        let mut world = self.world.borrow_mut();
         match (fault, scope) {
-            (Fault::Flush, _) => self.world.borrow_mut().flush(),
-            (Fault::Evict, Some(scope)) => self.world.borrow_mut().evict(scope),
+            (Fault::Flush, _) => world.flush(),
+            (Fault::Evict, Some(scope)) => world.evict(scope),
             (Fault::Evict, None) => {
                 if let Some(Call::Acquire(list, _) | Call::Release(list, _)) = &call {
-                    self.world.borrow_mut().evict_lock(list);
+                    world.evict_lock(list);
                 }
             }
-            (Fault::Rollback, _) => self.world.borrow_mut().roll_back(),
+            (Fault::Rollback, _) => world.roll_back(),
             (Fault::FutureRecord, Some(scope)) => {
                 let like = call.as_ref().and_then(record_like);
-                self.world.borrow_mut().plant_future_record(scope, like);
+                world.plant_future_record(scope, like);
             }
-            (Fault::PostgresRestart, _) => {
+            (Fault::PostgresRestart | Fault::Failover, _) => {
+                world.tables.roll_back_all();
+                if fault == Fault::Failover {
+                    let now = world.now();
+                    world.tables.fail_over(now);
+                }
                 self.delayed.retain(|delayed| !delayed.call.is_postgres());
                 for client in &mut self.clients {
                     if let Some(request) = &mut client.running {
                         request.disconnected |= request.snapshot.is_some();
                     }
                 }
+            }
+            (Fault::TimePasses, _) => {
+                world.pass(PAUSE);
+                world.expire_locks();
             }
             _ => {}
         }
@@ -500,13 +707,30 @@ impl Run<'_> {
         };
         let delayed = self.delayed.remove(index);
         let mut world = self.world.borrow_mut();
-        let snapshot = delayed.snapshot.unwrap_or_else(|| world.snapshot());
+        let snapshot = delayed.snapshot.unwrap_or_else(|| world.tables.snapshot());
         // Postgres executes an insertion that a broken variant does not wait for like any other.
         let call = match delayed.call {
             Call::InsertUnawaited(new) => Call::Insert(new),
             call => call,
         };
-        let answer = world.execute(&call, snapshot);
+        let answer = match delayed.open {
+            Some(open) => {
+                let state = world.tables.commit(open);
+                Answer::Conditional(ConditionalInsertion::Inserted(state))
+            }
+            None => world.execute(&call, snapshot),
+        };
+        let landed = match &answer {
+            Answer::Postgres(insertion) => *insertion == Insertion::Inserted,
+            Answer::Conditional(insertion) => {
+                matches!(insertion, ConditionalInsertion::Inserted(_))
+            }
+            Answer::Attempts(attempts) => attempts.contains(&Attempt::Inserted),
+            _ => false,
+        };
+        if landed {
+            self.coverage.see(Event::LandedLate);
+        }
         drop(world);
         self.note(|| format!("a delayed call is executed -> {}", short(&answer)));
     }

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use http_api::{Response, respond};
 use orders::Order;
 use protocol::ListState;
+use protocol::create::{KeyReuse, OutageReplay, ReplayPolicy};
 
 use crate::client_request::ClientRequest;
 use crate::host::{SimulatedBody, SimulatedHead, SimulatedHost, Stores};
@@ -23,7 +24,25 @@ pub struct Scenario {
     pub retries: u32,
     /// How many instances the clients are spread over.
     pub instances: usize,
+    /// How the instances answer retries.
+    pub policy: ReplayPolicy,
 }
+
+/// The strict policies: a key that returns with another document is refused, and in an outage no record is believed.
+pub const STRICT: ReplayPolicy = ReplayPolicy {
+    key_reuse: KeyReuse::Reject,
+    outage: OutageReplay::Unavailable,
+};
+/// The default ones: in an outage records are believed.
+pub const DEFAULT: ReplayPolicy = ReplayPolicy {
+    outage: OutageReplay::FromRecord,
+    ..STRICT
+};
+/// A key that returns with another document gets the first one.
+pub const KEY_REPLAYS: ReplayPolicy = ReplayPolicy {
+    key_reuse: KeyReuse::Replay,
+    ..DEFAULT
+};
 
 /// Answers requests over a port.
 pub trait Protocol: Sync {
@@ -31,7 +50,13 @@ pub trait Protocol: Sync {
     fn name(&self) -> &'static str;
 
     /// Starts a request of a client that knows this state of its list.
-    fn start(&self, request: &ClientRequest, known: ListState, port: Port) -> Running;
+    fn start(
+        &self,
+        request: &ClientRequest,
+        policy: ReplayPolicy,
+        known: ListState,
+        port: Port,
+    ) -> Running;
 }
 
 /// What the component runs.
@@ -42,16 +67,27 @@ impl Protocol for Real {
         "the protocol"
     }
 
-    fn start(&self, request: &ClientRequest, known: ListState, port: Port) -> Running {
-        start(request, known, port)
+    fn start(
+        &self,
+        request: &ClientRequest,
+        policy: ReplayPolicy,
+        known: ListState,
+        port: Port,
+    ) -> Running {
+        start(request, policy, known, port)
     }
 }
 
 /// Runs what the component runs, over any stores.
-pub fn start(request: &ClientRequest, known: ListState, stores: impl Stores) -> Running {
+pub fn start(
+    request: &ClientRequest,
+    policy: ReplayPolicy,
+    known: ListState,
+    stores: impl Stores,
+) -> Running {
     let head = SimulatedHead::new(request, &known);
     let body = SimulatedBody(request.body());
-    let host = SimulatedHost::new(request, stores);
+    let host = SimulatedHost::new(request, policy, stores);
     match request.kind {
         Kind::Order => Box::pin(async move { respond::<Order>(&head, body, &host).await }),
         Kind::Refund => Box::pin(async move { respond::<Refund>(&head, body, &host).await }),
