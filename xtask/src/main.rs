@@ -1,18 +1,17 @@
-//! The project's commands. Each does all it needs on a fresh machine: see `cargo xtask --help`.
+//! The project's commands. Each does all it needs on a fresh machine: see `cargo xtask --help`. Those that need much more than
+//! servers and a build are in `crates/tasks`, so that `up` compiles as little as it can.
 
-mod bench;
-mod chaos;
 mod clean;
-mod deploy;
 mod migrate;
-mod simulate;
-mod test;
 mod up;
 
-use std::process::ExitCode;
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use devstack::workspace;
 
 #[derive(Parser)]
 #[command(
@@ -30,20 +29,31 @@ enum Task {
     /// Serve the application, with everything it needs, until Ctrl-C.
     Up(up::Arguments),
     /// Run all tests, the simulation and a minute of chaos, with everything they need.
-    Test(test::Arguments),
+    #[command(disable_help_flag = true)]
+    Test(PassedOn),
     /// Run the protocol through every schedule of a few requests and faults, and many at random.
-    Simulate(simulate::Arguments),
+    #[command(disable_help_flag = true)]
+    Simulate(PassedOn),
     /// Break a real deployment in every way we know while clients retry, and check what became of it.
-    Chaos(chaos::Arguments),
+    #[command(disable_help_flag = true)]
+    Chaos(PassedOn),
     /// Measure the component against its host's floor, a naive component and native services.
-    Bench(bench::Arguments),
+    #[command(disable_help_flag = true)]
+    Bench(PassedOn),
     /// Bring a database of your own to the current schema, while components of two releases may run.
     Migrate(migrate::Arguments),
     /// Check the manifests in deploy/ without a cluster.
-    #[command(subcommand)]
-    Deploy(deploy::Arguments),
+    #[command(disable_help_flag = true)]
+    Deploy(PassedOn),
     /// Remove the data of `up` and what tests left behind.
     Clean,
+}
+
+/// What `crates/tasks` parses.
+#[derive(clap::Args)]
+struct PassedOn {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    arguments: Vec<OsString>,
 }
 
 // Children are tied to the thread that starts them, so everything stays on this one.
@@ -61,12 +71,23 @@ async fn main() -> ExitCode {
 async fn run() -> Result<()> {
     match Arguments::parse().command {
         Task::Up(arguments) => up::up(arguments).await,
-        Task::Test(arguments) => test::test(arguments).await,
-        Task::Simulate(arguments) => simulate::run(&arguments),
-        Task::Chaos(arguments) => chaos::chaos(arguments).await,
-        Task::Bench(arguments) => bench::bench(arguments).await,
         Task::Migrate(arguments) => migrate::migrate(arguments).await,
-        Task::Deploy(arguments) => deploy::deploy(&arguments),
         Task::Clean => clean::clean(),
+        Task::Test(_) | Task::Simulate(_) | Task::Chaos(_) | Task::Bench(_) | Task::Deploy(_) => {
+            pass_on()
+        }
     }
+}
+
+/// Becomes `crates/tasks` with the same arguments. It returns only when that fails.
+fn pass_on() -> Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let manifest = workspace::root().join("Cargo.toml");
+    let failed = Command::new(cargo)
+        .args(["run", "--quiet", "--package", "tasks", "--manifest-path"])
+        .arg(manifest)
+        .arg("--")
+        .args(std::env::args_os().skip(1))
+        .exec();
+    Err(failed).context("running cargo")
 }

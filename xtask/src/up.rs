@@ -18,6 +18,12 @@ const DATABASE: &str = "orders";
 /// What a user of Spin sets the variable `identity` with.
 const IDENTITY: &str = "SPIN_VARIABLE_IDENTITY";
 
+/// What to expect when the runner is not compiled yet.
+const FIRST_RUN: &str = "\
+The first start compiles the components and the runner, a stand-in for Spin: about six minutes on two cores. Cargo
+shows how many crates are compiled. With Spin 4.1 or newer on PATH (https://spinframework.dev) the runner, four of
+the six minutes, is not needed.";
+
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Address and port to serve on.
@@ -56,10 +62,14 @@ pub async fn up(arguments: Arguments) -> Result<()> {
     // One connection is one open file, here and in the host that we start.
     process::raise_file_limit();
     workspace::ensure_wasm_target()?;
+    let spin = Host::spin().filter(|_| !arguments.runner);
+    if spin.is_none() && !workspace::runner().exists() {
+        eprintln!("{FIRST_RUN}");
+    }
     let manifest = build(&arguments)?;
-    let host = match Host::spin() {
-        Some(spin) if !arguments.runner => spin,
-        _ => Host::Runner(workspace::build_runner()?),
+    let host = match spin {
+        Some(spin) => spin,
+        None => Host::Runner(workspace::build_runner()?),
     };
 
     let mut servers = Servers::default();
@@ -139,7 +149,7 @@ fn sets_identity(file: &str) -> bool {
 /// Builds what is to be served, and says where its manifest is.
 fn build(arguments: &Arguments) -> Result<PathBuf> {
     let Some(example) = &arguments.example else {
-        workspace::build_component()?;
+        workspace::build_components()?;
         return Ok(workspace::root().join("spin.toml"));
     };
     let manifest = workspace::root()
@@ -215,7 +225,8 @@ fn allowed_host(url: &str) -> Result<String> {
 
 fn print_welcome(base: &str) {
     println!(
-        "\nReady. Create an order, and repeat the command to see it replayed:\n\n\
+        "\nReady. The console: {base}/\n\n\
+         Or create an order here, and repeat the command to see it replayed:\n\n\
          curl -i {base}/api/v1/orders \\\n  \
          -H 'Content-Type: application/json' \\\n  \
          -H 'Idempotency-Key: my-first-order' \\\n  \

@@ -120,13 +120,16 @@ impl Pod {
         let folder = folder.join(port.to_string());
         let programs = folder.join("programs");
         let application = folder.join("app");
-        let wasm = "target/wasm32-wasip2/release/orders.wasm";
+        let folder_of_wasm = "target/wasm32-wasip2/release";
         std::fs::create_dir_all(folder.join("root")).unwrap();
         std::fs::create_dir_all(&programs).unwrap();
-        std::fs::create_dir_all(application.join(wasm).parent().unwrap()).unwrap();
+        std::fs::create_dir_all(application.join(folder_of_wasm)).unwrap();
         std::fs::copy(root.join("spin.toml"), application.join("spin.toml")).unwrap();
-        std::fs::copy(root.join(wasm), application.join(wasm))
-            .expect("the component is built; run this with `cargo xtask test`");
+        for wasm in ["orders.wasm", "web.wasm"] {
+            let wasm = Path::new(folder_of_wasm).join(wasm);
+            std::fs::copy(root.join(&wasm), application.join(&wasm))
+                .expect("the components are built; run this with `cargo xtask test`");
+        }
         std::fs::copy(
             root.join("deploy/image/entrypoint.sh"),
             programs.join("entrypoint.sh"),

@@ -114,6 +114,34 @@ pub fn find_or_install_wrk(may_install: bool) -> Result<PathBuf> {
     on_path("wrk").context("wrk not found even after installing")
 }
 
+/// Finds Chromium, the browser of the console's tests; installs it with apt, on Debian and Ubuntu, as root.
+pub(crate) fn find_or_install_chromium() -> Result<PathBuf> {
+    if let Some(chromium) = on_path("chromium") {
+        return Ok(chromium);
+    }
+    ensure!(
+        can_install(),
+        "missing on this machine: Chromium. Install with one of\n  \
+         Debian:          sudo apt-get install chromium\n  \
+         Fedora:          sudo dnf install chromium\n  \
+         macOS:           brew install chromium"
+    );
+    install(&["chromium", "fonts-dejavu-core"])?;
+    on_path("chromium").context("Chromium not found even after installing")
+}
+
+/// Finds Node, of a version or newer.
+pub(crate) fn node(minimum: u32) -> Result<PathBuf> {
+    let node = on_path("node").context("missing on this machine: Node (with npm), see its site")?;
+    let version = major_version(&node)?;
+    ensure!(
+        version >= minimum,
+        "{} is version {version}; {minimum} or newer is needed",
+        node.display()
+    );
+    Ok(node)
+}
+
 /// Makes a virtual environment of Python in a folder; installs Python's part for that under the same
 /// conditions.
 pub fn python_venv(folder: &Path, may_install: bool) -> Result<()> {
@@ -170,7 +198,7 @@ fn postgres_folder() -> Option<PathBuf> {
         .find(complete)
 }
 
-fn on_path(program: &str) -> Option<PathBuf> {
+pub(crate) fn on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path)
         .chain(

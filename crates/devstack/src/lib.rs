@@ -2,6 +2,7 @@
 //! migrations, and the application served by the runner or by Spin.
 
 pub mod app;
+mod browser;
 pub mod install;
 pub mod migrate;
 pub mod postgres;
@@ -15,6 +16,7 @@ mod watchdog;
 pub mod workspace;
 
 pub use app::{App, Host};
+pub use browser::Browser;
 pub use install::Programs;
 pub use postgres::Postgres;
 pub use redis::Redis;

@@ -23,6 +23,14 @@ impl Served {
     /// # Errors
     /// The shared stores are not there, or the application does not start; the error has its log.
     pub async fn start(manifest: &str, name: &str) -> Result<Self> {
+        Self::start_with(manifest, name, &[]).await
+    }
+
+    /// The same with further variables.
+    ///
+    /// # Errors
+    /// The shared stores are not there, or the application does not start; the error has its log.
+    pub async fn start_with(manifest: &str, name: &str, further: &[(&str, &str)]) -> Result<Self> {
         let shared = Shared::told()?;
         let millis = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
         let name = format!("{name}_{millis}");
@@ -34,7 +42,12 @@ impl Served {
             ("database_url", database_url.clone()),
             ("redis_key_prefix", format!("{name}:")),
         ];
-        let variables = variables.map(|(variable, value)| (variable.to_owned(), value));
+        let further = further
+            .iter()
+            .map(|(name, value)| (*name, (*value).to_owned()));
+        let variables: Vec<_> = (variables.into_iter().chain(further))
+            .map(|(variable, value)| (variable.to_owned(), value))
+            .collect();
         let host = Host::chosen()?;
         let address = process::local(process::free_port()?);
         let manifest = workspace::root().join(Path::new(manifest));

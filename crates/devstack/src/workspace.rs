@@ -47,10 +47,10 @@ pub fn ensure_wasm_target() -> Result<()> {
     Ok(())
 }
 
-/// Builds the component.
-pub fn build_component() -> Result<()> {
-    eprintln!("Building the component ...");
-    build_for_wasm(&["orders"])
+/// Builds the components of the application.
+pub fn build_components() -> Result<()> {
+    eprintln!("Building the components ...");
+    build_for_wasm(&["orders", "web"])
 }
 
 /// Builds packages of the workspace as components.
@@ -84,7 +84,8 @@ pub fn optimised(package: &str) -> PathBuf {
     target().join("native").join(package)
 }
 
-fn target() -> PathBuf {
+/// The folder that cargo builds into.
+pub fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 

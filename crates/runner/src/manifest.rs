@@ -130,9 +130,11 @@ impl Manifest {
             self.component.contains_key(component),
             "route {route}: there is no component {component}"
         );
-        let (prefix, wildcard) = match route.strip_suffix("/...") {
+        // Slashes at the ends do not count, as in Spin.
+        let path = format!("/{}", route.trim_matches('/'));
+        let (prefix, wildcard) = match path.strip_suffix("/...") {
             Some(prefix) => (prefix, true),
-            None => (route.as_str(), false),
+            None => (path.as_str(), false),
         };
         if prefix.contains([':', '*']) {
             bail!("route {route}: only a trailing /... is supported as a wildcard");
@@ -146,8 +148,10 @@ impl Manifest {
     }
 }
 
-/// The route for a path: exact before wildcard, longer before shorter.
+/// The route for a path, as in Spin: exact before wildcard, longer before shorter; slashes at the ends of a path do not
+/// count.
 pub fn best_route<'r>(routes: &'r [Route], path: &str) -> Option<&'r Route> {
+    let path = format!("/{}", path.trim_matches('/'));
     routes
         .iter()
         .filter(|route| {
@@ -180,6 +184,15 @@ mod tests {
         [[trigger.http]]
         route = "/one/..."
         component = "below"
+        [[trigger.http]]
+        route = "/one/file.json/"
+        component = "one"
+        [[trigger.http]]
+        route = "/one/two/..."
+        component = "two"
+        [[trigger.http]]
+        route = "/"
+        component = "root"
         [component.all]
         source = "a.wasm"
         [component.one]
@@ -188,6 +201,10 @@ mod tests {
         command = "true"
         [component.below]
         source = "a.wasm"
+        [component.two]
+        source = "a.wasm"
+        [component.root]
+        source = "a.wasm"
     "#;
 
     #[test]
@@ -195,10 +212,28 @@ mod tests {
         let manifest = Manifest::parse(GOOD).expect("valid");
         let routes = manifest.routes().expect("valid");
         let at = |path| best_route(&routes, path).map(|r| r.component.as_str());
-        assert_eq!(at("/"), Some("all"));
-        assert_eq!(at("/one"), Some("one"));
-        assert_eq!(at("/one/more"), Some("below"));
-        assert_eq!(at("/onemore"), Some("all"));
+        for (path, component) in [
+            ("/", "root"),
+            ("//", "root"),
+            ("/one", "one"),
+            ("/one/", "one"),
+            ("//one", "one"),
+            ("/one/more", "below"),
+            ("/one//", "one"),
+            ("/one/file.json", "one"),
+            ("/one/file.json/", "one"),
+            ("/one/file.json/more", "below"),
+            ("/one/two", "two"),
+            ("/one/two/", "two"),
+            ("/one/two/three", "two"),
+            ("/one/twofold", "below"),
+            ("/onemore", "all"),
+            ("/ONE", "all"),
+        ] {
+            assert_eq!(at(path), Some(component), "{path}");
+        }
+        let sparse = [routes[4].clone()];
+        assert_eq!(best_route(&sparse, "/one"), None);
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub async fn bench(arguments: Arguments) -> Result<()> {
     let may_install = !arguments.no_install;
     let programs = Programs::find_or_install(may_install)?;
     let wrk = install::find_or_install_wrk(may_install)?;
-    workspace::build_component()?;
+    workspace::build_components()?;
     if arguments.flags {
         workspace::build_optimised(&["runner"])?;
     } else {

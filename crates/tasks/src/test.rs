@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use devstack::{Postgres, Programs, Redis, Shared, workspace};
+use devstack::{Browser, Postgres, Programs, Redis, Shared, workspace};
 
 /// The partitions of `orders` in the second run of the tests over HTTP.
 const PARTITIONS: u32 = 8;
@@ -43,7 +43,11 @@ pub async fn test(arguments: Arguments) -> Result<()> {
     let start = Instant::now();
     workspace::ensure_wasm_target()?;
     let programs = Programs::find_or_install(!arguments.no_install)?;
-    workspace::build_component()?;
+    // Only the console's tests need it, and they say that they are skipped.
+    if let Err(why) = Browser::find_or_install(!arguments.no_install) {
+        eprintln!("The console will not be tested in a browser: {why:#}");
+    }
+    workspace::build_components()?;
     workspace::build_for_wasm(&["order-by-key", "order-by-etag"])?;
     workspace::build_runner()?;
 

@@ -28,7 +28,7 @@ pub struct Arguments {
 pub async fn chaos(arguments: Arguments) -> Result<()> {
     workspace::ensure_wasm_target()?;
     let programs = Programs::find_or_install(!arguments.no_install)?;
-    workspace::build_component()?;
+    workspace::build_components()?;
     workspace::build_runner()?;
     judge(arguments, programs).await
 }

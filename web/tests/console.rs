@@ -1,0 +1,55 @@
+//! The console in a real browser, on the built application: `web/tests/browser` has the flows.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that fails panics"
+)]
+
+use std::io::Write;
+use std::process::Command;
+
+use devstack::{Browser, Served};
+
+/// The folder for new screenshots, relative to the checkout; without it none are made.
+const SCREENSHOTS: &str = "CONSOLE_SCREENSHOTS";
+
+#[tokio::test]
+async fn the_console_in_a_browser() {
+    let browser = match Browser::find() {
+        Ok(browser) => browser,
+        Err(why) => {
+            // Not with eprintln!, which a test that passes does not show.
+            writeln!(
+                std::io::stderr(),
+                "SKIPPED the_console_in_a_browser: {why:#}"
+            )
+            .unwrap();
+            return;
+        }
+    };
+    let open = served("console", "none").await;
+    let identified = served("console_header", "header").await;
+    let mut tests = Command::new(&browser.node);
+    tests
+        .args(["--test", "--test-reporter=spec", "console.test.mjs"])
+        .current_dir(&browser.tests)
+        .env("CHROMIUM", &browser.chromium)
+        .env("CONSOLE_URL", open.base_url())
+        .env("IDENTITY_URL", identified.base_url());
+    if let Ok(folder) = std::env::var(SCREENSHOTS) {
+        tests.env("SCREENSHOTS", devstack::workspace::root().join(folder));
+    }
+    let output = tests.output().unwrap();
+    assert!(
+        output.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+async fn served(name: &str, identity: &str) -> Served {
+    Served::start_with("spin.toml", name, &[("identity", identity)])
+        .await
+        .unwrap()
+}
