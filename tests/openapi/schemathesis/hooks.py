@@ -1,0 +1,70 @@
+"""Changes generated requests where a JSON Schema cannot say what the service accepts.
+
+Without this, Schemathesis reports valid answers: 422 for a key that another generated order has used, 400 for a cursor
+that no page has had, 422 for an order whose total is too large, and 422 for 2.0, which JSON Schema takes for an integer.
+"""
+
+import re
+import uuid
+
+import schemathesis
+
+MAX_TOTAL = 2**63 - 1
+
+bodies_by_key = {}
+cursors = set()
+
+
+@schemathesis.hook
+def before_call(context, case, kwargs):
+    leave_out_delete(case)
+    if case.method == "POST":
+        write_integers(case.body)
+        limit_total(case.body)
+        use_a_key_once(case)
+    cursor = (case.query or {}).get("cursor")
+    if isinstance(cursor, str) and re.fullmatch("[0-9A-Fa-f]{32}", cursor) and cursor not in cursors:
+        del case.query["cursor"]
+
+
+@schemathesis.hook
+def after_call(context, case, response):
+    cursors.update(re.findall(r"cursor=([0-9a-f]{32})", response.headers.get("link", [""])[0]))
+
+
+def use_a_key_once(case):
+    """Gives a request a key of its own, unless it repeats the request that has used its key."""
+    key, body = (case.headers or {}).get("Idempotency-Key"), repr(case.body)
+    if isinstance(key, str) and bodies_by_key.setdefault(key.strip(' \t"'), body) != body:
+        key = case.headers["Idempotency-Key"] = str(uuid.uuid4())
+        bodies_by_key[key] = body
+
+
+def leave_out_delete(case):
+    """HTTP servers refuse a field with the control character U+007F before any application sees it."""
+    for name, value in (case.headers or {}).items():
+        if isinstance(value, str):
+            case.headers[name] = value.replace("\x7f", "")
+
+
+def lines_of(body):
+    items = body.get("items") if isinstance(body, dict) else None
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+
+
+def write_integers(body):
+    for line in lines_of(body):
+        for name in ("quantity", "unitPrice"):
+            if isinstance(line.get(name), float) and line[name].is_integer():
+                line[name] = int(line[name])
+
+
+def limit_total(body):
+    lines = lines_of(body)
+    numbers = [(line.get("quantity"), line.get("unitPrice")) for line in lines]
+    if not all(isinstance(number, int) for pair in numbers for number in pair):
+        return
+    if sum(quantity * price for quantity, price in numbers) > MAX_TOTAL:
+        for line in lines[1:]:
+            line["unitPrice"] = min(line["unitPrice"], 0)
+        lines[0]["quantity"] = min(lines[0]["quantity"], 1)
