@@ -22,7 +22,7 @@ use stores::redis::{Reply, reservation};
 
 use crate::client_request::ClientRequest;
 use crate::kind::Kind;
-use crate::port::{Port, last};
+use crate::port::Port;
 use crate::scenario::{Protocol, Running, start};
 use crate::world::Call;
 

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{Claim, CreateRequest, Creation, ReplayPolicy, Reserved, Settled};
+use super::{Claim, CreateRequest, Creation, ReplayPolicy, Settled};
 use super::{INSERTION_TRIES, claim, complete_record, prepare_retry, replay_in_outage};
 use crate::condition::Expected;
 use crate::error::CreateError;
