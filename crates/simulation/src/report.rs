@@ -19,7 +19,7 @@ use crate::fault::Fault;
 use crate::minimise::minimise;
 use crate::random::{run_seed, scenario};
 use crate::run::Failure;
-use crate::scenario::{DEFAULT, KEY_REPLAYS, Protocol, STRICT, Scenario};
+use crate::scenario::{Arrivals, DEFAULT, KEY_REPLAYS, Protocol, STRICT, Scenario};
 
 /// Two requests, before anything else: most mistakes show within this small bound.
 pub const FIRST: Bound = Bound {
@@ -64,6 +64,13 @@ pub const WAITS: Bound = Bound {
     preemptions: Some(2),
 };
 
+/// Four requests that arrive one after the other at one instance: it hears of a failover, and then of nothing.
+pub const OUTAGES: Bound = Bound {
+    faults: 2,
+    kinds: &Fault::WITH_LOSS,
+    preemptions: Some(0),
+};
+
 /// The shortest time for which seeds are run.
 const MIN_RANDOM: Duration = Duration::from_secs(5);
 
@@ -84,20 +91,27 @@ pub fn exhaustive_part() -> Vec<(Scenario, Bound)> {
     ];
     // Conditional requests that know the same state compete, also with different keys.
     let conditional = [
+        [MISSING, SAME],
+        [MISSING, CONDITIONAL],
+        [ANY, OTHER_KEY],
+        [CONDITIONAL, OTHER_KEY],
+        [CONDITIONAL, SAME],
         [CONDITIONAL, OTHER_CONDITIONAL],
         [CONDITIONAL, CONDITIONAL],
         [CONDITIONAL, KEYLESS],
-        [CONDITIONAL, OTHER_KEY],
-        [CONDITIONAL, SAME],
         [CONDITIONAL, CONDITIONAL_REFUND],
-        [ANY, OTHER_KEY],
         [ANY, OTHER_ANY],
         [ANY, CONDITIONAL],
-        [MISSING, SAME],
-        [MISSING, CONDITIONAL],
     ];
     let mut part = Vec::new();
     part.extend(pairs.map(|(pair, instances)| of(&pair, instances, DEFAULT, FIRST)));
+    // A creation, a retry that completes the record, a request that hears of a failover, and a retry.
+    let outages = [SAME, SAME, OTHER_KEY, SAME];
+    for policy in [STRICT, DEFAULT] {
+        let (mut scenario, bound) = of(&outages, 1, policy, OUTAGES);
+        scenario.arrivals = Arrivals::InTurn;
+        part.push((scenario, bound));
+    }
     part.extend(conditional.map(|pair| of(&pair, 1, DEFAULT, CONDITIONAL_INTERLEAVED)));
     for pair in [
         [SAME, OTHER_ORDER],
@@ -138,6 +152,7 @@ fn of(
         retries: 0,
         instances,
         policy,
+        arrivals: Arrivals::AtOnce,
     };
     (scenario, bound)
 }

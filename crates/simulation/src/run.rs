@@ -19,7 +19,7 @@ use crate::fault::{Fault, PAUSE, Point, SLOW};
 use crate::host::{DATABASE_TIMEOUT, REDIS_TIMEOUT};
 use crate::kind::Kind;
 use crate::port::{Instance, Port, SharedWorld};
-use crate::scenario::{Protocol, Running, Scenario};
+use crate::scenario::{Arrivals, Protocol, Running, Scenario};
 use crate::tables::{Snapshot, Tables};
 use crate::world::{Answer, Call, World};
 
@@ -252,8 +252,11 @@ impl Run<'_> {
                 running: None,
             });
         }
-        for client in 0..self.clients.len() {
-            self.start(client)?;
+        let mut arriving = 0..self.clients.len();
+        if scenario.arrivals == Arrivals::AtOnce {
+            arriving
+                .by_ref()
+                .try_for_each(|client| self.start(client))?;
         }
         loop {
             let enabled = self.enabled();
@@ -261,7 +264,11 @@ impl Run<'_> {
                 .iter()
                 .any(|enabled| matches!(enabled.actor, Actor::Client(_)));
             if !any_client {
-                break;
+                let Some(client) = arriving.next() else {
+                    break;
+                };
+                self.start(client)?;
+                continue;
             }
             if enabled.iter().any(|enabled| enabled.blocked) {
                 self.coverage.see(Event::Waited);

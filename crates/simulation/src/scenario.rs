@@ -26,6 +26,17 @@ pub struct Scenario {
     pub instances: usize,
     /// How the instances answer retries.
     pub policy: ReplayPolicy,
+    /// When the clients' first requests arrive.
+    pub arrivals: Arrivals,
+}
+
+/// When the first requests of the clients arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrivals {
+    /// All at the start.
+    AtOnce,
+    /// One after the other: each when the earlier ones are answered.
+    InTurn,
 }
 
 /// The strict policies: a key that returns with another document is refused, and in an outage no record is believed.
