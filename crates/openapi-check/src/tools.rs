@@ -84,9 +84,11 @@ pub struct Schemathesis {
 /// What Schemathesis is to do.
 #[derive(Clone, Copy, Debug)]
 pub struct Run<'a> {
+    /// Its name, of its own.
+    pub name: &'a str,
     /// The document.
     pub document: &'a Path,
-    /// The folder with `schemathesis.toml`.
+    /// The file with its settings.
     pub configuration: &'a Path,
     /// Where the service is.
     pub base_url: &'a str,
@@ -125,18 +127,21 @@ impl Schemathesis {
     /// # Errors
     /// What it has found.
     pub fn test(&self, run: Run<'_>) -> Result<String> {
+        // For its caches, which another run must not share.
+        let folder = workspace::target().join("schemathesis-runs").join(run.name);
+        std::fs::create_dir_all(&folder)?;
         let mut command = self.environment.command("schemathesis");
         command
             .arg("--config-file")
-            .arg(run.configuration.join("schemathesis.toml"))
+            .arg(run.configuration)
             .arg("run")
             .arg(run.document)
             .args(["--url", run.base_url])
             .args(["--max-examples", &run.examples.to_string()])
-            .args(["--seed", "1", "--generation-deterministic", "--checks", "all"])
-            .args(["--no-color", "--generation-database", "none"])
-            // Imported there; it also is where caches would go.
-            .current_dir(run.configuration)
+            .args(["--generation-deterministic", "--checks", "all"])
+            .arg("--no-color")
+            .current_dir(&folder)
+            .env("SCHEMATHESIS_HOOKS", workspace::root().join(FOLDER).join("hooks.py"))
             .env("PYTHONDONTWRITEBYTECODE", "1");
         for field in run.fields {
             command.args(["--header", field]);
