@@ -1,0 +1,101 @@
+//! The reference page: what can be read without JavaScript comes from the OpenAPI document, routes and types of problems; the
+//! rest is Swagger UI, out of a package that carries it. So a build needs no npm, and the repository no bundle.
+
+use std::fmt::Write;
+use std::io::{Cursor, Read};
+use std::path::Path;
+use std::fs;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+use utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED;
+use zip::ZipArchive;
+
+/// The renderer's files, out of its `dist/`.
+const RENDERER: [&str; 2] = ["swagger-ui-bundle.js", "swagger-ui.css"];
+
+const METHODS: [&str; 3] = ["post", "get", "head"];
+
+/// Members that every problem has (RFC 9457).
+const OF_EVERY_PROBLEM: [&str; 4] = ["type", "title", "status", "detail"];
+
+/// Writes the page and the renderer's files into a folder.
+pub fn generate(package: &Path, folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder)?;
+    let document: Value = serde_json::from_slice(&fs::read(package.join("static/openapi.json"))?)?;
+    let page = fs::read_to_string(package.join("reference.html"))?
+        .replace("<!-- routes -->", &routes(&document)?)
+        .replace("<!-- problems -->", &problems(&document)?);
+    fs::write(folder.join("index.html"), page)?;
+    let mut archive = ZipArchive::new(Cursor::new(SWAGGER_UI_VENDORED))?;
+    for name in RENDERER {
+        let end = format!("/dist/{name}");
+        let path = archive.file_names().find(|path| path.ends_with(&end));
+        let path = path.with_context(|| format!("no {name} in the package"))?.to_owned();
+        let mut content = String::new();
+        archive.by_name(&path)?.read_to_string(&mut content)?;
+        // Browsers would look for a map that is not here.
+        let content = content.lines().filter(|line| !line.contains("# sourceMappingURL="));
+        fs::write(folder.join(name), content.collect::<Vec<_>>().join("\n"))?;
+    }
+    Ok(())
+}
+
+/// A row for each operation.
+fn routes(document: &Value) -> Result<String> {
+    let mut rows = String::new();
+    let paths = document["paths"].as_object().context("paths")?;
+    for (path, item) in paths {
+        for method in METHODS {
+            let Some(summary) = item[method]["summary"].as_str() else {
+                continue;
+            };
+            let (method, path) = (method.to_uppercase(), escaped(path));
+            let summary = escaped(summary);
+            writeln!(rows, "<tr><td><code>{method}</code><td><code>{path}</code><td>{summary}")?;
+        }
+    }
+    Ok(rows)
+}
+
+/// An entry for each type of problem. Its id is the last part of the type: a problem's `Link` leads there.
+fn problems(document: &Value) -> Result<String> {
+    let schemas = document["components"]["schemas"].as_object().context("schemas")?;
+    let mut entries = String::new();
+    for schema in schemas.values() {
+        let properties = &schema["properties"];
+        let Some(kind) = properties["type"]["const"].as_str() else {
+            continue;
+        };
+        let (_, id) = kind.rsplit_once(':').context("a type of problem")?;
+        let status = &properties["status"]["const"];
+        let description = code(schema["description"].as_str().unwrap_or_default());
+        writeln!(
+            entries,
+            "<section id=\"{id}\"><h3><a href=\"#{id}\">{id}</a> <span class=\"status\">{status}</span></h3>\n\
+             <p><code>{kind}</code>\n<p>{description}"
+        )?;
+        let members = properties.as_object().context("properties")?;
+        let own = members.iter().filter(|(name, _)| !OF_EVERY_PROBLEM.contains(&name.as_str()));
+        for (name, member) in own {
+            let description = code(member["description"].as_str().unwrap_or_default());
+            writeln!(entries, "<p>Member <code>{name}</code>: {description}")?;
+        }
+        entries.push_str("</section>\n");
+    }
+    Ok(entries)
+}
+
+/// Text with code in backquotes, as HTML.
+fn code(text: &str) -> String {
+    let parts = text.split('`').enumerate();
+    parts.map(|(n, part)| match n % 2 {
+        0 => escaped(part),
+        _ => format!("<code>{}</code>", escaped(part)),
+    })
+    .collect()
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
