@@ -30,9 +30,12 @@ pub fn generate(package: &Path, folder: &Path) -> Result<()> {
     let mut archive = ZipArchive::new(Cursor::new(SWAGGER_UI_VENDORED))?;
     for name in RENDERER {
         let end = format!("/dist/{name}");
-        let mut paths = archive.file_names().filter_map(Result::ok);
-        let path = paths.find(|path| path.ends_with(&end));
-        let path = path.with_context(|| format!("no {name} in the package"))?.into_owned();
+        let path = archive
+            .file_names()
+            .filter_map(Result::ok)
+            .find(|path| path.ends_with(&end))
+            .map(|path| path.into_owned());
+        let path = path.with_context(|| format!("no {name} in the package"))?;
         let mut content = String::new();
         archive.by_name(&path)?.read_to_string(&mut content)?;
         // Browsers would look for a map that is not here.

@@ -213,7 +213,8 @@ fn postgres_folder() -> Option<PathBuf> {
         .find(complete)
 }
 
-pub(crate) fn on_path(program: &str) -> Option<PathBuf> {
+/// Finds a program on PATH.
+pub fn on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path)
         .chain(
