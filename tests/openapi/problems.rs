@@ -130,7 +130,7 @@ fn variant(problem: &Problem) -> usize {
 
 /// The answer to a problem, and its body.
 fn answer(problem: Problem) -> (Response, Value) {
-    let response = problem.into_response(&Order::COLLECTION);
+    let response = problem.into_response_of::<Order>();
     let body = serde_json::from_str(&response.body).unwrap();
     (response, body)
 }
@@ -176,6 +176,10 @@ fn every_problem_has_its_schema_and_no_schema_is_left_over() {
                 "{kind} does not document {member}"
             );
         }
+        let (_, id) = kind.rsplit_once(':').unwrap();
+        let entry = format!("</reference/#{id}>; rel=\"help\"");
+        let mut fields = response.headers.iter();
+        assert!(fields.any(|(name, links)| *name == "link" && links.ends_with(&entry)));
         let status = &schema["properties"]["status"]["const"];
         assert_eq!(*status, response.status.as_u16());
     }
