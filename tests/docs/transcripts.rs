@@ -36,7 +36,9 @@ async fn run(page: &str, name: &str) {
             .collect();
         let script = commands.join(&format!("\nprintf '{}'\n", SEPARATOR.replace('\n', "\\n")));
         let output = Command::new("bash").args(["-c", &script]).output().unwrap();
-        let output = String::from_utf8(output.stdout).unwrap().replace("\r\n", "\n");
+        let output = String::from_utf8(output.stdout)
+            .unwrap()
+            .replace("\r\n", "\n");
         let outputs: Vec<&str> = output.split(SEPARATOR).collect();
         assert_eq!(outputs.len(), steps.len(), "{output}");
         let (mut shown_names, mut names) = (HashMap::new(), HashMap::new());

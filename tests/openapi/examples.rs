@@ -31,7 +31,10 @@ async fn exchange(
     let url = format!("{}{path}", service.base_url());
     let mut sent = reqwest::Client::new().request(method.clone(), url);
     if let Some((key, body)) = request {
-        let fields = [("idempotency-key", key), ("content-type", "application/json")];
+        let fields = [
+            ("idempotency-key", key),
+            ("content-type", "application/json"),
+        ];
         for (name, value) in fields {
             sent = sent.header(name, value);
         }
@@ -69,7 +72,11 @@ async fn exchange(
 
 #[tokio::test]
 async fn examples_are_answers_of_the_service() {
-    let service = served("openapi_examples", &[("redis_key_prefix", "openapi_examples:")]).await;
+    let service = served(
+        "openapi_examples",
+        &[("redis_key_prefix", "openapi_examples:")],
+    )
+    .await;
     let get = |path| (Method::GET, path);
     exchange(&service, get("/healthz"), None, Some(("/healthz", "ok"))).await;
     exchange(&service, get("/readyz"), None, Some(("/readyz", "ready"))).await;
@@ -80,7 +87,13 @@ async fn examples_are_answers_of_the_service() {
     );
     let request = Some(("8e03978e-40d5-43dd-bc93-6894a57f9324", request.unwrap()));
     let post = (Method::POST, ORDERS);
-    exchange(&service, post.clone(), Some(("another-key", request.unwrap().1)), None).await;
+    exchange(
+        &service,
+        post.clone(),
+        Some(("another-key", request.unwrap().1)),
+        None,
+    )
+    .await;
     let order = exchange(&service, post, request, Some((ORDERS, "order"))).await;
     let id = order["orderId"].as_str().unwrap();
     let path = format!("{ORDERS}/{id}");
@@ -97,14 +110,21 @@ async fn examples_are_answers_of_the_service() {
 async fn examples_are_answers_in_an_outage() {
     let get = |path| (Method::GET, path);
     let degraded = served("openapi_degraded", &[NO_REDIS]).await;
-    exchange(&degraded, get("/readyz"), None, Some(("/readyz", "degraded"))).await;
+    exchange(
+        &degraded,
+        get("/readyz"),
+        None,
+        Some(("/readyz", "degraded")),
+    )
+    .await;
 
     let prefix = ("redis_key_prefix", "openapi_outage:");
     let without = served("openapi_outage", &[NO_POSTGRES, prefix]).await;
     let unavailable = Some(("/readyz", "unavailable"));
     exchange(&without, get("/readyz"), None, unavailable).await;
     // Reserved in Redis, and not inserted.
-    let order = json!({"currency": "EUR", "items": [{"sku": "A-1", "quantity": 2, "unitPrice": 1250}]});
+    let order =
+        json!({"currency": "EUR", "items": [{"sku": "A-1", "quantity": 2, "unitPrice": 1250}]});
     let key = format!("8e03978e-40d5-43dd-bc93-{:012x}", std::process::id());
     exchange(&without, (Method::POST, ORDERS), Some((&key, &order)), None).await;
     let service = served("openapi_in_progress", &[prefix]).await;
@@ -122,7 +142,13 @@ async fn examples_of_requests_are_accepted() {
         .filter(|(pointer, _)| pointer.contains("/requestBody/"));
     let mut count = 0;
     for (pointer, body) in of_requests {
-        let order = exchange(&service, (Method::POST, ORDERS), Some((&format!("k{count}"), body)), None).await;
+        let order = exchange(
+            &service,
+            (Method::POST, ORDERS),
+            Some((&format!("k{count}"), body)),
+            None,
+        )
+        .await;
         assert!(order["orderId"].is_string(), "{pointer}: {order}");
         count += 1;
     }

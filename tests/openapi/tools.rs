@@ -50,7 +50,11 @@ async fn schemathesis_finds_nothing_with_tokens() {
         "kty": "oct", "kid": "k", "alg": "HS256", "k": Base64UrlUnpadded::encode_string(SECRET)
     }]});
     let keys = keys.to_string();
-    let variables = [("identity", "jwt"), ("jwt_keys", &*keys), ("cors_origins", "*")];
+    let variables = [
+        ("identity", "jwt"),
+        ("jwt_keys", &*keys),
+        ("cors_origins", "*"),
+    ];
     let fields = [format!("Authorization: Bearer {}", token())];
     let test = "schemathesis_finds_nothing_with_tokens";
     schemathesis(test, &variables, 8, &fields).await;
@@ -60,7 +64,9 @@ async fn schemathesis(test: &str, variables: &[(&str, &str)], examples: u32, fie
     let Some(tool) = found(test, Schemathesis::find()) else {
         return;
     };
-    let service = Served::start_with("spin.toml", test, variables).await.unwrap();
+    let service = Served::start_with("spin.toml", test, variables)
+        .await
+        .unwrap();
     let root = workspace::root();
     let run = Run {
         name: test,
@@ -78,7 +84,8 @@ async fn schemathesis(test: &str, variables: &[(&str, &str)], examples: u32, fie
 /// A token that is valid for an hour.
 fn token() -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let encode = |value: serde_json::Value| Base64UrlUnpadded::encode_string(value.to_string().as_bytes());
+    let encode =
+        |value: serde_json::Value| Base64UrlUnpadded::encode_string(value.to_string().as_bytes());
     let head = encode(json!({"alg": "HS256", "kid": "k", "typ": "JWT"}));
     let claims = encode(json!({"sub": "ada", "exp": now.unwrap().as_secs() + 3600}));
     let mut mac = Hmac::<Sha256>::new_from_slice(SECRET).unwrap();

@@ -2,9 +2,9 @@
 //! rest is Swagger UI, out of a package that carries it. So a build needs no npm, and the repository no bundle.
 
 use std::fmt::Write;
+use std::fs;
 use std::io::{Cursor, Read};
 use std::path::Path;
-use std::fs;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -39,7 +39,9 @@ pub fn generate(package: &Path, folder: &Path) -> Result<()> {
         let mut content = String::new();
         archive.by_name(&path)?.read_to_string(&mut content)?;
         // Browsers would look for a map that is not here.
-        let content = content.lines().filter(|line| !line.contains("# sourceMappingURL="));
+        let content = content
+            .lines()
+            .filter(|line| !line.contains("# sourceMappingURL="));
         fs::write(folder.join(name), content.collect::<Vec<_>>().join("\n"))?;
     }
     Ok(())
@@ -56,7 +58,10 @@ fn routes(document: &Value) -> Result<String> {
             };
             let (method, path) = (method.to_uppercase(), escaped(path));
             let summary = escaped(summary);
-            writeln!(rows, "<tr><td><code>{method}</code><td><code>{path}</code><td>{summary}")?;
+            writeln!(
+                rows,
+                "<tr><td><code>{method}</code><td><code>{path}</code><td>{summary}"
+            )?;
         }
     }
     Ok(rows)
@@ -64,7 +69,9 @@ fn routes(document: &Value) -> Result<String> {
 
 /// An entry for each type of problem. Its id is the last part of the type: a problem's `Link` leads there.
 fn problems(document: &Value) -> Result<String> {
-    let schemas = document["components"]["schemas"].as_object().context("schemas")?;
+    let schemas = document["components"]["schemas"]
+        .as_object()
+        .context("schemas")?;
     let mut entries = String::new();
     for schema in schemas.values() {
         let properties = &schema["properties"];
@@ -80,7 +87,9 @@ fn problems(document: &Value) -> Result<String> {
              <p><code>{kind}</code>\n<p>{description}"
         )?;
         let members = properties.as_object().context("properties")?;
-        let own = members.iter().filter(|(name, _)| !OF_EVERY_PROBLEM.contains(&name.as_str()));
+        let own = members
+            .iter()
+            .filter(|(name, _)| !OF_EVERY_PROBLEM.contains(&name.as_str()));
         for (name, member) in own {
             let description = code(member["description"].as_str().unwrap_or_default());
             writeln!(entries, "<p>Member <code>{name}</code>: {description}")?;
@@ -93,13 +102,17 @@ fn problems(document: &Value) -> Result<String> {
 /// Text with code in backquotes, as HTML.
 fn code(text: &str) -> String {
     let parts = text.split('`').enumerate();
-    parts.map(|(n, part)| match n % 2 {
-        0 => escaped(part),
-        _ => format!("<code>{}</code>", escaped(part)),
-    })
-    .collect()
+    parts
+        .map(|(n, part)| match n % 2 {
+            0 => escaped(part),
+            _ => format!("<code>{}</code>", escaped(part)),
+        })
+        .collect()
 }
 
 fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
 }

@@ -15,8 +15,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Where the API is described (RFC 8631), for who has found a page or the document.
-const DESCRIBED: &str =
-    "</openapi.json>; rel=\"service-desc\", </reference/>; rel=\"service-doc\"";
+const DESCRIBED: &str = "</openapi.json>; rel=\"service-desc\", </reference/>; rel=\"service-doc\"";
 
 /// A browser asks each time whether its copy is current: names of files stay the same when their content changes.
 const CACHED: &str = "no-cache";

@@ -42,7 +42,10 @@ impl Browser {
             return Self::find();
         }
         let chromium = install::find_or_install_chromium()?;
-        Ok(Self::with(chromium, Packages::find_or_install(TESTS, true)?))
+        Ok(Self::with(
+            chromium,
+            Packages::find_or_install(TESTS, true)?,
+        ))
     }
 
     fn with(chromium: PathBuf, packages: Packages) -> Self {

@@ -60,11 +60,7 @@ impl NodeTools {
     ///
     /// # Errors
     /// The requests that failed, and the assertions that did not hold.
-    pub fn run_collection(
-        &self,
-        collection: &Path,
-        variables: &[(&str, &str)],
-    ) -> Result<String> {
+    pub fn run_collection(&self, collection: &Path, variables: &[(&str, &str)]) -> Result<String> {
         let mut command = self.packages.command("newman");
         command.arg("run").arg(collection);
         command.args(["--color", "off", "--timeout-request", "20000"]);
@@ -141,7 +137,10 @@ impl Schemathesis {
             .args(["--generation-deterministic", "--checks", "all"])
             .arg("--no-color")
             .current_dir(&folder)
-            .env("SCHEMATHESIS_HOOKS", workspace::root().join(FOLDER).join("hooks.py"))
+            .env(
+                "SCHEMATHESIS_HOOKS",
+                workspace::root().join(FOLDER).join("hooks.py"),
+            )
             .env("PYTHONDONTWRITEBYTECODE", "1");
         for field in run.fields {
             command.args(["--header", field]);

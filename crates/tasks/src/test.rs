@@ -100,7 +100,9 @@ fn install_tools(may_install: bool) {
         eprintln!("The pages will not be tested in a browser: {why:#}");
     }
     if let Err(why) = NodeTools::find_or_install(may_install) {
-        eprintln!("The API's description will not be linted, nor the Postman collection run: {why:#}");
+        eprintln!(
+            "The API's description will not be linted, nor the Postman collection run: {why:#}"
+        );
     }
     if let Err(why) = Schemathesis::find_or_install(may_install) {
         eprintln!("Schemathesis will not test the APIs: {why:#}");
