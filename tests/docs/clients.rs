@@ -1,5 +1,5 @@
-//! The programs of docs/clients.md, each in front of a service that loses the first answer and refuses the second request: there
-//! is one order, and the program prints it.
+//! The programs of docs/clients.md, each in front of a service that loses the first answer and refuses the second request: then
+//! there is one order, and the program prints it.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
