@@ -7,7 +7,7 @@ use std::io::{Cursor, Read};
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED;
 use zip::ZipArchive;
 
@@ -50,10 +50,9 @@ pub fn generate(package: &Path, folder: &Path) -> Result<()> {
 /// A row for each operation.
 fn routes(document: &Value) -> Result<String> {
     let mut rows = String::new();
-    let paths = document["paths"].as_object().context("paths")?;
-    for (path, item) in paths {
+    for (path, item) in members(document, "/paths")? {
         for method in METHODS {
-            let Some(summary) = item[method]["summary"].as_str() else {
+            let Some(summary) = text(item, &format!("/{method}/summary")) else {
                 continue;
             };
             let (method, path) = (method.to_uppercase(), escaped(path));
@@ -69,34 +68,40 @@ fn routes(document: &Value) -> Result<String> {
 
 /// An entry for each type of problem. Its id is the last part of the type: a problem's `Link` leads there.
 fn problems(document: &Value) -> Result<String> {
-    let schemas = document["components"]["schemas"]
-        .as_object()
-        .context("schemas")?;
     let mut entries = String::new();
-    for schema in schemas.values() {
-        let properties = &schema["properties"];
-        let Some(kind) = properties["type"]["const"].as_str() else {
+    for schema in members(document, "/components/schemas")?.values() {
+        let Some(kind) = text(schema, "/properties/type/const") else {
             continue;
         };
         let (_, id) = kind.rsplit_once(':').context("a type of problem")?;
-        let status = &properties["status"]["const"];
-        let description = code(schema["description"].as_str().unwrap_or_default());
+        let status = schema.pointer("/properties/status/const");
+        let status = status.with_context(|| format!("no status of {kind}"))?;
+        let description = code(text(schema, "/description").unwrap_or_default());
         writeln!(
             entries,
             "<section id=\"{id}\"><h3><a href=\"#{id}\">{id}</a> <span class=\"status\">{status}</span></h3>\n\
              <p><code>{kind}</code>\n<p>{description}"
         )?;
-        let members = properties.as_object().context("properties")?;
-        let own = members
-            .iter()
-            .filter(|(name, _)| !OF_EVERY_PROBLEM.contains(&name.as_str()));
-        for (name, member) in own {
-            let description = code(member["description"].as_str().unwrap_or_default());
-            writeln!(entries, "<p>Member <code>{name}</code>: {description}")?;
+        for (name, member) in members(schema, "/properties")? {
+            if !OF_EVERY_PROBLEM.contains(&name.as_str()) {
+                let description = code(text(member, "/description").unwrap_or_default());
+                writeln!(entries, "<p>Member <code>{name}</code>: {description}")?;
+            }
         }
         entries.push_str("</section>\n");
     }
     Ok(entries)
+}
+
+/// The members of the object at a JSON Pointer.
+fn members<'v>(value: &'v Value, pointer: &str) -> Result<&'v Map<String, Value>> {
+    let object = value.pointer(pointer).and_then(Value::as_object);
+    object.with_context(|| format!("no object at {pointer}"))
+}
+
+/// The text at a JSON Pointer.
+fn text<'v>(value: &'v Value, pointer: &str) -> Option<&'v str> {
+    value.pointer(pointer)?.as_str()
 }
 
 /// Text with code in backquotes, as HTML.
