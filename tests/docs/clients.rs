@@ -6,13 +6,15 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use devstack::{Served, install, workspace};
+use openapi_check::tools::or_skip;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::create_order::create_order;
-use crate::{blocks, read, served, skipped};
+use crate::{blocks, read, served};
 
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
@@ -96,11 +98,10 @@ async fn assert_one_order(service: &Served, printed: &str, start: Instant) {
 
 /// Runs the program of a language with a command; `file` is its name.
 async fn program(language: &str, program: &str, arguments: &[&str], file: &str) {
-    let Some(path) = install::on_path(program) else {
-        return skipped(
-            &format!("the program in {language}"),
-            &format!("there is no {program}"),
-        );
+    let test = format!("the program in {language}");
+    let path = install::on_path(program).with_context(|| format!("there is no {program}"));
+    let Some(path) = or_skip(&test, path) else {
+        return;
     };
     let name = format!("docs_client_{language}");
     let service = served(&name).await;

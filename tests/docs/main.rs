@@ -17,8 +17,6 @@ mod create_order;
 mod postman;
 mod transcripts;
 
-use std::io::Write;
-
 use devstack::Served;
 
 /// The orders service, with one customer.
@@ -26,11 +24,6 @@ async fn served(name: &str) -> Served {
     Served::start_with("spin.toml", name, &[("identity", "none")])
         .await
         .unwrap()
-}
-
-/// Says that a test is skipped. Not with `eprintln!`, which a test that passes does not show.
-fn skipped(test: &str, why: &str) {
-    writeln!(std::io::stderr(), "SKIPPED {test}: {why}").unwrap();
 }
 
 /// A file of the checkout.

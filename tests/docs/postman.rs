@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use devstack::{Served, workspace};
 use openapi_check::Document;
-use openapi_check::tools::NodeTools;
+use openapi_check::tools::{NodeTools, or_skip};
 use serde_json::Value;
 
-use crate::{read, served, skipped};
+use crate::{read, served};
 
 const COLLECTION: &str = "docs/orders.postman_collection.json";
 
@@ -20,9 +20,8 @@ const DOCUMENTS: [(&str, &str); 3] = [
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_collection_runs() {
-    let tools = match NodeTools::find() {
-        Ok(tools) => tools,
-        Err(why) => return skipped("the_collection_runs", &format!("{why:#}")),
+    let Some(tools) = or_skip("the_collection_runs", NodeTools::find()) else {
+        return;
     };
     let service = served("docs_postman").await;
     let example = async |name: &str| {

@@ -85,15 +85,10 @@ async fn examples_are_answers_of_the_service() {
     let request = orders_document().root().pointer(
         "/paths/~1api~1v1~1orders/post/requestBody/content/application~1json/examples/order/value",
     );
-    let request = Some(("8e03978e-40d5-43dd-bc93-6894a57f9324", request.unwrap()));
+    let body = request.unwrap();
+    let request = Some(("8e03978e-40d5-43dd-bc93-6894a57f9324", body));
     let post = (Method::POST, ORDERS);
-    exchange(
-        &service,
-        post.clone(),
-        Some(("another-key", request.unwrap().1)),
-        None,
-    )
-    .await;
+    exchange(&service, post.clone(), Some(("another-key", body)), None).await;
     let order = exchange(&service, post, request, Some((ORDERS, "order"))).await;
     let id = order["orderId"].as_str().unwrap();
     let path = format!("{ORDERS}/{id}");

@@ -1,11 +1,9 @@
 //! The linter, and Schemathesis against the running service, once for each way to identify customers.
 
-use std::io::Write;
-
 use base64ct::{Base64UrlUnpadded, Encoding};
 use devstack::{Served, workspace};
 use hmac::{Hmac, KeyInit, Mac};
-use openapi_check::tools::{NodeTools, Run, Schemathesis};
+use openapi_check::tools::{NodeTools, Run, Schemathesis, or_skip};
 use serde_json::json;
 use sha2::Sha256;
 
@@ -14,17 +12,9 @@ const DOCUMENT: &str = "web/static/openapi.json";
 /// The customer and the key of tokens.
 const SECRET: &[u8] = b"a-secret-of-at-least-thirty-two-bytes";
 
-/// What a test needs, or `None` after saying that it is skipped. Not with `eprintln!`, which a test that passes does not show.
-fn found<T>(test: &str, tool: anyhow::Result<T>) -> Option<T> {
-    tool.inspect_err(|why| {
-        writeln!(std::io::stderr(), "SKIPPED {test}: {why:#}").unwrap();
-    })
-    .ok()
-}
-
 #[test]
 fn the_linter_finds_nothing() {
-    if let Some(tools) = found("the_linter_finds_nothing", NodeTools::find()) {
+    if let Some(tools) = or_skip("the_linter_finds_nothing", NodeTools::find()) {
         tools.lint(&workspace::root().join(DOCUMENT)).unwrap();
     }
 }
@@ -61,7 +51,7 @@ async fn schemathesis_finds_nothing_with_tokens() {
 }
 
 async fn schemathesis(test: &str, variables: &[(&str, &str)], examples: u32, fields: &[String]) {
-    let Some(tool) = found(test, Schemathesis::find()) else {
+    let Some(tool) = or_skip(test, Schemathesis::find()) else {
         return;
     };
     let service = Served::start_with("spin.toml", test, variables)

@@ -5,25 +5,15 @@
     reason = "a test that fails panics"
 )]
 
-use std::io::Write;
-
 use devstack::{Served, workspace};
 use openapi_check::Document;
-use openapi_check::tools::{NodeTools, Run, Schemathesis};
+use openapi_check::tools::{NodeTools, Run, Schemathesis, or_skip};
 
 const FOLDER: &str = "examples/order-by-key";
 
-/// A tool, or `None` after saying that the test is skipped. Not with `eprintln!`, which a test that passes does not show.
-fn found<T>(test: &str, tool: anyhow::Result<T>) -> Option<T> {
-    tool.inspect_err(|why| {
-        writeln!(std::io::stderr(), "SKIPPED order-by-key {test}: {why:#}").unwrap();
-    })
-    .ok()
-}
-
 #[test]
 fn the_linter_finds_nothing() {
-    if let Some(tools) = found("the_linter_finds_nothing", NodeTools::find()) {
+    if let Some(tools) = or_skip("order-by-key the_linter_finds_nothing", NodeTools::find()) {
         let document = workspace::root().join(FOLDER).join("openapi.json");
         tools.lint(&document).unwrap();
     }
@@ -40,7 +30,10 @@ fn examples_match_their_schemas() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn schemathesis_finds_nothing() {
-    let Some(tool) = found("schemathesis_finds_nothing", Schemathesis::find()) else {
+    let Some(tool) = or_skip(
+        "order-by-key schemathesis_finds_nothing",
+        Schemathesis::find(),
+    ) else {
         return;
     };
     let folder = workspace::root().join(FOLDER);
