@@ -3,7 +3,7 @@
 
 use iso_currency::Currency;
 use protocol::json::{pointer, to_json};
-use protocol::{Collection, Document, Resource, ResourceId, Violation};
+use protocol::{Collection, Document, Documentation, Resource, ResourceId, Violation};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -58,6 +58,11 @@ impl Resource for Order {
         one: "order",
         path: "/api/v1/orders",
     };
+
+    const DOCUMENTATION: Option<Documentation> = Some(Documentation {
+        description: "/openapi.json",
+        reference: "/reference/",
+    });
 
     fn from_json(body: &Value) -> Result<Self, Vec<Violation>> {
         let mut check = Check::default();

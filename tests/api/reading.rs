@@ -39,7 +39,6 @@ async fn an_order_is_found_by_its_id_only() {
 async fn unknown_paths_are_404_and_wrong_methods_405() {
     let service = service().start().await;
     for path in [
-        "/",
         "/api",
         "/api/v1/orders/",
         "/api/v1/orders/a/b",

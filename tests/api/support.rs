@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 use tokio_postgres::{NoTls, Transaction};
 use uuid::Uuid;
 
+use crate::documented::assert_documented;
+
 /// Longer than any answer may take: our own deadlines are 500 ms and 5 s.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -318,7 +320,7 @@ impl Service {
         fields: &[(&str, &str)],
         body: impl Into<reqwest::Body>,
     ) -> reqwest::Result<Answer> {
-        let mut request = self.client.request(method, url).body(body);
+        let mut request = self.client.request(method.clone(), url).body(body);
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
@@ -329,7 +331,9 @@ impl Service {
             body: String::new(),
         };
         let body = response.text().await?;
-        Ok(Answer { body, ..answer })
+        let answer = Answer { body, ..answer };
+        assert_documented(&method, url, &answer);
+        Ok(answer)
     }
 
     /// A connection to the database, or `None` where the deployment's is not known.

@@ -1,4 +1,5 @@
-//! The OpenAPI document compared with the code: its problems, its order, and its examples.
+//! The OpenAPI document compared with the code: its problems, its order, and its examples; and
+//! a running service with the document, by tools that generate requests from it.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -8,4 +9,6 @@
 )]
 
 mod document;
+mod examples;
 mod problems;
+mod tools;

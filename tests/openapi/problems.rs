@@ -130,7 +130,7 @@ fn variant(problem: &Problem) -> usize {
 
 /// The answer to a problem, and its body.
 fn answer(problem: Problem) -> (Response, Value) {
-    let response = problem.into_response(&Order::COLLECTION);
+    let response = problem.into_response_of::<Order>();
     let body = serde_json::from_str(&response.body).unwrap();
     (response, body)
 }
@@ -176,6 +176,10 @@ fn every_problem_has_its_schema_and_no_schema_is_left_over() {
                 "{kind} does not document {member}"
             );
         }
+        let (_, id) = kind.rsplit_once(':').unwrap();
+        let entry = format!("</reference/#{id}>; rel=\"help\"");
+        let mut fields = response.headers.iter();
+        assert!(fields.any(|(name, links)| *name == "link" && links.ends_with(&entry)));
         let status = &schema["properties"]["status"]["const"];
         assert_eq!(*status, response.status.as_u16());
     }
@@ -219,17 +223,21 @@ fn every_problem_is_at_an_operation_under_its_status() {
 #[test]
 fn the_examples_of_problems_are_the_codes_own() {
     let answers: Vec<Value> = of_orders().map(|(_, body)| body).collect();
-    let mut seen = BTreeSet::new();
+    let (mut seen, mut wrong) = (BTreeSet::new(), Vec::new());
     for (pointer, example) in orders_document().examples() {
         let Some(kind) = example.get("type").and_then(Value::as_str) else {
             continue;
         };
         seen.insert(kind.to_owned());
-        assert!(
-            answers.iter().any(|answer| same_shape(answer, example)),
-            "{pointer} is no answer of the code: {example}"
-        );
+        if !answers.iter().any(|answer| same_shape(answer, example)) {
+            wrong.push(format!("{pointer}: {example}"));
+        }
     }
+    assert!(
+        wrong.is_empty(),
+        "no answers of the code:\n{}",
+        wrong.join("\n")
+    );
     let missing: Vec<String> = documented()
         .into_keys()
         .filter(|kind| !seen.contains(kind))

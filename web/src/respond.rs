@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
-    IF_NONE_MATCH, LOCATION, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    IF_NONE_MATCH, LINK, LOCATION, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use serde_json::json;
@@ -13,6 +13,9 @@ use crate::files::{File, Found, find};
 /// Pages run the scripts and styles of this origin and no others, ask only this origin, and are in no frame.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// Where the API is described (RFC 8631), for who has found a page or the document.
+const DESCRIBED: &str = "</openapi.json>; rel=\"service-desc\", </reference/>; rel=\"service-doc\"";
 
 /// A browser asks each time whether its copy is current: names of files stay the same when their content changes.
 const CACHED: &str = "no-cache";
@@ -50,6 +53,9 @@ fn whole(file: &'static File) -> Response<Bytes> {
     set(headers, CONTENT_TYPE, file.content_type);
     set(headers, ETAG, file.etag);
     set(headers, CACHE_CONTROL, CACHED);
+    if let "text/html; charset=utf-8" | "application/json" = file.content_type {
+        set(headers, LINK, DESCRIBED);
+    }
     response
 }
 
@@ -69,16 +75,18 @@ fn moved(to: &'static str) -> Response<Bytes> {
 }
 
 fn problem(problem: &Problem) -> Response<Bytes> {
-    let (status, kind, title, detail) = match problem {
+    let (status, kind, link, title, detail) = match problem {
         Problem::NotFound => (
             StatusCode::NOT_FOUND,
             "not-found",
+            "</openapi.json>; rel=\"service-desc\", </reference/#not-found>; rel=\"help\"",
             "There is nothing at this path",
             "The console is at /, the description of the API at /openapi.json, its reference at /reference/.".to_owned(),
         ),
         Problem::MethodNotAllowed => (
             StatusCode::METHOD_NOT_ALLOWED,
             "method-not-allowed",
+            "</openapi.json>; rel=\"service-desc\", </reference/#method-not-allowed>; rel=\"help\"",
             "The method is not allowed",
             format!("Use one of: {METHODS}."),
         ),
@@ -94,6 +102,7 @@ fn problem(problem: &Problem) -> Response<Bytes> {
     set(headers, CONTENT_TYPE, "application/problem+json");
     // Without it a cache may keep a 404 or a 405 for as long as it likes (RFC 9111 section 4.2.2).
     set(headers, CACHE_CONTROL, "no-store");
+    set(headers, LINK, link);
     if status == StatusCode::METHOD_NOT_ALLOWED {
         set(headers, ALLOW, METHODS);
     }
@@ -164,10 +173,32 @@ mod tests {
         for (path, content_type) in [
             ("/console/console.js", "text/javascript; charset=utf-8"),
             ("/console/console.css", "text/css; charset=utf-8"),
+            ("/openapi.json", "application/json"),
+            ("/reference/", "text/html; charset=utf-8"),
+            (
+                "/reference/swagger-ui-bundle.js",
+                "text/javascript; charset=utf-8",
+            ),
+            ("/reference/swagger-ui.css", "text/css; charset=utf-8"),
         ] {
             let file = get(path);
             assert_eq!(file.status(), 200, "{path}");
             assert_eq!(field(&file, CONTENT_TYPE), content_type, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_page_says_where_the_api_is_described() {
+        for path in ["/", "/reference/", "/openapi.json"] {
+            assert_eq!(field(&get(path), LINK), DESCRIBED, "{path}");
+        }
+        assert_eq!(field(&get("/console/console.js"), LINK), "");
+        let problem = get("/none");
+        assert!(field(&problem, LINK).ends_with("</reference/#not-found>; rel=\"help\""));
+        let page = get("/reference/");
+        let page = std::str::from_utf8(page.body()).unwrap();
+        for id in ["not-found", "method-not-allowed"] {
+            assert!(page.contains(&format!("<section id=\"{id}\">")), "{id}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! The console in a real browser, on the built application: `web/tests/browser` has the flows.
+//! The console and the reference page in a real browser, on the built application: `web/tests/browser` has the flows.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -31,7 +31,8 @@ async fn the_console_in_a_browser() {
     let identified = served("console_header", "header").await;
     let mut tests = Command::new(&browser.node);
     tests
-        .args(["--test", "--test-reporter=spec", "console.test.mjs"])
+        .args(["--test", "--test-reporter=spec"])
+        .args(["console.test.mjs", "reference.test.mjs"])
         .current_dir(&browser.tests)
         .env("CHROMIUM", &browser.chromium)
         .env("CONSOLE_URL", open.base_url())

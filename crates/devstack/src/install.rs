@@ -130,9 +130,16 @@ pub(crate) fn find_or_install_chromium() -> Result<PathBuf> {
     on_path("chromium").context("Chromium not found even after installing")
 }
 
-/// Finds Node, of a version or newer.
+/// Finds Node with npm, of a version or newer.
 pub(crate) fn node(minimum: u32) -> Result<PathBuf> {
-    let node = on_path("node").context("missing on this machine: Node (with npm), see its site")?;
+    let (Some(node), Some(_)) = (on_path("node"), on_path("npm")) else {
+        bail!(
+            "missing on this machine: Node with npm. Install with one of\n  \
+             Debian, Ubuntu:  sudo apt-get install nodejs npm\n  \
+             Fedora:          sudo dnf install nodejs\n  \
+             macOS:           brew install node"
+        );
+    };
     let version = major_version(&node)?;
     ensure!(
         version >= minimum,
@@ -140,6 +147,14 @@ pub(crate) fn node(minimum: u32) -> Result<PathBuf> {
         node.display()
     );
     Ok(node)
+}
+
+/// The same; installs them with apt, on Debian and Ubuntu, as root.
+pub(crate) fn find_or_install_node(minimum: u32) -> Result<PathBuf> {
+    if on_path("node").and(on_path("npm")).is_none() && can_install() {
+        install(&["nodejs", "npm"])?;
+    }
+    node(minimum)
 }
 
 /// Makes a virtual environment of Python in a folder; installs Python's part for that under the same
@@ -198,7 +213,8 @@ fn postgres_folder() -> Option<PathBuf> {
         .find(complete)
 }
 
-pub(crate) fn on_path(program: &str) -> Option<PathBuf> {
+/// Finds a program on PATH.
+pub fn on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path)
         .chain(

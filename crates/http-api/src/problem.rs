@@ -7,7 +7,7 @@ use http::{StatusCode, header};
 use protocol::error::{CreateError, DatabaseUnavailable};
 use protocol::json::{Malformed, to_json};
 use protocol::key::{KeyError, MAX_KEY_CHARS};
-use protocol::{Collection, ListState, ResourceId, Violation};
+use protocol::{Collection, Documentation, ListState, Resource, ResourceId, Violation};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -335,6 +335,23 @@ impl Problem {
                  send the {one} again only if it is not there. With an Idempotency-Key, the request could be repeated."
             ),
             Self::Misconfigured => "The operator finds the reason in the log.".into(),
+        }
+    }
+
+    /// The answer of an API to requests for a kind of resource, with links to where it is described.
+    pub fn into_response_of<R: Resource>(self) -> Response {
+        let links = R::DOCUMENTATION.map(|documentation| {
+            let (kind, _) = self.kind(&R::COLLECTION);
+            let Documentation {
+                description,
+                reference,
+            } = documentation;
+            format!("<{description}>; rel=\"service-desc\", <{reference}#{kind}>; rel=\"help\"")
+        });
+        let response = self.into_response(&R::COLLECTION);
+        match links {
+            Some(links) => response.with(header::LINK.as_str(), links),
+            None => response,
         }
     }
 

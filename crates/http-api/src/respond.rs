@@ -33,7 +33,7 @@ pub async fn respond<R: Resource>(head: &impl Head, body: impl Body, host: &impl
     let settings = match host.settings().await {
         Ok(settings) => settings,
         Err(problem) => {
-            return route.err().unwrap_or(problem).into_response(&R::COLLECTION);
+            return route.err().unwrap_or(problem).into_response_of::<R>();
         }
     };
     if let (Err(Problem::MethodNotAllowed { allow }), Some(origins)) =
@@ -47,7 +47,7 @@ pub async fn respond<R: Resource>(head: &impl Head, body: impl Body, host: &impl
         Ok(route) => answer::<R>(route, query, head, body, host, &settings).await,
         Err(problem) => Err(problem),
     };
-    let answer = answer.unwrap_or_else(|problem| problem.into_response(&R::COLLECTION));
+    let answer = answer.unwrap_or_else(Problem::into_response_of::<R>);
     let answer = match &settings.cors_origins {
         Some(origins) => origins.share(head, answer),
         None => answer,

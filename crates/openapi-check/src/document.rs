@@ -149,6 +149,12 @@ impl Document {
         matching.map(|(_, pointer)| pointer)
     }
 
+    /// The pointer to the operation that a method and a path name.
+    pub fn operation(&self, method: &str, path: &str) -> Option<String> {
+        let operation = format!("{}/{}", self.path(path)?, method.to_ascii_lowercase());
+        self.root.pointer(&operation).map(|_| operation)
+    }
+
     /// What an answer has that the document does not say; empty if there is nothing. At paths and for methods that the
     /// document does not have, it has to be a problem of the type `not-found` or `method-not-allowed`.
     ///

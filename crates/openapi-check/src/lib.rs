@@ -6,4 +6,4 @@ pub mod tools;
 mod wildcards;
 
 pub use document::{Answer, Document};
-pub use wildcards::same_shape;
+pub use wildcards::{form, same_shape};

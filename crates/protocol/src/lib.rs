@@ -26,4 +26,4 @@ pub use history::{History, InHistory, KnownHistory};
 pub use key::{IdempotencyKey, KeyScope};
 pub use list_state::ListState;
 pub use record::{Progress, Record};
-pub use resource::{Collection, Document, Resource, ResourceId, Violation};
+pub use resource::{Collection, Document, Documentation, Resource, ResourceId, Violation};

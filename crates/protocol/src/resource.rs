@@ -14,6 +14,9 @@ pub trait Resource: Clone {
     /// The collection that resources of this kind belong to.
     const COLLECTION: Collection;
 
+    /// Where its API is described, if it is.
+    const DOCUMENTATION: Option<Documentation> = None;
+
     /// Validates a request's body.
     ///
     /// # Errors
@@ -54,6 +57,15 @@ pub struct Collection {
     pub one: &'static str,
     /// The path of the collection, such as `/api/v1/orders`. Part of every fingerprint.
     pub path: &'static str,
+}
+
+/// Where an API is described.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Documentation {
+    /// The path of its OpenAPI document.
+    pub description: &'static str,
+    /// The path of its reference, with an entry for each type of problem.
+    pub reference: &'static str,
 }
 
 /// A member that makes a document invalid.

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use devstack::{Browser, Postgres, Programs, Redis, Shared, workspace};
+use openapi_check::tools::{NodeTools, Schemathesis};
 
 /// The partitions of `orders` in the second run of the tests over HTTP.
 const PARTITIONS: u32 = 8;
@@ -43,10 +44,7 @@ pub async fn test(arguments: Arguments) -> Result<()> {
     let start = Instant::now();
     workspace::ensure_wasm_target()?;
     let programs = Programs::find_or_install(!arguments.no_install)?;
-    // Only the console's tests need it, and they say that they are skipped.
-    if let Err(why) = Browser::find_or_install(!arguments.no_install) {
-        eprintln!("The console will not be tested in a browser: {why:#}");
-    }
+    install_tools(!arguments.no_install);
     workspace::build_components()?;
     workspace::build_for_wasm(&["order-by-key", "order-by-etag"])?;
     workspace::build_runner()?;
@@ -94,6 +92,21 @@ pub async fn test(arguments: Arguments) -> Result<()> {
     }
     eprintln!("All tests passed in {} s.", start.elapsed().as_secs());
     Ok(())
+}
+
+/// Installs what only some tests need, which say that they are skipped without it.
+fn install_tools(may_install: bool) {
+    if let Err(why) = Browser::find_or_install(may_install) {
+        eprintln!("The pages will not be tested in a browser: {why:#}");
+    }
+    if let Err(why) = NodeTools::find_or_install(may_install) {
+        eprintln!(
+            "The API's description will not be linted, nor the Postman collection run: {why:#}"
+        );
+    }
+    if let Err(why) = Schemathesis::find_or_install(may_install) {
+        eprintln!("Schemathesis will not test the APIs: {why:#}");
+    }
 }
 
 /// Runs cargo for tests on these stores; says whether they passed.

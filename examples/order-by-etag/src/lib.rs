@@ -122,8 +122,8 @@ async fn answer(head: &impl Head, body: impl Body, host: &impl Host) -> Result<R
         ResourceId::parse(segment.strip_prefix('/')?)
     };
     match (head.method(), path) {
-        (Method::Get, "/healthz") => Ok(health()),
-        (Method::Get, "/readyz") => {
+        (Method::Get | Method::Head, "/healthz") => Ok(health()),
+        (Method::Get | Method::Head, "/readyz") => {
             let (redis, postgres) = host.probe_both(&settings).await;
             Ok(readiness(redis, postgres))
         }
@@ -188,9 +188,10 @@ async fn answer(head: &impl Head, body: impl Body, host: &impl Host) -> Result<R
                 order.ok_or(Problem::Unreadable)?,
             ))
         }
-        _ => Err(Problem::MethodNotAllowed {
+        (_, path) if path == Order::COLLECTION.path => Err(Problem::MethodNotAllowed {
             allow: "GET, HEAD, POST",
         }),
+        _ => Err(Problem::MethodNotAllowed { allow: "GET, HEAD" }),
     }
 }
 

@@ -94,8 +94,8 @@ async fn answer(head: &impl Head, body: impl Body, host: &impl Host) -> Result<R
     let settings = host.settings().await?;
     let postgres = host.postgres(&settings);
     match (head.method(), path) {
-        (Method::Get, "/healthz") => Ok(health()),
-        (Method::Get, "/readyz") => {
+        (Method::Get | Method::Head, "/healthz") => Ok(health()),
+        (Method::Get | Method::Head, "/readyz") => {
             let (redis, postgres) = host.probe_both(&settings).await;
             Ok(readiness(redis, postgres))
         }
@@ -141,9 +141,10 @@ async fn answer(head: &impl Head, body: impl Body, host: &impl Host) -> Result<R
                 order.ok_or(Problem::Unreadable)?,
             ))
         }
-        _ => Err(Problem::MethodNotAllowed {
+        (_, "/") => Err(Problem::MethodNotAllowed {
             allow: "GET, HEAD, POST",
         }),
+        _ => Err(Problem::MethodNotAllowed { allow: "GET, HEAD" }),
     }
 }
 

@@ -17,7 +17,7 @@ cursors = set()
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    leave_out_delete(case)
+    make_fields_transferable(case)
     if case.method == "POST":
         write_integers(case.body)
         limit_total(case.body)
@@ -40,11 +40,12 @@ def use_a_key_once(case):
         bodies_by_key[key] = body
 
 
-def leave_out_delete(case):
-    """HTTP servers refuse a field with the control character U+007F before any application sees it."""
+def make_fields_transferable(case):
+    """HTTP servers refuse a field with the control character U+007F, and Spin one that is not UTF-8, before any application
+    sees it."""
     for name, value in (case.headers or {}).items():
         if isinstance(value, str):
-            case.headers[name] = value.replace("\x7f", "")
+            case.headers[name] = value.replace("\x7f", "\xff").encode().decode("latin-1")
 
 
 def lines_of(body):
@@ -52,11 +53,13 @@ def lines_of(body):
     return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
 
 
-def write_integers(body):
-    for line in lines_of(body):
-        for name in ("quantity", "unitPrice"):
-            if isinstance(line.get(name), float) and line[name].is_integer():
-                line[name] = int(line[name])
+def write_integers(value):
+    """Writes 2.0 as 2, wherever it is."""
+    members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, member in list(members):
+        if isinstance(member, float) and member.is_integer():
+            value[name] = int(member)
+        write_integers(member)
 
 
 def limit_total(body):

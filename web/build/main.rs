@@ -1,4 +1,7 @@
-//! Makes the table of the files in `static/`: path, content type, entity tag and content, all embedded.
+//! Makes the table of the files that the component serves: path, content type, entity tag and content, all embedded. They
+//! are those in `static/`, and the reference page with its renderer.
+
+mod reference;
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -11,17 +14,21 @@ use sha2::{Digest, Sha256};
 const ETAG_BYTES: usize = 8;
 
 fn main() -> Result<()> {
-    let folder = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("static");
-    println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rerun-if-changed={}", folder.display());
+    let package = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    for input in ["build", "static", "reference.html"] {
+        println!("cargo:rerun-if-changed={}", package.join(input).display());
+    }
+    let generated = out.join("static");
+    reference::generate(&package, &generated.join("reference"))?;
     let mut files = Vec::new();
-    collect(&folder, &mut files)?;
+    for folder in [package.join("static"), generated] {
+        collect(&folder, &folder, &mut files)?;
+    }
     files.sort();
     let mut table = String::from("&[\n");
-    for file in files {
-        let below = file.strip_prefix(&folder)?;
-        let path = format!("/{}", below.to_str().context("a name that is not UTF-8")?);
-        let content_type = content_type(below)?;
+    for (path, file) in files {
+        let content_type = content_type(&file)?;
         let hash = Sha256::digest(fs::read(&file)?);
         let mut etag = String::new();
         for byte in hash.iter().take(ETAG_BYTES) {
@@ -33,17 +40,21 @@ fn main() -> Result<()> {
         )?;
     }
     table.push(']');
-    fs::write(PathBuf::from(env::var("OUT_DIR")?).join("files.rs"), table)?;
+    fs::write(out.join("files.rs"), table)?;
     Ok(())
 }
 
-fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+/// The files below a folder, each with the path that it is served at.
+fn collect(root: &Path, folder: &Path, files: &mut Vec<(String, PathBuf)>) -> Result<()> {
     let entries = fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))?;
     for entry in entries {
-        let path = entry?.path();
-        match path.is_dir() {
-            true => collect(&path, files)?,
-            false => files.push(path),
+        let file = entry?.path();
+        if file.is_dir() {
+            collect(root, &file, files)?;
+        } else {
+            let below = file.strip_prefix(root)?;
+            let below = below.to_str().context("a name that is not UTF-8")?;
+            files.push((format!("/{below}"), file));
         }
     }
     Ok(())
@@ -61,7 +72,7 @@ fn content_type(file: &Path) -> Result<&'static str> {
         Some("txt") => "text/plain; charset=utf-8",
         Some("woff2") => "font/woff2",
         _ => bail!(
-            "{}: build.rs knows no content type for this name",
+            "{}: the build knows no content type for this name",
             file.display()
         ),
     })

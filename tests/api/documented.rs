@@ -1,0 +1,50 @@
+//! Demands of every answer that these tests get that the OpenAPI document has it.
+
+use std::sync::LazyLock;
+
+use openapi_check::Document;
+use reqwest::{Method, Url};
+
+use crate::support::Answer;
+
+static DOCUMENT: LazyLock<Document> = LazyLock::new(|| {
+    let file = devstack::workspace::root().join("web/static/openapi.json");
+    Document::read(&file).unwrap()
+});
+
+/// What only a host answers: about itself, or because it has refused the request before any component has seen it.
+fn is_of_host(path: &str, answer: &Answer) -> bool {
+    let refused = answer.field("content-type").is_none() && matches!(answer.status, 400 | 500);
+    refused || path.starts_with("/.well-known/runner/")
+}
+
+/// What the component `web` answers, whose pages are no part of the API.
+fn is_of_web(answer: &Answer) -> bool {
+    answer.field("content-security-policy").is_some()
+}
+
+/// Asserts that the document has an answer: its status, fields and body.
+pub fn assert_documented(method: &Method, url: &str, answer: &Answer) {
+    let url = Url::parse(url).unwrap();
+    if is_of_host(url.path(), answer) || is_of_web(answer) {
+        return;
+    }
+    let fields: Vec<(&str, &str)> = answer
+        .fields
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
+        .collect();
+    let undocumented = DOCUMENT
+        .undocumented(&openapi_check::Answer {
+            method: method.as_str(),
+            path: url.path(),
+            status: answer.status,
+            fields: &fields,
+            body: &answer.body,
+        })
+        .unwrap();
+    assert!(
+        undocumented.is_empty(),
+        "{undocumented:?} of the answer to {method} {url}: {answer:?}"
+    );
+}

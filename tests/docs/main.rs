@@ -1,0 +1,41 @@
+//! What the documentation shows is run: transcripts, programs of clients, and the Postman collection.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that fails panics"
+)]
+
+mod clients;
+#[allow(
+    dead_code,
+    missing_docs,
+    reason = "a program as docs/clients.md shows it"
+)]
+mod create_order;
+mod postman;
+mod transcripts;
+
+use devstack::Served;
+
+/// The orders service, with one customer.
+async fn served(name: &str) -> Served {
+    Served::start_with("spin.toml", name, &[("identity", "none")])
+        .await
+        .unwrap()
+}
+
+/// A file of the checkout.
+fn read(path: &str) -> String {
+    std::fs::read_to_string(devstack::workspace::root().join(path)).unwrap()
+}
+
+/// The contents of a page's code blocks in a language.
+fn blocks(page: &str, language: &str) -> Vec<String> {
+    let start = format!("\n```{language}\n");
+    let parts = page.split(&start).skip(1);
+    parts
+        .map(|part| part.split_once("\n```").unwrap().0.to_owned() + "\n")
+        .collect()
+}

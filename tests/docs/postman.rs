@@ -1,0 +1,90 @@
+//! The Postman collection, run against the service and both examples; it has a request for every operation of their documents.
+
+use std::collections::BTreeSet;
+
+use devstack::{Served, workspace};
+use openapi_check::Document;
+use openapi_check::tools::{NodeTools, or_skip};
+use serde_json::Value;
+
+use crate::{read, served};
+
+const COLLECTION: &str = "docs/orders.postman_collection.json";
+
+/// The services: the collection's variable for where each is, and its document.
+const DOCUMENTS: [(&str, &str); 3] = [
+    ("{{baseUrl}}", "web/static/openapi.json"),
+    ("{{byKeyUrl}}", "examples/order-by-key/openapi.json"),
+    ("{{byEtagUrl}}", "examples/order-by-etag/openapi.json"),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_collection_runs() {
+    let Some(tools) = or_skip("the_collection_runs", NodeTools::find()) else {
+        return;
+    };
+    let service = served("docs_postman").await;
+    let example = async |name: &str| {
+        let manifest = format!("examples/order-by-{name}/spin.toml");
+        Served::start(&manifest, &format!("docs_postman_{name}"))
+            .await
+            .unwrap()
+    };
+    let (by_key, by_etag) = (example("key").await, example("etag").await);
+    let variables = [
+        ("baseUrl", service.base_url()),
+        ("byKeyUrl", by_key.base_url()),
+        ("byEtagUrl", by_etag.base_url()),
+    ];
+    let variables = variables
+        .each_ref()
+        .map(|(name, url)| (*name, url.as_str()));
+    let collection = workspace::root().join(COLLECTION);
+    let run = || tools.run_collection(&collection, &variables);
+    let ran = tokio::task::block_in_place(run);
+    ran.unwrap_or_else(|report| panic!("{report}"));
+}
+
+#[test]
+fn the_collection_has_every_operation() {
+    let collection: Value = serde_json::from_str(&read(COLLECTION)).unwrap();
+    let mut requests = Vec::new();
+    collect(&collection, &mut requests);
+    for (base, file) in DOCUMENTS {
+        let document = Document::read(&workspace::root().join(file)).unwrap();
+        // Preflights are a browser's.
+        let operations = document
+            .operations()
+            .into_iter()
+            .filter(|(method, ..)| method != "OPTIONS");
+        let covered: BTreeSet<_> = requests
+            .iter()
+            .filter_map(|(method, url)| {
+                let path = url.strip_prefix(base)?.split('?').next()?;
+                document.operation(method, path)
+            })
+            .collect();
+        for (method, path, operation) in operations {
+            assert!(
+                covered.contains(&operation),
+                "{base}: no request for {method} {path}"
+            );
+        }
+    }
+}
+
+fn collect(item: &Value, requests: &mut Vec<(String, String)>) {
+    for item in item["item"].as_array().into_iter().flatten() {
+        collect(item, requests);
+        assert!(
+            item["item"].is_array() || item["event"].to_string().contains("pm.test("),
+            "{} asserts nothing",
+            item["name"]
+        );
+    }
+    let request = &item["request"];
+    let url = request["url"]["raw"].as_str().or(request["url"].as_str());
+    if let (Some(method), Some(url)) = (request["method"].as_str(), url) {
+        requests.push((method.to_owned(), url.to_owned()));
+    }
+}

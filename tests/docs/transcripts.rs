@@ -1,0 +1,96 @@
+//! The transcripts of the pages, run as they are, but for the port; each answer is the one that the page shows, but for ids,
+//! tags and times.
+
+use std::collections::HashMap;
+use std::process::Command;
+
+use crate::{blocks, read, served};
+
+/// Where the pages say that the service is.
+const SHOWN: &str = "http://127.0.0.1:3000";
+
+/// Between the outputs of two commands.
+const SEPARATOR: &str = "\n-- next command --\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_readme_shows_what_happens() {
+    run("README.md", "docs_readme").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_api_page_shows_what_happens() {
+    run("docs/api.md", "docs_api").await;
+}
+
+async fn run(page: &str, name: &str) {
+    let service = served(name).await;
+    let text = read(page);
+    let transcripts = blocks(&text, "console");
+    let transcripts = transcripts.iter().filter(|block| block.contains("curl"));
+    let mut count = 0;
+    for transcript in transcripts {
+        let steps = steps(transcript);
+        let commands: Vec<String> = steps
+            .iter()
+            .map(|(command, _)| command.replace(SHOWN, &service.base_url()))
+            .collect();
+        let script = commands.join(&format!("\nprintf '{}'\n", SEPARATOR.replace('\n', "\\n")));
+        let output = Command::new("bash").args(["-c", &script]).output().unwrap();
+        let output = String::from_utf8(output.stdout)
+            .unwrap()
+            .replace("\r\n", "\n");
+        let outputs: Vec<&str> = output.split(SEPARATOR).collect();
+        assert_eq!(outputs.len(), steps.len(), "{output}");
+        let (mut shown_names, mut names) = (HashMap::new(), HashMap::new());
+        for ((command, shown), output) in steps.iter().zip(outputs) {
+            let shown = form(shown.trim(), &mut shown_names);
+            let output = form(output.trim(), &mut names);
+            assert_eq!(shown, output, "{page}: {command}");
+            count += usize::from(!output.is_empty());
+        }
+    }
+    assert!(count > 1, "{page}");
+}
+
+/// The commands of a transcript, each with the output that it shows.
+fn steps(transcript: &str) -> Vec<(String, String)> {
+    let mut steps: Vec<(String, String)> = Vec::new();
+    let mut continued = false;
+    for line in transcript.lines() {
+        if let Some(command) = line.strip_prefix("$ ") {
+            steps.push((command.to_owned(), String::new()));
+        } else if continued {
+            let (command, _) = steps.last_mut().unwrap();
+            command.push_str(&format!("\n{line}"));
+        } else if let Some((_, output)) = steps.last_mut() {
+            output.push_str(&format!("{line}\n"));
+        }
+        continued = line.ends_with('\\');
+    }
+    steps
+}
+
+/// A text with its ids, tags and times numbered in the order in which they appear: what is equal in one text has to be equal
+/// in the other one.
+fn form(text: &str, names: &mut HashMap<String, usize>) -> String {
+    let lines = text.lines().map(|line| {
+        if line.starts_with("date: ") {
+            return "date: <time>".to_owned();
+        }
+        let mut out = String::new();
+        let of_word = |c: char| c.is_ascii_alphanumeric() || "-:.".contains(c);
+        for part in line.split_inclusive(|c| !of_word(c)) {
+            let word = part.trim_end_matches(|c| !of_word(c));
+            let kind = openapi_check::form(word);
+            if kind == word {
+                out.push_str(part);
+                continue;
+            }
+            let next = names.len();
+            let number = *names.entry(word.to_owned()).or_insert(next);
+            out.push_str(&format!("{kind}{number}{}", &part[word.len()..]));
+        }
+        out
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}

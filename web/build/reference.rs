@@ -1,0 +1,123 @@
+//! The reference page: what can be read without JavaScript comes from the OpenAPI document, routes and types of problems; the
+//! rest is Swagger UI, out of a package that carries it. So a build needs no npm, and the repository no bundle.
+
+use std::fmt::Write;
+use std::fs;
+use std::io::{Cursor, Read};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::{Map, Value};
+use utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED;
+use zip::ZipArchive;
+
+/// The renderer's files, out of its `dist/`.
+const RENDERER: [&str; 2] = ["swagger-ui-bundle.js", "swagger-ui.css"];
+
+const METHODS: [&str; 3] = ["post", "get", "head"];
+
+/// Members that every problem has (RFC 9457).
+const OF_EVERY_PROBLEM: [&str; 4] = ["type", "title", "status", "detail"];
+
+/// Writes the page and the renderer's files into a folder.
+pub fn generate(package: &Path, folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder)?;
+    let document: Value = serde_json::from_slice(&fs::read(package.join("static/openapi.json"))?)?;
+    let page = fs::read_to_string(package.join("reference.html"))?
+        .replace("<!-- routes -->", &routes(&document)?)
+        .replace("<!-- problems -->", &problems(&document)?);
+    fs::write(folder.join("index.html"), page)?;
+    let mut archive = ZipArchive::new(Cursor::new(SWAGGER_UI_VENDORED))?;
+    for name in RENDERER {
+        let end = format!("/dist/{name}");
+        let path = archive
+            .file_names()
+            .filter_map(Result::ok)
+            .find(|path| path.ends_with(&end))
+            .map(|path| path.into_owned());
+        let path = path.with_context(|| format!("no {name} in the package"))?;
+        let mut content = String::new();
+        archive.by_name(&path)?.read_to_string(&mut content)?;
+        // Browsers would look for a map that is not here.
+        let content = content
+            .lines()
+            .filter(|line| !line.contains("# sourceMappingURL="));
+        fs::write(folder.join(name), content.collect::<Vec<_>>().join("\n"))?;
+    }
+    Ok(())
+}
+
+/// A row for each operation.
+fn routes(document: &Value) -> Result<String> {
+    let mut rows = String::new();
+    for (path, item) in members(document, "/paths")? {
+        for method in METHODS {
+            let Some(summary) = text(item, &format!("/{method}/summary")) else {
+                continue;
+            };
+            let (method, path) = (method.to_uppercase(), escaped(path));
+            let summary = escaped(summary);
+            writeln!(
+                rows,
+                "<tr><td><code>{method}</code><td><code>{path}</code><td>{summary}"
+            )?;
+        }
+    }
+    Ok(rows)
+}
+
+/// An entry for each type of problem. Its id is the last part of the type: a problem's `Link` leads there.
+fn problems(document: &Value) -> Result<String> {
+    let mut entries = String::new();
+    for schema in members(document, "/components/schemas")?.values() {
+        let Some(kind) = text(schema, "/properties/type/const") else {
+            continue;
+        };
+        let (_, id) = kind.rsplit_once(':').context("a type of problem")?;
+        let status = schema.pointer("/properties/status/const");
+        let status = status.with_context(|| format!("no status of {kind}"))?;
+        let description = code(text(schema, "/description").unwrap_or_default());
+        writeln!(
+            entries,
+            "<section id=\"{id}\"><h3><a href=\"#{id}\">{id}</a> <span class=\"status\">{status}</span></h3>\n\
+             <p><code>{kind}</code>\n<p>{description}"
+        )?;
+        for (name, member) in members(schema, "/properties")? {
+            if !OF_EVERY_PROBLEM.contains(&name.as_str()) {
+                let description = code(text(member, "/description").unwrap_or_default());
+                writeln!(entries, "<p>Member <code>{name}</code>: {description}")?;
+            }
+        }
+        entries.push_str("</section>\n");
+    }
+    Ok(entries)
+}
+
+/// The members of the object at a JSON Pointer.
+fn members<'v>(value: &'v Value, pointer: &str) -> Result<&'v Map<String, Value>> {
+    let object = value.pointer(pointer).and_then(Value::as_object);
+    object.with_context(|| format!("no object at {pointer}"))
+}
+
+/// The text at a JSON Pointer.
+fn text<'v>(value: &'v Value, pointer: &str) -> Option<&'v str> {
+    value.pointer(pointer)?.as_str()
+}
+
+/// Text with code in backquotes, as HTML.
+fn code(text: &str) -> String {
+    let parts = text.split('`').enumerate();
+    parts
+        .map(|(n, part)| match n % 2 {
+            0 => escaped(part),
+            _ => format!("<code>{}</code>", escaped(part)),
+        })
+        .collect()
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+}
