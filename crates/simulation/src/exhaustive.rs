@@ -102,7 +102,7 @@ impl Driver for PathDriver<'_> {
         }
         let faults: Vec<Fault> = match self.faults {
             0 => Vec::new(),
-            _ => self.faults_at(&chosen).collect(),
+            _ => self.faults_at(chosen).collect(),
         };
         // A blocked request can do nothing else.
         let others = usize::from(!chosen.blocked);
