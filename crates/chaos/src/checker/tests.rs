@@ -94,7 +94,7 @@ impl HistoryBuilder {
         })
     }
 
-    fn sends_with_if_match(mut self, tag: &str) -> Self {
+    fn sends_with_if_match(self, tag: &str) -> Self {
         let read_ms = self.now();
         self.sends_with_if_match_read_at(tag, read_ms)
     }
