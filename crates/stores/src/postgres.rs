@@ -1,7 +1,7 @@
 //! Resources as SQL. Every call is one statement, and so one implicit transaction. One table per collection; the
 //! document is one column, so that nothing here depends on what a resource looks like.
 
-mod conditional;
+pub(crate) mod conditional;
 mod reading;
 
 use std::time::Duration;
@@ -182,6 +182,15 @@ fn milliseconds(duration: Duration) -> Parameter {
 
 /// The argument of the insertion function.
 fn json_rows(batch: &[&NewResource]) -> String {
+    // The document is JSON already.
+    json_rows_with(batch, |document| document.as_str().to_owned())
+}
+
+/// The rows as a JSON array, each with the member `document` as it is written there.
+pub(crate) fn json_rows_with(
+    batch: &[&NewResource],
+    write: impl Fn(&Document) -> String,
+) -> String {
     /// All members but the document, by the names that the function reads.
     #[derive(Serialize)]
     struct JsonRow<'a> {
@@ -200,9 +209,8 @@ fn json_rows(batch: &[&NewResource]) -> String {
             fingerprint: new.fingerprint.to_string(),
             created_at: new.id.created_at_millis(),
         });
-        // The document is JSON already.
         let members = row.strip_suffix('}').unwrap_or(&row);
-        format!(r#"{members},"document":{}}}"#, new.document.as_str())
+        format!(r#"{members},"document":{}}}"#, write(&new.document))
     });
     format!("[{}]", rows.collect::<Vec<_>>().join(","))
 }
@@ -211,12 +219,17 @@ fn json_rows(batch: &[&NewResource]) -> String {
 pub fn attempts(batch: &[&NewResource], row: Option<&impl Row>) -> Vec<Attempt> {
     let ids = row.and_then(|row| row.text("ids")).unwrap_or_default();
     let inserted: Vec<&str> = ids.split(',').collect();
-    let attempt = |new: &&NewResource| {
-        if inserted.contains(&new.id.to_string().as_str()) {
-            Attempt::Inserted
-        } else {
-            Attempt::Undecided
-        }
+    attempts_by_id(batch, |id| inserted.contains(&id))
+}
+
+/// What became of each resource of a batch, when the ids are known that were inserted.
+pub(crate) fn attempts_by_id(
+    batch: &[&NewResource],
+    is_inserted: impl Fn(&str) -> bool,
+) -> Vec<Attempt> {
+    let attempt = |new: &&NewResource| match is_inserted(&new.id.to_string()) {
+        true => Attempt::Inserted,
+        false => Attempt::Undecided,
     };
     batch.iter().map(attempt).collect()
 }
