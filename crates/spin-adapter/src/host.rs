@@ -4,21 +4,24 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use http_api::settings::Settings;
+use http_api::settings::{Settings, Store};
 use http_api::{Head, Host, Probe, Probes, Problem, Response};
 use protocol::Collection;
 
+use crate::database::Database;
 use crate::deadline::Timer;
 use crate::ids::RandomIds;
 use crate::log::RequestLog;
 use crate::postgres::{PostgresResources, Table};
 use crate::redis::RedisReservations;
+use crate::sqlite::{self, SqliteResources};
 use crate::variables;
 
 /// What one request uses of the host.
 pub struct SpinHost {
     timer: Timer,
     log: RequestLog,
+    collection: Collection,
     table: Rc<Table>,
 }
 
@@ -28,6 +31,7 @@ impl SpinHost {
         Self {
             timer: Timer::default(),
             log: RequestLog::start(),
+            collection: *collection,
             table: Table::of(collection),
         }
     }
@@ -44,7 +48,7 @@ impl SpinHost {
 
 impl Host for SpinHost {
     type Redis<'h> = RedisReservations<'h>;
-    type Postgres<'h> = PostgresResources<'h>;
+    type Postgres<'h> = Database<'h>;
     type Ids = RandomIds;
 
     async fn settings(&self) -> Result<Arc<Settings>, Problem> {
@@ -55,8 +59,24 @@ impl Host for SpinHost {
         RedisReservations::for_request(settings, &self.timer, &self.log)
     }
 
-    fn postgres<'h>(&'h self, settings: &'h Settings) -> PostgresResources<'h> {
-        PostgresResources::for_request(settings, &self.timer, &self.log, &self.table)
+    fn postgres<'h>(&'h self, settings: &'h Settings) -> Database<'h> {
+        match &settings.store {
+            Store::Servers { database_url, .. } => {
+                Database::Postgres(PostgresResources::for_request(
+                    database_url,
+                    settings,
+                    &self.timer,
+                    &self.log,
+                    &self.table,
+                ))
+            }
+            Store::Embedded => Database::Sqlite(SqliteResources::for_request(
+                settings,
+                &self.timer,
+                &self.log,
+                sqlite::Table::of(&self.collection),
+            )),
+        }
     }
 
     fn ids(&self) -> &RandomIds {

@@ -69,6 +69,7 @@ impl Table {
 
 /// Postgres, as one request uses it.
 pub struct PostgresResources<'r> {
+    url: &'r str,
     settings: &'r Settings,
     timer: &'r Timer,
     log: &'r RequestLog,
@@ -81,12 +82,14 @@ pub struct PostgresResources<'r> {
 impl<'r> PostgresResources<'r> {
     /// With the request's time for Postgres.
     pub fn for_request(
+        url: &'r str,
         settings: &'r Settings,
         timer: &'r Timer,
         log: &'r RequestLog,
         table: &'r Table,
     ) -> Self {
         Self {
+            url,
             settings,
             timer,
             log,
@@ -119,7 +122,7 @@ impl<'r> PostgresResources<'r> {
         self.log.count_trip();
         let sent = now();
         let work = async {
-            let connection = Connection::open(&self.settings.database_url).await?;
+            let connection = Connection::open(self.url).await?;
             rows(&connection, statement).await
         };
         let failure = match self.timer.within(&self.budget, work).await {
@@ -228,7 +231,7 @@ impl Batches for PostgresResources<'_> {
         let work = async {
             let connection = match connection_cache::take() {
                 Some(connection) => connection,
-                None => Connection::open(&self.settings.database_url).await?,
+                None => Connection::open(self.url).await?,
             };
             let attempts = self.insert_over(&connection, batch).await?;
             connection_cache::put(connection);

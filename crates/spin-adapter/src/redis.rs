@@ -2,14 +2,12 @@
 //! command. Spin's connections never reconnect, so any error drops it.
 
 use std::cell::RefCell;
-use std::rc::Rc;
 use std::time::Instant;
 
-use http_api::settings::Settings;
+use http_api::settings::{Settings, Store};
 use http_api::{Probe, Probes};
 use protocol::breaker::{Breaker, State};
 use protocol::error::ReservationsUnavailable;
-use protocol::group_commit::Signals;
 use protocol::ports::{List, Lock, Locks, RecordLookup, Reservation, Reservations};
 use protocol::{KeyScope, Record, ResourceId};
 use spin_sdk::redis::{Connection, Error, RedisParameter, RedisResult};
@@ -18,31 +16,18 @@ use stores::redis::{Command, Records, Reply, ping, record, reservation};
 
 use crate::deadline::{Budget, Timer, now};
 use crate::log::{Outage, RequestLog};
-use crate::signals::TaskSignals;
-
-/// What this instance knows about Redis.
-struct Link {
-    line: Line,
-    breaker: Breaker,
-}
-
-/// The connection.
-enum Line {
-    Down,
-    /// One request connects; the others wait to be woken.
-    Connecting(Vec<<TaskSignals as Signals>::Sender>),
-    Up(Rc<Connection>),
-}
+use crate::shared_connection::{self, SharedConnection};
 
 thread_local! {
-    static LINK: RefCell<Link> = const {
-        RefCell::new(Link { line: Line::Down, breaker: Breaker::closed() })
-    };
+    static CONNECTION: SharedConnection<Connection> = const { SharedConnection::closed() };
+    static BREAKER: RefCell<Breaker> = const { RefCell::new(Breaker::closed()) };
     static OUTAGE: Outage = const { Outage::none("redis") };
 }
 
 /// Redis, as one request may use it.
 pub struct RedisReservations<'r> {
+    /// Where it is, if there is one.
+    url: Option<&'r str>,
     settings: &'r Settings,
     timer: &'r Timer,
     log: &'r RequestLog,
@@ -52,7 +37,12 @@ pub struct RedisReservations<'r> {
 impl<'r> RedisReservations<'r> {
     /// With the request's time for Redis.
     pub fn for_request(settings: &'r Settings, timer: &'r Timer, log: &'r RequestLog) -> Self {
+        let url = match &settings.store {
+            Store::Servers { redis_url, .. } => Some(redis_url.as_str()),
+            Store::Embedded => None,
+        };
         Self {
+            url,
             settings,
             timer,
             log,
@@ -76,24 +66,24 @@ impl<'r> RedisReservations<'r> {
 
     /// Sends a command unless the breaker is open.
     async fn guarded(&self, command: Command) -> Result<Reply, ReservationsUnavailable> {
-        if !LINK.with_borrow_mut(|link| link.breaker.is_closed() || link.breaker.admits(now())) {
+        if !BREAKER.with_borrow_mut(|breaker| breaker.is_closed() || breaker.admits(now())) {
             return Err(ReservationsUnavailable);
         }
         self.command(command).await
     }
 
     async fn command(&self, command: Command) -> Result<Reply, ReservationsUnavailable> {
-        if self.budget.rest().is_zero() {
+        let Some(url) = self.url.filter(|_| !self.budget.rest().is_zero()) else {
             return Err(ReservationsUnavailable);
-        }
+        };
         let _wait = self.log.redis();
         let outcome = self
             .timer
-            .within(&self.budget, self.attempt(&command))
+            .within(&self.budget, self.attempt(url, &command))
             .await;
         let failure = match outcome {
             Some(Ok(reply)) => {
-                LINK.with_borrow_mut(|link| link.breaker.succeeded());
+                BREAKER.with_borrow_mut(Breaker::succeeded);
                 OUTAGE.with(Outage::succeeded);
                 return Ok(reply);
             }
@@ -101,110 +91,32 @@ impl<'r> RedisReservations<'r> {
             None => "no answer in time".to_owned(),
         };
         OUTAGE.with(|outage| outage.failed(&failure, "requests do without it"));
-        LINK.with_borrow_mut(|link| {
-            link.hang_up();
-            link.breaker.failed(now());
-        });
+        CONNECTION.with(SharedConnection::hang_up);
+        BREAKER.with_borrow_mut(|breaker| breaker.failed(now()));
         Err(ReservationsUnavailable)
     }
 
     /// Sends a command over the kept connection, and over a new one if that is dead. A reservation may run twice: the second
     /// one finds our own record.
-    async fn attempt(&self, command: &Command) -> Result<Reply, Error> {
-        let connection = self.connection().await?;
+    async fn attempt(&self, url: &str, command: &Command) -> Result<Reply, Error> {
+        let connection = shared_connection::get(&CONNECTION, || Connection::open(url)).await?;
         self.log.count_trip();
         match execute(&connection, command).await {
             Ok(reply) => return Ok(reply),
-            Err(_) => LINK.with_borrow_mut(|link| link.forget(&connection)),
+            Err(_) => CONNECTION.with(|shared| shared.forget(&connection)),
         }
-        let another = self.connection().await?;
+        let another = shared_connection::get(&CONNECTION, || Connection::open(url)).await?;
         self.log.count_trip();
         execute(&another, command).await
-    }
-
-    /// The kept connection, or a new one that is kept from now on. Concurrent requests share one.
-    async fn connection(&self) -> Result<Rc<Connection>, Error> {
-        loop {
-            let wait = match LINK.with_borrow_mut(Link::join) {
-                Joined::Up(connection) => return Ok(connection),
-                Joined::Waits(wait) => wait,
-                Joined::Connects(connecting) => {
-                    let connection = Rc::new(Connection::open(&self.settings.redis_url).await?);
-                    connecting.succeeded(&connection);
-                    return Ok(connection);
-                }
-            };
-            // If the request that connected has failed, the first that is woken connects.
-            wait.await;
-        }
     }
 }
 
 /// The state of the breaker.
 pub fn breaker() -> State {
-    LINK.with_borrow(|link| match link.breaker.is_closed() {
+    BREAKER.with_borrow(|breaker| match breaker.is_closed() {
         true => State::Closed,
-        false => link.breaker.state(now()),
+        false => breaker.state(now()),
     })
-}
-
-/// What a request that needs a connection does.
-enum Joined {
-    Up(Rc<Connection>),
-    Waits(<TaskSignals as Signals>::Receiver),
-    Connects(ConnectGuard),
-}
-
-impl Link {
-    fn join(&mut self) -> Joined {
-        match &mut self.line {
-            Line::Up(connection) => Joined::Up(connection.clone()),
-            Line::Connecting(others) => {
-                let (sender, wait) = TaskSignals.signal();
-                others.push(sender);
-                Joined::Waits(wait)
-            }
-            Line::Down => {
-                self.line = Line::Connecting(Vec::new());
-                Joined::Connects(ConnectGuard)
-            }
-        }
-    }
-
-    /// Drops the kept connection, if there is one. A request that is connecting continues.
-    fn hang_up(&mut self) {
-        if let Line::Up(_) = self.line {
-            self.line = Line::Down;
-        }
-    }
-
-    /// Drops the kept connection if it is still this one.
-    fn forget(&mut self, dead: &Rc<Connection>) {
-        if let Line::Up(connection) = &self.line
-            && Rc::ptr_eq(connection, dead)
-        {
-            self.line = Line::Down;
-        }
-    }
-}
-
-/// Held by the request that connects. The others are woken when it is dropped, whether it succeeded or not.
-struct ConnectGuard;
-
-impl ConnectGuard {
-    fn succeeded(self, connection: &Rc<Connection>) {
-        LINK.with_borrow_mut(|link| link.line = Line::Up(connection.clone()));
-    }
-}
-
-impl Drop for ConnectGuard {
-    fn drop(&mut self) {
-        LINK.with_borrow_mut(|link| {
-            if let Line::Connecting(_) = link.line {
-                link.line = Line::Down;
-            }
-        });
-    }
 }
 
 impl Reservations for RedisReservations<'_> {
