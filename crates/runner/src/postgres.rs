@@ -318,17 +318,20 @@ async fn pump(
 }
 
 /// Rows that the component has not read yet.
-struct Rows(mpsc::Receiver<Row>);
+pub struct Rows<R>(pub mpsc::Receiver<R>);
 
-impl<D> StreamProducer<D> for Rows {
-    type Item = Row;
-    type Buffer = Option<Row>;
+impl<D, R: Send + Sync + 'static> StreamProducer<D> for Rows<R>
+where
+    Option<R>: WriteBuffer<R>,
+{
+    type Item = R;
+    type Buffer = Option<R>;
 
     fn poll_produce<'a>(
         self: std::pin::Pin<&mut Self>,
         cx: &mut std::task::Context<'_>,
         store: StoreContextMut<'a, D>,
-        mut destination: Destination<'a, Row, Option<Row>>,
+        mut destination: Destination<'a, R, Option<R>>,
         finish: bool,
     ) -> std::task::Poll<wasmtime::Result<StreamResult>> {
         use std::task::Poll;

@@ -34,6 +34,9 @@ const BATCH_WINDOW: Duration = Duration::from_millis(2);
 /// How often a statement is tried that another instance makes fail.
 const STATEMENT_TRIES: u32 = 8;
 
+/// The pause between two tries: SQLite does not wait where waiting could be a deadlock, and for the journal's mode.
+const LOCKED_PAUSE: Duration = Duration::from_millis(20);
+
 /// The table of a collection, as the requests of this instance share it.
 pub struct Table {
     collection: &'static str,
@@ -108,7 +111,10 @@ impl<'r> SqliteResources<'r> {
                 Some(Ok(rows)) => return Ok(rows),
                 // Another try that waits for the lock could last for longer than the request.
                 Some(Err(Failure::Locked))
-                    if self.budget.rest() > self.settings.lock_timeout() => {}
+                    if self.budget.rest() > self.settings.lock_timeout() =>
+                {
+                    self.timer.within(&self.budget, sleep(LOCKED_PAUSE)).await;
+                }
                 Some(Err(_)) => break,
                 None => {
                     Failure::outage("no answer in time");
