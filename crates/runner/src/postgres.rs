@@ -7,7 +7,8 @@ use tokio_postgres::config::Host as Server;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Config, RowStream};
 use wasmtime::component::{
-    Accessor, Destination, FutureReader, Resource, StreamProducer, StreamReader, StreamResult,
+    Accessor, Destination, FutureReader, Lower, Resource, StreamProducer, StreamReader,
+    StreamResult,
 };
 use wasmtime::{AsContextMut, StoreContextMut};
 
@@ -320,10 +321,7 @@ async fn pump(
 /// Rows that the component has not read yet.
 pub struct Rows<R>(pub mpsc::Receiver<R>);
 
-impl<D, R: Send + Sync + 'static> StreamProducer<D> for Rows<R>
-where
-    Option<R>: WriteBuffer<R>,
-{
+impl<D, R: Lower + Send + Sync + 'static> StreamProducer<D> for Rows<R> {
     type Item = R;
     type Buffer = Option<R>;
 

@@ -188,14 +188,12 @@ impl HostConnection for HostState {
     async fn last_insert_rowid(
         &mut self,
         connection: Resource<SqliteConnection>,
-    ) -> wasmtime::Result<i64> {
-        let connection = self.database_handle(&connection)?;
-        Ok(last_insert_rowid(connection).await?)
+    ) -> i64 {
+        last_insert_rowid(self.database_handle(&connection)).await
     }
 
-    async fn changes(&mut self, connection: Resource<SqliteConnection>) -> wasmtime::Result<u64> {
-        let connection = self.database_handle(&connection)?;
-        Ok(changes(connection).await?)
+    async fn changes(&mut self, connection: Resource<SqliteConnection>) -> u64 {
+        changes(self.database_handle(&connection)).await
     }
 
     async fn drop(&mut self, connection: Resource<SqliteConnection>) -> wasmtime::Result<()> {
@@ -204,12 +202,16 @@ impl HostConnection for HostState {
     }
 }
 
-async fn last_insert_rowid(connection: SqliteConnection) -> Result<i64, Error> {
-    blocking(move || connection.with(|connection| Ok(connection.last_insert_rowid()))).await
+/// 0 before there is any, and for a connection that cannot be opened: the interface has no error here.
+async fn last_insert_rowid(connection: Result<SqliteConnection, Error>) -> i64 {
+    let work = blocking(move || connection?.with(|opened| Ok(opened.last_insert_rowid())));
+    work.await.unwrap_or_default()
 }
 
-async fn changes(connection: SqliteConnection) -> Result<u64, Error> {
-    blocking(move || connection.with(|connection| Ok(connection.changes()))).await
+/// The same.
+async fn changes(connection: Result<SqliteConnection, Error>) -> u64 {
+    let work = blocking(move || connection?.with(|opened| Ok(opened.changes())));
+    work.await.unwrap_or_default()
 }
 
 /// A second handle for a statement, so that the store is not held while it runs.
@@ -270,14 +272,14 @@ impl<T: Send> HostConnectionWithStore<T> for Spin {
     async fn last_insert_rowid_async(
         accessor: &Accessor<T, Self>,
         connection: Resource<SqliteConnection>,
-    ) -> wasmtime::Result<i64> {
-        Ok(last_insert_rowid(handle(accessor, &connection)?).await?)
+    ) -> i64 {
+        last_insert_rowid(handle(accessor, &connection)).await
     }
 
     async fn changes_async(
         accessor: &Accessor<T, Self>,
         connection: Resource<SqliteConnection>,
-    ) -> wasmtime::Result<u64> {
-        Ok(changes(handle(accessor, &connection)?).await?)
+    ) -> u64 {
+        changes(handle(accessor, &connection)).await
     }
 }
