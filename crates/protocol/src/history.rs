@@ -12,10 +12,6 @@ impl History {
     /// The length of its encoding.
     pub const BYTES: usize = 8;
 
-    /// The one history of a database that no record outlives: where nothing is believed without asking it, nothing can be
-    /// missing from it unnoticed.
-    pub const ONLY: Self = Self([0; Self::BYTES]);
-
     /// The history of these bytes, if they are as many as one has.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)

@@ -1,10 +1,9 @@
 //! The host of one request: its timer, and the stores with their budgets.
 
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use http_api::settings::{Settings, Store};
+use http_api::settings::Settings;
 use http_api::{Head, Host, Probe, Probes, Problem, Response};
 use protocol::Collection;
 
@@ -12,9 +11,7 @@ use crate::database::Database;
 use crate::deadline::Timer;
 use crate::ids::RandomIds;
 use crate::log::RequestLog;
-use crate::postgres::{PostgresResources, Table};
 use crate::redis::RedisReservations;
-use crate::sqlite::{self, SqliteResources};
 use crate::variables;
 
 /// What one request uses of the host.
@@ -22,7 +19,6 @@ pub struct SpinHost {
     timer: Timer,
     log: RequestLog,
     collection: Collection,
-    table: Rc<Table>,
 }
 
 impl SpinHost {
@@ -32,7 +28,6 @@ impl SpinHost {
             timer: Timer::default(),
             log: RequestLog::start(),
             collection: *collection,
-            table: Table::of(collection),
         }
     }
 
@@ -60,23 +55,7 @@ impl Host for SpinHost {
     }
 
     fn postgres<'h>(&'h self, settings: &'h Settings) -> Database<'h> {
-        match &settings.store {
-            Store::Servers { database_url, .. } => {
-                Database::Postgres(PostgresResources::for_request(
-                    database_url,
-                    settings,
-                    &self.timer,
-                    &self.log,
-                    &self.table,
-                ))
-            }
-            Store::Embedded => Database::Sqlite(SqliteResources::for_request(
-                settings,
-                &self.timer,
-                &self.log,
-                sqlite::Table::of(&self.collection),
-            )),
-        }
+        Database::for_request(settings, &self.timer, &self.log, &self.collection)
     }
 
     fn ids(&self) -> &RandomIds {

@@ -1,35 +1,33 @@
-//! Resources as SQL for SQLite, the embedded store. SQLite has one writer at a time: what a statement has not inserted, it
-//! has not inserted because of rows that are committed, and the next statement reads them. Rows never change, so it does
-//! not matter that it is another statement.
+//! The statements for SQLite, the embedded store: the same parameters and rows as Postgres's, so that one code builds and
+//! reads both.
 //!
-//! There is no history: no record exists that a row could be missing from.
+//! One difference: SQLite's insertions return nothing where they have inserted nothing. It has one writer at a time, so what
+//! was in their way is committed, and the next statement reads it. Rows never change, so another statement is as good.
 
-use protocol::condition::Expected;
-use protocol::json::to_json;
-use protocol::ports::{Attempt, ConditionalInsertion, NewResource, StoredResource};
-use protocol::{Collection, Customer, History, InHistory, KeyScope, ListState, ResourceId};
+use protocol::Collection;
 
-use crate::postgres::{
-    Parameter, Row, Statement, Unreadable, attempts_by_id, conditional, json_rows_with, stored,
-};
+use crate::postgres::{Statements, Templates, fill_in};
 
-/// A connection's first statement: how long a statement waits for another connection's, in milliseconds. The host's own
-/// limit could be longer than the request waits.
+/// How long a statement waits for another connection's, in milliseconds. The host's own limit could be longer than the
+/// request waits.
 const BUSY_TIMEOUT: &str = "PRAGMA busy_timeout = ";
 
-/// Readers and the writer do not wait for each other, and a commit is one `fsync`. The file keeps it. Returns the mode.
+/// Readers and the writer do not wait for each other, and a commit is one `fsync`. The file keeps it. Returns the mode, which
+/// must be [`LOG_MODE`].
 const JOURNAL: &str = "PRAGMA journal_mode = WAL";
 
-/// A commit returns when the disk has it, so that it survives a power cut. The host may have been built with another
-/// default.
+/// What a file's journal mode is. A database in memory has another: each connection would have one of its own.
+pub const LOG_MODE: &str = "wal";
+
+/// A commit returns when the disk has it, so that it survives a power cut. The host may have been built with another default.
 const SYNCHRONOUS: &str = "PRAGMA synchronous = FULL";
 
 /// The table.
 const CREATE_TABLE: &str = include_str!("../../../migrations/sqlite/create_table.sql");
 
-/// SQL for the [`ListState`] of the customer that the placeholder stands for: the id of the newest resource, whose 74
-/// random bits make it unguessable for other customers. It is enough because SQLite commits in the order of `seq`: no
-/// resource appears below the newest one.
+/// SQL for the [`ListState`](protocol::ListState) of the customer that the placeholder stands for: the id of the newest
+/// resource, whose 74 random bits make it unguessable for other customers. It is enough because SQLite commits in the order
+/// of `seq`: no resource appears below the newest one.
 macro_rules! list_state {
     ($customer:literal) => {
         concat!(
@@ -40,44 +38,73 @@ macro_rules! list_state {
     };
 }
 
-/// Returns a row if, and only if, it has inserted one.
-const INSERT: &str = "\
-    INSERT INTO {table} ({id}, customer_id, idempotency_key, fingerprint, document, created_at) \
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING RETURNING true AS inserted";
+/// There is one history: no record outlives a row here, so no row can be missing from what is believed.
+macro_rules! history {
+    () => {
+        "zeroblob(8) AS history"
+    };
+}
+
+/// A time in milliseconds as text.
+macro_rules! created_at {
+    ($millis:literal) => {
+        concat!(
+            "strftime('%Y-%m-%dT%H:%M:%fZ', ",
+            $millis,
+            " / 1000.0, 'unixepoch')"
+        )
+    };
+}
+
+/// Returns a row if, and only if, it has inserted one. The lock timeout is the connection's.
+const INSERT: &str = concat!(
+    "INSERT INTO {table} ({id}, customer_id, idempotency_key, fingerprint, document, created_at) \
+     SELECT ?1, ?2, ?3, ?4, ?5, ",
+    created_at!("?6"),
+    " WHERE ?7 IS NOT NULL ON CONFLICT DO NOTHING RETURNING true AS inserted, ",
+    history!()
+);
 
 /// Returns a row for each one that it has inserted.
-const INSERT_ALL: &str = "\
-    INSERT INTO {table} ({id}, customer_id, idempotency_key, fingerprint, document, created_at) \
-    SELECT value ->> 'id', value ->> 'customer_id', value ->> 'idempotency_key', \
-           unhex(value ->> 'fingerprint'), value ->> 'document', \
-           strftime('%Y-%m-%dT%H:%M:%fZ', (value ->> 'created_at') / 1000.0, 'unixepoch') \
-    FROM json_each(?1) WHERE true ON CONFLICT DO NOTHING RETURNING {id} AS id";
+const INSERT_ALL: &str = concat!(
+    "INSERT INTO {table} ({id}, customer_id, idempotency_key, fingerprint, document, created_at) \
+     SELECT value ->> 'id', value ->> 'customer_id', value ->> 'idempotency_key', \
+            unhex(value ->> 'fingerprint'), value -> 'document', ",
+    created_at!("(value ->> 'created_at')"),
+    " FROM json_each(?1) WHERE true ON CONFLICT DO NOTHING RETURNING {id} AS ids"
+);
 
 /// Returns a row if, and only if, it has inserted one: the list was in an expected state, and nothing conflicted.
 const INSERT_BASED_ON: &str = concat!(
     "INSERT INTO {table} ({id}, customer_id, idempotency_key, fingerprint, document, created_at, based_on) \
-     SELECT ?1, ?2, ?3, ?4, ?5, ?6, CASE WHEN ?7 <> '*' THEN state END FROM (SELECT ",
+     SELECT ?1, ?2, ?3, ?4, ?5, ",
+    created_at!("?6"),
+    ", CASE WHEN ?7 <> '*' THEN state END FROM (SELECT ",
     list_state!("?2"),
-    " AS state) WHERE ?7 = '*' OR instr(?7, lower(hex(state))) > 0 \
-     ON CONFLICT DO NOTHING RETURNING true AS inserted"
+    " AS state) \
+     WHERE (?7 = '*' OR instr(?7, lower(hex(state))) > 0) AND ?8 IS NOT NULL \
+     ON CONFLICT DO NOTHING \
+     RETURNING true AS inserted, unhex(replace({id}, '-', '')) AS after, ",
+    history!()
 );
 
-/// One row, for what the statement before it has not inserted: the list's state, and the scope's resource if there is one.
-const FIND_WITH_STATE: &str = concat!(
-    "SELECT state AS before, {id} AS id, fingerprint, document FROM (SELECT ",
-    list_state!("?1"),
-    " AS state) LEFT JOIN {table} ON customer_id = ?1 AND idempotency_key = ?2"
+/// One row, and in it the resource if there is one.
+const FIND: &str = concat!(
+    "SELECT ",
+    history!(),
+    ", {id} AS id, fingerprint, document \
+     FROM (SELECT 1) LEFT JOIN {table} ON {id} = ?1 AND customer_id = ?2"
 );
-
-/// One row if there is the resource.
-const FIND: &str = "SELECT {id} AS id, fingerprint, document FROM {table} \
-    WHERE {id} = ?1 AND customer_id = ?2";
 
 /// The same.
-const FIND_BY_KEY: &str = "SELECT {id} AS id, fingerprint, document FROM {table} \
-    WHERE customer_id = ?1 AND idempotency_key = ?2";
+const FIND_BY_KEY: &str = concat!(
+    "SELECT ",
+    history!(),
+    ", {id} AS id, fingerprint, document \
+     FROM (SELECT 1) LEFT JOIN {table} ON customer_id = ?1 AND idempotency_key = ?2"
+);
 
-/// The rows that [`page`](crate::postgres::page) reads.
+/// One row per resource, and one without a resource where there is none.
 const PAGE: &str = concat!(
     "WITH start AS MATERIALIZED ( \
         SELECT CASE WHEN ?2 IS NULL THEN 9223372036854775807 \
@@ -87,6 +114,8 @@ const PAGE: &str = concat!(
         WHERE customer_id = ?1 AND seq < (SELECT seq FROM start) ORDER BY seq DESC LIMIT ?3 \
     ) \
     SELECT id, fingerprint, document, start.seq IS NOT NULL AS cursor_known, ",
+    history!(),
+    ", ",
     list_state!("?1"),
     " AS state FROM start LEFT JOIN page ORDER BY page.seq DESC"
 );
@@ -97,201 +126,81 @@ const PROBE: &str = "\
     SELECT seq, {id}, customer_id, idempotency_key, fingerprint, document, created_at, based_on \
     FROM {table} WHERE false";
 
-/// The statements of one collection's table.
-pub struct Statements {
-    create_table: String,
-    insert: String,
-    insert_all: String,
-    insert_based_on: String,
-    find_with_state: String,
-    find: String,
-    find_by_key: String,
-    page: String,
-    probe: String,
+/// SQLite's statements of a collection. Built once and kept: this formats every text.
+pub fn statements(collection: &Collection) -> Statements {
+    Statements::from_templates(
+        collection,
+        &Templates {
+            insert: INSERT,
+            insert_new: INSERT_ALL,
+            insert_all: INSERT_ALL,
+            insert_based_on: INSERT_BASED_ON,
+            find: FIND,
+            find_by_key: FIND_BY_KEY,
+            page: PAGE,
+            probe: PROBE,
+        },
+    )
 }
 
-impl Statements {
-    /// The statements of a collection. Built once and kept: this formats every text.
-    pub fn of(collection: &Collection) -> Self {
-        let id = format!("{}_id", collection.one);
-        let sql = |template: &str| {
-            template
-                .replace("{table}", collection.name)
-                .replace("{id}", &id)
+/// What a new connection runs first, in this order. All of it may be repeated, and by several connections at once. A statement
+/// that returns a row with text returns the journal's mode.
+pub fn setup(collection: &Collection, busy_timeout_ms: u128) -> [String; 4] {
+    [
+        format!("{BUSY_TIMEOUT}{busy_timeout_ms}"),
+        JOURNAL.to_owned(),
+        SYNCHRONOUS.to_owned(),
+        fill_in(CREATE_TABLE, collection),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::condition::Expected;
+    use protocol::ports::NewResource;
+    use protocol::{Customer, Document, Fingerprint, IdempotencyKey, KeyScope, ResourceId};
+
+    use super::*;
+    use crate::postgres::Statement;
+
+    const ORDERS: Collection = Collection {
+        name: "orders",
+        one: "order",
+        path: "/orders",
+    };
+
+    #[test]
+    fn every_placeholder_has_its_parameter_and_its_table() {
+        let scope = KeyScope {
+            collection: "orders",
+            customer: Customer::anonymous(),
+            key: IdempotencyKey::parse(b"k").expect("a key"),
         };
-        Self {
-            create_table: sql(CREATE_TABLE),
-            insert: sql(INSERT),
-            insert_all: sql(INSERT_ALL),
-            insert_based_on: sql(INSERT_BASED_ON),
-            find_with_state: sql(FIND_WITH_STATE),
-            find: sql(FIND),
-            find_by_key: sql(FIND_BY_KEY),
-            page: sql(PAGE),
-            probe: sql(PROBE),
+        let document = Document::from_text("{}");
+        let new = NewResource {
+            id: ResourceId::parse("01970000-0000-7000-8000-000000000001").expect("an id"),
+            fingerprint: Fingerprint::of(&scope, "POST", "/", &document),
+            document,
+            scope,
+        };
+        let statements = statements(&ORDERS);
+        let timeout = std::time::Duration::from_secs(2);
+        for Statement { sql, parameters } in [
+            statements.insert(&new, timeout),
+            statements.insert_new(&new),
+            statements.insert_all(&[&new]),
+            statements.insert_based_on(&new, &Expected::Any, timeout),
+            statements.find(&new.scope.customer, new.id),
+            statements.find_by_key(&new.scope),
+            statements.page(&new.scope.customer, None, 1),
+            statements.probe(),
+        ] {
+            let highest = (1..=20).rev().find(|n| sql.contains(&format!("?{n}")));
+            assert_eq!(highest.unwrap_or(0), parameters.len(), "{sql}");
+            assert!(sql.contains("orders") && !sql.contains('{'), "{sql}");
+        }
+        for sql in setup(&ORDERS, 2000) {
+            assert!(!sql.contains("{table}") && !sql.contains("{id}"), "{sql}");
         }
     }
-
-    /// What a new connection begins with. All of it may be repeated, and by several connections at once.
-    pub fn setup(&self, busy_timeout_ms: u128) -> [Setup<'_>; 4] {
-        [
-            Setup::Run(format!("{BUSY_TIMEOUT}{busy_timeout_ms}").into()),
-            Setup::UseLog(JOURNAL),
-            Setup::Run(SYNCHRONOUS.into()),
-            Setup::Run(self.create_table.as_str().into()),
-        ]
-    }
-
-    /// Inserts the resource if it conflicts with nothing: then, and only then, the result has a row.
-    pub fn insert(&self, new: &NewResource) -> Statement<'_> {
-        Statement {
-            sql: &self.insert,
-            parameters: row_parameters(new),
-        }
-    }
-
-    /// Inserts those resources that conflict with nothing, in the given order; read the rows with [`attempts`].
-    pub fn insert_all(&self, batch: &[&NewResource]) -> Statement<'_> {
-        // As a string: SQLite does not keep the text of a JSON value as it is.
-        let rows = json_rows_with(batch, |document| to_json(&document.as_str()));
-        Statement {
-            sql: &self.insert_all,
-            parameters: vec![Parameter::Text(rows)],
-        }
-    }
-
-    /// Inserts the resource if the list is in an expected state and nothing conflicts: then, and only then, the result has
-    /// a row, and the list is in the state that [`state_with`] computes. Otherwise [`Self::find_with_state`] says why.
-    pub fn insert_based_on(&self, new: &NewResource, expected: &Expected) -> Statement<'_> {
-        let mut parameters = row_parameters(new);
-        parameters.push(Parameter::Text(conditional::states(expected)));
-        Statement {
-            sql: &self.insert_based_on,
-            parameters,
-        }
-    }
-
-    /// Looks for what is in the way of a conditional insertion; read the row with [`refusal`].
-    pub fn find_with_state(&self, scope: &KeyScope) -> Statement<'_> {
-        Statement {
-            sql: &self.find_with_state,
-            parameters: scope_parameters(scope),
-        }
-    }
-
-    /// Looks for a customer's resource; read the row with [`found`].
-    pub fn find(&self, customer: &Customer, id: ResourceId) -> Statement<'_> {
-        Statement {
-            sql: &self.find,
-            parameters: vec![
-                Parameter::Text(id.to_string()),
-                Parameter::Text(customer.as_str().to_owned()),
-            ],
-        }
-    }
-
-    /// Looks for the resource of a scope; read the row with [`found`].
-    pub fn find_by_key(&self, scope: &KeyScope) -> Statement<'_> {
-        Statement {
-            sql: &self.find_by_key,
-            parameters: scope_parameters(scope),
-        }
-    }
-
-    /// Reads up to `limit` of a customer's resources that are older than `after`, and one more, which says that there are
-    /// more; read the rows with [`page`](crate::postgres::page).
-    pub fn page(
-        &self,
-        customer: &Customer,
-        after: Option<ResourceId>,
-        limit: usize,
-    ) -> Statement<'_> {
-        Statement {
-            sql: &self.page,
-            parameters: vec![
-                Parameter::Text(customer.as_str().to_owned()),
-                Parameter::NullableText(after.map(|id| id.to_string())),
-                Parameter::Int64(i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1)),
-            ],
-        }
-    }
-
-    /// Fails unless the file accepts these statements. Changes nothing.
-    pub fn probe(&self) -> Statement<'_> {
-        Statement {
-            sql: &self.probe,
-            parameters: Vec::new(),
-        }
-    }
-}
-
-/// A statement of a connection's setup.
-pub enum Setup<'s> {
-    /// Only has to succeed.
-    Run(std::borrow::Cow<'s, str>),
-    /// Returns one row with one column, which must be [`LOG_MODE`]. A database in memory has another mode: it would be
-    /// each connection's own, and decide nothing.
-    UseLog(&'s str),
-}
-
-/// What [`Setup::UseLog`] returns when the file is in this mode.
-pub const LOG_MODE: &str = "wal";
-
-fn row_parameters(new: &NewResource) -> Vec<Parameter> {
-    vec![
-        Parameter::Text(new.id.to_string()),
-        Parameter::Text(new.scope.customer.as_str().to_owned()),
-        Parameter::Text(new.scope.key.as_str().to_owned()),
-        Parameter::Bytes(new.fingerprint.as_bytes().to_vec()),
-        Parameter::Text(new.document.as_str().to_owned()),
-        Parameter::Text(new.id.created_at()),
-    ]
-}
-
-fn scope_parameters(scope: &KeyScope) -> Vec<Parameter> {
-    vec![
-        Parameter::Text(scope.customer.as_str().to_owned()),
-        Parameter::Text(scope.key.as_str().to_owned()),
-    ]
-}
-
-/// A value in the one history that there is.
-pub fn in_history<T>(value: T) -> InHistory<T> {
-    InHistory {
-        history: History::ONLY,
-        value,
-    }
-}
-
-/// What became of each resource of a batch, by the rows of [`Statements::insert_all`].
-pub fn attempts(batch: &[&NewResource], rows: &[impl Row]) -> Vec<Attempt> {
-    let inserted: Vec<String> = rows.iter().filter_map(|row| row.text("id")).collect();
-    attempts_by_id(batch, |id| inserted.iter().any(|inserted| inserted == id))
-}
-
-/// The state of the list with a resource that was just inserted.
-///
-/// # Errors
-/// Never: an id has as many bytes as a state.
-pub fn state_with(new: &NewResource) -> Result<ListState, Unreadable> {
-    ListState::from_bytes(new.id.as_bytes()).ok_or(Unreadable)
-}
-
-/// Why a conditional insertion has inserted nothing, by the row of [`Statements::find_with_state`].
-///
-/// # Errors
-/// [`Unreadable`] when the row is not as the statement returns it.
-pub fn refusal(
-    row: Option<&impl Row>,
-    expected: &Expected,
-) -> Result<ConditionalInsertion, Unreadable> {
-    conditional::decided(row.ok_or(Unreadable)?, expected)
-}
-
-/// The resource in the row of a statement that returns one if it has found it.
-///
-/// # Errors
-/// [`Unreadable`] when another program has written it.
-pub fn found(row: Option<&impl Row>) -> Result<Option<StoredResource>, Unreadable> {
-    row.map(stored).transpose()
 }

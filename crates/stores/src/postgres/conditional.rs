@@ -52,23 +52,19 @@ impl Statements {
         expected: &Expected,
         lock_timeout: Duration,
     ) -> Statement<'_> {
+        let states = match expected {
+            Expected::Any => "*".to_owned(),
+            Expected::OneOf(states) => {
+                let states: Vec<String> = states.iter().map(ToString::to_string).collect();
+                states.join(",")
+            }
+        };
         let mut parameters = row_parameters(new);
-        parameters.push(Parameter::Text(states(expected)));
+        parameters.push(Parameter::Text(states));
         parameters.push(milliseconds(lock_timeout));
         Statement {
             sql: &self.insert_based_on,
             parameters,
-        }
-    }
-}
-
-/// The expected states as the statement compares them: hexadecimal, separated by commas; `*` for any.
-pub(crate) fn states(expected: &Expected) -> String {
-    match expected {
-        Expected::Any => "*".to_owned(),
-        Expected::OneOf(states) => {
-            let states: Vec<String> = states.iter().map(ToString::to_string).collect();
-            states.join(",")
         }
     }
 }
@@ -84,11 +80,7 @@ pub fn conditional_insertion(
     in_history(row, |row| decided(row, expected))
 }
 
-/// The same without the history.
-pub(crate) fn decided(
-    row: &impl Row,
-    expected: &Expected,
-) -> Result<ConditionalInsertion, Unreadable> {
+fn decided(row: &impl Row, expected: &Expected) -> Result<ConditionalInsertion, Unreadable> {
     let state = |column| {
         let bytes = row.bytes(column).ok_or(Unreadable)?;
         ListState::from_bytes(&bytes).ok_or(Unreadable)
