@@ -171,13 +171,11 @@ impl<'r> Database<'r> {
     /// transaction has made fail is repeated: it is one transaction, and has changed nothing.
     async fn rows(&self, statement: Statement<'_>) -> Result<Vec<AnyRow>, DatabaseUnavailable> {
         let _wait = self.log.postgres();
-        for _ in 0..STATEMENT_TRIES {
+        let started = Instant::now();
+        for tries in 1.. {
             match self.rows_once(statement.clone()).await {
                 Ok(rows) => return Ok(rows),
-                // Another try that waits for a lock could last for longer than the request.
-                Err(Failure::Transient) if self.budget.rest() > self.settings.lock_timeout() => {
-                    self.pause().await;
-                }
+                Err(Failure::Transient) if self.may_retry(tries, started).await => {}
                 Err(_) => break,
             }
         }
@@ -190,7 +188,7 @@ impl<'r> Database<'r> {
         let work = async {
             match self.kind {
                 Kind::Postgres { url } => postgres::query(url, statement).await,
-                Kind::Sqlite => self.query_sqlite(statement).await,
+                Kind::Sqlite => sqlite::query(&self.table.collection, statement),
             }
         };
         let failure = match self.timer.within(&self.budget, work).await {
@@ -307,7 +305,8 @@ impl Batches for Database<'_> {
         let attempts = match self.kind {
             Kind::Postgres { url } => postgres::insert_all(url, statements, batch).await,
             Kind::Sqlite => {
-                let rows = self.query_sqlite(statements.insert_all(batch)).await;
+                let statement = statements.insert_all(batch);
+                let rows = sqlite::query(&self.table.collection, statement);
                 rows.map(|rows| attempts(batch, &rows))
             }
         };
@@ -320,15 +319,22 @@ impl Batches for Database<'_> {
 }
 
 impl Database<'_> {
-    async fn query_sqlite(&self, statement: Statement<'_>) -> Result<Vec<AnyRow>, Failure> {
-        let busy_timeout = self.settings.lock_timeout();
-        sqlite::query(&self.table.collection, busy_timeout, statement).await
-    }
-
-    /// SQLite does not wait everywhere for what another connection has locked. Postgres does.
-    async fn pause(&self) {
-        if let Kind::Sqlite = self.kind {
-            self.timer.within(&self.budget, sleep(LOCKED_PAUSE)).await;
+    /// Whether to send a statement once more that another transaction has made fail, and after a pause. Postgres has waited
+    /// for the lock as long as a statement may. SQLite gives up soon, so that the instance's other requests go on.
+    async fn may_retry(&self, tries: u32, started: Instant) -> bool {
+        match self.kind {
+            // Another try that waits for a lock could last for longer than the request.
+            Kind::Postgres { .. } => {
+                tries < STATEMENT_TRIES && self.budget.rest() > self.settings.lock_timeout()
+            }
+            Kind::Sqlite => {
+                sleep(LOCKED_PAUSE).await;
+                let has_time = started.elapsed() < self.settings.database_timeout;
+                if !has_time {
+                    sqlite::outage("another process keeps the file locked");
+                }
+                has_time
+            }
         }
     }
 

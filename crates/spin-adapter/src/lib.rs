@@ -15,7 +15,6 @@ mod ids;
 mod log;
 mod postgres;
 mod redis;
-mod shared_connection;
 mod signals;
 mod sqlite;
 mod variables;

@@ -2,12 +2,14 @@
 //! command. Spin's connections never reconnect, so any error drops it.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Instant;
 
 use http_api::settings::{Settings, Store};
 use http_api::{Probe, Probes};
 use protocol::breaker::{Breaker, State};
 use protocol::error::ReservationsUnavailable;
+use protocol::group_commit::Signals;
 use protocol::ports::{List, Lock, Locks, RecordLookup, Reservation, Reservations};
 use protocol::{KeyScope, Record, ResourceId};
 use spin_sdk::redis::{Connection, Error, RedisParameter, RedisResult};
@@ -16,11 +18,26 @@ use stores::redis::{Command, Records, Reply, ping, record, reservation};
 
 use crate::deadline::{Budget, Timer, now};
 use crate::log::{Outage, RequestLog};
-use crate::shared_connection::{self, SharedConnection};
+use crate::signals::TaskSignals;
+
+/// What this instance knows about Redis.
+struct Link {
+    line: Line,
+    breaker: Breaker,
+}
+
+/// The connection.
+enum Line {
+    Down,
+    /// One request connects; the others wait to be woken.
+    Connecting(Vec<<TaskSignals as Signals>::Sender>),
+    Up(Rc<Connection>),
+}
 
 thread_local! {
-    static CONNECTION: SharedConnection<Connection> = const { SharedConnection::closed() };
-    static BREAKER: RefCell<Breaker> = const { RefCell::new(Breaker::closed()) };
+    static LINK: RefCell<Link> = const {
+        RefCell::new(Link { line: Line::Down, breaker: Breaker::closed() })
+    };
     static OUTAGE: Outage = const { Outage::none("redis") };
 }
 
@@ -66,7 +83,7 @@ impl<'r> RedisReservations<'r> {
 
     /// Sends a command unless the breaker is open.
     async fn guarded(&self, command: Command) -> Result<Reply, ReservationsUnavailable> {
-        if !BREAKER.with_borrow_mut(|breaker| breaker.is_closed() || breaker.admits(now())) {
+        if !LINK.with_borrow_mut(|link| link.breaker.is_closed() || link.breaker.admits(now())) {
             return Err(ReservationsUnavailable);
         }
         self.command(command).await
@@ -83,7 +100,7 @@ impl<'r> RedisReservations<'r> {
             .await;
         let failure = match outcome {
             Some(Ok(reply)) => {
-                BREAKER.with_borrow_mut(Breaker::succeeded);
+                LINK.with_borrow_mut(|link| link.breaker.succeeded());
                 OUTAGE.with(Outage::succeeded);
                 return Ok(reply);
             }
@@ -91,32 +108,110 @@ impl<'r> RedisReservations<'r> {
             None => "no answer in time".to_owned(),
         };
         OUTAGE.with(|outage| outage.failed(&failure, "requests do without it"));
-        CONNECTION.with(SharedConnection::hang_up);
-        BREAKER.with_borrow_mut(|breaker| breaker.failed(now()));
+        LINK.with_borrow_mut(|link| {
+            link.hang_up();
+            link.breaker.failed(now());
+        });
         Err(ReservationsUnavailable)
     }
 
     /// Sends a command over the kept connection, and over a new one if that is dead. A reservation may run twice: the second
     /// one finds our own record.
     async fn attempt(&self, url: &str, command: &Command) -> Result<Reply, Error> {
-        let connection = shared_connection::get(&CONNECTION, || Connection::open(url)).await?;
+        let connection = self.connection(url).await?;
         self.log.count_trip();
         match execute(&connection, command).await {
             Ok(reply) => return Ok(reply),
-            Err(_) => CONNECTION.with(|shared| shared.forget(&connection)),
+            Err(_) => LINK.with_borrow_mut(|link| link.forget(&connection)),
         }
-        let another = shared_connection::get(&CONNECTION, || Connection::open(url)).await?;
+        let another = self.connection(url).await?;
         self.log.count_trip();
         execute(&another, command).await
+    }
+
+    /// The kept connection, or a new one that is kept from now on. Concurrent requests share one.
+    async fn connection(&self, url: &str) -> Result<Rc<Connection>, Error> {
+        loop {
+            let wait = match LINK.with_borrow_mut(Link::join) {
+                Joined::Up(connection) => return Ok(connection),
+                Joined::Waits(wait) => wait,
+                Joined::Connects(connecting) => {
+                    let connection = Rc::new(Connection::open(url).await?);
+                    connecting.succeeded(&connection);
+                    return Ok(connection);
+                }
+            };
+            // If the request that connected has failed, the first that is woken connects.
+            wait.await;
+        }
     }
 }
 
 /// The state of the breaker.
 pub fn breaker() -> State {
-    BREAKER.with_borrow(|breaker| match breaker.is_closed() {
+    LINK.with_borrow(|link| match link.breaker.is_closed() {
         true => State::Closed,
-        false => breaker.state(now()),
+        false => link.breaker.state(now()),
     })
+}
+
+/// What a request that needs a connection does.
+enum Joined {
+    Up(Rc<Connection>),
+    Waits(<TaskSignals as Signals>::Receiver),
+    Connects(ConnectGuard),
+}
+
+impl Link {
+    fn join(&mut self) -> Joined {
+        match &mut self.line {
+            Line::Up(connection) => Joined::Up(connection.clone()),
+            Line::Connecting(others) => {
+                let (sender, wait) = TaskSignals.signal();
+                others.push(sender);
+                Joined::Waits(wait)
+            }
+            Line::Down => {
+                self.line = Line::Connecting(Vec::new());
+                Joined::Connects(ConnectGuard)
+            }
+        }
+    }
+
+    /// Drops the kept connection, if there is one. A request that is connecting continues.
+    fn hang_up(&mut self) {
+        if let Line::Up(_) = self.line {
+            self.line = Line::Down;
+        }
+    }
+
+    /// Drops the kept connection if it is still this one.
+    fn forget(&mut self, dead: &Rc<Connection>) {
+        if let Line::Up(connection) = &self.line
+            && Rc::ptr_eq(connection, dead)
+        {
+            self.line = Line::Down;
+        }
+    }
+}
+
+/// Held by the request that connects. The others are woken when it is dropped, whether it succeeded or not.
+struct ConnectGuard;
+
+impl ConnectGuard {
+    fn succeeded(self, connection: &Rc<Connection>) {
+        LINK.with_borrow_mut(|link| link.line = Line::Up(connection.clone()));
+    }
+}
+
+impl Drop for ConnectGuard {
+    fn drop(&mut self) {
+        LINK.with_borrow_mut(|link| {
+            if let Line::Connecting(_) = link.line {
+                link.line = Line::Down;
+            }
+        });
+    }
 }
 
 impl Reservations for RedisReservations<'_> {

@@ -1,50 +1,61 @@
 //! Sends statements to Spin's own SQLite, over one connection per instance; other instances have others to the same file.
+//!
+//! With the interface's synchronous functions, which the SDK generates and does not wrap: a call returns when the statement has
+//! ended and its transaction has committed. Rows as a stream would keep the file locked while they are read. The instance's
+//! other requests wait meanwhile, as they would for the connection; a call ends soon where the file is locked.
 
+use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::Duration;
 
 use protocol::Collection;
-use spin_sdk::sqlite::{Connection, Error, Value};
+use spin_sdk::sqlite::wit::sqlite::{Connection, QueryResult};
+use spin_sdk::sqlite::{Error, Value};
 use stores::postgres::{Parameter, Statement};
 use stores::sqlite::{LOG_MODE, setup};
 
 use crate::database::{AnyRow, Failure};
-use crate::log::{Outage, once};
-use crate::shared_connection::{self, SharedConnection};
+use crate::log::Outage;
 
 thread_local! {
-    static CONNECTION: SharedConnection<Connection> = const { SharedConnection::closed() };
+    static CONNECTION: RefCell<Option<Connection>> = const { RefCell::new(None) };
     static OUTAGE: Outage = const { Outage::none("sqlite") };
 }
 
-/// The rows of a statement, once it has ended: only then its transaction has committed. The connection is opened, and the
-/// table created, where that is necessary.
-pub async fn query(
+/// The rows of a statement. The connection is opened, and the table created, where that is necessary.
+pub fn query(
     collection: &Collection,
-    busy_timeout: Duration,
     Statement { sql, parameters }: Statement<'_>,
 ) -> Result<Vec<AnyRow>, Failure> {
-    let open = async || open(collection, busy_timeout).await;
-    let connection = shared_connection::get(&CONNECTION, open).await;
-    let connection = connection.map_err(|error| failure(&error))?;
-    let rows = run(&connection, sql, parameters).await;
-    let rows = rows.map_err(|error| {
-        let failure = failure(&error);
-        if let Failure::Outage = failure {
-            // The next request finds out whether it is the connection.
-            CONNECTION.with(|shared| shared.forget(&connection));
+    let parameters: Vec<Value> = parameters.into_iter().map(value).collect();
+    let result = CONNECTION.with_borrow_mut(|kept| {
+        // A connection that fails is dropped: the next request finds out whether the file is there.
+        let connection = match kept.take() {
+            Some(connection) => connection,
+            None => open(collection)?,
+        };
+        let result = connection.execute(sql, &parameters);
+        if result.is_ok() || result.as_ref().is_err_and(is_locked) {
+            *kept = Some(connection);
         }
-        failure
-    })?;
+        result
+    });
+    let QueryResult { columns, rows } = result.map_err(|error| failure(&error))?;
     OUTAGE.with(Outage::succeeded);
-    Ok(rows.into_iter().map(AnyRow::Sqlite).collect())
+    let columns = Rc::new(columns);
+    let rows = rows.into_iter().map(|row| {
+        AnyRow::Sqlite(SqliteRow {
+            columns: columns.clone(),
+            values: row.values,
+        })
+    });
+    Ok(rows.collect())
 }
 
 /// A new connection to the file, which has the table from now on.
-async fn open(collection: &Collection, busy_timeout: Duration) -> Result<Connection, Error> {
-    let connection = Connection::open_default().await?;
-    for sql in setup(collection, busy_timeout.as_millis()) {
-        let rows = run(&connection, &sql, Vec::new()).await?;
+fn open(collection: &Collection) -> Result<Connection, Error> {
+    let connection = Connection::open("default")?;
+    for sql in setup(collection) {
+        let rows = connection.execute(&sql, &[])?.rows;
         if let Some(Value::Text(mode)) = rows.first().and_then(|row| row.values.first())
             && mode != LOG_MODE
         {
@@ -57,21 +68,9 @@ async fn open(collection: &Collection, busy_timeout: Duration) -> Result<Connect
 /// What a database in memory gets.
 const NO_FILE: &str = "the database is not a file that all instances share; the host needs a folder for its state";
 
-async fn run(
-    connection: &Connection,
-    sql: &str,
-    parameters: Vec<Parameter>,
-) -> Result<Vec<SqliteRow>, Error> {
-    let parameters = parameters.into_iter().map(value);
-    let result = connection.execute(sql, parameters).await?;
-    let columns: Rc<[String]> = result.columns().into();
-    let rows = result.collect().await?.into_iter();
-    Ok(rows
-        .map(|row| SqliteRow {
-            columns: columns.clone(),
-            values: row.values,
-        })
-        .collect())
+/// Whether another connection was in the way. Spin passes SQLite's text on, and no code.
+fn is_locked(error: &Error) -> bool {
+    matches!(error, Error::Io(text) if text.ends_with("is locked"))
 }
 
 fn value(parameter: Parameter) -> Value {
@@ -85,7 +84,7 @@ fn value(parameter: Parameter) -> Value {
 
 /// A row of Spin's, with the names of its columns.
 pub struct SqliteRow {
-    columns: Rc<[String]>,
+    columns: Rc<Vec<String>>,
     values: Vec<Value>,
 }
 
@@ -120,20 +119,19 @@ impl SqliteRow {
     }
 }
 
-/// What a failure means, by its text: Spin passes no code on. Neither statements nor parameters are in it.
+/// What a failure means. SQLite's texts have neither statements nor parameters in them.
 fn failure(error: &Error) -> Failure {
     let why = match error {
-        Error::Io(text) if text.contains("is locked") => {
-            once("sqlite locked", &format!("sqlite: {text}"));
-            return Failure::Transient;
-        }
         Error::Io(text) => text,
         Error::NoSuchDatabase => "the host has no database \"default\"",
         Error::AccessDenied => "the manifest lacks sqlite_databases = [\"default\"]",
         Error::InvalidConnection => "invalid connection",
         Error::DatabaseFull => "the database is full",
     };
-    outage(why)
+    match is_locked(error) {
+        true => Failure::Transient,
+        false => outage(why),
+    }
 }
 
 /// The file does not answer.
