@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use devstack::app::Output;
-use devstack::{App, Host, Postgres, Programs, Redis, Shared, process, workspace};
+use devstack::{App, Host, Postgres, Programs, Redis, Shared, process};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use tokio_postgres::{NoTls, Transaction};

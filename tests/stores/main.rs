@@ -147,14 +147,21 @@ async fn the_simulated_stores_answer_as_the_real_ones_do() {
                 17 => Call::Withdraw(new.scope.clone(), record(&new, Progress::InProgress)),
                 14 => {
                     let real = stores.find(&list, new.id).await;
-                    assert_eq!(world.find(&list, new.id).cloned(), real, "{seed}.{number}");
+                    assert_eq!(
+                        world
+                            .tables
+                            .row(&list, new.id)
+                            .map(|row| row.resource.clone()),
+                        real,
+                        "{seed}.{number}"
+                    );
                     continue;
                 }
                 15 => {
                     let after = rng.random_bool(0.5).then_some(new.id);
                     let limit = rng.random_range(1..=2);
                     let read = |page: protocol::ports::Page| (page.resources, page.more);
-                    let simulated = world.page(&list, after, limit).map(read);
+                    let simulated = world.tables.page(&list, after, limit).map(read);
                     let real = stores.page(&list, after, limit).await.map(read);
                     assert_eq!(simulated, real, "{seed}.{number}");
                     let kind = real.map_or("unknown cursor", |_| "page");
@@ -172,7 +179,7 @@ async fn the_simulated_stores_answer_as_the_real_ones_do() {
                     continue;
                 }
             };
-            let snapshot = world.snapshot();
+            let snapshot = world.tables.snapshot();
             let simulated = world.execute(&call, snapshot);
             let real = stores.execute(&call).await;
             if let (Call::Acquire(..), Answer::Redis(Reply::Bytes(remaining))) = (&call, &real) {
@@ -216,12 +223,12 @@ async fn insert_based_on(
         1 => [Expected::OneOf(Vec::new()), Expected::OneOf(Vec::new())],
         _ => {
             let real = stores.page(&list, None, 1).await.unwrap().state;
-            [world.list_state(&list), real].map(|state| Expected::OneOf(vec![state]))
+            [world.tables.list_state(&list), real].map(|state| Expected::OneOf(vec![state]))
         }
     };
     let [simulated, real] =
         expected.map(|expected| Call::InsertBasedOn(Box::new(new.clone()), expected));
-    let snapshot = world.snapshot();
+    let snapshot = world.tables.snapshot();
     let simulated = world.execute(&simulated, snapshot);
     let real = stores.execute(&real).await;
     let state = stores.page(&list, None, 1).await.unwrap().state;
@@ -230,14 +237,14 @@ async fn insert_based_on(
             Answer::Conditional(ConditionalInsertion::Inserted(simulated)),
             Answer::Conditional(ConditionalInsertion::Inserted(real)),
         ) => {
-            assert_eq!((simulated, real), (world.list_state(&list), state));
+            assert_eq!((simulated, real), (world.tables.list_state(&list), state));
             seen.count("inserted on a condition");
         }
         (
             Answer::Conditional(ConditionalInsertion::Stale(simulated)),
             Answer::Conditional(ConditionalInsertion::Stale(real)),
         ) => {
-            assert_eq!((simulated, real), (world.list_state(&list), state));
+            assert_eq!((simulated, real), (world.tables.list_state(&list), state));
             seen.count("stale");
         }
         (simulated, real) => {
@@ -262,7 +269,7 @@ async fn a_statement_does_not_see_what_was_committed_while_it_waited() {
         second.id = ResourceId::from_uuid(Uuid::from_u128(99));
 
         let mut world = World::default();
-        let snapshot = world.snapshot();
+        let snapshot = world.tables.snapshot();
         if commits {
             world.execute(&Call::Insert(Box::new(first.clone())), snapshot);
         }

@@ -169,9 +169,11 @@ impl Stores {
                 let row = self.row(statement).await;
                 Answer::Conditional(conditional_insertion(row.as_ref(), expected).unwrap().value)
             }
-            Call::InsertUnchecked(_)
+            Call::Delete(_)
+            | Call::InsertUnchecked(_)
             | Call::InsertUnawaited(_)
-            | Call::InsertBasedOnUnchecked(..) => {
+            | Call::InsertBasedOnUnchecked(..)
+            | Call::InsertBasedOnOld(..) => {
                 panic!("the component does not send this")
             }
         }

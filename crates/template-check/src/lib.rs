@@ -65,13 +65,19 @@ pub fn expand(template: &Path, into: &Path, name: &str, values: &[(&str, &str)])
     let metadata = metadata(template)?;
     let mut globals = liquid::object!({"project-name": name, "authors": "", "username": ""});
     for (parameter, Parameter { default, .. }) in &metadata.parameters {
-        globals.insert(parameter.clone().into(), liquid::model::Value::scalar(default.clone()));
+        globals.insert(
+            parameter.clone().into(),
+            liquid::model::Value::scalar(default.clone()),
+        );
     }
     for (parameter, value) in values {
         if !metadata.parameters.contains_key(*parameter) {
             bail!("the template has no parameter {parameter}");
         }
-        globals.insert((*parameter).to_owned().into(), liquid::model::Value::scalar((*value).to_owned()));
+        globals.insert(
+            (*parameter).to_owned().into(),
+            liquid::model::Value::scalar((*value).to_owned()),
+        );
     }
     let parser = liquid::ParserBuilder::with_stdlib().build()?;
     expand_folder(&template.join("content"), into, &parser, &globals)
