@@ -14,6 +14,7 @@ mod concurrency;
 mod conditional;
 mod conditional_races;
 mod creation;
+mod embedded;
 mod history;
 mod hosting;
 mod identity;

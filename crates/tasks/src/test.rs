@@ -60,6 +60,7 @@ pub async fn test(arguments: Arguments) -> Result<()> {
         redis_url: redis.url(),
         postgres_url: postgres.url("postgres"),
         partitions: 0,
+        embedded: false,
     };
     shared.create_template().await?;
     let partitioned = Shared {
