@@ -234,13 +234,24 @@ impl Resources for Database<'_> {
         new: &NewResource,
     ) -> Result<InHistory<Insertion>, DatabaseUnavailable> {
         drop(self.ticket.take());
+        // SQLite does not return what is in the way, and mostly something is: `insert_new` has not inserted it.
+        let found = match self.kind {
+            Kind::Postgres { .. } => None,
+            Kind::Sqlite => Some(self.find_by_key(&new.scope).await?),
+        };
+        if let Some(InHistory {
+            history,
+            value: Some(stored),
+        }) = found
+        {
+            let value = Insertion::Existing(stored);
+            return Ok(InHistory { history, value });
+        }
         let rows = self
             .rows(self.statements().insert(new, self.settings.lock_timeout()))
             .await?;
-        if rows.is_empty() {
-            // SQLite does not return what is in the way.
-            let found = self.find_by_key(&new.scope).await?;
-            return Ok(found.map(|found| found.map_or(Insertion::Conflict, Insertion::Existing)));
+        if let (true, Some(found)) = (rows.is_empty(), found) {
+            return Ok(found.map(|_| Insertion::Conflict));
         }
         insertion(rows.first()).map_err(unreadable)
     }
