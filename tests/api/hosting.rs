@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-
 use crate::support::{an_order, new_key, service};
 
 #[tokio::test]

@@ -398,10 +398,31 @@ impl Service {
         Ok(Answer { body, ..answer })
     }
 
-    /// The file of the embedded store.
+    /// The file of the embedded store; the first request that needs it creates it.
     pub fn file(&self) -> rusqlite::Connection {
         assert_eq!(self.store, Store::Embedded);
-        rusqlite::Connection::open(self.folder().join("state/sqlite_db.db")).unwrap()
+        rusqlite::Connection::open(self.file_path()).unwrap()
+    }
+
+    fn file_path(&self) -> PathBuf {
+        self.folder().join("state/sqlite_db.db")
+    }
+
+    /// Whether orders are in a file, without servers.
+    pub fn is_embedded(&self) -> bool {
+        self.store != Store::Servers
+    }
+
+    /// How many orders there are.
+    pub async fn all_stored(&self) -> i64 {
+        let sql = "SELECT count(*) FROM orders";
+        match self.store {
+            Store::Servers => {
+                let database = self.database().await.expect("a database");
+                database.query_one(sql, &[]).await.unwrap().get(0)
+            }
+            _ => self.file().query_row(sql, [], |row| row.get(0)).unwrap(),
+        }
     }
 
     /// A connection to the database, or `None` where the deployment's is not known.
@@ -420,6 +441,9 @@ impl Service {
 
     /// How many orders these keys have in the database, and how many of the keys have any; `None` where that is not known.
     pub async fn stored(&self, keys: &[&str]) -> Option<(i64, i64)> {
+        if self.store == Store::Embedded && !self.file_path().exists() {
+            return Some((0, 0));
+        }
         if self.store == Store::Embedded {
             let sql = "SELECT count(*), count(DISTINCT idempotency_key) FROM orders \
                        WHERE idempotency_key IN (SELECT value FROM json_each(?1))";
@@ -429,7 +453,12 @@ impl Service {
         }
         let sql = "SELECT count(*), count(DISTINCT idempotency_key) FROM orders \
                    WHERE idempotency_key = ANY($1)";
-        let row = self.database().await?.query_one(sql, &[&keys]).await.unwrap();
+        let row = self
+            .database()
+            .await?
+            .query_one(sql, &[&keys])
+            .await
+            .unwrap();
         Some((row.get(0), row.get(1)))
     }
 

@@ -387,7 +387,10 @@ mod tests {
             panic!("accepted without URLs");
         };
         let text = missing.to_string();
-        assert!(text.contains("redis_url") && text.contains("embedded"), "{text}");
+        assert!(
+            text.contains("redis_url") && text.contains("embedded"),
+            "{text}"
+        );
         assert!(of("").is_err_and(|error| error.variable == "store"));
     }
 

@@ -160,12 +160,7 @@ pub struct Grants {
 
 impl Guest {
     /// Compiles (or takes from the cache) and links a component.
-    pub fn load(
-        engine: &Engine,
-        source: &Path,
-        grants: Grants,
-        is_measured: bool,
-    ) -> Result<Self> {
+    pub fn load(engine: &Engine, source: &Path, grants: Grants, is_measured: bool) -> Result<Self> {
         if !source.exists() {
             bail!(
                 "{} does not exist; build it with: cargo build --target wasm32-wasip2 --release",

@@ -133,7 +133,9 @@ async fn run() -> Result<()> {
     let cache = arguments
         .cache_dir
         .unwrap_or_else(|| folder.join(".spin/runner-cache"));
-    let state = arguments.state_dir.map_or_else(|| folder.join(".spin"), PathBuf::from);
+    let state = arguments
+        .state_dir
+        .map_or_else(|| folder.join(".spin"), PathBuf::from);
     let state = Some(state).filter(|folder| !folder.as_os_str().is_empty());
     std::fs::create_dir_all(&cache).with_context(|| format!("creating {}", cache.display()))?;
     let engine = host::engine(&std::path::absolute(&cache)?)?;

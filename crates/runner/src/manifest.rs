@@ -118,7 +118,10 @@ impl Manifest {
             manifest.spin_manifest_version == 2,
             "spin_manifest_version must be 2"
         );
-        let mut databases = manifest.component.values().flat_map(|c| &c.sqlite_databases);
+        let mut databases = manifest
+            .component
+            .values()
+            .flat_map(|c| &c.sqlite_databases);
         ensure!(
             databases.all(|name| name == DEFAULT),
             "the only SQLite database without a runtime configuration is \"{DEFAULT}\""

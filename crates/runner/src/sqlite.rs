@@ -185,10 +185,7 @@ impl HostConnection for HostState {
         .await
     }
 
-    async fn last_insert_rowid(
-        &mut self,
-        connection: Resource<SqliteConnection>,
-    ) -> i64 {
+    async fn last_insert_rowid(&mut self, connection: Resource<SqliteConnection>) -> i64 {
         last_insert_rowid(self.database_handle(&connection)).await
     }
 

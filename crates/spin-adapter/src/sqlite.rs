@@ -66,7 +66,8 @@ fn open(collection: &Collection) -> Result<Connection, Error> {
 }
 
 /// What a database in memory gets.
-const NO_FILE: &str = "the database is not a file that all instances share; the host needs a folder for its state";
+const NO_FILE: &str =
+    "the database is not a file that all instances share; the host needs a folder for its state";
 
 /// Whether another connection was in the way. Spin passes SQLite's text on, and no code.
 fn is_locked(error: &Error) -> bool {

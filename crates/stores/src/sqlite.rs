@@ -27,13 +27,16 @@ const CREATE_TABLE: &str = include_str!("../../../migrations/sqlite/create_table
 
 /// SQL for the [`ListState`](protocol::ListState) of the customer that the placeholder stands for: the id of the newest
 /// resource, whose 74 random bits make it unguessable for other customers. It is enough because SQLite commits in the order
-/// of `seq`: no resource appears below the newest one.
+/// of `seq`: no resource appears below the newest one. An empty list's state is the beginning of the customer's name, so that
+/// the tag of another customer's empty list is hardly ever right.
 macro_rules! list_state {
     ($customer:literal) => {
         concat!(
             "coalesce((SELECT unhex(replace({id}, '-', '')) FROM {table} WHERE customer_id = ",
             $customer,
-            " ORDER BY seq DESC LIMIT 1), zeroblob(16))"
+            " ORDER BY seq DESC LIMIT 1), substr(CAST(",
+            $customer,
+            " AS BLOB) || zeroblob(16), 1, 16))"
         )
     };
 }
