@@ -421,6 +421,7 @@ impl Service {
                 let database = self.database().await.expect("a database");
                 database.query_one(sql, &[]).await.unwrap().get(0)
             }
+            _ if !self.file_path().exists() => 0,
             _ => self.file().query_row(sql, [], |row| row.get(0)).unwrap(),
         }
     }

@@ -36,7 +36,7 @@ macro_rules! list_state {
             $customer,
             " ORDER BY seq DESC LIMIT 1), substr(CAST(",
             $customer,
-            " AS BLOB) || zeroblob(16), 1, 16))"
+            " || zeroblob(16) AS BLOB), 1, 16))"
         )
     };
 }
