@@ -193,7 +193,9 @@ impl Setup {
             !self.own_redis && !self.own_postgres,
             "this test needs servers: crates/tasks/src/test.rs lists those that do not apply to the embedded store"
         );
-        let variables = [("store", "embedded"), ("identity", "none")];
+        // More time than a busy machine's disk ever takes.
+        let patience = ("database_timeout_ms", "20000");
+        let variables = [("store", "embedded"), ("identity", "none"), patience];
         let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let mut service = Service {
             apps: Vec::new(),

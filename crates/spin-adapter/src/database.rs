@@ -342,7 +342,7 @@ impl Database<'_> {
                 sleep(LOCKED_PAUSE).await;
                 let has_time = started.elapsed() < self.settings.database_timeout;
                 if !has_time {
-                    sqlite::outage("another process keeps the file locked");
+                    sqlite::outage("the file was locked for all of the time");
                 }
                 has_time
             }
