@@ -29,6 +29,7 @@ wasmtime::component::bindgen!({{
         world host {{
             import spin:redis/redis@3.0.0;
             import spin:postgres/postgres@4.2.0;
+            import spin:sqlite/sqlite@3.1.0;
             import spin:variables/variables@3.0.0;
         }}
     ",
@@ -38,6 +39,7 @@ wasmtime::component::bindgen!({{
         "spin:redis/redis.connection": crate::connections::RedisConnection,
         "spin:postgres/postgres.connection": crate::connections::PostgresConnection,
         "spin:postgres/postgres.connection-builder": crate::connections::PostgresConnectionBuilder,
+        "spin:sqlite/sqlite.connection": crate::sqlite::SqliteConnection,
     }},
 }});
 "###

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use tokio_postgres::Transaction;
 
-use crate::conditional::{ask, ask_at, assert_locked, current, is_locked, refused, stored};
+use crate::conditional::{ask, ask_at, assert_locked, current, is_locked, refused};
 use crate::support::{Answer, Service, an_order, insert_and_stay, new_key, service};
 
 /// Of all answers to requests with one tag, one is a creation; the others were refused.
@@ -26,12 +26,12 @@ fn assert_one_winner(answers: &[Answer]) -> &Answer {
 async fn race(service: &Service, hosts: usize, key: fn() -> String) {
     let order = an_order();
     for _ in 0..5 {
-        let (before, tag) = (stored(service).await, current(service).await);
+        let (before, tag) = (service.all_stored().await, current(service).await);
         let keys: Vec<_> = (0..10).map(|_| key()).collect();
         let keys = keys.iter().enumerate();
         let requests = keys.map(|(n, key)| ask_at(service, n % hosts, key, &tag, &order));
         assert_one_winner(&join_all(requests).await);
-        assert_eq!(stored(service).await, before + 1);
+        assert_eq!(service.all_stored().await, before + 1);
     }
 }
 
@@ -98,7 +98,7 @@ async fn of_two_hundred_on_three_hosts_one_creates_while_redis_is_killed() {
     };
     let (answers, ()) = tokio::join!(ask_all(&service), stop);
     let winner = assert_one_winner(&answers);
-    assert_eq!(stored(&service).await, 1);
+    assert_eq!(service.all_stored().await, 1);
 
     service.redis().kill().unwrap();
     // All requests are repeated with the same tag: one is a replay, the others are refused.
@@ -107,7 +107,7 @@ async fn of_two_hundred_on_three_hosts_one_creates_while_redis_is_killed() {
     assert_eq!(replays.len(), 1);
     replays[0].assert_replay_of(winner);
     others.into_iter().for_each(|answer| drop(refused(answer)));
-    assert_eq!(stored(&service).await, 1);
+    assert_eq!(service.all_stored().await, 1);
 }
 
 /// Inserts an order that is based on a state, in a transaction that stays open.
@@ -182,5 +182,5 @@ async fn a_lock_expires_while_its_holder_is_still_creating() {
     let key = new_key();
     let (first, second) = tokio::join!(ask(&service, &key, &tag), meanwhile);
     assert_one_winner(&[first, second]);
-    assert_eq!(stored(&service).await, 1);
+    assert_eq!(service.all_stored().await, 1);
 }

@@ -2,9 +2,6 @@
 
 use std::time::Duration;
 
-use devstack::app::Output;
-use devstack::{App, Host, process, workspace};
-
 use crate::support::{an_order, new_key, service};
 
 #[tokio::test]
@@ -76,17 +73,17 @@ async fn secrets_appear_in_no_log() {
 
 #[tokio::test]
 #[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
-async fn a_start_without_its_variables_says_which_are_missing() {
-    let log = std::env::temp_dir().join(format!("{}.log", new_key()));
-    let address = process::local(process::free_port().unwrap());
-    let host = Host::Runner(workspace::runner());
-    let Err(error) = App::start(&host, address, &[], Output::File(log.clone())) else {
-        panic!("started without a database");
-    };
-    let error = format!("{error:#}");
-    assert!(error.contains("SPIN_VARIABLE_REDIS_URL"), "{error}");
-    assert!(error.contains("SPIN_VARIABLE_DATABASE_URL"), "{error}");
-    std::fs::remove_file(log).unwrap();
+async fn without_its_variables_it_is_not_ready_and_the_log_says_both_ways_to_set_them() {
+    let setup = service().variable("redis_url", "");
+    let service = setup.variable("store", "postgres").start().await;
+    for path in ["/readyz", "/api/v1/orders"] {
+        let refused = service.get(path).await;
+        refused.assert_problem(500, "misconfigured");
+        assert!(!refused.body.contains("redis_url"), "{}", refused.body);
+    }
+    let logs = service.logs();
+    let said = "variable redis_url must be set; or set store to \"embedded\"";
+    assert!(logs.contains(said), "{logs}");
 }
 
 /// Spin aborts requests in flight when it is stopped, and so does the runner. The client's retry repairs that:

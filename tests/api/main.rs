@@ -15,6 +15,7 @@ mod conditional;
 mod conditional_races;
 mod creation;
 mod documented;
+mod embedded;
 mod history;
 mod hosting;
 mod identity;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use devstack::app::Output;
-use devstack::{App, Host, Postgres, Programs, Redis, Shared, process};
+use devstack::{App, Host, Postgres, Programs, Redis, Shared, process, workspace};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use tokio_postgres::{NoTls, Transaction};
@@ -22,14 +22,31 @@ const CLIENT_TIMEOUT: Duration = Duration::from_secs(60);
 pub struct Setup {
     own_redis: bool,
     own_postgres: bool,
+    store: Store,
     instances: usize,
     password: Option<String>,
     variables: Vec<(String, String)>,
 }
 
+/// What keeps the orders.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Store {
+    /// Redis and Postgres.
+    #[default]
+    Servers,
+    /// SQLite, in a file of the test's own.
+    Embedded,
+    /// SQLite without a file.
+    EmbeddedInMemory,
+}
+
 /// Starts to describe what a test needs.
 pub fn service() -> Setup {
     Setup {
+        store: match Shared::told().is_ok_and(|shared| shared.embedded) {
+            true => Store::Embedded,
+            false => Store::Servers,
+        },
         instances: 1,
         ..Setup::default()
     }
@@ -51,6 +68,12 @@ impl Setup {
     /// A password for the stores of `own_redis` and `own_postgres`, in their URLs. Redis requires it until it restarts.
     pub fn password(mut self, password: &str) -> Self {
         self.password = Some(password.to_owned());
+        self
+    }
+
+    /// The embedded store, also where the other tests use servers.
+    pub fn store(mut self, store: Store) -> Self {
+        self.store = store;
         self
     }
 
@@ -97,6 +120,7 @@ impl Setup {
             database_url: std::env::var("ORDERS_DATABASE_URL").ok(),
             prefix: None,
             folder: None,
+            store: Store::Servers,
             variables: Vec::new(),
             client: client(),
         }
@@ -107,6 +131,9 @@ impl Setup {
         let shared = Shared::told().unwrap();
         let folder = shared.folder.join(&name);
         std::fs::create_dir_all(&folder).unwrap();
+        if self.store != Store::Servers {
+            return self.embedded(folder);
+        }
         let programs = || Programs::find_or_install(false).unwrap();
         let redis = self
             .own_redis
@@ -153,7 +180,36 @@ impl Setup {
             database_url: Some(database_url),
             prefix: Some(prefix),
             folder: Some(folder),
+            store: Store::Servers,
             variables,
+            client: client(),
+        };
+        for _ in 0..self.instances {
+            service.serve_another();
+        }
+        service
+    }
+
+    fn embedded(self, folder: PathBuf) -> Service {
+        assert!(
+            !self.own_redis && !self.own_postgres,
+            "this test needs servers: crates/tasks/src/test.rs lists those that do not apply to the embedded store"
+        );
+        // More time than a busy machine's disk ever takes.
+        let patience = ("database_timeout_ms", "20000");
+        let variables = [("store", "embedded"), ("identity", "none"), patience];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let mut service = Service {
+            apps: Vec::new(),
+            bases: Vec::new(),
+            redis: None,
+            postgres: None,
+            redis_url: None,
+            database_url: None,
+            prefix: None,
+            folder: Some(folder),
+            store: self.store,
+            variables: variables.into_iter().chain(self.variables).collect(),
             client: client(),
         };
         for _ in 0..self.instances {
@@ -178,6 +234,7 @@ pub struct Service {
     database_url: Option<String>,
     prefix: Option<String>,
     folder: Option<PathBuf>,
+    store: Store,
     variables: Vec<(String, String)>,
     client: Client,
 }
@@ -226,7 +283,18 @@ impl Service {
     pub fn serve_at(&mut self, address: SocketAddr) {
         let host = Host::chosen().unwrap();
         let log = self.folder().join(format!("app-{}.log", self.apps.len()));
-        let app = App::start(&host, address, &self.variables, Output::File(log)).unwrap();
+        let manifest = workspace::root().join("spin.toml");
+        let mut command = host.command(&manifest, address, &self.variables);
+        match self.store {
+            Store::Servers => {}
+            Store::Embedded => {
+                command.arg("--state-dir").arg(self.folder().join("state"));
+            }
+            Store::EmbeddedInMemory => {
+                command.arg("--state-dir=");
+            }
+        }
+        let app = App::run(command, address, Output::File(log)).unwrap();
         // No connection to a process that was there before.
         self.client = client();
         self.bases.push(app.base_url());
@@ -336,8 +404,37 @@ impl Service {
         Ok(answer)
     }
 
+    /// The file of the embedded store; the first request that needs it creates it.
+    pub fn file(&self) -> rusqlite::Connection {
+        assert_eq!(self.store, Store::Embedded);
+        rusqlite::Connection::open(self.file_path()).unwrap()
+    }
+
+    fn file_path(&self) -> PathBuf {
+        self.folder().join("state/sqlite_db.db")
+    }
+
+    /// Whether orders are in a file, without servers.
+    pub fn is_embedded(&self) -> bool {
+        self.store != Store::Servers
+    }
+
+    /// How many orders there are.
+    pub async fn all_stored(&self) -> i64 {
+        let sql = "SELECT count(*) FROM orders";
+        match self.store {
+            Store::Servers => {
+                let database = self.database().await.expect("a database");
+                database.query_one(sql, &[]).await.unwrap().get(0)
+            }
+            _ if !self.file_path().exists() => 0,
+            _ => self.file().query_row(sql, [], |row| row.get(0)).unwrap(),
+        }
+    }
+
     /// A connection to the database, or `None` where the deployment's is not known.
     pub async fn database(&self) -> Option<tokio_postgres::Client> {
+        assert_eq!(self.store, Store::Servers, "this test needs Postgres");
         let url = self.database_url.as_ref()?;
         let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
         tokio::spawn(connection);
@@ -349,17 +446,39 @@ impl Service {
         self.database_url.as_deref().expect("served locally")
     }
 
+    /// How many orders these keys have in the database, and how many of the keys have any; `None` where that is not known.
+    pub async fn stored(&self, keys: &[&str]) -> Option<(i64, i64)> {
+        if self.store == Store::Embedded && !self.file_path().exists() {
+            return Some((0, 0));
+        }
+        if self.store == Store::Embedded {
+            let sql = "SELECT count(*), count(DISTINCT idempotency_key) FROM orders \
+                       WHERE idempotency_key IN (SELECT value FROM json_each(?1))";
+            let read = |row: &rusqlite::Row| Ok((row.get(0)?, row.get(1)?));
+            let stored = self.file().query_row(sql, [json!(keys).to_string()], read);
+            return Some(stored.unwrap());
+        }
+        let sql = "SELECT count(*), count(DISTINCT idempotency_key) FROM orders \
+                   WHERE idempotency_key = ANY($1)";
+        let row = self
+            .database()
+            .await?
+            .query_one(sql, &[&keys])
+            .await
+            .unwrap();
+        Some((row.get(0), row.get(1)))
+    }
+
     /// Asserts how many orders a key has in the database, where that is known.
     pub async fn assert_stored(&self, key: &str, orders: i64) {
-        if let Some(database) = self.database().await {
-            let sql = "SELECT count(*) FROM orders WHERE idempotency_key = $1";
-            let row = database.query_one(sql, &[&key]).await.unwrap();
-            assert_eq!(row.get::<_, i64>(0), orders, "orders of key {key}");
+        if let Some((stored, _)) = self.stored(&[key]).await {
+            assert_eq!(stored, orders, "orders of key {key}");
         }
     }
 
     /// Runs a command on Redis, or `None` where the deployment's is not known.
     pub async fn redis_command(&self, command: &[&str]) -> Option<redis::Value> {
+        assert_eq!(self.store, Store::Servers, "this test needs Redis");
         let client = redis::Client::open(self.redis_url.clone()?).unwrap();
         let mut connection = client.get_multiplexed_async_connection().await.unwrap();
         let mut cmd = redis::cmd(command[0]);

@@ -9,6 +9,7 @@
 )]
 
 mod collections;
+mod embedded;
 mod native;
 mod reading;
 

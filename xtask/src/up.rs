@@ -29,6 +29,9 @@ pub struct Arguments {
     /// Address and port to serve on.
     #[arg(long, default_value = "127.0.0.1:3000")]
     listen: SocketAddr,
+    /// Keep the orders in a file, without Redis and Postgres.
+    #[arg(long, conflicts_with_all = ["redis_url", "database_url", "example"])]
+    embedded: bool,
     /// Use this Redis instead of starting one.
     #[arg(long)]
     redis_url: Option<String>,
@@ -73,28 +76,10 @@ pub async fn up(arguments: Arguments) -> Result<()> {
     };
 
     let mut servers = Servers::default();
-    let redis_url = match &arguments.redis_url {
-        Some(url) => url.clone(),
-        None => start_redis(&mut servers, &arguments)?,
+    let mut variables = match arguments.embedded {
+        true => vec![("store", "embedded".to_owned())],
+        false => start_servers(&mut servers, &arguments).await?,
     };
-    let database_url = match &arguments.database_url {
-        Some(url) => url.clone(),
-        None => start_postgres(&mut servers, &arguments).await?,
-    };
-    eprintln!("Applying migrations ...");
-    match arguments.database_url {
-        // It may serve the previous release's component, too.
-        Some(_) => migrate::migrate(&database_url).await?,
-        None => migrate::migrate_all(&database_url).await?,
-    };
-
-    // All other variables come from the environment, or have their defaults.
-    let mut variables = vec![
-        ("redis_allowed_host", allowed_host(&redis_url)?),
-        ("database_allowed_host", allowed_host(&database_url)?),
-        ("redis_url", redis_url),
-        ("database_url", database_url),
-    ];
     match &arguments.example {
         // Its orders are not the order handler's: it has a database and a prefix of its own.
         Some(example) => variables.push(("redis_key_prefix", format!("{example}:"))),
@@ -128,6 +113,34 @@ pub async fn up(arguments: Arguments) -> Result<()> {
         postgres.stop()?;
     }
     Ok(())
+}
+
+/// Starts what is not given, applies the migrations, and returns the variables that lead there. All other variables come from
+/// the environment, or have their defaults.
+async fn start_servers(
+    servers: &mut Servers,
+    arguments: &Arguments,
+) -> Result<Vec<(&'static str, String)>> {
+    let redis_url = match &arguments.redis_url {
+        Some(url) => url.clone(),
+        None => start_redis(servers, arguments)?,
+    };
+    let database_url = match &arguments.database_url {
+        Some(url) => url.clone(),
+        None => start_postgres(servers, arguments).await?,
+    };
+    eprintln!("Applying migrations ...");
+    match arguments.database_url {
+        // It may serve the previous release's component, too.
+        Some(_) => migrate::migrate(&database_url).await?,
+        None => migrate::migrate_all(&database_url).await?,
+    };
+    Ok(vec![
+        ("redis_allowed_host", allowed_host(&redis_url)?),
+        ("database_allowed_host", allowed_host(&database_url)?),
+        ("redis_url", redis_url),
+        ("database_url", database_url),
+    ])
 }
 
 /// Whether the environment, or the file `.env` that Spin reads, says how customers are identified.

@@ -123,6 +123,8 @@ const MISTAKES: &[Mistake] = &[
         "(SPIN_VARIABLE_IDENTITY)", "identity is bound twice"),
     mistake(DEPLOYMENT, "Deployment/orders", |d| env(d, "SPIN_VARIABLE_IDENTITY")["value"] = json!("none"),
         "(SPIN_VARIABLE_IDENTITY)", "everybody would be one customer"),
+    mistake(DEPLOYMENT, "Deployment/orders", |d| { let store = json!({"name": "SPIN_VARIABLE_STORE", "value": "embedded"}); container(d)["env"].as_array_mut().unwrap().push(store); },
+        "(SPIN_VARIABLE_STORE)", "each pod would have a file of its own"),
     mistake(DEPLOYMENT, "Deployment/orders", |d| remove_env(d, "SPIN_VARIABLE_IDENTITY"),
         "SPIN_VARIABLE_IDENTITY", "identity is not chosen"),
     mistake(DEPLOYMENT, "Deployment/orders", |d| remove_env(d, "SPIN_VARIABLE_JWT_KEYS"),
@@ -381,7 +383,8 @@ fn each_mistake_in_a_collector_is_found() {
 fn a_new_variable_must_be_bound_and_a_renamed_one_is_noticed() {
     let mut deployment = rendered();
     let variables = &mut deployment.manifest.variables;
-    let url = variables.remove("redis_url").unwrap();
+    let mut url = variables.remove("redis_url").unwrap();
+    url.required = true;
     variables.insert("cache_url".into(), url);
     variables.remove("identity_header").unwrap();
     let findings = policies::check(&deployment);

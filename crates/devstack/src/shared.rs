@@ -16,6 +16,8 @@ const POSTGRES_URL: &str = "DEVSTACK_POSTGRES_URL";
 
 const PARTITIONS: &str = "DEVSTACK_PARTITIONS";
 
+const EMBEDDED: &str = "DEVSTACK_EMBEDDED";
+
 /// The migrated database that the tests' databases are copied from.
 pub const TEMPLATE: &str = "orders_template";
 
@@ -30,6 +32,8 @@ pub struct Shared {
     pub postgres_url: String,
     /// How many hash partitions the tests' tables of orders have; 0 for tables that are not partitioned.
     pub partitions: u32,
+    /// Whether tests serve with the embedded store, and without these servers.
+    pub embedded: bool,
 }
 
 impl Shared {
@@ -39,7 +43,8 @@ impl Shared {
             .env(FOLDER, &self.folder)
             .env(REDIS_URL, &self.redis_url)
             .env(POSTGRES_URL, &self.postgres_url)
-            .env(PARTITIONS, self.partitions.to_string());
+            .env(PARTITIONS, self.partitions.to_string())
+            .env(EMBEDDED, self.embedded.to_string());
     }
 
     /// Reads the environment variables.
@@ -57,6 +62,7 @@ impl Shared {
             redis_url: told(REDIS_URL)?,
             postgres_url: told(POSTGRES_URL)?,
             partitions: told(PARTITIONS)?.parse()?,
+            embedded: told(EMBEDDED)?.parse()?,
         })
     }
 

@@ -34,17 +34,6 @@ pub fn readiness(redis: Probe, postgres: Probe) -> Response {
         postgres: Check,
     }
 
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Check {
-        status: &'static str,
-        latency_ms: f64,
-    }
-
-    let check = |probe: Probe| Check {
-        status: if probe.up { "up" } else { "down" },
-        latency_ms: (probe.latency_ms * 1000.0).round() / 1000.0,
-    };
     let (status, code) = match (postgres.up, redis.up) {
         (true, true) => ("ready", StatusCode::OK),
         (true, false) => ("degraded", StatusCode::OK),
@@ -53,11 +42,38 @@ pub fn readiness(redis: Probe, postgres: Probe) -> Response {
     let body = to_json(&Readiness {
         status,
         checks: Checks {
-            redis: check(redis),
-            postgres: check(postgres),
+            redis: redis.into(),
+            postgres: postgres.into(),
         },
     });
     Response::json(code, body).with(header::CACHE_CONTROL.as_str(), "no-store")
+}
+
+/// The same for the embedded store, of which there is nothing else.
+pub fn embedded_readiness(sqlite: Probe) -> Response {
+    let (status, code) = match sqlite.up {
+        true => ("ready", StatusCode::OK),
+        false => ("unavailable", StatusCode::SERVICE_UNAVAILABLE),
+    };
+    let check = to_json(&Check::from(sqlite));
+    let body = format!(r#"{{"status":"{status}","checks":{{"sqlite":{check}}}}}"#);
+    Response::json(code, body).with(header::CACHE_CONTROL.as_str(), "no-store")
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Check {
+    status: &'static str,
+    latency_ms: f64,
+}
+
+impl From<Probe> for Check {
+    fn from(probe: Probe) -> Self {
+        Self {
+            status: if probe.up { "up" } else { "down" },
+            latency_ms: (probe.latency_ms * 1000.0).round() / 1000.0,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -65,6 +81,18 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+
+    #[test]
+    fn an_embedded_store_is_the_only_check() {
+        for (up, code, word) in [(true, 200, "up"), (false, 503, "down")] {
+            let latency_ms = 1.23456;
+            let response = embedded_readiness(Probe { up, latency_ms });
+            assert_eq!(response.status, code);
+            let body: Value = serde_json::from_str(&response.body).expect("JSON");
+            let check = serde_json::json!({"status": word, "latencyMs": 1.235});
+            assert_eq!(body["checks"], serde_json::json!({"sqlite": check}));
+        }
+    }
 
     #[test]
     fn readiness_follows_postgres_and_only_mentions_redis() {

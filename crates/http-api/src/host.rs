@@ -17,11 +17,11 @@ use crate::settings::Settings;
     reason = "the callers are generic and single-threaded; none needs a Send bound"
 )]
 pub trait Host {
-    /// Redis.
+    /// Redis; where there is none, every call fails at once.
     type Redis<'h>: Reservations + Locks + RecordLookup + Probes
     where
         Self: 'h;
-    /// Postgres.
+    /// Postgres, or the embedded store.
     type Postgres<'h>: Resources
         + ConditionalResources
         + ResourcesByKey
@@ -42,7 +42,7 @@ pub trait Host {
     /// Redis, with this request's time for it.
     fn redis<'h>(&'h self, settings: &'h Settings) -> Self::Redis<'h>;
 
-    /// Postgres, with this request's time for it.
+    /// Postgres or the embedded store, with this request's time for it.
     fn postgres<'h>(&'h self, settings: &'h Settings) -> Self::Postgres<'h>;
 
     /// Draws ids.

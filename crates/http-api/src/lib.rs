@@ -26,7 +26,7 @@ pub use creation::{
 };
 pub use etag::ETag;
 pub use head::{Body, BodyError, Head, MAX_BODY_BYTES, Method};
-pub use health::{Probe, health, readiness};
+pub use health::{Probe, embedded_readiness, health, readiness};
 pub use host::{Host, Probes};
 pub use outcome::Outcome;
 pub use problem::Problem;

@@ -8,14 +8,14 @@ use http::header;
 use crate::conditions::refuse_if_none_match;
 use crate::creation::{self, CreateOperation};
 use crate::head::{Body, Head, Method};
-use crate::health::{health, readiness};
-use crate::host::Host;
+use crate::health::{embedded_readiness, health, readiness};
+use crate::host::{Host, Probes};
 use crate::identity::Identity;
 use crate::problem::Problem;
 use crate::query::{PageRequest, decoded};
 use crate::reading;
 use crate::response::Response;
-use crate::settings::Settings;
+use crate::settings::{Settings, Store};
 
 /// The last segment of the path under which keys are shown; it is beside the collection.
 pub(crate) const KEYS: &str = "idempotency-keys";
@@ -81,6 +81,9 @@ async fn answer<R: Resource>(
         Route::Readiness => {
             // No traffic for an instance that would refuse all of it.
             chosen(settings)?;
+            if let Store::Embedded = settings.store {
+                return Ok(embedded_readiness(host.postgres(settings).probe().await));
+            }
             let (redis, postgres) = host.probe_both(settings).await;
             return Ok(readiness(redis, postgres));
         }

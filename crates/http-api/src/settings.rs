@@ -11,17 +11,15 @@ use crate::identity::{Identity, KeySet, TokenRules};
 
 /// The variables in `spin.toml`, as the component uses them. Holds secrets: not `Debug`.
 pub struct Settings {
-    /// Where Redis is; may carry a password.
-    pub redis_url: String,
-    /// Where Postgres is; may carry a password.
-    pub database_url: String,
+    /// What keeps the resources.
+    pub store: Store,
     /// The prefix of every name in Redis. Deployments that share a Redis need different ones.
     pub redis_key_prefix: String,
     /// How long Redis keeps a record. Whole milliseconds, at least one.
     pub reservation_ttl: Duration,
     /// How long a request may wait for Redis in all.
     pub redis_timeout: Duration,
-    /// How long a request may wait for Postgres in all.
+    /// How long a request may wait for Postgres, or SQLite, in all.
     pub database_timeout: Duration,
     /// How retries are answered.
     pub replay_policy: ReplayPolicy,
@@ -35,6 +33,19 @@ pub struct Settings {
     pub cors_origins: Option<Origins>,
     /// Whether each request is logged.
     pub log_requests: bool,
+}
+
+/// What keeps the resources.
+pub enum Store {
+    /// Postgres, with Redis for the records of keys.
+    Servers {
+        /// Where Redis is; may carry a password.
+        redis_url: String,
+        /// Where Postgres is; may carry a password.
+        database_url: String,
+    },
+    /// The host's own SQLite, for one host.
+    Embedded,
 }
 
 impl Settings {
@@ -79,9 +90,11 @@ impl fmt::Display for SettingError {
 /// The raw values, one per variable of `spin.toml`. Variables that a manifest does not declare have the values of
 /// [`RawSettings::default`].
 pub struct RawSettings {
-    /// `redis_url`, required.
+    /// `store`
+    pub store: String,
+    /// `redis_url`, for the store `postgres`.
     pub redis_url: String,
-    /// `database_url`, required.
+    /// `database_url`, for the store `postgres`.
     pub database_url: String,
     /// `redis_key_prefix`
     pub redis_key_prefix: String,
@@ -118,6 +131,7 @@ pub struct RawSettings {
 impl Default for RawSettings {
     fn default() -> Self {
         Self {
+            store: "postgres".into(),
             redis_url: String::new(),
             database_url: String::new(),
             redis_key_prefix: String::new(),
@@ -149,8 +163,9 @@ const JWT_KEYS: &str = "must be a JWK set with at least one key for EdDSA (Ed255
 
 impl RawSettings {
     /// All variables by their names in `spin.toml`.
-    pub fn variables(&mut self) -> [(&'static str, &mut String); 17] {
+    pub fn variables(&mut self) -> [(&'static str, &mut String); 18] {
         [
+            ("store", &mut self.store),
             ("redis_url", &mut self.redis_url),
             ("database_url", &mut self.database_url),
             ("redis_key_prefix", &mut self.redis_key_prefix),
@@ -188,8 +203,19 @@ impl RawSettings {
                 variable: "cors_origins",
                 rule: "must be empty, \"*\", or origins such as \"https://shop.example\": lower case, no path, no default port",
             })?,
-            redis_url: not_empty("redis_url", self.redis_url)?,
-            database_url: not_empty("database_url", self.database_url)?,
+            store: match self.store.as_str() {
+                "postgres" => Store::Servers {
+                    redis_url: not_empty("redis_url", self.redis_url)?,
+                    database_url: not_empty("database_url", self.database_url)?,
+                },
+                "embedded" => Store::Embedded,
+                _ => {
+                    return Err(SettingError {
+                        variable: "store",
+                        rule: "must be \"postgres\" or \"embedded\"",
+                    });
+                }
+            },
             redis_key_prefix: self.redis_key_prefix,
             reservation_ttl: Duration::from_secs(number(
                 "reservation_ttl",
@@ -269,7 +295,7 @@ fn not_empty(variable: &'static str, value: String) -> Result<String, SettingErr
     if value.is_empty() {
         return Err(SettingError {
             variable,
-            rule: "must not be empty",
+            rule: "must be set; or set store to \"embedded\", which needs no server and serves one host",
         });
     }
     Ok(value)
@@ -348,6 +374,27 @@ mod tests {
     }
 
     #[test]
+    fn only_the_store_postgres_needs_urls() {
+        let of = |store: &str| {
+            let raw = RawSettings {
+                store: store.into(),
+                ..RawSettings::default()
+            };
+            raw.check().map(|settings| settings.store)
+        };
+        assert!(matches!(of("embedded"), Ok(Store::Embedded)));
+        let Err(missing) = of("postgres") else {
+            panic!("accepted without URLs");
+        };
+        let text = missing.to_string();
+        assert!(
+            text.contains("redis_url") && text.contains("embedded"),
+            "{text}"
+        );
+        assert!(of("").is_err_and(|error| error.variable == "store"));
+    }
+
+    #[test]
     fn key_reuse_is_one_of_two_words() {
         let mut raw = raw();
         raw.key_reuse = "replay".into();
@@ -414,7 +461,8 @@ mod tests {
     #[test]
     fn a_bad_value_is_named_without_being_shown() {
         type Break = fn(&mut RawSettings, &str);
-        let breaks: [(&str, Break); 14] = [
+        let breaks: [(&str, Break); 15] = [
+            ("store", |raw, bad| raw.store = bad.into()),
             ("cors_origins", |raw, bad| raw.cors_origins = bad.into()),
             ("log_requests", |raw, bad| raw.log_requests = bad.into()),
             ("identity", |raw, bad| raw.identity = bad.into()),

@@ -32,6 +32,8 @@ pub static REDIS_COMMANDS: Counter = Counter::new();
 pub static POSTGRES_OPENED: Counter = Counter::new();
 /// Statements sent to Postgres.
 pub static POSTGRES_STATEMENTS: Counter = Counter::new();
+/// Statements run on SQLite.
+pub static SQLITE_STATEMENTS: Counter = Counter::new();
 /// CPU samples of this process, with `--measure-guests`.
 pub static SAMPLES: Counter = Counter::new();
 /// The samples taken while a component's own code ran.
@@ -44,6 +46,7 @@ pub fn to_json() -> String {
         "redisCommands": REDIS_COMMANDS.get(),
         "postgresOpened": POSTGRES_OPENED.get(),
         "postgresStatements": POSTGRES_STATEMENTS.get(),
+        "sqliteStatements": SQLITE_STATEMENTS.get(),
         "samples": SAMPLES.get(),
         "guestSamples": GUEST_SAMPLES.get(),
     })

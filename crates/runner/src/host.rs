@@ -20,6 +20,7 @@ use crate::bindings;
 use crate::connections::PostgresPools;
 use crate::guest_time;
 use crate::outbound::AllowedHosts;
+use crate::sqlite::Location;
 
 /// How often a running guest yields to the executor, so that time-outs end it even in a busy loop.
 const EPOCH: Duration = Duration::from_millis(10);
@@ -46,6 +47,10 @@ pub struct HostState {
     pub variables: Arc<BTreeMap<String, String>>,
     /// The component's Postgres pools.
     pub pools: Arc<PostgresPools>,
+    /// The names of the SQLite databases that the component may open.
+    pub databases: Arc<[String]>,
+    /// Where the application's SQLite database is.
+    pub database: Location,
     wasi: WasiCtx,
     http: WasiHttpCtx,
     hooks: NoOutboundHttp,
@@ -134,19 +139,28 @@ pub struct Guest {
     allowed_hosts: Arc<AllowedHosts>,
     variables: Arc<BTreeMap<String, String>>,
     pools: Arc<PostgresPools>,
+    databases: Arc<[String]>,
+    database: Location,
     is_measured: bool,
+}
+
+/// What a component may use of the host, beside its code.
+pub struct Grants {
+    /// Environment variables.
+    pub environment: BTreeMap<String, String>,
+    /// What it may connect to.
+    pub allowed_hosts: AllowedHosts,
+    /// Its variables.
+    pub variables: Arc<BTreeMap<String, String>>,
+    /// The names of the SQLite databases that it may open.
+    pub databases: Vec<String>,
+    /// Where the application's SQLite database is.
+    pub database: Location,
 }
 
 impl Guest {
     /// Compiles (or takes from the cache) and links a component.
-    pub fn load(
-        engine: &Engine,
-        source: &Path,
-        environment: BTreeMap<String, String>,
-        allowed_hosts: AllowedHosts,
-        variables: Arc<BTreeMap<String, String>>,
-        is_measured: bool,
-    ) -> Result<Self> {
+    pub fn load(engine: &Engine, source: &Path, grants: Grants, is_measured: bool) -> Result<Self> {
         if !source.exists() {
             bail!(
                 "{} does not exist; build it with: cargo build --target wasm32-wasip2 --release",
@@ -161,6 +175,7 @@ impl Guest {
         wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
         bindings::spin::redis::redis::add_to_linker::<_, Spin>(&mut linker, |s| s)?;
         bindings::spin::postgres::postgres::add_to_linker::<_, Spin>(&mut linker, |s| s)?;
+        bindings::spin::sqlite::sqlite::add_to_linker::<_, Spin>(&mut linker, |s| s)?;
         bindings::spin::variables::variables::add_to_linker::<_, Spin>(&mut linker, |s| s)?;
         let pre = linker.instantiate_pre(&component).with_context(|| {
             format!(
@@ -176,10 +191,12 @@ impl Guest {
         })?;
         Ok(Self {
             pre,
-            environment,
-            allowed_hosts: Arc::new(allowed_hosts),
-            variables,
+            environment: grants.environment,
+            allowed_hosts: Arc::new(grants.allowed_hosts),
+            variables: grants.variables,
             pools: Arc::default(),
+            databases: grants.databases.into(),
+            database: grants.database,
             is_measured,
         })
     }
@@ -198,6 +215,8 @@ impl Guest {
             allowed_hosts: self.allowed_hosts.clone(),
             variables: self.variables.clone(),
             pools: self.pools.clone(),
+            databases: self.databases.clone(),
+            database: self.database.clone(),
             wasi: wasi.build(),
             http: WasiHttpCtx::new(),
             hooks: NoOutboundHttp,

@@ -16,6 +16,7 @@ mod outbound;
 mod postgres;
 mod redis;
 mod serve;
+mod sqlite;
 mod values;
 mod variables;
 
@@ -31,17 +32,18 @@ use clap::Parser;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::host::Guest;
+use crate::host::{Grants, Guest};
 use crate::manifest::Manifest;
 use crate::outbound::AllowedHosts;
 use crate::serve::{Options, Reuse, Server};
+use crate::sqlite::Location;
 use crate::variables::Variables;
 
 /// Serves the HTTP components of a Spin application.
 ///
 /// A stand-in for `spin up` for machines without Spin, for tests and for benchmarks. It offers WASI 0.2 and
-/// 0.3, wasi:http@0.3.0, spin:redis@3.0.0, spin:postgres@4.2.0 and spin:variables@3.0.0, with Spin's limits
-/// and costs, and refuses everything else. For that, use Spin: https://spinframework.dev
+/// 0.3, wasi:http@0.3.0, spin:redis@3.0.0, spin:postgres@4.2.0, spin:sqlite@3.1.0 and spin:variables@3.0.0, with
+/// Spin's limits and costs, and refuses everything else. For that, use Spin: https://spinframework.dev
 #[derive(Parser)]
 #[command(name = "runner")]
 struct Arguments {
@@ -75,6 +77,10 @@ struct Arguments {
     /// Set TCP_NODELAY on accepted connections, which Spin does not do.
     #[arg(long)]
     tcp_nodelay: bool,
+    /// Folder for the SQLite database; by default .spin beside the manifest. Empty: none, and each connection has a
+    /// database in memory.
+    #[arg(long)]
+    state_dir: Option<String>,
     /// Folder for compiled components; by default .spin/runner-cache beside the manifest.
     #[arg(long)]
     cache_dir: Option<PathBuf>,
@@ -127,6 +133,10 @@ async fn run() -> Result<()> {
     let cache = arguments
         .cache_dir
         .unwrap_or_else(|| folder.join(".spin/runner-cache"));
+    let state = arguments
+        .state_dir
+        .map_or_else(|| folder.join(".spin"), PathBuf::from);
+    let state = Some(state).filter(|folder| !folder.as_os_str().is_empty());
     std::fs::create_dir_all(&cache).with_context(|| format!("creating {}", cache.display()))?;
     let engine = host::engine(&std::path::absolute(&cache)?)?;
     let mut guests = HashMap::new();
@@ -139,9 +149,13 @@ async fn run() -> Result<()> {
         let guest = Guest::load(
             &engine,
             &folder.join(&component.source),
-            component.environment.clone(),
-            AllowedHosts::parse(&hosts)?,
-            variables.of_component(&component.variables)?,
+            Grants {
+                environment: component.environment.clone(),
+                allowed_hosts: AllowedHosts::parse(&hosts)?,
+                variables: variables.of_component(&component.variables)?,
+                databases: component.sqlite_databases.clone(),
+                database: Location::in_folder(state.as_deref()),
+            },
             arguments.measure_guests,
         )?;
         guests.insert(id.clone(), guest);

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
+use crate::sqlite::DEFAULT;
+
 /// A manifest, version 2.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -72,6 +74,9 @@ pub struct Component {
     /// The component's variables: templates with the application's variables.
     #[serde(default)]
     pub variables: BTreeMap<String, String>,
+    /// The SQLite databases that it may open, by name.
+    #[serde(default)]
+    pub sqlite_databases: Vec<String>,
     /// Environment variables.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
@@ -112,6 +117,14 @@ impl Manifest {
         ensure!(
             manifest.spin_manifest_version == 2,
             "spin_manifest_version must be 2"
+        );
+        let mut databases = manifest
+            .component
+            .values()
+            .flat_map(|c| &c.sqlite_databases);
+        ensure!(
+            databases.all(|name| name == DEFAULT),
+            "the only SQLite database without a runtime configuration is \"{DEFAULT}\""
         );
         manifest.routes()?;
         Ok(manifest)
@@ -242,6 +255,10 @@ mod tests {
             (
                 "source = \"a.wasm\"",
                 "source = \"a.wasm\"\nfiles = [\"x\"]",
+            ),
+            (
+                "source = \"a.wasm\"",
+                "source = \"a.wasm\"\nsqlite_databases = [\"other\"]",
             ),
             ("spin_manifest_version = 2", "spin_manifest_version = 1"),
             ("route = \"/one\"", "route = \"/:id\""),

@@ -7,7 +7,8 @@ use tokio_postgres::config::Host as Server;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Config, RowStream};
 use wasmtime::component::{
-    Accessor, Destination, FutureReader, Resource, StreamProducer, StreamReader, StreamResult,
+    Accessor, Destination, FutureReader, Lower, Resource, StreamProducer, StreamReader,
+    StreamResult,
 };
 use wasmtime::{AsContextMut, StoreContextMut};
 
@@ -318,17 +319,17 @@ async fn pump(
 }
 
 /// Rows that the component has not read yet.
-struct Rows(mpsc::Receiver<Row>);
+pub struct Rows<R>(pub mpsc::Receiver<R>);
 
-impl<D> StreamProducer<D> for Rows {
-    type Item = Row;
-    type Buffer = Option<Row>;
+impl<D, R: Lower + Send + Sync + 'static> StreamProducer<D> for Rows<R> {
+    type Item = R;
+    type Buffer = Option<R>;
 
     fn poll_produce<'a>(
         self: std::pin::Pin<&mut Self>,
         cx: &mut std::task::Context<'_>,
         store: StoreContextMut<'a, D>,
-        mut destination: Destination<'a, Row, Option<Row>>,
+        mut destination: Destination<'a, R, Option<R>>,
         finish: bool,
     ) -> std::task::Poll<wasmtime::Result<StreamResult>> {
         use std::task::Poll;

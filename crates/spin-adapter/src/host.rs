@@ -1,6 +1,5 @@
 //! The host of one request: its timer, and the stores with their budgets.
 
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -8,10 +7,10 @@ use http_api::settings::Settings;
 use http_api::{Head, Host, Probe, Probes, Problem, Response};
 use protocol::Collection;
 
+use crate::database::Database;
 use crate::deadline::Timer;
 use crate::ids::RandomIds;
 use crate::log::RequestLog;
-use crate::postgres::{PostgresResources, Table};
 use crate::redis::RedisReservations;
 use crate::variables;
 
@@ -19,7 +18,7 @@ use crate::variables;
 pub struct SpinHost {
     timer: Timer,
     log: RequestLog,
-    table: Rc<Table>,
+    collection: Collection,
 }
 
 impl SpinHost {
@@ -28,7 +27,7 @@ impl SpinHost {
         Self {
             timer: Timer::default(),
             log: RequestLog::start(),
-            table: Table::of(collection),
+            collection: *collection,
         }
     }
 
@@ -44,7 +43,7 @@ impl SpinHost {
 
 impl Host for SpinHost {
     type Redis<'h> = RedisReservations<'h>;
-    type Postgres<'h> = PostgresResources<'h>;
+    type Postgres<'h> = Database<'h>;
     type Ids = RandomIds;
 
     async fn settings(&self) -> Result<Arc<Settings>, Problem> {
@@ -55,8 +54,8 @@ impl Host for SpinHost {
         RedisReservations::for_request(settings, &self.timer, &self.log)
     }
 
-    fn postgres<'h>(&'h self, settings: &'h Settings) -> PostgresResources<'h> {
-        PostgresResources::for_request(settings, &self.timer, &self.log, &self.table)
+    fn postgres<'h>(&'h self, settings: &'h Settings) -> Database<'h> {
+        Database::for_request(settings, &self.timer, &self.log, &self.collection)
     }
 
     fn ids(&self) -> &RandomIds {

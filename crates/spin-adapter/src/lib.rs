@@ -1,4 +1,4 @@
-//! Spin's HTTP, Redis, Postgres, variables and clock behind the traits of `http_api` and `protocol`. Exists on wasm32
+//! Spin's HTTP, Redis, Postgres, SQLite, variables and clock behind the traits of `http_api` and `protocol`. Exists on wasm32
 //! only, because spin-sdk does not link natively.
 //!
 //! A component is one call of [`component!`]. State that outlives a request is in the instance's statics, which Spin
@@ -7,6 +7,7 @@
 #![cfg(target_arch = "wasm32")]
 
 mod connection_cache;
+mod database;
 mod deadline;
 mod exchange;
 mod host;
@@ -15,6 +16,7 @@ mod log;
 mod postgres;
 mod redis;
 mod signals;
+mod sqlite;
 mod variables;
 
 pub use exchange::{RequestBody, RequestHead, receive, send};

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Instant;
 
-use http_api::settings::Settings;
+use http_api::settings::{Settings, Store};
 use http_api::{Probe, Probes};
 use protocol::breaker::{Breaker, State};
 use protocol::error::ReservationsUnavailable;
@@ -43,6 +43,8 @@ thread_local! {
 
 /// Redis, as one request may use it.
 pub struct RedisReservations<'r> {
+    /// Where it is, if there is one.
+    url: Option<&'r str>,
     settings: &'r Settings,
     timer: &'r Timer,
     log: &'r RequestLog,
@@ -52,7 +54,12 @@ pub struct RedisReservations<'r> {
 impl<'r> RedisReservations<'r> {
     /// With the request's time for Redis.
     pub fn for_request(settings: &'r Settings, timer: &'r Timer, log: &'r RequestLog) -> Self {
+        let url = match &settings.store {
+            Store::Servers { redis_url, .. } => Some(redis_url.as_str()),
+            Store::Embedded => None,
+        };
         Self {
+            url,
             settings,
             timer,
             log,
@@ -83,13 +90,13 @@ impl<'r> RedisReservations<'r> {
     }
 
     async fn command(&self, command: Command) -> Result<Reply, ReservationsUnavailable> {
-        if self.budget.rest().is_zero() {
+        let Some(url) = self.url.filter(|_| !self.budget.rest().is_zero()) else {
             return Err(ReservationsUnavailable);
-        }
+        };
         let _wait = self.log.redis();
         let outcome = self
             .timer
-            .within(&self.budget, self.attempt(&command))
+            .within(&self.budget, self.attempt(url, &command))
             .await;
         let failure = match outcome {
             Some(Ok(reply)) => {
@@ -110,26 +117,26 @@ impl<'r> RedisReservations<'r> {
 
     /// Sends a command over the kept connection, and over a new one if that is dead. A reservation may run twice: the second
     /// one finds our own record.
-    async fn attempt(&self, command: &Command) -> Result<Reply, Error> {
-        let connection = self.connection().await?;
+    async fn attempt(&self, url: &str, command: &Command) -> Result<Reply, Error> {
+        let connection = self.connection(url).await?;
         self.log.count_trip();
         match execute(&connection, command).await {
             Ok(reply) => return Ok(reply),
             Err(_) => LINK.with_borrow_mut(|link| link.forget(&connection)),
         }
-        let another = self.connection().await?;
+        let another = self.connection(url).await?;
         self.log.count_trip();
         execute(&another, command).await
     }
 
     /// The kept connection, or a new one that is kept from now on. Concurrent requests share one.
-    async fn connection(&self) -> Result<Rc<Connection>, Error> {
+    async fn connection(&self, url: &str) -> Result<Rc<Connection>, Error> {
         loop {
             let wait = match LINK.with_borrow_mut(Link::join) {
                 Joined::Up(connection) => return Ok(connection),
                 Joined::Waits(wait) => wait,
                 Joined::Connects(connecting) => {
-                    let connection = Rc::new(Connection::open(&self.settings.redis_url).await?);
+                    let connection = Rc::new(Connection::open(url).await?);
                     connecting.succeeded(&connection);
                     return Ok(connection);
                 }

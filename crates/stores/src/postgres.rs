@@ -1,4 +1,4 @@
-//! Resources as SQL. Every call is one statement, and so one implicit transaction. One table per collection; the
+//! Resources as SQL for Postgres; [`crate::sqlite`] has the same statements for SQLite. Every call is one statement, and so one implicit transaction. One table per collection; the
 //! document is one column, so that nothing here depends on what a resource looks like.
 
 mod conditional;
@@ -15,7 +15,7 @@ use serde::Serialize;
 pub struct Statement<'s> {
     /// The SQL.
     pub sql: &'s str,
-    /// `$1`, `$2`, …
+    /// `$1`, `$2`, … in Postgres; `?1`, `?2`, … in SQLite.
     pub parameters: Vec<Parameter>,
 }
 
@@ -93,6 +93,18 @@ const PROBE: &str = "\
         UNION ALL SELECT FROM (SELECT {id}, seq, based_on, document FROM {table} LIMIT 0) AS columns \
     ) AS found";
 
+/// The SQL of a database, with `{table}` and `{id}` for a collection's names.
+pub(crate) struct Templates {
+    pub insert: &'static str,
+    pub insert_new: &'static str,
+    pub insert_all: &'static str,
+    pub insert_based_on: &'static str,
+    pub find: &'static str,
+    pub find_by_key: &'static str,
+    pub page: &'static str,
+    pub probe: &'static str,
+}
+
 /// The statements of one collection's table.
 pub struct Statements {
     insert: String,
@@ -106,23 +118,34 @@ pub struct Statements {
 }
 
 impl Statements {
-    /// The statements of a collection. Built once and kept: this formats every text.
+    /// Postgres's statements of a collection. Built once and kept: this formats every text.
     pub fn of(collection: &Collection) -> Self {
-        let id = format!("{}_id", collection.one);
-        let sql = |template: &str| {
-            template
-                .replace("{table}", collection.name)
-                .replace("{id}", &id)
-        };
+        Self::from_templates(
+            collection,
+            &Templates {
+                insert: INSERT,
+                insert_new: INSERT_NEW,
+                insert_all: INSERT_ALL,
+                insert_based_on: conditional::INSERT_BASED_ON,
+                find: reading::FIND,
+                find_by_key: reading::FIND_BY_KEY,
+                page: reading::PAGE,
+                probe: PROBE,
+            },
+        )
+    }
+
+    pub(crate) fn from_templates(collection: &Collection, templates: &Templates) -> Self {
+        let sql = |template| fill_in(template, collection);
         Self {
-            insert: sql(INSERT),
-            insert_new: sql(INSERT_NEW),
-            insert_all: sql(INSERT_ALL),
-            insert_based_on: sql(conditional::INSERT_BASED_ON),
-            find: sql(reading::FIND),
-            find_by_key: sql(reading::FIND_BY_KEY),
-            page: sql(reading::PAGE),
-            probe: sql(PROBE),
+            insert: sql(templates.insert),
+            insert_new: sql(templates.insert_new),
+            insert_all: sql(templates.insert_all),
+            insert_based_on: sql(templates.insert_based_on),
+            find: sql(templates.find),
+            find_by_key: sql(templates.find_by_key),
+            page: sql(templates.page),
+            probe: sql(templates.probe),
         }
     }
 
@@ -160,6 +183,13 @@ impl Statements {
             parameters: Vec::new(),
         }
     }
+}
+
+/// A template with the collection's names.
+pub(crate) fn fill_in(template: &str, collection: &Collection) -> String {
+    template
+        .replace("{table}", collection.name)
+        .replace("{id}", &format!("{}_id", collection.one))
 }
 
 /// `$1` to `$6` of a statement that inserts one resource: id, customer, key, fingerprint, document, and the time of
@@ -207,10 +237,14 @@ fn json_rows(batch: &[&NewResource]) -> String {
     format!("[{}]", rows.collect::<Vec<_>>().join(","))
 }
 
-/// What became of each resource of a batch, by the row of [`Statements::insert_all`].
-pub fn attempts(batch: &[&NewResource], row: Option<&impl Row>) -> Vec<Attempt> {
-    let ids = row.and_then(|row| row.text("ids")).unwrap_or_default();
-    let inserted: Vec<&str> = ids.split(',').collect();
+/// What became of each resource of a batch, by the rows of [`Statements::insert_all`]: Postgres's one, or SQLite's one for
+/// each insertion.
+pub fn attempts<'r, R: Row + 'r>(
+    batch: &[&NewResource],
+    rows: impl IntoIterator<Item = &'r R>,
+) -> Vec<Attempt> {
+    let ids: Vec<String> = rows.into_iter().filter_map(|row| row.text("ids")).collect();
+    let inserted: Vec<&str> = ids.iter().flat_map(|ids| ids.split(',')).collect();
     let attempt = |new: &&NewResource| {
         if inserted.contains(&new.id.to_string().as_str()) {
             Attempt::Inserted

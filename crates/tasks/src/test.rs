@@ -25,6 +25,53 @@ const NOT_ON_PARTITIONS: [&str; 10] = [
     "validation::",
 ];
 
+/// What these tests show needs Redis or Postgres, or has its like in `embedded::`.
+const NOT_EMBEDDED: [&str; 39] = [
+    // Covered by the first run: no store is asked, or a server is watched meanwhile.
+    "bad_input::",
+    "identity::a_bad_token_is_refused_before_any_store_is_asked",
+    "security::without_a_key_nothing_invites_to_repeat_blindly",
+    "validation::bad_requests_are_refused_and_reserve_nothing",
+    // Redis: its faults, its records and its lock.
+    "redis_faults::",
+    "concurrency::duplicates_without_redis_all_get_the_same_order",
+    "conditional::a_value_without_an_expiry_is_not_a_lock",
+    "conditional::while_the_lock_is_held_other_creations_get_retry_after",
+    "conditional_races::a_lock_expires_while_its_holder_is_still_creating",
+    "conditional_races::of_ten_at_once_without_redis_one_creates",
+    "conditional_races::of_two_hundred_on_three_hosts_one_creates_while_redis_is_killed",
+    "conditional_races::one_creates_while_locks_are_lost_all_the_time",
+    "creation::a_replay_survives_a_flush_of_redis",
+    "creation::a_replay_survives_the_expiry_of_its_record",
+    "identity::customers_never_meet",
+    "key_reuse::a_reservation_of_a_dead_request_refuses_no_other_order",
+    "keys::a_key_is_unknown_then_completed_whatever_redis_contains",
+    "keys::a_refused_condition_leaves_no_key_in_progress",
+    "keys::a_reserved_key_is_in_progress_until_its_order_exists",
+    "keys::the_state_of_a_key_needs_postgres_and_not_redis",
+    // Histories: no record outlives a row.
+    "history::",
+    // Postgres: its faults, roles, schema and SQL.
+    "postgres_faults::",
+    "retention::",
+    "roles::",
+    "tls::",
+    "changed_rules::a_retry_without_the_condition_that_is_required_by_now_gets_the_order",
+    "concurrency::a_host_killed_during_requests_loses_and_duplicates_no_order",
+    "conditional_races::a_creation_waits_for_the_transaction_on_the_same_state",
+    "conditional_races::plain_orders_do_not_queue_up_behind_a_conditional_one",
+    "creation::a_finished_order_is_replayed_without_postgres",
+    "creation::a_replay_survives_a_restart_of_everything",
+    "hosting::a_request_aborted_by_a_stop_is_repaired_by_its_retry",
+    "hosting::connections_outside_allowed_outbound_hosts_are_refused",
+    "hosting::secrets_appear_in_no_log",
+    "listing::an_order_that_appears_below_the_newest_changes_the_tag",
+    "logging::",
+    "reading::a_database_",
+    "reading::health_asks_no_store_and_readiness_asks_both",
+    "trips::",
+];
+
 /// The number of orders in the table that is migrated under load; without this variable, it is smaller.
 const ROLLOUT_ROWS: (&str, &str) = ("ROLLOUT_ROWS", "1000000");
 
@@ -58,6 +105,7 @@ pub async fn test(arguments: Arguments) -> Result<()> {
         redis_url: redis.url(),
         postgres_url: postgres.url("postgres"),
         partitions: 0,
+        embedded: false,
     };
     shared.create_template().await?;
     let partitioned = Shared {
@@ -70,14 +118,23 @@ pub async fn test(arguments: Arguments) -> Result<()> {
     let passed = cargo(&shared, &everything, &arguments.rest)?;
     eprintln!("\nThe tests over HTTP once more, on tables of {PARTITIONS} hash partitions:");
     let over_http = ["test", "--package", "orders", "--test", "api", "--"];
-    let skipped = NOT_ON_PARTITIONS.iter().flat_map(|name| ["--skip", name]);
-    let over_http: Vec<_> = over_http.into_iter().chain(skipped).collect();
-    let passed_on_partitions = cargo(&partitioned, &over_http, &arguments.rest)?;
+    let without = |names: &[&'static str]| {
+        let skipped = names.iter().flat_map(|name| ["--skip", name]);
+        over_http.into_iter().chain(skipped).collect::<Vec<_>>()
+    };
+    let passed_on_partitions = cargo(&partitioned, &without(&NOT_ON_PARTITIONS), &arguments.rest)?;
+    eprintln!("\nThe tests over HTTP once more, on the embedded store. These do not apply to it:");
+    eprintln!("  {}", NOT_EMBEDDED.join("\n  "));
+    let embedded = Shared {
+        embedded: true,
+        ..shared.clone()
+    };
+    let passed_embedded = cargo(&embedded, &without(&NOT_EMBEDDED), &arguments.rest)?;
 
     drop(redis);
     drop(postgres);
     ensure!(
-        passed && passed_on_partitions,
+        passed && passed_on_partitions && passed_embedded,
         "tests failed; the servers' and applications' logs are in {}",
         folder.display()
     );

@@ -9,13 +9,19 @@ use crate::{Deployment, Finding};
 
 /// The variables that this policy knows by name. One that spin.toml no longer has is a finding: the rule
 /// about it would hold for ever without checking anything.
-const KNOWN: [&str; 5] = [
+const KNOWN: [&str; 8] = [
+    "store",
+    "redis_url",
+    "database_url",
     "identity",
     "identity_header",
     "jwt_keys",
     "redis_allowed_host",
     "database_allowed_host",
 ];
+
+/// What the store "postgres" needs.
+const STORE_URLS: [&str; 2] = ["redis_url", "database_url"];
 
 pub fn check(
     deployment: &Deployment,
@@ -32,8 +38,10 @@ pub fn check(
             .bindings
             .iter()
             .any(|binding| binding.name == *name);
-        if !is_bound && variable.default.is_none() {
-            let why = match variable.required {
+        // Their empty defaults are for the embedded store.
+        let is_required = variable.required || STORE_URLS.contains(&name.as_str());
+        if !is_bound && (variable.default.is_none() || is_required) {
+            let why = match is_required {
                 true => "spin.toml requires",
                 false => "spin.toml gives no default to",
             };
@@ -93,6 +101,13 @@ pub fn check(
         }
     }
     findings.extend(identity(deployment, overlay, application));
+    if application.value(&deployment.manifest, "store") != Some("postgres") {
+        findings.push(object.finding(
+            application.field("store"),
+            "the store is not postgres: each pod would have a file of its own, in which other pods' orders are missing, \
+             and lose it when it ends",
+        ));
+    }
     if overlay.is_for_a_cluster() {
         findings.extend(allowed_hosts(deployment, application));
     }

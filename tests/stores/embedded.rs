@@ -1,0 +1,292 @@
+//! The embedded store's statements compared with the simulated store, call by call, as the component sends them.
+
+use std::time::Duration;
+
+use orders::Order;
+use protocol::condition::Expected;
+use protocol::ports::{Attempt, ConditionalInsertion, Insertion, List, Page};
+use protocol::{KeyScope, ListState, Resource};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use rusqlite::types::Value;
+use simulation::world::{Answer, Call, World};
+use stores::postgres::{
+    Parameter, Row, Statement, Statements, attempts, conditional_insertion, found, insertion, page,
+};
+use stores::sqlite::{setup, statements};
+
+use crate::native::REFUNDS;
+use crate::{CALLS, SEQUENCES, Seen, batch, collection, new_resource};
+
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A row of SQLite's.
+struct SqliteRow(Vec<(String, Value)>);
+
+impl SqliteRow {
+    fn get(&self, column: &str) -> Option<&Value> {
+        let (_, value) = self.0.iter().find(|(name, _)| name == column)?;
+        Some(value)
+    }
+}
+
+impl Row for SqliteRow {
+    fn boolean(&self, column: &str) -> Option<bool> {
+        match self.get(column)? {
+            Value::Integer(number) => Some(*number != 0),
+            _ => None,
+        }
+    }
+
+    fn text(&self, column: &str) -> Option<String> {
+        match self.get(column)? {
+            Value::Text(text) => Some(text.clone()),
+            _ => None,
+        }
+    }
+
+    fn bytes(&self, column: &str) -> Option<Vec<u8>> {
+        match self.get(column)? {
+            Value::Blob(bytes) => Some(bytes.clone()),
+            _ => None,
+        }
+    }
+}
+
+/// Two collections in one database. In memory: one connection needs no file.
+struct Embedded {
+    connection: rusqlite::Connection,
+    orders: Statements,
+    refunds: Statements,
+}
+
+impl Embedded {
+    fn fresh() -> Self {
+        let connection = rusqlite::Connection::open_in_memory().unwrap();
+        let embedded = Self {
+            connection,
+            orders: statements(&Order::COLLECTION),
+            refunds: statements(&REFUNDS),
+        };
+        for collection in [Order::COLLECTION, REFUNDS, REFUNDS] {
+            for sql in setup(&collection) {
+                let parameters = Vec::new();
+                embedded.rows(Statement {
+                    sql: &sql,
+                    parameters,
+                });
+            }
+        }
+        embedded
+    }
+
+    fn rows(&self, Statement { sql, parameters }: Statement<'_>) -> Vec<SqliteRow> {
+        let mut statement = self.connection.prepare_cached(sql).unwrap();
+        let names: Vec<String> = statement
+            .column_names()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        let parameters = parameters.into_iter().map(|parameter| match parameter {
+            Parameter::Text(text) | Parameter::NullableText(Some(text)) => Value::Text(text),
+            Parameter::NullableText(None) => Value::Null,
+            Parameter::Bytes(bytes) => Value::Blob(bytes),
+            Parameter::Int64(number) => Value::Integer(number),
+        });
+        let rows = statement.query_map(rusqlite::params_from_iter(parameters), |row| {
+            let value = |(index, name): (usize, &String)| Ok((name.clone(), row.get(index)?));
+            names
+                .iter()
+                .enumerate()
+                .map(value)
+                .collect::<rusqlite::Result<_>>()
+                .map(SqliteRow)
+        });
+        rows.unwrap().collect::<rusqlite::Result<_>>().unwrap()
+    }
+
+    fn statements(&self, collection: &str) -> &Statements {
+        match collection {
+            "orders" => &self.orders,
+            _ => &self.refunds,
+        }
+    }
+
+    fn find_by_key(&self, scope: &KeyScope) -> Option<protocol::ports::StoredResource> {
+        let statement = self.statements(scope.collection).find_by_key(scope);
+        found(self.rows(statement).first()).unwrap()
+    }
+
+    fn page(&self, list: &List, after: Option<protocol::ResourceId>, limit: usize) -> Option<Page> {
+        let statement = self
+            .statements(list.collection)
+            .page(&list.customer, after, limit);
+        page(&self.rows(statement), limit).unwrap()
+    }
+
+    fn state(&self, list: &List) -> ListState {
+        self.page(list, None, 0).unwrap().state
+    }
+
+    /// Sends what the component sends for a call, and reads the answer as it does.
+    fn execute(&self, call: &Call) -> Answer {
+        match call {
+            Call::Insert(new) => Answer::Postgres(match self.find_by_key(&new.scope) {
+                Some(stored) => Insertion::Existing(stored),
+                None => {
+                    let statement = self.statements(new.scope.collection).insert(new, TIMEOUT);
+                    let rows = self.rows(statement);
+                    let row = rows.first();
+                    row.map_or(Insertion::Conflict, |_| insertion(row).unwrap().value)
+                }
+            }),
+            Call::InsertAll(batch) => {
+                let batch: Vec<_> = batch.iter().collect();
+                let statements = self.statements(batch[0].scope.collection);
+                let rows = self.rows(statements.insert_all(&batch));
+                if let [new] = batch[..] {
+                    // The statement for one must find what the first one left.
+                    assert!(self.rows(statements.insert_new(new)).is_empty());
+                }
+                Answer::Attempts(attempts(&batch, &rows))
+            }
+            Call::Find(scope) => Answer::Found(self.find_by_key(scope)),
+            Call::InsertBasedOn(new, expected) => {
+                let statements = self.statements(new.scope.collection);
+                let rows = self.rows(statements.insert_based_on(new, expected, TIMEOUT));
+                if let row @ Some(_) = rows.first() {
+                    let inserted = conditional_insertion(row, expected).unwrap();
+                    return Answer::Conditional(inserted.value);
+                }
+                let state = self.state(&List::from(&new.scope));
+                Answer::Conditional(match self.find_by_key(&new.scope) {
+                    Some(stored) => ConditionalInsertion::Existing(stored),
+                    None if expected.is_met_by(&state) => ConditionalInsertion::Conflict,
+                    None => ConditionalInsertion::Stale(state),
+                })
+            }
+            _ => panic!("the component does not send this to a database"),
+        }
+    }
+}
+
+#[test]
+fn the_embedded_store_answers_as_the_simulated_one_does() {
+    let mut seen = Seen::default();
+    for seed in 0..SEQUENCES {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let (store, mut world) = (Embedded::fresh(), World::default());
+        for number in 0..CALLS {
+            let collection = collection(&mut rng);
+            let new = new_resource(&mut rng, collection);
+            let list = List::from(&new.scope);
+            let call = match rng.random_range(0..10) {
+                0..3 => Call::Insert(Box::new(new)),
+                3 => Call::InsertAll(batch(&mut rng)),
+                4 => Call::Find(new.scope),
+                5 => {
+                    let after = rng.random_bool(0.5).then_some(new.id);
+                    let limit = rng.random_range(1..=2);
+                    let read = |page: Page| (page.resources, page.more);
+                    let simulated = world.tables.page(&list, after, limit).map(read);
+                    let real = store.page(&list, after, limit).map(read);
+                    assert_eq!(simulated, real, "{seed}.{number}");
+                    seen.count(real.map_or("unknown cursor", |_| "page"));
+                    continue;
+                }
+                _ => {
+                    let expected = match rng.random_range(0..4) {
+                        0 => [Expected::Any, Expected::Any],
+                        1 => [Expected::OneOf(Vec::new()), Expected::OneOf(Vec::new())],
+                        _ => [world.tables.list_state(&list), store.state(&list)]
+                            .map(|state| Expected::OneOf(vec![state])),
+                    };
+                    let [simulated, real] = expected
+                        .map(|expected| Call::InsertBasedOn(Box::new(new.clone()), expected));
+                    let snapshot = world.tables.snapshot();
+                    let simulated = world.execute(&simulated, snapshot);
+                    let real = store.execute(&real);
+                    let states = (world.tables.list_state(&list), store.state(&list));
+                    compare_conditional(simulated, real, states, &mut seen);
+                    continue;
+                }
+            };
+            let snapshot = world.tables.snapshot();
+            let simulated = world.execute(&call, snapshot);
+            let real = store.execute(&call);
+            assert_eq!(simulated, real, "sequence {seed}, call {number}: {call:?}");
+            match real {
+                Answer::Postgres(Insertion::Inserted) => seen.count("inserted"),
+                Answer::Postgres(Insertion::Existing(_)) => seen.count("existing"),
+                Answer::Postgres(Insertion::Conflict) => seen.count("conflict"),
+                Answer::Attempts(attempts) => attempts.iter().for_each(|attempt| match attempt {
+                    Attempt::Inserted => seen.count("inserted in a batch"),
+                    Attempt::Undecided => seen.count("not inserted in a batch"),
+                }),
+                _ => {}
+            }
+        }
+    }
+    for kind in Seen::KINDS.into_iter().filter(|kind| *kind != "held lock") {
+        assert!(
+            seen.0.get(kind) > Some(&10),
+            "{kind} was rare: {:?}",
+            seen.0
+        );
+    }
+}
+
+/// The states of the two lists differ, and say the same.
+fn compare_conditional(
+    simulated: Answer,
+    real: Answer,
+    states: (ListState, ListState),
+    seen: &mut Seen,
+) {
+    match (simulated, real) {
+        (
+            Answer::Conditional(ConditionalInsertion::Inserted(simulated)),
+            Answer::Conditional(ConditionalInsertion::Inserted(real)),
+        ) => {
+            assert_eq!((simulated, real), states);
+            seen.count("inserted on a condition");
+        }
+        (
+            Answer::Conditional(ConditionalInsertion::Stale(simulated)),
+            Answer::Conditional(ConditionalInsertion::Stale(real)),
+        ) => {
+            assert_eq!((simulated, real), states);
+            seen.count("stale");
+        }
+        (simulated, real) => {
+            assert_eq!(simulated, real);
+            let existing = matches!(real, Answer::Conditional(ConditionalInsertion::Existing(_)));
+            seen.count(match existing {
+                true => "existing despite a condition",
+                false => "conflict on a condition",
+            });
+        }
+    }
+}
+
+#[test]
+fn no_statement_scans_the_table() {
+    let store = Embedded::fresh();
+    let mut rng = StdRng::seed_from_u64(1);
+    let new = new_resource(&mut rng, "orders");
+    let (customer, orders) = (&new.scope.customer, &store.orders);
+    for Statement { sql, parameters } in [
+        orders.insert(&new, TIMEOUT),
+        orders.insert_based_on(&new, &Expected::Any, TIMEOUT),
+        orders.find(customer, new.id),
+        orders.find_by_key(&new.scope),
+        orders.page(customer, None, 20),
+        orders.page(customer, Some(new.id), 20),
+    ] {
+        let sql = &format!("EXPLAIN QUERY PLAN {sql}");
+        let plan = store.rows(Statement { sql, parameters });
+        for step in plan.iter().filter_map(|row| row.text("detail")) {
+            assert!(!step.contains("SCAN orders"), "{step}: {sql}");
+        }
+    }
+}
