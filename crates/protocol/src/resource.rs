@@ -1,5 +1,6 @@
 //! What is created: the trait that a kind of resource implements, and what all kinds have in common.
 
+use crate::json;
 use std::fmt;
 
 use chrono::{DateTime, SecondsFormat};
@@ -92,9 +93,9 @@ impl Document {
         &self.0
     }
 
-    /// The JSON value; `null` when the text is not JSON.
+    /// The JSON value; `null` when the text is not JSON, or a member name occurs twice in an object.
     pub fn value(&self) -> Value {
-        serde_json::from_str(&self.0).unwrap_or_default()
+        json::parse(self.0.as_bytes()).unwrap_or_default()
     }
 }
 
