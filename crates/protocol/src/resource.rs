@@ -1,12 +1,13 @@
 //! What is created: the trait that a kind of resource implements, and what all kinds have in common.
 
-use crate::json;
 use std::fmt;
 
 use chrono::{DateTime, SecondsFormat};
 use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
+
+use crate::json;
 
 /// A kind of resource, such as an order: the one thing that the protocol does not know.
 ///
@@ -129,10 +130,15 @@ impl ResourceId {
 
     /// [`Self::created_at_millis`] as RFC 3339 in UTC with milliseconds.
     pub fn created_at(&self) -> String {
-        DateTime::from_timestamp_millis(self.created_at_millis())
-            .unwrap_or_default()
-            .to_rfc3339_opts(SecondsFormat::Millis, true)
+        rfc3339(self.created_at_millis())
     }
+}
+
+/// A time in milliseconds since the Unix epoch as RFC 3339 in UTC with milliseconds.
+pub fn rfc3339(unix_millis: i64) -> String {
+    DateTime::from_timestamp_millis(unix_millis)
+        .unwrap_or_default()
+        .to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
 impl fmt::Display for ResourceId {
