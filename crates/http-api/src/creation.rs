@@ -222,27 +222,20 @@ pub async fn create_conditionally<R: Resource>(
         expected,
     } = conditional;
     let request = |key| CreateRequest::new(scope_of::<R>(customer, key), resource);
+    let records = Records(key.as_ref().map(|_| redis));
     let (creation, state) = match key {
         Some(key) => {
             let request = request(key);
-            create_on_condition(request, &expected, policy, redis, redis, postgres, ids).await?
+            create_on_condition(request, &expected, policy, &records, redis, postgres, ids).await?
         }
         None => {
             let request = request(IdempotencyKey::substitute(ids.draw()));
-            create_on_condition(
-                request,
-                &expected,
-                policy,
-                &NoReservations,
-                redis,
-                postgres,
-                ids,
-            )
-            .await
-            .map_err(|error| match error {
-                CreateError::Unavailable => Problem::UndecidedWithoutKey,
-                error => error.into(),
-            })?
+            create_on_condition(request, &expected, policy, &records, redis, postgres, ids)
+                .await
+                .map_err(|error| match error {
+                    CreateError::Unavailable => Problem::UndecidedWithoutKey,
+                    error => error.into(),
+                })?
         }
     };
     let response = created(&creation);
@@ -252,24 +245,36 @@ pub async fn create_conditionally<R: Resource>(
     })
 }
 
-/// For requests without a key: no later request can find their records.
-struct NoReservations;
+/// The records of keys. For requests without a key there are none: no later request could find them. One type for both, so
+/// that the component has the conditional creation once.
+struct Records<'r, S>(Option<&'r S>);
 
-impl Reservations for NoReservations {
+impl<S: Reservations> Reservations for Records<'_, S> {
     async fn reserve(
         &self,
-        _: &KeyScope,
-        _: &Record,
+        scope: &KeyScope,
+        record: &Record,
     ) -> Result<Reservation, ReservationsUnavailable> {
-        Err(ReservationsUnavailable)
+        let records = self.0.ok_or(ReservationsUnavailable)?;
+        records.reserve(scope, record).await
     }
 
-    async fn complete(&self, _: &KeyScope, _: &Record) -> Result<(), ReservationsUnavailable> {
-        Err(ReservationsUnavailable)
+    async fn complete(
+        &self,
+        scope: &KeyScope,
+        record: &Record,
+    ) -> Result<(), ReservationsUnavailable> {
+        let records = self.0.ok_or(ReservationsUnavailable)?;
+        records.complete(scope, record).await
     }
 
-    async fn withdraw(&self, _: &KeyScope, _: &Record) -> Result<(), ReservationsUnavailable> {
-        Err(ReservationsUnavailable)
+    async fn withdraw(
+        &self,
+        scope: &KeyScope,
+        record: &Record,
+    ) -> Result<(), ReservationsUnavailable> {
+        let records = self.0.ok_or(ReservationsUnavailable)?;
+        records.withdraw(scope, record).await
     }
 }
 

@@ -425,7 +425,7 @@ impl Problem {
 fn shown(violations: &[Violation]) -> Vec<Value> {
     let mut bytes = 0;
     let fits = |violation: &Value| {
-        bytes += violation.to_string().len();
+        bytes += to_json(violation).len();
         bytes <= MAX_VIOLATION_BYTES
     };
     let first = violations.iter().take(MAX_VIOLATIONS);

@@ -1,7 +1,6 @@
 //! The request log: one line of JSON per request. It contains no key, no customer and nothing of a body: paths lose their
 //! parameters, and of the request's fields only a well-formed trace id is repeated.
 
-use chrono::{DateTime, SecondsFormat};
 use protocol::Collection;
 use protocol::json::to_json;
 use serde::Serialize;
@@ -45,13 +44,6 @@ impl LogLine {
     pub fn to_json(&self) -> String {
         to_json(self)
     }
-}
-
-/// A time in milliseconds since the Unix epoch as RFC 3339 in UTC.
-pub fn rfc3339(unix_millis: i64) -> String {
-    DateTime::from_timestamp_millis(unix_millis)
-        .unwrap_or_default()
-        .to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
 /// A number of seconds as milliseconds with three decimals.

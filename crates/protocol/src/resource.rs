@@ -7,6 +7,8 @@ use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::json;
+
 /// A kind of resource, such as an order: the one thing that the protocol does not know.
 ///
 /// A value of the implementing type is a valid document of that kind.
@@ -92,9 +94,9 @@ impl Document {
         &self.0
     }
 
-    /// The JSON value; `null` when the text is not JSON.
+    /// The JSON value; `null` when the text is not JSON, or a member name occurs twice in an object.
     pub fn value(&self) -> Value {
-        serde_json::from_str(&self.0).unwrap_or_default()
+        json::parse(self.0.as_bytes()).unwrap_or_default()
     }
 }
 
@@ -128,10 +130,15 @@ impl ResourceId {
 
     /// [`Self::created_at_millis`] as RFC 3339 in UTC with milliseconds.
     pub fn created_at(&self) -> String {
-        DateTime::from_timestamp_millis(self.created_at_millis())
-            .unwrap_or_default()
-            .to_rfc3339_opts(SecondsFormat::Millis, true)
+        rfc3339(self.created_at_millis())
     }
+}
+
+/// A time in milliseconds since the Unix epoch as RFC 3339 in UTC with milliseconds.
+pub fn rfc3339(unix_millis: i64) -> String {
+    DateTime::from_timestamp_millis(unix_millis)
+        .unwrap_or_default()
+        .to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
 impl fmt::Display for ResourceId {

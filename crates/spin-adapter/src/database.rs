@@ -25,6 +25,7 @@ use stores::postgres::{
 
 use crate::deadline::{Budget, Timer, now};
 use crate::log::RequestLog;
+use crate::postgres::PostgresRow;
 use crate::signals::TaskSignals;
 use crate::sqlite::SqliteRow;
 use crate::{postgres, sqlite};
@@ -67,7 +68,7 @@ pub enum Failure {
 /// A row of either database.
 pub enum AnyRow {
     /// Of Postgres.
-    Postgres(spin_sdk::pg::Row),
+    Postgres(PostgresRow),
     /// Of SQLite.
     Sqlite(SqliteRow),
 }
@@ -75,21 +76,21 @@ pub enum AnyRow {
 impl Row for AnyRow {
     fn boolean(&self, column: &str) -> Option<bool> {
         match self {
-            Self::Postgres(row) => row.get(column),
+            Self::Postgres(row) => row.boolean(column),
             Self::Sqlite(row) => row.boolean(column),
         }
     }
 
     fn text(&self, column: &str) -> Option<String> {
         match self {
-            Self::Postgres(row) => row.get(column),
+            Self::Postgres(row) => row.text(column),
             Self::Sqlite(row) => row.text(column),
         }
     }
 
     fn bytes(&self, column: &str) -> Option<Vec<u8>> {
         match self {
-            Self::Postgres(row) => row.get(column),
+            Self::Postgres(row) => row.bytes(column),
             Self::Sqlite(row) => row.bytes(column),
         }
     }

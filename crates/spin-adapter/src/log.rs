@@ -5,10 +5,11 @@ use std::cell::{Cell, RefCell};
 use std::io::Write;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use http_api::request_log::{LogLine, first_line, milliseconds, rfc3339, route_pattern, trace_id};
+use http_api::request_log::{LogLine, first_line, milliseconds, route_pattern, trace_id};
 use http_api::{Head, Response};
 use protocol::Collection;
 use protocol::breaker::{COOL_DOWN, State};
+use protocol::resource::rfc3339;
 
 use crate::{redis, variables};
 
