@@ -6,7 +6,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use orders::Order;
 use protocol::Resource;
-use rand::RngExt;
 use serde_json::{Value, json};
 use tokio_postgres::Client;
 use uuid::Uuid;
@@ -31,7 +30,7 @@ async fn insert(database: &Client, customer: &str) -> String {
     let document = Order::from_json(&order).unwrap().canonical().value();
     let (seconds, nanos) = id.get_timestamp().unwrap().to_unix();
     let row = json!([{
-        "id": id, "customer_id": customer, "idempotency_key": id, "fingerprint": "00ff", "document": document,
+        "id": id.to_string(), "customer_id": customer, "idempotency_key": id.to_string(), "fingerprint": "00ff", "document": document,
         "created_at": seconds * 1000 + u64::from(nanos / 1_000_000),
     }]);
     let sql = "SELECT * FROM insert_orders_2($1::text::json)";
@@ -122,11 +121,11 @@ async fn create(database: Client, transactions: u32) -> Vec<(String, Committed)>
         let requested = Instant::now();
         run(&database, "BEGIN").await;
         let mut inserted = Vec::new();
-        for _ in 0..rand::rng().random_range(1..4) {
-            let customer = format!("c{}", rand::rng().random_range(0..5));
+        for _ in 0..rand::random_range(1..4) {
+            let customer = format!("c{}", rand::random_range(0..5));
             inserted.push(insert(&database, &customer).await);
         }
-        let pause = Duration::from_millis(rand::rng().random_range(0..15));
+        let pause = Duration::from_millis(rand::random_range(0..15));
         tokio::time::sleep(pause).await;
         if n % 3 == 2 {
             run(&database, "ROLLBACK").await;

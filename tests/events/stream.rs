@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use devstack::{Postgres, Programs, Shared};
 use openapi_check::tools::or_skip;
 use orders::Order;
-use pgwire_replication::{ReplicationClient, ReplicationConfig, ReplicationEvent};
+use pgwire_replication::{Lsn, ReplicationClient, ReplicationConfig, ReplicationEvent};
 use protocol::{Document, Resource, ResourceId};
 use serde_json::{Value, json};
 use tokio_postgres::{Client, NoTls};
@@ -141,7 +141,9 @@ impl Database {
         client.wait_started().await.unwrap();
         Consumer {
             client,
-            columns: HashMap::new(),
+            database: self.connect_as_consumer().await,
+            confirmed: None,
+            relations: HashMap::new(),
         }
     }
 }
@@ -165,8 +167,11 @@ pub async fn connect(url: &str) -> Client {
 /// A consumer of the stream.
 pub struct Consumer {
     client: ReplicationClient,
-    /// The names of the columns, by the relation's id.
-    columns: HashMap<u32, Vec<String>>,
+    database: Client,
+    /// What was confirmed last.
+    confirmed: Option<Lsn>,
+    /// A table's name and those of its columns, by the relation's id.
+    relations: HashMap<u32, (String, Vec<String>)>,
 }
 
 impl Consumer {
@@ -180,6 +185,7 @@ impl Consumer {
                 ReplicationEvent::Commit { end_lsn, .. } => {
                     if confirm {
                         self.client.update_applied_lsn(end_lsn);
+                        self.confirmed = Some(end_lsn);
                     }
                     if !rows.is_empty() {
                         return rows;
@@ -199,8 +205,22 @@ impl Consumer {
         rows
     }
 
-    /// Ends the session; what was confirmed is sent first.
+    /// Ends the session when the server knows what was confirmed; until then it would deliver it again.
     pub async fn end(mut self) {
+        if let Some(confirmed) = self.confirmed {
+            let known = "SELECT confirmed_flush_lsn >= $1::text::pg_lsn FROM pg_replication_slots \
+                         WHERE slot_name = $2";
+            let confirmed = confirmed.to_pg_string();
+            let start = Instant::now();
+            loop {
+                let row = self.database.query_one(known, &[&confirmed, &NAME]).await;
+                if row.unwrap().get(0) {
+                    break;
+                }
+                assert!(start.elapsed() < PATIENCE, "{confirmed} is not confirmed");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
         self.client.shutdown().await.unwrap();
     }
 
@@ -211,7 +231,6 @@ impl Consumer {
             b'R' => {
                 let relation = message.u32();
                 let (schema, table) = (message.text(), message.text());
-                assert_eq!((&*schema, &*table), ("public", "orders"));
                 message.take(1);
                 let names = (0..message.u16()).map(|_| {
                     message.take(1);
@@ -220,14 +239,17 @@ impl Consumer {
                     name
                 });
                 let names = names.collect();
-                self.columns.insert(relation, names);
+                // A partition is described as well, but no insertion is into it.
+                let described = (format!("{schema}.{table}"), names);
+                self.relations.insert(relation, described);
                 None
             }
             b'I' => {
                 let relation = message.u32();
                 assert_eq!(message.take(1), b"N");
                 let count = usize::from(message.u16());
-                let names = &self.columns[&relation];
+                let (table, names) = &self.relations[&relation];
+                assert_eq!(table, "public.orders");
                 assert_eq!(names.len(), count);
                 let columns = names.iter().map(|name| {
                     assert_eq!(message.take(1), b"t", "{name}");
