@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use devstack::workspace;
+use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use crate::stream::{Database, NAME};
@@ -75,4 +76,37 @@ async fn debezium_reads_what_the_migrations_publish() {
             assert_eq!(code, Some(&SqlState::INSUFFICIENT_PRIVILEGE), "{refused}");
         }
     }
+}
+
+/// The tables of a publication.
+async fn published(database: &Client, publication: &str) -> Vec<String> {
+    let sql = "SELECT tablename::text FROM pg_publication_tables WHERE pubname = $1";
+    let rows = database.query(sql, &[&publication]).await.unwrap();
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+#[tokio::test]
+async fn whoever_creates_a_table_publishes_it_or_is_told_how() {
+    let Some(server) = Database::start(0).await else {
+        return;
+    };
+    let admin = server.connect().await;
+    let roles = std::fs::read_to_string(workspace::migrations().join("roles.sql")).unwrap();
+    admin.batch_execute(&roles).await.unwrap();
+    // The superuser has migrated; the publication is the migrating role's nevertheless.
+    let migrating = server.connect_as("orders_migrating").await;
+    let again = "DROP TABLE orders; SELECT create_resource_table('orders', 'order', 2)";
+    migrating.batch_execute(again).await.unwrap();
+    assert_eq!(published(&admin, NAME).await, ["orders"]);
+
+    // A role without a right to the database.
+    let role = "CREATE ROLE plain LOGIN; GRANT CREATE ON SCHEMA public TO plain";
+    admin.batch_execute(role).await.unwrap();
+    let plain = server.connect_as("plain").await;
+    let create = "SELECT create_resource_table('refunds', 'refund')";
+    plain.batch_execute(create).await.unwrap();
+    assert!(published(&admin, "refunds_created").await.is_empty());
+    let later = "SELECT publish_created('refunds', 'refund')";
+    admin.batch_execute(later).await.unwrap();
+    assert_eq!(published(&admin, "refunds_created").await, ["refunds"]);
 }

@@ -118,9 +118,14 @@ impl Database {
 
     /// A connection of the role that reads the stream.
     pub async fn connect_as_consumer(&self) -> Client {
+        self.connect_as("orders_streaming").await
+    }
+
+    /// A connection of a role's.
+    pub async fn connect_as(&self, role: &str) -> Client {
         let url = self.postgres.url("postgres");
         let (_, place) = url.split_once('@').unwrap();
-        connect(&format!("postgres://orders_streaming@{place}")).await
+        connect(&format!("postgres://{role}@{place}")).await
     }
 
     /// Creates the consumer's slot, as the consumer.
