@@ -28,6 +28,12 @@ BEGIN
         FROM pg_proc
         WHERE pronamespace = 'public'::regnamespace
           AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_proc.oid AND deptype = 'e')
+        UNION ALL
+        -- A table that is dropped and created again is added to its publication, which only the owner may do.
+        SELECT 'PUBLICATION', quote_ident(pubname)
+        FROM pg_publication
+        WHERE EXISTS (SELECT FROM pg_class WHERE relnamespace = 'public'::regnamespace
+                      AND relkind IN ('r', 'p') AND relname || '_created' = pubname)
     LOOP
         EXECUTE format('ALTER %s %s OWNER TO orders_migrating', object.kind, object.name);
     END LOOP;

@@ -1,0 +1,13 @@
+//! Orders as events: the contract of docs/events.md, the configuration of deploy/events, and the change stream itself.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that fails panics"
+)]
+
+mod configuration;
+mod contract;
+mod log;
+mod stream;
