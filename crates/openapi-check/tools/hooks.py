@@ -35,9 +35,15 @@ def after_call(context, case, response):
 def use_a_key_once(case):
     """Gives a request a key of its own, unless it repeats the request that has used its key."""
     key, body = (case.headers or {}).get("Idempotency-Key"), repr(case.body)
-    if isinstance(key, str) and bodies_by_key.setdefault(key.strip(' \t"'), body) != body:
+    if isinstance(key, str) and bodies_by_key.setdefault(bare(key), body) != body:
         key = case.headers["Idempotency-Key"] = str(uuid.uuid4())
         bodies_by_key[key] = body
+
+
+def bare(key):
+    """A key without the quotation marks and escapes of a Structured Field string."""
+    key = key.strip(" \t")
+    return re.sub(r"\\(.)", r"\1", key[1:-1]) if key.startswith('"') else key
 
 
 def make_fields_transferable(case):
