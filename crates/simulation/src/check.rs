@@ -575,7 +575,7 @@ fn stale(
 
 /// Whether the answer is the problem, in all its fields and its whole body.
 fn is_problem(request: &ClientRequest, response: &Response, problem: Problem) -> bool {
-    of_customer(problem.into_response(request.kind.collection())) == *response
+    of_customer(request.kind.problem(problem)) == *response
 }
 
 /// An answer as customers get it: it depends on who they are.

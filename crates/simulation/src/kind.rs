@@ -1,7 +1,7 @@
 //! The kinds of resources that clients request: orders, and refunds, which have a collection of their own. A refund
 //! takes the documents that an order takes: only the collection distinguishes the two.
 
-use http_api::{Response, created};
+use http_api::{Problem, Response, created};
 use orders::Order;
 use protocol::create::Creation;
 use protocol::json::to_json;
@@ -23,6 +23,14 @@ impl Kind {
         match self {
             Self::Order => &Order::COLLECTION,
             Self::Refund => &Refund::COLLECTION,
+        }
+    }
+
+    /// The answer that its API gives to a problem.
+    pub fn problem(self, problem: Problem) -> Response {
+        match self {
+            Self::Order => problem.into_response_of::<Order>(),
+            Self::Refund => problem.into_response_of::<Refund>(),
         }
     }
 

@@ -1,13 +1,34 @@
 //! The simulation can fail: it catches each broken variant within a few seconds.
 
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use simulation::broken::{ALL, Break};
-use simulation::report::simulate;
-use simulation::scenario::Protocol;
+use simulation::coverage::Coverage;
+use simulation::exhaustive::exhaust;
+use simulation::report::{FIRST, OUTAGES, exhaustive_part, simulate};
+use simulation::scenario::{Protocol, Real};
 
 /// The time for each variant; most need milliseconds.
 const TIME_LIMIT: Duration = Duration::from_secs(20);
+
+/// Otherwise every variant would be caught for a mistake of the checker.
+#[test]
+fn the_protocol_itself_passes() {
+    for (scenario, bound) in exhaustive_part() {
+        if [FIRST, OUTAGES].contains(&bound) {
+            let mut coverage = Coverage::default();
+            let outcome = exhaust(
+                &Real,
+                &scenario,
+                bound,
+                &mut coverage,
+                &AtomicBool::new(false),
+            );
+            assert!(outcome.is_ok(), "{scenario:?}: {:?}", outcome.err());
+        }
+    }
+}
 
 #[test]
 fn every_broken_variant_is_caught() {

@@ -1,12 +1,14 @@
 //! `cargo xtask test`: builds everything, starts the stores that tests share, runs all tests, and then the
 //! simulation, and chaos for a minute.
 
-use std::process::Command;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use devstack::{Browser, Postgres, Programs, Redis, Shared, workspace};
 use openapi_check::tools::{NodeTools, Schemathesis};
+use serde_json::{Value, json};
 
 /// The partitions of `orders` in the second run of the tests over HTTP.
 const PARTITIONS: u32 = 8;
@@ -114,22 +116,25 @@ pub async fn test(arguments: Arguments) -> Result<()> {
     };
     partitioned.create_template().await?;
 
-    let everything = ["test", "--workspace", "--no-fail-fast", "--"];
-    let passed = cargo(&shared, &everything, &arguments.rest)?;
+    let over_http = build_tests()?;
+    let mut everything = cargo();
+    everything.args(["test", "--workspace", "--no-fail-fast", "--"]);
+    let passed = passes(everything, &shared, &arguments.rest)?;
     eprintln!("\nThe tests over HTTP once more, on tables of {PARTITIONS} hash partitions:");
-    let over_http = ["test", "--package", "orders", "--test", "api", "--"];
-    let without = |names: &[&'static str]| {
-        let skipped = names.iter().flat_map(|name| ["--skip", name]);
-        over_http.into_iter().chain(skipped).collect::<Vec<_>>()
+    let without = |names: &[&str]| {
+        let mut tests = Command::new(&over_http);
+        tests.args(names.iter().flat_map(|name| ["--skip", name]));
+        tests
     };
-    let passed_on_partitions = cargo(&partitioned, &without(&NOT_ON_PARTITIONS), &arguments.rest)?;
+    let tests = without(&NOT_ON_PARTITIONS);
+    let passed_on_partitions = passes(tests, &partitioned, &arguments.rest)?;
     eprintln!("\nThe tests over HTTP once more, on the embedded store. These do not apply to it:");
     eprintln!("  {}", NOT_EMBEDDED.join("\n  "));
     let embedded = Shared {
         embedded: true,
         ..shared.clone()
     };
-    let passed_embedded = cargo(&embedded, &without(&NOT_EMBEDDED), &arguments.rest)?;
+    let passed_embedded = passes(without(&NOT_EMBEDDED), &embedded, &arguments.rest)?;
 
     drop(redis);
     drop(postgres);
@@ -166,20 +171,42 @@ fn install_tools(may_install: bool) {
     }
 }
 
-/// Runs cargo for tests on these stores; says whether they passed.
-fn cargo(shared: &Shared, command: &[&str], rest: &[String]) -> Result<bool> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut tests = Command::new(cargo);
+fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// Builds all tests, and says which program has those over HTTP. Asking cargo to run only these would compile their
+/// dependencies once more: alone, the package has other features than together with all others.
+fn build_tests() -> Result<PathBuf> {
+    let mut build = cargo();
+    let output = build
+        .args(["test", "--workspace", "--no-run"])
+        .arg("--message-format=json-render-diagnostics")
+        .current_dir(workspace::root())
+        .stderr(Stdio::inherit())
+        .output()
+        .context("running cargo test")?;
+    ensure!(output.status.success(), "the tests do not compile");
+    let source = workspace::root().join("tests/api/main.rs");
+    let programs = output.stdout.split(|byte| *byte == b'\n');
+    programs
+        .filter_map(|line| serde_json::from_slice::<Value>(line).ok())
+        .find(|artifact| artifact.pointer("/target/src_path") == Some(&json!(source)))
+        .and_then(|artifact| Some(PathBuf::from(artifact.get("executable")?.as_str()?)))
+        .context("cargo names no program for tests/api")
+}
+
+/// Runs tests on these stores; says whether they passed.
+fn passes(mut tests: Command, shared: &Shared, rest: &[String]) -> Result<bool> {
     shared.tell(&mut tests);
     if rest.is_empty() {
         tests.env(ROLLOUT_ROWS.0, ROLLOUT_ROWS.1);
     }
     let status = tests
-        .args(command)
         .args(rest)
         .current_dir(workspace::root())
         // For the runners that tests start: some assert how often the stores were asked.
         .env("RUNNER_COUNT_CALLS", "true")
         .status();
-    Ok(status.context("running cargo test")?.success())
+    Ok(status.context("running tests")?.success())
 }
