@@ -450,7 +450,9 @@ impl Checker {
         if drawn + CONTINUED_FOR < asked.arrival.time && lost.is_empty() {
             return Err(Violation::DatedBack(scope));
         }
-        if created_on_condition && request.expects_state() && stored.is_some() {
+        // A lost resource that another request created again with its id is based on what that request asked for.
+        let is_its_own = |row: &Row| lost.is_empty() || row.based_on == Some(asked.known);
+        if created_on_condition && request.expects_state() && stored.is_some_and(is_its_own) {
             // A lost resource that was created again with its id may be acknowledged twice.
             let is_second = |(other, state, other_id): &(List, ListState, ResourceId)| {
                 *other == list && *state == asked.known && *other_id != id
