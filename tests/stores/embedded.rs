@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use orders::Order;
 use protocol::condition::Expected;
-use protocol::ports::{Attempt, ConditionalInsertion, Insertion, List, Page};
+use protocol::ports::{ConditionalInsertion, Insertion, List, Page};
 use protocol::{KeyScope, ListState, Resource};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -16,7 +16,9 @@ use stores::postgres::{
 use stores::sqlite::{setup, statements};
 
 use crate::native::REFUNDS;
-use crate::{CALLS, SEQUENCES, Seen, batch, collection, new_resource};
+use crate::{
+    CALLS, SEQUENCES, Seen, batch, collection, compare_conditional, conditional_calls, new_resource,
+};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -195,19 +197,12 @@ fn the_embedded_store_answers_as_the_simulated_one_does() {
                     continue;
                 }
                 _ => {
-                    let expected = match rng.random_range(0..4) {
-                        0 => [Expected::Any, Expected::Any],
-                        1 => [Expected::OneOf(Vec::new()), Expected::OneOf(Vec::new())],
-                        _ => [world.tables.list_state(&list), store.state(&list)]
-                            .map(|state| Expected::OneOf(vec![state])),
-                    };
-                    let [simulated, real] = expected
-                        .map(|expected| Call::InsertBasedOn(Box::new(new.clone()), expected));
+                    let states = [world.tables.list_state(&list), store.state(&list)];
+                    let [simulated, real] = conditional_calls(&mut rng, &new, states);
                     let snapshot = world.tables.snapshot();
-                    let simulated = world.execute(&simulated, snapshot);
-                    let real = store.execute(&real);
+                    let answers = [world.execute(&simulated, snapshot), store.execute(&real)];
                     let states = (world.tables.list_state(&list), store.state(&list));
-                    compare_conditional(simulated, real, states, &mut seen);
+                    compare_conditional(answers, states, &mut seen);
                     continue;
                 }
             };
@@ -215,58 +210,10 @@ fn the_embedded_store_answers_as_the_simulated_one_does() {
             let simulated = world.execute(&call, snapshot);
             let real = store.execute(&call);
             assert_eq!(simulated, real, "sequence {seed}, call {number}: {call:?}");
-            match real {
-                Answer::Postgres(Insertion::Inserted) => seen.count("inserted"),
-                Answer::Postgres(Insertion::Existing(_)) => seen.count("existing"),
-                Answer::Postgres(Insertion::Conflict) => seen.count("conflict"),
-                Answer::Attempts(attempts) => attempts.iter().for_each(|attempt| match attempt {
-                    Attempt::Inserted => seen.count("inserted in a batch"),
-                    Attempt::Undecided => seen.count("not inserted in a batch"),
-                }),
-                _ => {}
-            }
+            seen.count_insertions(&real);
         }
     }
-    for kind in Seen::KINDS.into_iter().filter(|kind| *kind != "held lock") {
-        assert!(
-            seen.0.get(kind) > Some(&10),
-            "{kind} was rare: {:?}",
-            seen.0
-        );
-    }
-}
-
-/// The states of the two lists differ, and say the same.
-fn compare_conditional(
-    simulated: Answer,
-    real: Answer,
-    states: (ListState, ListState),
-    seen: &mut Seen,
-) {
-    match (simulated, real) {
-        (
-            Answer::Conditional(ConditionalInsertion::Inserted(simulated)),
-            Answer::Conditional(ConditionalInsertion::Inserted(real)),
-        ) => {
-            assert_eq!((simulated, real), states);
-            seen.count("inserted on a condition");
-        }
-        (
-            Answer::Conditional(ConditionalInsertion::Stale(simulated)),
-            Answer::Conditional(ConditionalInsertion::Stale(real)),
-        ) => {
-            assert_eq!((simulated, real), states);
-            seen.count("stale");
-        }
-        (simulated, real) => {
-            assert_eq!(simulated, real);
-            let existing = matches!(real, Answer::Conditional(ConditionalInsertion::Existing(_)));
-            seen.count(match existing {
-                true => "existing despite a condition",
-                false => "conflict on a condition",
-            });
-        }
-    }
+    seen.assert_none_was_rare(&["held lock"]);
 }
 
 #[test]
