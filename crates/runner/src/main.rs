@@ -15,6 +15,7 @@ mod manifest;
 mod outbound;
 mod postgres;
 mod redis;
+mod rows;
 mod serve;
 mod sqlite;
 mod values;

@@ -6,11 +6,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_postgres::config::Host as Server;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Config, RowStream};
-use wasmtime::component::{
-    Accessor, Destination, FutureReader, Lower, Resource, StreamProducer, StreamReader,
-    StreamResult,
-};
-use wasmtime::{AsContextMut, StoreContextMut};
+use wasmtime::component::{Accessor, FutureReader, Resource, StreamReader};
 
 use crate::bindings::spin::postgres::postgres::{
     Column, DbError, Error, Host, HostConnection, HostConnectionBuilder,
@@ -24,6 +20,7 @@ use crate::connections::{
 };
 use crate::host::{HostState, Spin};
 use crate::outbound::AllowedHosts;
+use crate::rows::streams;
 use crate::values;
 
 fn connection_failed(error: impl ToString) -> Error {
@@ -282,13 +279,7 @@ impl<T: Send> HostConnectionWithStore<T> for Spin {
         });
         // As in Spin: the columns are known with the first row, and empty when there is none.
         let columns = columns.await.unwrap_or_default();
-        accessor
-            .with(|mut access| {
-                let rows = StreamReader::new(access.as_context_mut(), Rows(row_receiver))?;
-                let end = FutureReader::new(access.as_context_mut(), end)?;
-                wasmtime::error::Ok((columns, rows, end))
-            })
-            .map_err(|e| Error::Other(e.to_string()))
+        streams(accessor, columns, row_receiver, end).map_err(|e| Error::Other(e.to_string()))
     }
 }
 
@@ -314,37 +305,6 @@ async fn pump(
         }
         if sender.send(values::row(&row)?).await.is_err() {
             return Ok(());
-        }
-    }
-}
-
-/// Rows that the component has not read yet.
-pub struct Rows<R>(pub mpsc::Receiver<R>);
-
-impl<D, R: Lower + Send + Sync + 'static> StreamProducer<D> for Rows<R> {
-    type Item = R;
-    type Buffer = Option<R>;
-
-    fn poll_produce<'a>(
-        self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-        store: StoreContextMut<'a, D>,
-        mut destination: Destination<'a, R, Option<R>>,
-        finish: bool,
-    ) -> std::task::Poll<wasmtime::Result<StreamResult>> {
-        use std::task::Poll;
-
-        if destination.remaining(store) == Some(0) {
-            return Poll::Ready(Ok(StreamResult::Completed));
-        }
-        match self.get_mut().0.poll_recv(cx) {
-            Poll::Ready(Some(row)) => {
-                destination.set_buffer(Some(row));
-                Poll::Ready(Ok(StreamResult::Completed))
-            }
-            Poll::Ready(None) => Poll::Ready(Ok(StreamResult::Dropped)),
-            Poll::Pending if finish => Poll::Ready(Ok(StreamResult::Cancelled)),
-            Poll::Pending => Poll::Pending,
         }
     }
 }

@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::types::{Value as SqlValue, ValueRef};
 use tokio::sync::{mpsc, oneshot};
-use wasmtime::AsContextMut;
 use wasmtime::component::{Accessor, FutureReader, Resource, StreamReader};
 
 use crate::bindings::spin::sqlite::sqlite::{
@@ -16,7 +15,7 @@ use crate::bindings::spin::sqlite::sqlite::{
 };
 use crate::calls;
 use crate::host::{HostState, Spin};
-use crate::postgres::Rows;
+use crate::rows::streams;
 
 /// The one database that an application has without a runtime configuration.
 pub const DEFAULT: &str = "default";
@@ -257,13 +256,7 @@ impl<T: Send> HostConnectionWithStore<T> for Spin {
         });
         // Without columns the statement is not prepared: the future says why.
         let columns = columns.await.unwrap_or_default();
-        accessor
-            .with(|mut access| {
-                let rows = StreamReader::new(access.as_context_mut(), Rows(row_receiver))?;
-                let end = FutureReader::new(access.as_context_mut(), end)?;
-                wasmtime::error::Ok((columns, rows, end))
-            })
-            .map_err(io)
+        streams(accessor, columns, row_receiver, end).map_err(io)
     }
 
     async fn last_insert_rowid_async(
