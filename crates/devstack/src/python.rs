@@ -5,7 +5,29 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::install;
+use crate::install::python_venv;
+
+/// Makes a virtual environment in a folder, with the packages of a list and nothing else. `options` are further ones of pip.
+///
+/// # Errors
+/// Python is missing, or what pip says.
+pub fn install(folder: &Path, list: &Path, options: &[&str], may_install: bool) -> Result<()> {
+    python_venv(folder, may_install)?;
+    let output = Command::new(folder.join("bin/pip"))
+        .args(["install", "--quiet", "--disable-pip-version-check"])
+        .args(["--no-deps", "--only-binary", ":all:"])
+        .args(options)
+        .arg("--requirement")
+        .arg(list)
+        .output()
+        .context("running pip")?;
+    ensure!(
+        output.status.success(),
+        "pip install failed: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(())
+}
 
 /// A virtual environment with packages.
 #[derive(Clone, Debug)]
@@ -45,20 +67,9 @@ impl Environment {
             std::fs::remove_dir_all(folder)?;
         }
         std::fs::create_dir_all(folder)?;
-        install::python_venv(folder, may_install)?;
         let list = folder.join("requirements.txt");
         std::fs::write(&list, requirements)?;
-        let output = Command::new(folder.join("bin/pip"))
-            .args(["install", "--quiet", "--disable-pip-version-check"])
-            .args(["--no-deps", "--only-binary", ":all:", "--requirement"])
-            .arg(&list)
-            .output()
-            .context("running pip")?;
-        ensure!(
-            output.status.success(),
-            "pip install failed: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        install(folder, &list, &[], may_install)?;
         std::fs::rename(&list, folder.join("installed.txt"))?;
         Self::find(folder, requirements)
     }
