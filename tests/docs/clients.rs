@@ -7,8 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use devstack::{Served, install, workspace};
-use openapi_check::tools::or_skip;
+use devstack::{Served, install, or_skip, workspace};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use devstack::{Served, workspace};
+use devstack::{Served, or_skip, workspace};
 use openapi_check::Document;
-use openapi_check::tools::{NodeTools, or_skip};
+use openapi_check::tools::NodeTools;
 use serde_json::Value;
 
 use crate::{read, served};

@@ -1,8 +1,8 @@
 //! The published contract: the event's schema, the AsyncAPI document, and the page, compared with the code.
 
-use devstack::workspace;
+use devstack::{or_skip, workspace};
 use jsonschema::Validator;
-use openapi_check::tools::{NodeTools, or_skip};
+use openapi_check::tools::NodeTools;
 use serde_json::Value;
 
 use crate::stream::Row;

@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
-use devstack::{Postgres, Programs, Shared};
-use openapi_check::tools::or_skip;
+use devstack::{Postgres, Programs, Shared, or_skip};
 use orders::Order;
 use pgwire_replication::{Lsn, ReplicationClient, ReplicationConfig, ReplicationEvent};
 use protocol::{Document, Resource, ResourceId};

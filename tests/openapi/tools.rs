@@ -1,13 +1,37 @@
-//! The linter, and Schemathesis against the running service, once for each way to identify customers.
+//! The linter, and Schemathesis against the running services: ours, once for each way to identify customers, and the examples'.
 
 use base64ct::{Base64UrlUnpadded, Encoding};
-use devstack::{Served, workspace};
+use devstack::{Served, or_skip, workspace};
 use hmac::{Hmac, KeyInit, Mac};
-use openapi_check::tools::{NodeTools, Run, Schemathesis, or_skip};
+use openapi_check::Document;
+use openapi_check::tools::{NodeTools, Run, Schemathesis};
 use serde_json::json;
 use sha2::Sha256;
 
-const DOCUMENT: &str = "web/static/openapi.json";
+/// An API of this checkout; paths are relative to that.
+struct Api {
+    manifest: &'static str,
+    document: &'static str,
+    configuration: &'static str,
+}
+
+const ORDERS: Api = Api {
+    manifest: "spin.toml",
+    document: "web/static/openapi.json",
+    configuration: "tests/openapi/schemathesis.toml",
+};
+
+const BY_KEY: Api = Api {
+    manifest: "examples/order-by-key/spin.toml",
+    document: "examples/order-by-key/openapi.json",
+    configuration: "examples/order-by-key/schemathesis.toml",
+};
+
+const BY_ETAG: Api = Api {
+    manifest: "examples/order-by-etag/spin.toml",
+    document: "examples/order-by-etag/openapi.json",
+    configuration: "examples/order-by-etag/schemathesis.toml",
+};
 
 /// The customer and the key of tokens.
 const SECRET: &[u8] = b"a-secret-of-at-least-thirty-two-bytes";
@@ -15,7 +39,19 @@ const SECRET: &[u8] = b"a-secret-of-at-least-thirty-two-bytes";
 #[test]
 fn the_linter_finds_nothing() {
     if let Some(tools) = or_skip("the_linter_finds_nothing", NodeTools::find()) {
-        tools.lint(&workspace::root().join(DOCUMENT)).unwrap();
+        for Api { document, .. } in [ORDERS, BY_KEY, BY_ETAG] {
+            tools.lint(&workspace::root().join(document)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn examples_of_the_examples_match_their_schemas() {
+    for Api { document, .. } in [BY_KEY, BY_ETAG] {
+        let document = Document::read(&workspace::root().join(document)).unwrap();
+        assert!(document.examples().len() > 5);
+        let bad = document.bad_examples().unwrap();
+        assert!(bad.is_empty(), "{}", bad.join("\n"));
     }
 }
 
@@ -23,7 +59,9 @@ fn the_linter_finds_nothing() {
 async fn schemathesis_finds_nothing() {
     // Preflights are answered where origins are set.
     let variables = [("identity", "none"), ("cors_origins", "*")];
-    schemathesis("schemathesis_finds_nothing", &variables, 60, &[]).await;
+    let test = "schemathesis_finds_nothing";
+    let report = schemathesis(&ORDERS, test, &variables, 60, &[]).await;
+    assert_stateful(report);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -31,7 +69,7 @@ async fn schemathesis_finds_nothing_behind_a_gateway() {
     let variables = [("identity", "header"), ("cors_origins", "*")];
     let fields = ["X-User-Id: ada".to_owned()];
     let test = "schemathesis_finds_nothing_behind_a_gateway";
-    schemathesis(test, &variables, 8, &fields).await;
+    assert_stateful(schemathesis(&ORDERS, test, &variables, 8, &fields).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -47,28 +85,52 @@ async fn schemathesis_finds_nothing_with_tokens() {
     ];
     let fields = [format!("Authorization: Bearer {}", token())];
     let test = "schemathesis_finds_nothing_with_tokens";
-    schemathesis(test, &variables, 8, &fields).await;
+    assert_stateful(schemathesis(&ORDERS, test, &variables, 8, &fields).await);
 }
 
-async fn schemathesis(test: &str, variables: &[(&str, &str)], examples: u32, fields: &[String]) {
-    let Some(tool) = or_skip(test, Schemathesis::find()) else {
-        return;
-    };
-    let service = Served::start_with("spin.toml", test, variables)
+#[tokio::test(flavor = "multi_thread")]
+async fn schemathesis_finds_nothing_in_order_by_key() {
+    let test = "schemathesis_finds_nothing_in_order_by_key";
+    schemathesis(&BY_KEY, test, &[], 20, &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn schemathesis_finds_nothing_in_order_by_etag() {
+    let fields = ["X-User-Id: ada".to_owned()];
+    let test = "schemathesis_finds_nothing_in_order_by_etag";
+    schemathesis(&BY_ETAG, test, &[], 20, &fields).await;
+}
+
+/// Serves an API with these variables, and tests it; returns the report, unless the test is skipped.
+async fn schemathesis(
+    api: &Api,
+    test: &str,
+    variables: &[(&str, &str)],
+    examples: u32,
+    fields: &[String],
+) -> Option<String> {
+    let tool = or_skip(test, Schemathesis::find())?;
+    let service = Served::start_with(api.manifest, test, variables)
         .await
         .unwrap();
     let root = workspace::root();
     let run = Run {
         name: test,
-        document: &root.join(DOCUMENT),
-        configuration: &root.join("tests/openapi/schemathesis.toml"),
+        document: &root.join(api.document),
+        configuration: &root.join(api.configuration),
         base_url: &service.base_url(),
         examples,
         fields,
     };
     let tested = tokio::task::block_in_place(|| tool.test(run));
-    let report = tested.unwrap_or_else(|report| panic!("{report}"));
-    assert!(report.contains("Stateful"), "{report}");
+    Some(tested.unwrap_or_else(|report| panic!("{report}")))
+}
+
+/// Demands that the links of the document were followed.
+fn assert_stateful(report: Option<String>) {
+    if let Some(report) = report {
+        assert!(report.contains("Stateful"), "{report}");
+    }
 }
 
 /// A token that is valid for an hour.

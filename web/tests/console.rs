@@ -5,27 +5,17 @@
     reason = "a test that fails panics"
 )]
 
-use std::io::Write;
 use std::process::Command;
 
-use devstack::{Browser, Served};
+use devstack::{Browser, Served, or_skip};
 
 /// The folder for new screenshots, relative to the checkout; without it none are made.
 const SCREENSHOTS: &str = "CONSOLE_SCREENSHOTS";
 
 #[tokio::test]
 async fn the_console_in_a_browser() {
-    let browser = match Browser::find() {
-        Ok(browser) => browser,
-        Err(why) => {
-            // Not with eprintln!, which a test that passes does not show.
-            writeln!(
-                std::io::stderr(),
-                "SKIPPED the_console_in_a_browser: {why:#}"
-            )
-            .unwrap();
-            return;
-        }
+    let Some(browser) = or_skip("the_console_in_a_browser", Browser::find()) else {
+        return;
     };
     let open = served("console", "none").await;
     let identified = served("console_header", "header").await;

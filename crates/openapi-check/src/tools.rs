@@ -1,7 +1,6 @@
 //! The tools that check an API by its OpenAPI document: Redocly's linter, Schemathesis, and Newman for Postman collections.
 //! `cargo xtask test` installs them; a test finds them, or says that it is skipped.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -148,17 +147,6 @@ impl Schemathesis {
         }
         passed(command)
     }
-}
-
-/// What a test needs; or nothing, after saying that the test is skipped, and why.
-pub fn or_skip<T>(test: &str, needed: Result<T>) -> Option<T> {
-    needed
-        .inspect_err(|why| {
-            // Not with eprintln!, which a test that passes does not show.
-            let line = format!("SKIPPED {test}: {why:#}\n");
-            let _ = std::io::stderr().write_all(line.as_bytes());
-        })
-        .ok()
 }
 
 /// Runs a command; returns its output, or fails with it.
