@@ -7,6 +7,7 @@ pub mod conditions;
 mod cors;
 mod creation;
 mod etag;
+mod feed;
 mod head;
 mod health;
 mod host;
