@@ -17,7 +17,7 @@ fn customer(name: &str) -> Customer {
 }
 
 /// A new order whose id was drawn in that millisecond.
-fn order_of(name: &str, millisecond: u128) -> NewResource {
+pub fn order_of(name: &str, millisecond: u128) -> NewResource {
     let id = (0x0197_0000_0000 + millisecond) << 80 | 7 << 76 | 2 << 62 | millisecond;
     let scope = KeyScope {
         collection: Order::COLLECTION.name,
@@ -43,7 +43,8 @@ fn stored(order: &NewResource) -> StoredResource {
     }
 }
 
-async fn insert(stores: &Stores, order: &NewResource) {
+/// Inserts it.
+pub async fn insert(stores: &Stores, order: &NewResource) {
     let call = Call::Insert(Box::new(order.clone()));
     let inserted = stores.execute(&call).await;
     assert_eq!(inserted, Answer::Postgres(Insertion::Inserted));

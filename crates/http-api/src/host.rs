@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use protocol::ports::{
-    Clock, ConditionalResources, Feed, Histories, Locks, RecordLookup, Reservations, ResourceIds, ResourceLists,
-    Resources, ResourcesByKey,
+    Clock, ConditionalResources, Feed, Histories, Locks, RecordLookup, Reservations, ResourceIds,
+    ResourceLists, Resources, ResourcesByKey,
 };
 
 use crate::health::Probe;

@@ -113,7 +113,7 @@ pub(crate) fn number(value: &[u8], range: RangeInclusive<usize>) -> Option<usize
 
 /// A cursor is the id of the last resource, without hyphens so that clients do not build one by hand. It tells the customer
 /// nothing new; a sequence number would tell how many resources all customers have.
-fn read_cursor(value: &[u8]) -> Result<ResourceId, QueryError> {
+pub(crate) fn read_cursor(value: &[u8]) -> Result<ResourceId, QueryError> {
     (value.len() == 32)
         .then(|| Uuid::try_parse_ascii(value).ok())
         .flatten()

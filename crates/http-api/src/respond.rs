@@ -1,5 +1,7 @@
 //! A request's way from its head and body to its answer.
 
+use std::pin::Pin;
+
 use protocol::condition::Precondition;
 use protocol::{Collection, Customer, IdempotencyKey, KeyScope, Resource, ResourceId};
 
@@ -88,7 +90,12 @@ async fn answer<R: Resource>(
             let (redis, postgres) = host.probe_both(settings).await;
             return Ok(readiness(redis, postgres));
         }
-        Route::Feed => return events::<R>(query, head, host, settings).await,
+        Route::Feed => {
+            // A future of its own, not a part of those of the requests that create.
+            let events: Pin<Box<dyn Future<Output = _> + '_>> =
+                Box::pin(events::<R>(query, head, host, settings));
+            return events.await;
+        }
         Route::OfCustomer(route) => route,
     };
     let identity = chosen(settings)?;

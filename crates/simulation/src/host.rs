@@ -10,8 +10,8 @@ use protocol::ListState;
 use protocol::condition::Precondition;
 use protocol::create::{KeyReuse, OutageReplay, ReplayPolicy};
 use protocol::ports::{
-    Clock, ConditionalResources, Feed, Histories, Locks, RecordLookup, Reservations, ResourceIds, ResourceLists,
-    Resources, ResourcesByKey,
+    Clock, ConditionalResources, Feed, Histories, Locks, RecordLookup, Reservations, ResourceIds,
+    ResourceLists, Resources, ResourcesByKey,
 };
 
 use crate::client_request::{ClientRequest, Condition};

@@ -431,7 +431,12 @@ impl ResourceLists for Port {
 
 /// At once and without faults: no creation reads the feed. A row's number is its place in the order of the commits.
 impl Feed for Port {
-    async fn look(&self, after: i64, limit: usize) -> Result<Outlook, DatabaseUnavailable> {
+    async fn look(
+        &self,
+        after: i64,
+        limit: usize,
+        _: Option<&Writers>,
+    ) -> Result<Outlook, DatabaseUnavailable> {
         let rows = self.read(after, i64::MAX, limit).await?;
         Ok(Outlook {
             mark: rows.mark,
@@ -447,7 +452,8 @@ impl Feed for Port {
         limit: usize,
     ) -> Result<FeedRows, DatabaseUnavailable> {
         let world = self.world.borrow();
-        let mark = Mark::from_bytes(world.tables.history().as_bytes()).ok_or(DatabaseUnavailable)?;
+        let mark =
+            Mark::from_bytes(world.tables.history().as_bytes()).ok_or(DatabaseUnavailable)?;
         let collection = self.kind.collection().name;
         let rows = (1..).zip(world.tables.rows());
         let rows = rows.filter(|(_, row)| row.scope.collection == collection);

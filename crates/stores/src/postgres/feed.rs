@@ -13,28 +13,30 @@
 //!   locks under another one, without a process.
 //! - **Numbers** ascend: the sequence has no cache, and only the column's default draws from it.
 
-use protocol::ports::{FeedEntry, FeedRows, Outlook, Writers};
 use protocol::feed::{Cursor, Mark};
+use protocol::ports::{FeedEntry, FeedRows, Outlook, Writers};
 use protocol::{Document, ResourceId};
 
 use super::{Parameter, Row, Statement, Statements, Unreadable};
 
-/// One row: the mark, the greatest number of the next page, and the writers, those that are prepared as `prepared`.
+/// One row: the mark, the greatest number of the next page, and the writers, if `$3` is not NULL only those that are in it or
+/// have got another name since.
 pub(super) const LOOK: &str = "\
     SELECT feed_numbering('{table}') AS here, \
-        (SELECT max(seq)::text \
+        (SELECT int8send(max(seq)) \
          FROM (SELECT seq FROM {table} WHERE seq > $1 ORDER BY seq LIMIT $2) AS next) AS last, \
-        (SELECT string_agg(CASE WHEN pid IS NULL THEN 'prepared' ELSE virtualtransaction END, ',') \
-         FROM pg_locks \
+        (SELECT string_agg(virtualtransaction, ',') FROM pg_locks \
          WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND granted \
            AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
            AND relation IN (SELECT relid::oid FROM pg_partition_tree('{table}') \
-                            UNION SELECT '{table}'::regclass::oid)) AS writers";
+                            UNION SELECT '{table}'::regclass::oid) \
+           AND ($3::text IS NULL OR pid IS NULL \
+                OR virtualtransaction = ANY (string_to_array($3::text, ',')))) AS writers";
 
 /// One row per resource, and one without a resource where there is none. Up to 1 MB of documents, and the first one in any
 /// case.
 pub(super) const READ: &str = "\
-    SELECT here, here AS mark, seq::text AS seq, id, customer_id, document \
+    SELECT here, here AS mark, int8send(seq) AS seq, id, customer_id, document \
     FROM (SELECT feed_numbering('{table}') AS here) AS current \
     LEFT JOIN ( \
         SELECT *, sum(octet_length(document)) OVER (ORDER BY seq) - octet_length(document) AS before \
@@ -45,10 +47,14 @@ pub(super) const READ: &str = "\
 
 impl Statements {
     /// Looks at what follows a number; read the row with [`outlook`].
-    pub fn look(&self, after: i64, limit: usize) -> Statement<'_> {
+    pub fn look(&self, after: i64, limit: usize, among: Option<&Writers>) -> Statement<'_> {
         Statement {
             sql: &self.look,
-            parameters: vec![Parameter::Int64(after), number(limit)],
+            parameters: vec![
+                Parameter::Int64(after),
+                number(limit),
+                Parameter::NullableText(among.map(|among| among.0.clone())),
+            ],
         }
     }
 
@@ -75,18 +81,10 @@ fn number(limit: usize) -> Parameter {
 /// [`Unreadable`] when the row is not as the statement returns it, or the server is a standby.
 pub fn outlook(row: Option<&impl Row>) -> Result<Outlook, Unreadable> {
     let row = row.ok_or(Unreadable)?;
-    let last = row.text("last").map(|last| last.parse());
-    let mut writers = Writers::default();
-    for name in row.text("writers").iter().flat_map(|all| all.split(',')) {
-        match name {
-            "prepared" => writers.prepared = true,
-            name => writers.running.push(name.to_owned()),
-        }
-    }
     Ok(Outlook {
-        mark: mark(row, "here")?,
-        last: last.transpose().map_err(|_| Unreadable)?,
-        writers,
+        mark: mark(row, "here").ok_or(Unreadable)?,
+        last: seq(row, "last"),
+        writers: Writers(row.text("writers").unwrap_or_default()),
     })
 }
 
@@ -95,29 +93,33 @@ pub fn outlook(row: Option<&impl Row>) -> Result<Outlook, Unreadable> {
 /// # Errors
 /// As [`outlook`].
 pub fn feed_rows(rows: &[impl Row]) -> Result<FeedRows, Unreadable> {
-    let entries = rows.iter().filter(|row| row.text("id").is_some());
+    let here = rows.first().and_then(|row| mark(row, "here"));
+    let mut entries = Vec::with_capacity(rows.len());
+    for row in rows.iter().filter(|row| row.text("id").is_some()) {
+        entries.push(entry(row).ok_or(Unreadable)?);
+    }
     Ok(FeedRows {
-        mark: mark(rows.first().ok_or(Unreadable)?, "here")?,
-        entries: entries.map(entry).collect::<Result<_, _>>()?,
+        mark: here.ok_or(Unreadable)?,
+        entries,
     })
 }
 
-fn mark(row: &impl Row, column: &str) -> Result<Mark, Unreadable> {
-    let bytes = row.bytes(column).ok_or(Unreadable)?;
-    Mark::from_bytes(&bytes).ok_or(Unreadable)
+fn mark(row: &impl Row, column: &str) -> Option<Mark> {
+    Mark::from_bytes(&row.bytes(column)?)
 }
 
-fn entry(row: &impl Row) -> Result<FeedEntry, Unreadable> {
-    let read = || {
-        Some(FeedEntry {
-            cursor: Cursor {
-                mark: mark(row, "mark").ok()?,
-                seq: row.text("seq")?.parse().ok()?,
-            },
-            customer: row.text("customer_id")?,
-            id: ResourceId::parse(&row.text("id")?)?,
-            document: Document::from_text(row.text("document")?),
-        })
-    };
-    read().ok_or(Unreadable)
+fn seq(row: &impl Row, column: &str) -> Option<i64> {
+    Some(i64::from_be_bytes(row.bytes(column)?.try_into().ok()?))
+}
+
+fn entry(row: &impl Row) -> Option<FeedEntry> {
+    Some(FeedEntry {
+        cursor: Cursor {
+            mark: mark(row, "mark")?,
+            seq: seq(row, "seq")?,
+        },
+        customer: row.text("customer_id")?,
+        id: ResourceId::parse(&row.text("id")?)?,
+        document: Document::from_text(row.text("document")?),
+    })
 }
