@@ -126,11 +126,11 @@ async fn nothing_is_shown_beyond_an_order_that_is_not_committed() {
     }
 }
 
-/// Also into a partition by its name, after a stronger lock, in a subtransaction, and by another role.
+/// In a subtransaction, beside a stronger lock, at another level, by another role, and into a partition by its name.
 #[tokio::test]
 async fn every_way_to_write_is_waited_for() {
     let begins = [
-        "BEGIN; LOCK TABLE orders IN SHARE ROW EXCLUSIVE MODE; SAVEPOINT s;",
+        "BEGIN; SAVEPOINT s;",
         "SET default_transaction_isolation = 'serializable'; BEGIN;",
         "CREATE ROLE {} ; GRANT SELECT, INSERT ON orders TO {}; BEGIN; SET LOCAL ROLE {};",
     ];
@@ -141,6 +141,10 @@ async fn every_way_to_write_is_waited_for() {
         open.run_sql(&begin.replace("{}", &role)).await;
         insert(&open, &order_of("c", 5)).await;
         insert(&stores, &order_of("d", 6)).await;
+        if begin.contains("SAVEPOINT") {
+            let stronger = "RELEASE s; LOCK TABLE orders IN SHARE ROW EXCLUSIVE MODE";
+            open.run_sql(stronger).await;
+        }
         assert_eq!(orders(&page(&stores, None).await.unwrap()), [], "{begin}");
         open.run_sql("COMMIT").await;
         assert_eq!(orders(&page(&stores, None).await.unwrap()), [5, 6]);
