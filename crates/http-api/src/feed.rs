@@ -50,7 +50,14 @@ pub async fn events<R: Resource>(
     let request = read_query(query).map_err(Problem::Query)?;
     let database = || host.postgres(settings);
     let page = next_page(database, host, &request, settings.lock_timeout()).await?;
-    let events: Vec<String> = page.entries.iter().map(event::<R>).collect();
+    let mut batch = String::from("[");
+    for entry in &page.entries {
+        if batch.len() > 1 {
+            batch.push(',');
+        }
+        batch.push_str(&event::<R>(entry));
+    }
+    batch.push(']');
     let next = format!(
         "<{}?limit={}&wait={}&after={}>; rel=\"next\"",
         feed_path(&R::COLLECTION),
@@ -58,11 +65,9 @@ pub async fn events<R: Resource>(
         request.wait.as_secs(),
         Uuid::from_bytes(page.next.encode()).simple()
     );
-    Ok(
-        Response::of_type(BATCH, StatusCode::OK, format!("[{}]", events.join(",")))
-            .with(header::CACHE_CONTROL.as_str(), "no-store")
-            .with(header::LINK.as_str(), next),
-    )
+    Ok(Response::of_type(BATCH, StatusCode::OK, batch)
+        .with(header::CACHE_CONTROL.as_str(), "no-store")
+        .with(header::LINK.as_str(), next))
 }
 
 /// The JSON batch format of CloudEvents.

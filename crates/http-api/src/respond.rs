@@ -1,7 +1,5 @@
 //! A request's way from its head and body to its answer.
 
-use std::pin::Pin;
-
 use protocol::condition::Precondition;
 use protocol::{Collection, Customer, IdempotencyKey, KeyScope, Resource, ResourceId};
 
@@ -90,12 +88,7 @@ async fn answer<R: Resource>(
             let (redis, postgres) = host.probe_both(settings).await;
             return Ok(readiness(redis, postgres));
         }
-        Route::Feed => {
-            // A future of its own, not a part of those of the requests that create.
-            let events: Pin<Box<dyn Future<Output = _> + '_>> =
-                Box::pin(events::<R>(query, head, host, settings));
-            return events.await;
-        }
+        Route::Feed => return events::<R>(query, head, host, settings).await,
         Route::OfCustomer(route) => route,
     };
     let identity = chosen(settings)?;

@@ -128,8 +128,8 @@ impl From<DatabaseUnavailable> for FeedError {
 }
 
 /// The next page. It is empty when there is no further resource within the time that the request waits, and when a writer is
-/// still undecided after that time or `patience`, whichever is longer. `database` gives the database with the time for one
-/// call of it, so that nothing is held between two calls.
+/// still undecided after that time or `patience`, whichever is longer. `database` gives the database with the time for a
+/// look and a page, so that nothing is held while this waits.
 ///
 /// # Errors
 /// [`FeedError`].
@@ -146,7 +146,8 @@ pub async fn next_page<F: Feed>(
     let mut settling: Option<(i64, Writers, Duration)> = None;
     loop {
         let among = settling.as_ref().map(|(_, writers, _)| writers);
-        let outlook = database().look(seq, request.limit, among).await?;
+        let database = database();
+        let outlook = database.look(seq, request.limit, among).await?;
         let mark = *mark.get_or_insert(outlook.mark);
         same(mark, outlook.mark)?;
         let (last, pause) = match settling {
@@ -157,7 +158,7 @@ pub async fn next_page<F: Feed>(
         let (pause, limit) = match &settling {
             Some((last, writers, _)) if writers.0.is_empty() => {
                 let FeedRows { mark: now, entries } =
-                    database().read(seq, *last, request.limit).await?;
+                    database.read(seq, *last, request.limit).await?;
                 same(mark, now)?;
                 if let Some(newest) = entries.last() {
                     let next = newest.cursor;
@@ -177,6 +178,7 @@ pub async fn next_page<F: Feed>(
                 next: Cursor { mark, seq },
             });
         }
+        drop(database);
         clock.sleep(pause.min(rest)).await;
     }
 }

@@ -80,12 +80,7 @@ fn number(limit: usize) -> Parameter {
 /// # Errors
 /// [`Unreadable`] when the row is not as the statement returns it, or the server is a standby.
 pub fn outlook(row: Option<&impl Row>) -> Result<Outlook, Unreadable> {
-    let row = row.ok_or(Unreadable)?;
-    Ok(Outlook {
-        mark: mark(row, "here").ok_or(Unreadable)?,
-        last: seq(row, "last"),
-        writers: Writers(row.text("writers").unwrap_or_default()),
-    })
+    row.and_then(|row| read_outlook(row)).ok_or(Unreadable)
 }
 
 /// The resources in the rows of [`Statements::read`].
@@ -93,33 +88,47 @@ pub fn outlook(row: Option<&impl Row>) -> Result<Outlook, Unreadable> {
 /// # Errors
 /// As [`outlook`].
 pub fn feed_rows(rows: &[impl Row]) -> Result<FeedRows, Unreadable> {
-    let here = rows.first().and_then(|row| mark(row, "here"));
-    let mut entries = Vec::with_capacity(rows.len());
-    for row in rows.iter().filter(|row| row.text("id").is_some()) {
-        entries.push(entry(row).ok_or(Unreadable)?);
+    let mut read = None;
+    for row in rows {
+        add_row(&mut read, row).ok_or(Unreadable)?;
     }
-    Ok(FeedRows {
-        mark: here.ok_or(Unreadable)?,
-        entries,
+    read.ok_or(Unreadable)
+}
+
+// These are not generic, which saves code where two kinds of rows are one.
+
+fn read_outlook(row: &dyn Row) -> Option<Outlook> {
+    Some(Outlook {
+        mark: mark(row, "here")?,
+        last: seq(row, "last"),
+        writers: Writers(row.text("writers").unwrap_or_default()),
     })
 }
 
-fn mark(row: &impl Row, column: &str) -> Option<Mark> {
+fn add_row(read: &mut Option<FeedRows>, row: &dyn Row) -> Option<()> {
+    let mark_here = mark(row, "here")?;
+    let read = read.get_or_insert_with(|| FeedRows {
+        mark: mark_here,
+        entries: Vec::new(),
+    });
+    if let Some(id) = row.text("id") {
+        read.entries.push(FeedEntry {
+            cursor: Cursor {
+                mark: mark(row, "mark")?,
+                seq: seq(row, "seq")?,
+            },
+            customer: row.text("customer_id")?,
+            id: ResourceId::parse(&id)?,
+            document: Document::from_text(row.text("document")?),
+        });
+    }
+    Some(())
+}
+
+fn mark(row: &dyn Row, column: &str) -> Option<Mark> {
     Mark::from_bytes(&row.bytes(column)?)
 }
 
-fn seq(row: &impl Row, column: &str) -> Option<i64> {
+fn seq(row: &dyn Row, column: &str) -> Option<i64> {
     Some(i64::from_be_bytes(row.bytes(column)?.try_into().ok()?))
-}
-
-fn entry(row: &impl Row) -> Option<FeedEntry> {
-    Some(FeedEntry {
-        cursor: Cursor {
-            mark: mark(row, "mark")?,
-            seq: seq(row, "seq")?,
-        },
-        customer: row.text("customer_id")?,
-        id: ResourceId::parse(&row.text("id")?)?,
-        document: Document::from_text(row.text("document")?),
-    })
 }
