@@ -61,17 +61,17 @@ async fn only_the_operators_token_opens_the_feed_and_it_opens_nothing_else() {
     let setup = with_feed().variable("identity", "jwt");
     let keys = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
     let service = setup.variable("jwt_keys", keys).start().await;
-    let get = async |path, value: &str| {
-        let fields = [("authorization", value)];
-        service.request(Method::GET, path, &fields, "").await
+    let get = async |path: String, value: String| {
+        let fields = [("authorization", value.as_str())];
+        service.request(Method::GET, &path, &fields, "").await
     };
     let none = service.get(EVENTS).await;
     none.assert_problem(401, "unauthenticated");
     assert_eq!(none.field("www-authenticate"), Some("Bearer"));
     // Judged before the query: it tells nothing.
-    let wrong = get(&format!("{EVENTS}?limit=x"), "Bearer wrong").await;
+    let wrong = get(format!("{EVENTS}?limit=x"), "Bearer wrong".into()).await;
     wrong.assert_problem(401, "invalid-token");
-    let other = get(EVENTS, &format!("Basic {TOKEN}")).await;
+    let other = get(EVENTS.into(), format!("Basic {TOKEN}")).await;
     other.assert_problem(401, "unauthenticated");
     assert_eq!(read(&service, EVENTS).await.status, 200);
 
