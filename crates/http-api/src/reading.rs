@@ -4,7 +4,7 @@ use http::{StatusCode, header};
 use protocol::json::to_json;
 use protocol::key_state::{KeyState, key_state};
 use protocol::ports::{RecordLookup, ResourceLists, ResourcesByKey, StoredResource};
-use protocol::{Customer, KeyScope, Resource, ResourceId};
+use protocol::{Customer, Document, KeyScope, Resource, ResourceId};
 
 use crate::conditions::check_if_match;
 use crate::etag::ETag;
@@ -55,7 +55,7 @@ pub async fn list<R: Resource>(
         )),
         _ => None,
     };
-    let one = |stored| represent::<R>(stored).unwrap_or_else(|| unreadable::<R>(stored));
+    let one = |stored| represent::<R>(stored).unwrap_or_else(|| unreadable::<R>(stored.id));
     let all: Vec<String> = page.resources.iter().map(one).collect();
     let body = format!(
         r#"{{"{}":[{}],"next":{}}}"#,
@@ -99,16 +99,21 @@ pub async fn show_key<R: Resource>(
 
 /// The representation of a stored resource; `None` when this release cannot read its document.
 pub fn represent<R: Resource>(stored: &StoredResource) -> Option<String> {
-    R::from_stored(&stored.document).map(|resource| resource.representation(stored.id))
+    representation::<R>(stored.id, &stored.document)
+}
+
+/// The same of a stored document and its id.
+pub(crate) fn representation<R: Resource>(id: ResourceId, document: &Document) -> Option<String> {
+    R::from_stored(document).map(|resource| resource.representation(id))
 }
 
 /// What a page has in place of a resource whose document is unreadable: the page stays complete, and the others on it
 /// readable.
-fn unreadable<R: Resource>(stored: &StoredResource) -> String {
+pub(crate) fn unreadable<R: Resource>(id: ResourceId) -> String {
     format!(
         r#"{{"{}Id":"{}","status":"unreadable","createdAt":"{}"}}"#,
         R::COLLECTION.one,
-        stored.id,
-        stored.id.created_at()
+        id,
+        id.created_at()
     )
 }

@@ -20,9 +20,14 @@ pub struct Response {
 impl Response {
     /// An answer with a JSON body.
     pub fn json(status: StatusCode, body: String) -> Self {
+        Self::of_type("application/json", status, body)
+    }
+
+    /// An answer with a body of that type.
+    pub fn of_type(media_type: &str, status: StatusCode, body: String) -> Self {
         Self {
             status,
-            headers: vec![(header::CONTENT_TYPE.as_str(), "application/json".to_owned())],
+            headers: vec![(header::CONTENT_TYPE.as_str(), media_type.to_owned())],
             body,
             outcome: Outcome::of(status),
         }
