@@ -70,7 +70,9 @@ fn routes(document: &Value) -> Result<String> {
 fn problems(document: &Value) -> Result<String> {
     let mut entries = String::new();
     for schema in members(document, "/components/schemas")?.values() {
-        let Some(kind) = text(schema, "/properties/type/const") else {
+        let kind = text(schema, "/properties/type/const");
+        // An event has a type, too.
+        let Some(kind) = kind.filter(|kind| kind.starts_with("urn:")) else {
             continue;
         };
         let (_, id) = kind.rsplit_once(':').context("a type of problem")?;
