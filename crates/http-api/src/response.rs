@@ -1,6 +1,7 @@
 //! A complete answer.
 
 use http::{StatusCode, header};
+use serde_json::json;
 
 use crate::outcome::Outcome;
 
@@ -20,12 +21,35 @@ pub struct Response {
 impl Response {
     /// An answer with a JSON body.
     pub fn json(status: StatusCode, body: String) -> Self {
+        Self::of_type(status, "application/json", body)
+    }
+
+    /// An answer with a body of a media type.
+    pub fn of_type(status: StatusCode, media_type: &str, body: String) -> Self {
         Self {
             status,
-            headers: vec![(header::CONTENT_TYPE.as_str(), "application/json".to_owned())],
+            headers: vec![(header::CONTENT_TYPE.as_str(), media_type.to_owned())],
             body,
             outcome: Outcome::of(status),
         }
+    }
+
+    /// A problem (RFC 9457) of an API that has others than [`crate::Problem`]. `kind` is the last part of its type.
+    pub fn problem(
+        status: StatusCode,
+        collection: &str,
+        kind: &str,
+        title: &str,
+        detail: &str,
+    ) -> Self {
+        let problem = json!({
+            "type": format!("urn:problem-type:{collection}:{kind}"),
+            "title": title,
+            "status": status.as_u16(),
+            "detail": detail,
+        });
+        Self::of_type(status, "application/problem+json", problem.to_string())
+            .with(header::CACHE_CONTROL.as_str(), "no-store")
     }
 
     /// The same answer with an outcome that its status does not say.

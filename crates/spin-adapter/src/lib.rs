@@ -19,6 +19,7 @@ mod signals;
 mod sqlite;
 mod variables;
 
+pub use database::{AnyRow, Database};
 pub use exchange::{RequestBody, RequestHead, receive, send};
 pub use host::SpinHost;
 
