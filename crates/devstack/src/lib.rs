@@ -3,6 +3,7 @@
 
 pub mod app;
 mod browser;
+pub mod examples;
 pub mod install;
 pub mod migrate;
 pub mod npm;

@@ -21,8 +21,8 @@ mod response;
 pub mod settings;
 
 pub use creation::{
-    ConditionalRequest, CreateOperation, IDEMPOTENT_REPLAYED, create, create_conditionally, created,
-    read_body, read_condition, read_head, read_key, read_resource,
+    ConditionalRequest, CreateOperation, IDEMPOTENT_REPLAYED, create, create_conditionally,
+    created, read_body, read_condition, read_head, read_key, read_resource,
 };
 pub use etag::ETag;
 pub use head::{Body, BodyError, Head, MAX_BODY_BYTES, Method};

@@ -108,10 +108,19 @@ fn a_creation_needs_a_key_and_json() {
 
     for content_type in ["text/plain", "application/jsonx", ""] {
         let fields = [KEY, ("content-type", content_type)];
-        assert_eq!(post(&fields), Err(Problem::UnsupportedMediaType("application/json")));
+        assert_eq!(
+            post(&fields),
+            Err(Problem::UnsupportedMediaType("application/json"))
+        );
     }
-    assert_eq!(post(&[KEY]), Err(Problem::UnsupportedMediaType("application/json")));
-    assert_eq!(post(&[KEY, JSON, JSON]), Err(Problem::UnsupportedMediaType("application/json")));
+    assert_eq!(
+        post(&[KEY]),
+        Err(Problem::UnsupportedMediaType("application/json"))
+    );
+    assert_eq!(
+        post(&[KEY, JSON, JSON]),
+        Err(Problem::UnsupportedMediaType("application/json"))
+    );
     for coding in ["gzip", "identity, br", "GZIP"] {
         let fields = [KEY, JSON, ("content-encoding", coding)];
         assert_eq!(post(&fields), Err(Problem::UnsupportedContentCoding));
