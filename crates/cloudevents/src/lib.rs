@@ -4,5 +4,5 @@
 mod delivery;
 mod event;
 
-pub use delivery::{MEDIA_TYPE, Refusal, admit, read_event};
+pub use delivery::{MEDIA_TYPE, Refusal, read_event};
 pub use event::{CloudEvent, NotAnEvent};

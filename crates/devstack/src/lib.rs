@@ -12,6 +12,7 @@ pub mod process;
 pub mod python;
 pub mod redis;
 pub mod replication;
+pub mod scheduler;
 pub mod served;
 pub mod shared;
 mod skip;

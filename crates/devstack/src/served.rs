@@ -63,6 +63,11 @@ impl Served {
         })
     }
 
+    /// The address that it listens on.
+    pub fn address(&self) -> std::net::SocketAddr {
+        self.app.address()
+    }
+
     /// Where it is, without a path.
     pub fn base_url(&self) -> String {
         self.app.base_url()

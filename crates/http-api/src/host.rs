@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use protocol::ports::{
-    ConditionalResources, Histories, Locks, RecordLookup, Reservations, ResourceIds, ResourceLists,
-    Resources, ResourcesByKey,
+    Clock, ConditionalResources, Feed, Histories, Locks, RecordLookup, Reservations, ResourceIds,
+    ResourceLists, Resources, ResourcesByKey,
 };
 
 use crate::health::Probe;
@@ -16,7 +16,7 @@ use crate::settings::Settings;
     async_fn_in_trait,
     reason = "the callers are generic and single-threaded; none needs a Send bound"
 )]
-pub trait Host {
+pub trait Host: Clock {
     /// Redis; where there is none, every call fails at once.
     type Redis<'h>: Reservations + Locks + RecordLookup + Probes
     where
@@ -26,6 +26,7 @@ pub trait Host {
         + ConditionalResources
         + ResourcesByKey
         + ResourceLists
+        + Feed
         + Histories
         + Probes
     where

@@ -7,6 +7,7 @@ pub mod conditions;
 mod cors;
 mod creation;
 mod etag;
+mod feed;
 mod head;
 mod health;
 mod host;
@@ -25,6 +26,7 @@ pub use creation::{
     created, read_body, read_condition, read_head, read_key, read_resource,
 };
 pub use etag::ETag;
+pub use feed::{admit, events, feed_path};
 pub use head::{Body, BodyError, Head, MAX_BODY_BYTES, Method};
 pub use health::{Probe, embedded_readiness, health, readiness};
 pub use host::{Host, Probes};

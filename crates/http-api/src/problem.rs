@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::{StatusCode, header};
 use protocol::error::{CreateError, DatabaseUnavailable};
+use protocol::feed::FeedError;
 use protocol::json::{Malformed, to_json};
 use protocol::key::{KeyError, MAX_KEY_CHARS};
 use protocol::{Collection, Documentation, ListState, Resource, ResourceId, Violation};
@@ -12,6 +13,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::etag::ETag;
+use crate::feed::feed_path;
 use crate::head::BodyError;
 use crate::identity::Unidentified;
 use crate::outcome::Outcome;
@@ -87,6 +89,10 @@ pub enum Problem {
     NotFound,
     /// No request with this key is known, or it is another customer's.
     KeyNotFound,
+    /// The feed has no token.
+    FeedOff,
+    /// The feed's numbers up to a cursor may mean other resources than before.
+    CursorOfAnotherHistory,
     /// The path exists and does not support this method.
     MethodNotAllowed {
         /// The methods that it supports, as in the `Allow` field.
@@ -122,6 +128,15 @@ impl From<DatabaseUnavailable> for Problem {
     }
 }
 
+impl From<FeedError> for Problem {
+    fn from(error: FeedError) -> Self {
+        match error {
+            FeedError::AnotherHistory => Self::CursorOfAnotherHistory,
+            FeedError::Unavailable => Self::DatabaseUnavailable,
+        }
+    }
+}
+
 impl Problem {
     /// Why a body of at most `limit` bytes could not be read.
     pub(crate) fn of_body(error: BodyError, limit: usize) -> Self {
@@ -142,7 +157,10 @@ impl Problem {
             | Self::UnsupportedCondition => StatusCode::BAD_REQUEST,
             Self::Unidentified(_) => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
-            Self::UnknownPath | Self::NotFound | Self::KeyNotFound => StatusCode::NOT_FOUND,
+            Self::UnknownPath | Self::NotFound | Self::KeyNotFound | Self::FeedOff => {
+                StatusCode::NOT_FOUND
+            }
+            Self::CursorOfAnotherHistory => StatusCode::GONE,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimedOut => StatusCode::REQUEST_TIMEOUT,
             Self::CollectionLocked { .. } => StatusCode::CONFLICT,
@@ -236,6 +254,11 @@ impl Problem {
                 "idempotency-key-not-found",
                 "No request with this key is known",
             ),
+            Self::FeedOff => ("feed-off", "The feed is off"),
+            Self::CursorOfAnotherHistory => (
+                "cursor-of-another-history",
+                "The cursor is of another history of the database",
+            ),
             Self::MethodNotAllowed { .. } => ("method-not-allowed", "The method is not allowed"),
             Self::Unreadable => {
                 let title = format!("The stored {one} cannot be read");
@@ -322,6 +345,11 @@ impl Problem {
                 "No request with this key has arrived, or it left no trace. A request with the key creates its {one} \
                  once."
             ),
+            Self::FeedOff => "The operator turns it on with the variable events_token.".into(),
+            Self::CursorOfAnotherHistory => format!(
+                "The database has failed over or was restored: events before the cursor may be new. Start again without \
+                 after, and ignore each event whose id you know. No {one} is skipped then."
+            ),
             Self::MethodNotAllowed { allow } => format!("Use one of: {allow}."),
             Self::Unreadable => "The operator finds the reason in the log.".into(),
             Self::DatabaseUnavailable => "Send the request again.".into(),
@@ -402,6 +430,10 @@ impl Problem {
             }
             Self::Changed { etag: Some(etag) } => {
                 response = response.with(header::ETAG.as_str(), etag.to_string());
+            }
+            Self::CursorOfAnotherHistory => {
+                let first = format!("<{}>; rel=\"first\"", feed_path(collection));
+                response = response.with(header::LINK.as_str(), first);
             }
             Self::UnsupportedContentCoding => {
                 response = response.with(header::ACCEPT_ENCODING.as_str(), "identity");

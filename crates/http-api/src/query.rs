@@ -1,5 +1,7 @@
 //! Query parameters, percent-encoding, and the cursor with which a page names the start of the next one.
 
+use std::ops::RangeInclusive;
+
 use percent_encoding::percent_decode_str;
 use protocol::ResourceId;
 use uuid::Uuid;
@@ -59,18 +61,13 @@ impl PageRequest {
     /// The first thing that is wrong with it.
     pub fn parse(query: &str) -> Result<Self, QueryError> {
         let (mut limit, mut after) = (None, None);
-        for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
-            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-            let value = decoded(value);
-            let repeated = match decoded(name).as_slice() {
-                b"limit" => limit.replace(read_limit(&value)?).is_some(),
-                b"cursor" => after.replace(read_cursor(&value)?).is_some(),
+        each_parameter(query, &mut |name, value| {
+            Ok(match name {
+                b"limit" => limit.replace(read_limit(value)?).is_some(),
+                b"cursor" => after.replace(read_cursor(value)?).is_some(),
                 _ => return Err(QueryError::Unknown),
-            };
-            if repeated {
-                return Err(QueryError::Repeated);
-            }
-        }
+            })
+        })?;
         Ok(Self {
             limit: limit.unwrap_or(DEFAULT_LIMIT),
             after,
@@ -84,13 +81,34 @@ impl PageRequest {
     }
 }
 
+/// Hands each parameter of a query on, decoded: its name and its value. `take` says whether there was one of this name before.
+///
+/// # Errors
+/// That of `take`, or a name is repeated.
+pub(crate) fn each_parameter(
+    query: &str,
+    take: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, QueryError>,
+) -> Result<(), QueryError> {
+    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        if take(&decoded(name), &decoded(value))? {
+            return Err(QueryError::Repeated);
+        }
+    }
+    Ok(())
+}
+
 fn read_limit(value: &[u8]) -> Result<usize, QueryError> {
+    number(value, 1..=MAX_LIMIT).ok_or(QueryError::Limit)
+}
+
+/// A number in this range, in digits.
+pub(crate) fn number(value: &[u8], range: RangeInclusive<usize>) -> Option<usize> {
     std::str::from_utf8(value)
         .ok()
         .filter(|digits| digits.bytes().all(|digit| digit.is_ascii_digit()))
         .and_then(|digits| digits.parse().ok())
-        .filter(|limit| (1..=MAX_LIMIT).contains(limit))
-        .ok_or(QueryError::Limit)
+        .filter(|number| range.contains(number))
 }
 
 /// A cursor is the id of the last resource, without hyphens so that clients do not build one by hand. It tells the customer

@@ -55,7 +55,7 @@ pub async fn list<R: Resource>(
         )),
         _ => None,
     };
-    let one = |stored| represent::<R>(stored).unwrap_or_else(|| unreadable::<R>(stored));
+    let one = |stored| represent::<R>(stored).unwrap_or_else(|| unreadable::<R>(stored.id));
     let all: Vec<String> = page.resources.iter().map(one).collect();
     let body = format!(
         r#"{{"{}":[{}],"next":{}}}"#,
@@ -104,11 +104,11 @@ pub fn represent<R: Resource>(stored: &StoredResource) -> Option<String> {
 
 /// What a page has in place of a resource whose document is unreadable: the page stays complete, and the others on it
 /// readable.
-fn unreadable<R: Resource>(stored: &StoredResource) -> String {
+pub(crate) fn unreadable<R: Resource>(id: ResourceId) -> String {
     format!(
         r#"{{"{}Id":"{}","status":"unreadable","createdAt":"{}"}}"#,
         R::COLLECTION.one,
-        stored.id,
-        stored.id.created_at()
+        id,
+        id.created_at()
     )
 }

@@ -5,6 +5,7 @@ use protocol::Collection;
 use protocol::json::to_json;
 use serde::Serialize;
 
+use crate::feed::EVENTS;
 use crate::head::{Head, text};
 use crate::outcome::Outcome;
 use crate::respond::{KEYS, segment_below, segment_path};
@@ -57,6 +58,7 @@ pub fn route_pattern(collection: &Collection, path: &str) -> String {
     match path {
         "/healthz" | "/readyz" => path.to_owned(),
         _ if path == collection.path => path.to_owned(),
+        _ if segment_path(path, parent) == Some(EVENTS) => path.to_owned(),
         _ if segment_below(path, collection.path.trim_end_matches('/')).is_some() => {
             format!("{}/{{}}", collection.path.trim_end_matches('/'))
         }
@@ -117,6 +119,8 @@ mod tests {
                 "/api/v1/idempotency-keys/s3cret",
                 "/api/v1/idempotency-keys/{}",
             ),
+            ("/api/v1/events", "/api/v1/events"),
+            ("/api/v1/events/s3cret", "other"),
             ("/api/v1/orders/", "other"),
             ("/api/v1/orders/s3cret/items", "other"),
             ("/api/v1/idempotency-keys/a/b", "other"),

@@ -7,6 +7,7 @@ use http::header;
 
 use crate::conditions::refuse_if_none_match;
 use crate::creation::{self, CreateOperation};
+use crate::feed::{EVENTS, events};
 use crate::head::{Body, Head, Method};
 use crate::health::{embedded_readiness, health, readiness};
 use crate::host::{Host, Probes};
@@ -20,8 +21,8 @@ use crate::settings::{Settings, Store};
 /// The last segment of the path under which keys are shown; it is beside the collection.
 pub(crate) const KEYS: &str = "idempotency-keys";
 
-/// Answers a request to the collection of a resource: creates, lists and shows resources, shows keys, and reports the
-/// health of the service.
+/// Answers a request to the collection of a resource: creates, lists and shows resources, shows keys and the feed, and
+/// reports the health of the service.
 pub async fn respond<R: Resource>(head: &impl Head, body: impl Body, host: &impl Host) -> Response {
     let target = head.target();
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
@@ -87,6 +88,7 @@ async fn answer<R: Resource>(
             let (redis, postgres) = host.probe_both(settings).await;
             return Ok(readiness(redis, postgres));
         }
+        Route::Feed => return events::<R>(query, head, host, settings).await,
         Route::OfCustomer(route) => route,
     };
     let identity = chosen(settings)?;
@@ -113,6 +115,8 @@ enum Route<'p> {
     Health,
     /// Whether the stores answer.
     Readiness,
+    /// The feed, which belongs to the operator.
+    Feed,
     /// Something that belongs to a customer, who must be identified first.
     OfCustomer(CustomerRoute<'p>),
 }
@@ -160,6 +164,7 @@ fn route<'p>(collection: &Collection, method: Method, path: &'p str) -> Result<R
                 allow: "GET, HEAD, POST",
             }),
         },
+        _ if segment_path(path, parent) == Some(EVENTS) => read(Route::Feed),
         _ => {
             let key = || segment_below(segment_path(path, parent)?, KEYS);
             match (segment_below(path, collection.path), key()) {

@@ -21,11 +21,11 @@ pub struct Response {
 impl Response {
     /// An answer with a JSON body.
     pub fn json(status: StatusCode, body: String) -> Self {
-        Self::of_type(status, "application/json", body)
+        Self::of_type("application/json", status, body)
     }
 
-    /// An answer with a body of a media type.
-    pub fn of_type(status: StatusCode, media_type: &str, body: String) -> Self {
+    /// An answer with a body of that type.
+    pub fn of_type(media_type: &str, status: StatusCode, body: String) -> Self {
         Self {
             status,
             headers: vec![(header::CONTENT_TYPE.as_str(), media_type.to_owned())],
@@ -48,7 +48,7 @@ impl Response {
             "status": status.as_u16(),
             "detail": detail,
         });
-        Self::of_type(status, "application/problem+json", problem.to_string())
+        Self::of_type("application/problem+json", status, problem.to_string())
             .with(header::CACHE_CONTROL.as_str(), "no-store")
     }
 

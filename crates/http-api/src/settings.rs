@@ -29,6 +29,8 @@ pub struct Settings {
     pub lock_lease: Duration,
     /// How customers are identified, if that is chosen.
     pub identity: Option<Identity>,
+    /// What opens the feed; empty where it is off.
+    pub events_token: String,
     /// The origins whose pages may use the API, if any.
     pub cors_origins: Option<Origins>,
     /// Whether each request is logged.
@@ -122,6 +124,8 @@ pub struct RawSettings {
     pub jwt_issuer: String,
     /// `jwt_audience`
     pub jwt_audience: String,
+    /// `events_token`
+    pub events_token: String,
     /// `cors_origins`
     pub cors_origins: String,
     /// `log_requests`
@@ -147,6 +151,7 @@ impl Default for RawSettings {
             jwt_keys: String::new(),
             jwt_issuer: String::new(),
             jwt_audience: String::new(),
+            events_token: String::new(),
             cors_origins: String::new(),
             log_requests: "false".into(),
         }
@@ -163,7 +168,7 @@ const JWT_KEYS: &str = "must be a JWK set with at least one key for EdDSA (Ed255
 
 impl RawSettings {
     /// All variables by their names in `spin.toml`.
-    pub fn variables(&mut self) -> [(&'static str, &mut String); 18] {
+    pub fn variables(&mut self) -> [(&'static str, &mut String); 19] {
         [
             ("store", &mut self.store),
             ("redis_url", &mut self.redis_url),
@@ -181,6 +186,7 @@ impl RawSettings {
             ("jwt_keys", &mut self.jwt_keys),
             ("jwt_issuer", &mut self.jwt_issuer),
             ("jwt_audience", &mut self.jwt_audience),
+            ("events_token", &mut self.events_token),
             ("cors_origins", &mut self.cors_origins),
             ("log_requests", &mut self.log_requests),
         ]
@@ -199,6 +205,15 @@ impl RawSettings {
                 self.jwt_issuer,
                 self.jwt_audience,
             )?,
+            events_token: match self.events_token.bytes().all(|byte| byte.is_ascii_graphic()) {
+                true => self.events_token,
+                false => {
+                    return Err(SettingError {
+                        variable: "events_token",
+                        rule: "must be empty, or visible ASCII characters: it is sent as a bearer token",
+                    });
+                }
+            },
             cors_origins: Origins::parse(&self.cors_origins).ok_or(SettingError {
                 variable: "cors_origins",
                 rule: "must be empty, \"*\", or origins such as \"https://shop.example\": lower case, no path, no default port",
@@ -461,8 +476,11 @@ mod tests {
     #[test]
     fn a_bad_value_is_named_without_being_shown() {
         type Break = fn(&mut RawSettings, &str);
-        let breaks: [(&str, Break); 15] = [
+        let breaks: [(&str, Break); 16] = [
             ("store", |raw, bad| raw.store = bad.into()),
+            ("events_token", |raw, bad| {
+                raw.events_token = format!("{bad} ")
+            }),
             ("cors_origins", |raw, bad| raw.cors_origins = bad.into()),
             ("log_requests", |raw, bad| raw.log_requests = bad.into()),
             ("identity", |raw, bad| raw.identity = bad.into()),

@@ -8,6 +8,7 @@ pub mod condition;
 pub mod create;
 pub mod customer;
 pub mod error;
+pub mod feed;
 pub mod fingerprint;
 pub mod group_commit;
 pub mod hex;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::condition::Expected;
 use crate::customer::Customer;
 use crate::error::{DatabaseUnavailable, ReservationsUnavailable};
+use crate::feed::{Cursor, Mark};
 use crate::fingerprint::Fingerprint;
 use crate::history::{InHistory, KnownHistory};
 use crate::key::KeyScope;
@@ -262,4 +263,80 @@ pub trait ResourceLists {
         after: Option<ResourceId>,
         limit: usize,
     ) -> Result<Option<Page>, DatabaseUnavailable>;
+}
+
+/// The passage of time.
+pub trait Clock {
+    /// The time since some moment, which is always the same.
+    fn now(&self) -> Duration;
+
+    /// Returns after that time.
+    async fn sleep(&self, time: Duration);
+}
+
+/// The transactions that may have drawn a sequence number and are not decided. Opaque names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Writers {
+    /// Those in progress, each under a name that no other transaction gets.
+    pub running: Vec<String>,
+    /// Whether there are some that are prepared for a commit in two phases: these have lost their names.
+    pub prepared: bool,
+}
+
+impl Writers {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.running.is_empty() && !self.prepared
+    }
+}
+
+/// What follows a sequence number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outlook {
+    /// The mark that this number has now.
+    pub mark: Mark,
+    /// The greatest number of the next page; `None` when there are no greater numbers.
+    pub last: Option<i64>,
+    /// Who may have drawn a number up to that one and is not decided. Looked for after the snapshot in which the number is
+    /// visible.
+    pub writers: Writers,
+}
+
+/// A resource in the feed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FeedEntry {
+    /// The position after it.
+    pub cursor: Cursor,
+    /// The name of the customer.
+    pub customer: String,
+    /// Its id.
+    pub id: ResourceId,
+    /// Its document.
+    pub document: Document,
+}
+
+/// Resources that follow a sequence number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FeedRows {
+    /// The mark that this number has now.
+    pub mark: Mark,
+    /// The resources, in the order of their numbers.
+    pub entries: Vec<FeedEntry>,
+}
+
+/// The resources of all customers, by their sequence numbers (Postgres). Numbers are drawn in ascending order, and never
+/// twice under one mark. A transaction must be among the writers before it draws a number, and until its end is visible to
+/// every statement that begins later.
+pub trait Feed {
+    /// What follows a sequence number: a page of up to `limit` resources.
+    async fn look(&self, after: i64, limit: usize) -> Result<Outlook, DatabaseUnavailable>;
+
+    /// The first of the resources with a number above `after` and up to `last`: at least one, if there is one, and at most
+    /// `limit`.
+    async fn read(
+        &self,
+        after: i64,
+        last: i64,
+        limit: usize,
+    ) -> Result<FeedRows, DatabaseUnavailable>;
 }

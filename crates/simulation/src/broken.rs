@@ -10,9 +10,9 @@ use protocol::create::ReplayPolicy;
 use protocol::error::{DatabaseUnavailable, ReservationsUnavailable};
 use protocol::group_commit::Batches;
 use protocol::ports::{
-    Attempt, ConditionalInsertion, ConditionalResources, Histories, Insertion, List, Lock, Locks,
-    NewResource, Page, RecordLookup, Reservation, Reservations, ResourceIds, ResourceLists,
-    Resources, ResourcesByKey, StoredResource,
+    Attempt, ConditionalInsertion, ConditionalResources, Feed, FeedRows, Histories, Insertion,
+    List, Lock, Locks, NewResource, Outlook, Page, RecordLookup, Reservation, Reservations,
+    ResourceIds, ResourceLists, Resources, ResourcesByKey, StoredResource,
 };
 use protocol::{
     Customer, Document, History, InHistory, KeyScope, KnownHistory, ListState, Progress, Record,
@@ -579,6 +579,21 @@ impl ResourceLists for Broken {
         limit: usize,
     ) -> Result<Option<Page>, DatabaseUnavailable> {
         self.port.page(customer, after, limit).await
+    }
+}
+
+impl Feed for Broken {
+    async fn look(&self, after: i64, limit: usize) -> Result<Outlook, DatabaseUnavailable> {
+        self.port.look(after, limit).await
+    }
+
+    async fn read(
+        &self,
+        after: i64,
+        last: i64,
+        limit: usize,
+    ) -> Result<FeedRows, DatabaseUnavailable> {
+        self.port.read(after, last, limit).await
     }
 }
 

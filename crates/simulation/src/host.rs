@@ -1,6 +1,6 @@
 //! A simulated HTTP request, and the host that it runs on: what `http_api::respond` needs besides the stores.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use protocol::ListState;
 use protocol::condition::Precondition;
 use protocol::create::{KeyReuse, OutageReplay, ReplayPolicy};
 use protocol::ports::{
-    ConditionalResources, Histories, Locks, RecordLookup, Reservations, ResourceIds, ResourceLists,
-    Resources, ResourcesByKey,
+    Clock, ConditionalResources, Feed, Histories, Locks, RecordLookup, Reservations, ResourceIds,
+    ResourceLists, Resources, ResourcesByKey,
 };
 
 use crate::client_request::{ClientRequest, Condition};
@@ -152,6 +152,7 @@ stores!(
     ConditionalResources,
     ResourcesByKey,
     ResourceLists,
+    Feed,
     Histories,
     ResourceIds,
     Probes
@@ -161,6 +162,7 @@ stores!(
 pub struct SimulatedHost<S> {
     stores: S,
     settings: Arc<Settings>,
+    slept: Cell<Duration>,
 }
 
 impl<S: Stores> SimulatedHost<S> {
@@ -175,7 +177,19 @@ impl<S: Stores> SimulatedHost<S> {
         Self {
             stores,
             settings: settings(precondition, policy),
+            slept: Cell::default(),
         }
+    }
+}
+
+/// A clock of the request's own: its time passes while it sleeps.
+impl<S: Stores> Clock for SimulatedHost<S> {
+    fn now(&self) -> Duration {
+        self.slept.get()
+    }
+
+    async fn sleep(&self, time: Duration) {
+        self.slept.set(self.slept.get() + time);
     }
 }
 

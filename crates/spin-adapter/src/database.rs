@@ -13,14 +13,14 @@ use protocol::error::DatabaseUnavailable;
 use protocol::group_commit::{Batches, Group, Ticket};
 use protocol::history::HistoryMonitor;
 use protocol::ports::{
-    Attempt, ConditionalInsertion, ConditionalResources, Histories, Insertion, NewResource, Page,
-    ResourceLists, Resources, ResourcesByKey, StoredResource,
+    Attempt, ConditionalInsertion, ConditionalResources, Feed, FeedRows, Histories, Insertion,
+    NewResource, Outlook, Page, ResourceLists, Resources, ResourcesByKey, StoredResource,
 };
 use protocol::{Collection, Customer, InHistory, KeyScope, KnownHistory, ResourceId};
 use spin_sdk::time::sleep;
 use stores::postgres::{
-    Row, Statement, Statements, Unreadable, attempts, conditional_insertion, found,
-    found_in_history, history, insertion,
+    Row, Statement, Statements, Unreadable, attempts, conditional_insertion, feed_rows, found,
+    found_in_history, history, insertion, outlook,
 };
 
 use crate::deadline::{Budget, Timer, now};
@@ -297,6 +297,25 @@ impl ResourcesByKey for Database<'_> {
     ) -> Result<InHistory<Option<StoredResource>>, DatabaseUnavailable> {
         let rows = self.rows(self.statements().find_by_key(scope)).await?;
         found_in_history(rows.first()).map_err(unreadable)
+    }
+}
+
+impl Feed for Database<'_> {
+    async fn look(&self, after: i64, limit: usize) -> Result<Outlook, DatabaseUnavailable> {
+        let rows = self.rows(self.statements().look(after, limit)).await?;
+        outlook(rows.first()).map_err(unreadable)
+    }
+
+    async fn read(
+        &self,
+        after: i64,
+        last: i64,
+        limit: usize,
+    ) -> Result<FeedRows, DatabaseUnavailable> {
+        let rows = self
+            .rows(self.statements().read(after, last, limit))
+            .await?;
+        feed_rows(&rows).map_err(unreadable)
     }
 }
 

@@ -1,14 +1,16 @@
 //! The host of one request: its timer, and the stores with their budgets.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http_api::settings::Settings;
 use http_api::{Head, Host, Probe, Probes, Problem, Response};
 use protocol::Collection;
+use protocol::ports::Clock;
+use spin_sdk::time::sleep;
 
 use crate::database::Database;
-use crate::deadline::Timer;
+use crate::deadline::{Timer, now};
 use crate::ids::RandomIds;
 use crate::log::RequestLog;
 use crate::redis::RedisReservations;
@@ -46,6 +48,16 @@ impl SpinHost {
 
     pub(crate) fn timer(&self) -> &Timer {
         &self.timer
+    }
+}
+
+impl Clock for SpinHost {
+    fn now(&self) -> Duration {
+        now()
+    }
+
+    async fn sleep(&self, time: Duration) {
+        sleep(time).await;
     }
 }
 

@@ -2,6 +2,7 @@
 //! document is one column, so that nothing here depends on what a resource looks like.
 
 mod conditional;
+mod feed;
 mod reading;
 
 use std::time::Duration;
@@ -102,6 +103,8 @@ pub(crate) struct Templates {
     pub find: &'static str,
     pub find_by_key: &'static str,
     pub page: &'static str,
+    pub look: &'static str,
+    pub read: &'static str,
     pub probe: &'static str,
 }
 
@@ -114,6 +117,8 @@ pub struct Statements {
     find: String,
     find_by_key: String,
     page: String,
+    look: String,
+    read: String,
     probe: String,
 }
 
@@ -130,6 +135,8 @@ impl Statements {
                 find: reading::FIND,
                 find_by_key: reading::FIND_BY_KEY,
                 page: reading::PAGE,
+                look: feed::LOOK,
+                read: feed::READ,
                 probe: PROBE,
             },
         )
@@ -145,6 +152,8 @@ impl Statements {
             find: sql(templates.find),
             find_by_key: sql(templates.find_by_key),
             page: sql(templates.page),
+            look: sql(templates.look),
+            read: sql(templates.read),
             probe: sql(templates.probe),
         }
     }
@@ -319,6 +328,7 @@ pub fn stored(row: &impl Row) -> Result<StoredResource, Unreadable> {
 }
 
 pub use conditional::conditional_insertion;
+pub use feed::{feed_rows, outlook};
 pub use reading::page;
 
 #[cfg(test)]

@@ -123,6 +123,42 @@ const PAGE: &str = concat!(
     " AS state FROM start LEFT JOIN page ORDER BY page.seq DESC"
 );
 
+/// The mark of the number that the placeholder stands for: the random half of the id of the resource that has it, because
+/// numbers of deleted resources are drawn again. Zeros where there is none, and so before the first one.
+macro_rules! mark {
+    ($seq:literal) => {
+        concat!(
+            "coalesce((SELECT substr(unhex(replace({id}, '-', '')), 9) FROM {table} WHERE seq = ",
+            $seq,
+            "), zeroblob(8))"
+        )
+    };
+}
+
+/// One row. There are no writers: SQLite commits in the order of `seq`.
+const LOOK: &str = concat!(
+    "SELECT ",
+    mark!("?1"),
+    " AS here, \
+     (SELECT CAST(max(seq) AS TEXT) \
+      FROM (SELECT seq FROM {table} WHERE seq > ?1 ORDER BY seq LIMIT ?2)) AS last, \
+     NULL AS writers"
+);
+
+/// One row per resource, and one without a resource where there is none. Up to 1 MB of documents, and the first one in any
+/// case.
+const READ: &str = concat!(
+    "SELECT here, substr(unhex(replace(id, '-', '')), 9) AS mark, CAST(number AS TEXT) AS seq, id, \
+            customer_id, document \
+     FROM (SELECT ",
+    mark!("?1"),
+    " AS here) LEFT JOIN ( \
+        SELECT *, sum(length(document)) OVER (ORDER BY number) - length(document) AS before \
+        FROM (SELECT seq AS number, {id} AS id, customer_id, document \
+              FROM {table} WHERE seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3) \
+     ) ON before < 1000000 ORDER BY number"
+);
+
 /// Inserts nothing, but as a writer: a file that cannot be written or has another schema is not called ready.
 const PROBE: &str = "\
     INSERT INTO {table} (seq, {id}, customer_id, idempotency_key, fingerprint, document, created_at, based_on) \
@@ -141,6 +177,8 @@ pub fn statements(collection: &Collection) -> Statements {
             find: FIND,
             find_by_key: FIND_BY_KEY,
             page: PAGE,
+            look: LOOK,
+            read: READ,
             probe: PROBE,
         },
     )
@@ -191,6 +229,8 @@ mod tests {
             statements.find(&new.scope.customer, new.id),
             statements.find_by_key(&new.scope),
             statements.page(&new.scope.customer, None, 1),
+            statements.look(0, 1),
+            statements.read(0, 1, 1),
             statements.probe(),
         ] {
             let highest = (1..=20).rev().find(|n| sql.contains(&format!("?{n}")));

@@ -1,11 +1,11 @@
 //! The routes of notifications: the puller delivers outcomes with the operator's token; customers read, as the gateway names
 //! them.
 
-use cloudevents::{Refusal, admit, read_event};
+use cloudevents::{Refusal, read_event};
 use http_api::identity::Identity;
 use http_api::{
-    Body, Head, Host, Method, PageRequest, Problem, Response, create, health, identify, list,
-    readiness,
+    Body, Head, Host, Method, PageRequest, Problem, Response, admit, create, health, identify,
+    list, readiness,
 };
 use protocol::Resource;
 use spin_adapter::SpinHost;
@@ -30,7 +30,7 @@ async fn answer(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Re
             Ok(readiness(redis, postgres))
         }
         (Method::Post, path) if path == Notification::COLLECTION.path => {
-            admit(head, &host.variable("operator_token").await?)?;
+            admit(&host.variable("operator_token").await?, head)?;
             let event = read_event(head, body).await?;
             let notification = event
                 .map_err(Refusal::NotAnEvent)

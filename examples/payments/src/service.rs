@@ -1,10 +1,10 @@
 //! The routes of payments. All of them are the operator's: the puller delivers events, a bank's gateway makes deposits.
 
-use cloudevents::{MEDIA_TYPE, Refusal, admit, read_event};
+use cloudevents::{MEDIA_TYPE, Refusal, read_event};
 use http::StatusCode;
 use http_api::{
-    Body, Head, Host, IDEMPOTENT_REPLAYED, Method, Outcome, Problem, QueryError, Response, decoded,
-    health, read_key, read_resource, readiness,
+    Body, Head, Host, IDEMPOTENT_REPLAYED, Method, Outcome, Problem, QueryError, Response, admit,
+    decoded, health, read_key, read_resource, readiness,
 };
 use protocol::create::{CreateRequest, Creation, create};
 use protocol::json::to_json;
@@ -38,7 +38,7 @@ async fn answer(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Re
             let (redis, postgres) = host.probe_both(&settings).await;
             return Ok(readiness(redis, postgres));
         }
-        _ => admit(head, &host.variable("operator_token").await?)?,
+        _ => admit(&host.variable("operator_token").await?, head)?,
     }
     if let Some(account) = path.strip_prefix(ACCOUNTS) {
         return match (head.method(), account.split_once('/')) {
@@ -78,7 +78,7 @@ async fn pay(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Respo
     if !charge.is_of(&payment) {
         return Ok(Refusal::Contradiction.into_response(&PAYMENTS));
     }
-    let answer = Response::of_type(StatusCode::CREATED, MEDIA_TYPE, payment.event().to_json());
+    let answer = Response::of_type(MEDIA_TYPE, StatusCode::CREATED, payment.event().to_json());
     Ok(repeated_unless(payment.is_new, answer))
 }
 

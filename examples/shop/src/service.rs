@@ -6,10 +6,10 @@
 use std::pin::pin;
 use std::time::Duration;
 
-use cloudevents::{MEDIA_TYPE, admit};
+use cloudevents::MEDIA_TYPE;
 use futures::future::{Either, select};
 use http::{Method as HttpMethod, Request, StatusCode, header};
-use http_api::{Body, Head, Host, Method, Problem, QueryError, Response, health};
+use http_api::{Body, Head, Host, Method, Problem, QueryError, Response, admit, health};
 use serde_json::{Value, json};
 use spin_adapter::{AnyRow, SpinHost};
 use spin_sdk::http::body::IncomingBodyExt;
@@ -62,7 +62,7 @@ async fn answer(head: &impl Head, host: &SpinHost) -> Result<Response, Failure> 
         return Ok(health());
     }
     let token = host.variable("operator_token").await?;
-    admit(head, &token)?;
+    admit(&token, head)?;
     let puller = Puller { host, token };
     let body = match (head.method(), path) {
         (Method::Post, "/api/v1/pull") => puller.pull(wait(query)?).await?,
@@ -120,7 +120,8 @@ impl Puller<'_> {
     async fn pull(&self, wait: u64) -> Result<Value, Failure> {
         let cursor = self.query("SELECT cursor FROM cursors WHERE feed = 'orders'", []);
         let cursor = cursor.await?.first().and_then(|row| row.text("cursor"));
-        let mut feed = format!("/api/v1/events?limit={PAGE}&wait={wait}");
+        let feed = self.host.variable("feed").await?;
+        let mut feed = format!("{feed}?limit={PAGE}&wait={wait}");
         if let Some(cursor) = &cursor {
             feed = format!("{feed}&after={cursor}");
         }

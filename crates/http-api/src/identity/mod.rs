@@ -95,7 +95,7 @@ impl Identity {
 }
 
 /// The token of `Bearer` credentials (RFC 6750 section 2.1); `None` for those of another scheme.
-fn bearer(credentials: &str) -> Option<&str> {
+pub(crate) fn bearer(credentials: &str) -> Option<&str> {
     let (scheme, token) = credentials
         .trim()
         .split_once(' ')

@@ -13,13 +13,14 @@ use protocol::condition::Expected;
 use protocol::error::{DatabaseUnavailable, ReservationsUnavailable};
 use protocol::history::HistoryMonitor;
 use protocol::ports::{
-    Attempt, ConditionalInsertion, ConditionalResources, Histories, Insertion, List, Lock, Locks,
-    NewResource, Page, RecordLookup, Reservation, Reservations, ResourceLists, Resources,
-    ResourcesByKey, StoredResource,
+    Attempt, Clock, ConditionalInsertion, ConditionalResources, Feed, FeedRows, Histories,
+    Insertion, List, Lock, Locks, NewResource, Outlook, Page, RecordLookup, Reservation,
+    Reservations, ResourceLists, Resources, ResourcesByKey, StoredResource,
 };
 use protocol::{Customer, InHistory, KeyScope, KnownHistory, Record, ResourceId};
 use stores::postgres::{
-    Statement, Unreadable, conditional_insertion, found, found_in_history, history, insertion, page,
+    Statement, Unreadable, conditional_insertion, feed_rows, found, found_in_history, history,
+    insertion, outlook, page,
 };
 use stores::redis::locks::lock;
 use stores::redis::{Command, Reply, ping, record, reservation};
@@ -60,6 +61,16 @@ impl NativeHost {
             started: Instant::now(),
             history: Mutex::default(),
         })
+    }
+}
+
+impl Clock for NativeHost {
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    async fn sleep(&self, time: Duration) {
+        tokio::time::sleep(time).await;
     }
 }
 
@@ -233,7 +244,7 @@ impl Postgres<'_> {
     }
 
     fn now(&self) -> Duration {
-        self.host.started.elapsed()
+        self.host.now()
     }
 
     fn monitor(&self) -> MutexGuard<'_, HistoryMonitor> {
@@ -331,6 +342,23 @@ impl ResourceLists for Postgres<'_> {
     ) -> Result<Option<Page>, DatabaseUnavailable> {
         let statement = self.host.stores.statements.page(customer, after, limit);
         page(&self.rows(statement).await?, limit).map_err(unreadable)
+    }
+}
+
+impl Feed for Postgres<'_> {
+    async fn look(&self, after: i64, limit: usize) -> Result<Outlook, DatabaseUnavailable> {
+        let statement = self.host.stores.statements.look(after, limit);
+        outlook(self.rows(statement).await?.first()).map_err(unreadable)
+    }
+
+    async fn read(
+        &self,
+        after: i64,
+        last: i64,
+        limit: usize,
+    ) -> Result<FeedRows, DatabaseUnavailable> {
+        let statement = self.host.stores.statements.read(after, last, limit);
+        feed_rows(&self.rows(statement).await?).map_err(unreadable)
     }
 }
 

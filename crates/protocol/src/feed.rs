@@ -1,0 +1,209 @@
+//! The feed: the resources of all customers in the order of their sequence numbers, page after page. No resource is skipped,
+//! however late its transaction commits.
+//!
+//! A number is drawn before its transaction commits, so a resource can become visible below one that a reader has seen. Hence
+//! three steps:
+//!
+//! A. One statement finds N, the greatest number of the next page, and after its snapshot was taken, the *writers*: the
+//!    transactions that may have drawn a number and are not decided.
+//! B. Until none of these is a writer any more, [`Feed::look`] is called again.
+//! C. A later statement, with a later snapshot, reads the page up to N.
+//!
+//! Why C sees all that will ever be visible up to N, but for what is deleted: numbers are drawn in ascending order, and N was
+//! drawn before the snapshot of A, in which it is visible. So whoever has drawn a number up to N had drawn it by then. A transaction is a writer from before it draws a number until its
+//! end is visible to every later snapshot ([`Feed`] demands this). So when A looked for writers, the transaction either was
+//! one, and B has waited for its end, or had ended. In both cases its end came before the snapshot of C. The rows of A do not
+//! do in place of those of C: a transaction that ended between the snapshot and the look at the writers is in neither.
+//!
+//! Writers that begin later do not matter, so a feed is not held up by a table that is written all the time.
+//!
+//! A resource that was acknowledged before another one was requested comes first: its number was drawn in the statement that
+//! inserted it.
+
+use std::time::Duration;
+
+use crate::error::DatabaseUnavailable;
+use crate::ports::{Clock, Feed, FeedEntry, Outlook, Writers};
+
+/// The number before the first one.
+const BEGINNING: i64 = 0;
+
+/// How often the database is asked whether there is something new.
+const POLL: Duration = Duration::from_millis(250);
+
+/// The first pause in step B: most writers need a few milliseconds. Each pause is twice as long as the one before.
+const FIRST_PAUSE: Duration = Duration::from_millis(4);
+
+/// What the numbers up to a position belong to: with the same mark they mean the same resources, with another one numbers may
+/// have been given to other resources. Opaque: the database computes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark([u8; Self::BYTES]);
+
+impl Mark {
+    /// The length of its encoding.
+    pub const BYTES: usize = 8;
+
+    /// The mark of these bytes, if they are as many as one has.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+}
+
+/// A position in the feed: after the resource with this number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    /// The mark of the number.
+    pub mark: Mark,
+    /// The number.
+    pub seq: i64,
+}
+
+impl Cursor {
+    /// The length of its encoding.
+    pub const BYTES: usize = Mark::BYTES + size_of::<i64>();
+
+    /// Its encoding: the mark and the number.
+    pub fn encode(&self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        let (mark, seq) = bytes.split_at_mut(Mark::BYTES);
+        mark.copy_from_slice(&self.mark.0);
+        seq.copy_from_slice(&self.seq.to_be_bytes());
+        bytes
+    }
+
+    /// The cursor of an encoding.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let (mark, seq) = bytes.split_at_checked(Mark::BYTES)?;
+        Some(Self {
+            mark: Mark::from_bytes(mark)?,
+            seq: i64::from_be_bytes(seq.try_into().ok()?),
+        })
+    }
+}
+
+/// The page that is requested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FeedRequest {
+    /// Where it begins; without it, at the first resource.
+    pub after: Option<Cursor>,
+    /// How many resources it has at most.
+    pub limit: usize,
+    /// How long to wait for a resource where there is none.
+    pub wait: Duration,
+}
+
+/// Some of the resources.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FeedPage {
+    /// The resources, in the order of their numbers.
+    pub entries: Vec<FeedEntry>,
+    /// Where the next page begins: where this one began if it is empty.
+    pub next: Cursor,
+}
+
+/// Why there is no page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FeedError {
+    /// The numbers up to the cursor may mean other resources than those that the reader has seen.
+    AnotherHistory,
+    /// The database does not answer.
+    Unavailable,
+}
+
+impl std::fmt::Display for FeedError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::AnotherHistory => "the cursor is of another history",
+            Self::Unavailable => "the database is unavailable",
+        })
+    }
+}
+
+impl std::error::Error for FeedError {}
+
+impl From<DatabaseUnavailable> for FeedError {
+    fn from(DatabaseUnavailable: DatabaseUnavailable) -> Self {
+        Self::Unavailable
+    }
+}
+
+/// The next page. It is empty when there is no further resource within the time that the request waits, and when a writer is
+/// still undecided after that time or `patience`, whichever is longer. `database` gives the database with the time for one
+/// call of it, so that nothing is held between two calls.
+///
+/// # Errors
+/// [`FeedError`].
+pub async fn next_page<F: Feed>(
+    database: impl Fn() -> F,
+    clock: &impl Clock,
+    request: &FeedRequest,
+    patience: Duration,
+) -> Result<FeedPage, FeedError> {
+    let started = clock.now();
+    let seq = request.after.map_or(BEGINNING, |after| after.seq);
+    let mut mark = request.after.map(|after| after.mark);
+    let look = async || database().look(seq, request.limit).await;
+    let rest = |limit: Duration| limit.saturating_sub(clock.now().saturating_sub(started));
+    loop {
+        let Outlook {
+            mark: marked,
+            last,
+            mut writers,
+        } = look().await?;
+        let mark = *mark.get_or_insert(marked);
+        same(mark, marked)?;
+        let here = Cursor { mark, seq };
+        let nothing = FeedPage {
+            entries: Vec::new(),
+            next: here,
+        };
+        if let Some(last) = last {
+            let mut pause = FIRST_PAUSE;
+            while !writers.is_empty() {
+                let rest = rest(patience.max(request.wait));
+                if rest.is_zero() {
+                    return Ok(nothing);
+                }
+                clock.sleep(pause.min(rest)).await;
+                pause = POLL.min(pause * 2);
+                let now = look().await?;
+                same(mark, now.mark)?;
+                writers = still_undecided(writers, now.writers);
+            }
+            let read = database().read(seq, last, request.limit).await?;
+            same(mark, read.mark)?;
+            if let Some(newest) = read.entries.last() {
+                return Ok(FeedPage {
+                    next: newest.cursor,
+                    entries: read.entries,
+                });
+            }
+            // All of them were deleted meanwhile.
+        }
+        let rest = rest(request.wait);
+        if rest.is_zero() {
+            return Ok(nothing);
+        }
+        clock.sleep(POLL.min(rest)).await;
+    }
+}
+
+fn same(mark: Mark, now: Mark) -> Result<(), FeedError> {
+    match mark == now {
+        true => Ok(()),
+        false => Err(FeedError::AnotherHistory),
+    }
+}
+
+/// Those of the writers that are writers now. A transaction changes its name when it is prepared, so each one that is
+/// prepared now may be one of them.
+fn still_undecided(mut writers: Writers, now: Writers) -> Writers {
+    writers.running.retain(|one| now.running.contains(one));
+    Writers {
+        running: writers.running,
+        prepared: now.prepared,
+    }
+}
+
+#[cfg(test)]
+mod tests;

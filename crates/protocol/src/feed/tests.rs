@@ -1,0 +1,211 @@
+//! The steps of a page, over a database that answers what a test has written down.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+
+use futures::executor::block_on;
+
+use super::*;
+use crate::ports::FeedRows;
+use crate::resource::{Document, ResourceId};
+
+const ONE: Mark = Mark([1; 8]);
+const OTHER: Mark = Mark([2; 8]);
+
+/// Answers in this order, each at its time.
+#[derive(Default)]
+struct Script {
+    looks: RefCell<VecDeque<Outlook>>,
+    reads: RefCell<VecDeque<FeedRows>>,
+    /// The arguments of the reads.
+    read: RefCell<Vec<(i64, i64)>>,
+    now: Cell<Duration>,
+}
+
+impl Feed for &Script {
+    async fn look(&self, _: i64, _: usize) -> Result<Outlook, DatabaseUnavailable> {
+        let next = self.looks.borrow_mut().pop_front();
+        next.ok_or(DatabaseUnavailable)
+    }
+
+    async fn read(&self, after: i64, last: i64, _: usize) -> Result<FeedRows, DatabaseUnavailable> {
+        self.read.borrow_mut().push((after, last));
+        let next = self.reads.borrow_mut().pop_front();
+        next.ok_or(DatabaseUnavailable)
+    }
+}
+
+impl Clock for &Script {
+    fn now(&self) -> Duration {
+        self.now.get()
+    }
+
+    async fn sleep(&self, time: Duration) {
+        self.now.set(self.now.get() + time);
+    }
+}
+
+fn outlook(last: impl Into<Option<i64>>, running: &[&str], prepared: bool) -> Outlook {
+    Outlook {
+        mark: ONE,
+        last: last.into(),
+        writers: Writers {
+            running: running.iter().map(ToString::to_string).collect(),
+            prepared,
+        },
+    }
+}
+
+fn rows(numbers: &[i64]) -> FeedRows {
+    let entry = |seq: &i64| FeedEntry {
+        cursor: Cursor {
+            mark: ONE,
+            seq: *seq,
+        },
+        customer: "c".to_owned(),
+        id: ResourceId::parse("01970000-0000-7000-8000-00000000000a").expect("an id"),
+        document: Document::from_text("{}"),
+    };
+    FeedRows {
+        mark: ONE,
+        entries: numbers.iter().map(entry).collect(),
+    }
+}
+
+/// The numbers of the page, and where the next one begins.
+fn page(
+    script: &Script,
+    after: Option<(Mark, i64)>,
+    wait: u64,
+) -> Result<(Vec<i64>, i64), FeedError> {
+    let request = FeedRequest {
+        after: after.map(|(mark, seq)| Cursor { mark, seq }),
+        limit: 10,
+        wait: Duration::from_secs(wait),
+    };
+    let patience = Duration::from_secs(2);
+    let page = block_on(next_page(|| script, &script, &request, patience))?;
+    let numbers = page.entries.iter().map(|entry| entry.cursor.seq).collect();
+    Ok((numbers, page.next.seq))
+}
+
+fn script(
+    looks: impl IntoIterator<Item = Outlook>,
+    reads: impl IntoIterator<Item = FeedRows>,
+) -> Script {
+    Script {
+        looks: RefCell::new(looks.into_iter().collect()),
+        reads: RefCell::new(reads.into_iter().collect()),
+        ..Script::default()
+    }
+}
+
+#[test]
+fn without_writers_a_page_takes_two_calls() {
+    let script = script([outlook(6, &[], false)], [rows(&[5, 6])]);
+    assert_eq!(page(&script, None, 0), Ok((vec![5, 6], 6)));
+    assert_eq!(*script.read.borrow(), [(0, 6)]);
+    assert_eq!(script.now.get(), Duration::ZERO);
+}
+
+#[test]
+fn the_writers_of_the_first_look_are_waited_for_and_no_others() {
+    let looks = [
+        outlook(6, &["3/7", "4/1"], false),
+        outlook(9, &["4/1", "5/2"], false),
+        outlook(12, &["5/2", "6/1"], false),
+    ];
+    let script = script(looks, [rows(&[5, 6])]);
+    assert_eq!(page(&script, Some((ONE, 4)), 0), Ok((vec![5, 6], 6)));
+    // Up to the number of the first look: what came after it may have other writers.
+    assert_eq!(*script.read.borrow(), [(4, 6)]);
+    assert!(script.looks.borrow().is_empty());
+}
+
+#[test]
+fn a_writer_that_is_prepared_has_lost_its_name() {
+    let looks = [
+        outlook(6, &["3/7"], false),
+        outlook(6, &[], true),
+        outlook(6, &[], false),
+    ];
+    let script = script(looks, [rows(&[5, 6])]);
+    assert_eq!(page(&script, None, 0), Ok((vec![5, 6], 6)));
+    assert!(script.looks.borrow().is_empty());
+}
+
+#[test]
+fn a_writer_that_stays_ends_in_an_empty_page() {
+    for (wait, seconds) in [(0, 2), (1, 2), (7, 7)] {
+        let looks = std::iter::repeat_with(|| outlook(6, &["3/7"], false));
+        let script = script(looks.take(100), []);
+        assert_eq!(page(&script, Some((ONE, 4)), wait), Ok((vec![], 4)));
+        assert_eq!(script.now.get(), Duration::from_secs(seconds));
+    }
+}
+
+#[test]
+fn an_empty_page_is_waited_for_and_repeats_the_cursor() {
+    let nothing = || std::iter::repeat_with(|| outlook(None, &["3/7"], true));
+    let at_once = script(nothing().take(1), []);
+    assert_eq!(page(&at_once, Some((ONE, 4)), 0), Ok((vec![], 4)));
+    let late = script(nothing().take(100), []);
+    assert_eq!(page(&late, None, 1), Ok((vec![], 0)));
+    assert_eq!(late.now.get(), Duration::from_secs(1));
+    assert_eq!(late.looks.borrow().len(), 95);
+    let looks = nothing().take(2).chain([outlook(5, &[], false)]);
+    let soon = script(looks, [rows(&[5])]);
+    assert_eq!(page(&soon, Some((ONE, 4)), 20), Ok((vec![5], 5)));
+    assert_eq!(soon.now.get(), Duration::from_millis(500));
+}
+
+#[test]
+fn what_was_deleted_meanwhile_leaves_an_empty_page() {
+    let script = script([outlook(6, &[], false)], [rows(&[])]);
+    assert_eq!(page(&script, Some((ONE, 4)), 0), Ok((vec![], 4)));
+}
+
+#[test]
+fn another_mark_at_any_step_is_another_history() {
+    let another = |outlook: Outlook| Outlook {
+        mark: OTHER,
+        ..outlook
+    };
+    let at_once = script([another(outlook(6, &[], false))], []);
+    assert_eq!(
+        page(&at_once, Some((ONE, 4)), 0),
+        Err(FeedError::AnotherHistory)
+    );
+    let looks = [
+        outlook(6, &["3/7"], false),
+        another(outlook(None, &[], false)),
+    ];
+    let while_waiting = script(looks, []);
+    assert_eq!(
+        page(&while_waiting, None, 0),
+        Err(FeedError::AnotherHistory)
+    );
+    let reads = [FeedRows {
+        mark: OTHER,
+        ..rows(&[5])
+    }];
+    let at_last = script([outlook(6, &[], false)], reads);
+    assert_eq!(page(&at_last, None, 0), Err(FeedError::AnotherHistory));
+    let gone = script([], []);
+    assert_eq!(page(&gone, None, 0), Err(FeedError::Unavailable));
+}
+
+#[test]
+fn a_cursor_is_sixteen_bytes() {
+    let cursor = Cursor {
+        mark: ONE,
+        seq: 258,
+    };
+    let bytes = cursor.encode();
+    assert_eq!(bytes, [1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 1, 2]);
+    assert_eq!(Cursor::decode(&bytes), Some(cursor));
+    for length in [0, 7, 8, 15] {
+        assert_eq!(Cursor::decode(&bytes[..length]), None);
+    }
+    assert_eq!(Cursor::decode(&[0; 17]), None);
+}
