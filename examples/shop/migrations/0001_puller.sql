@@ -19,4 +19,4 @@ CREATE TABLE dead_letters (
 );
 
 -- The same event may be refused many times: deliveries are repeated.
-CREATE UNIQUE INDEX dead_letters_consumer_event_key ON dead_letters (consumer, sha256(convert_to(event, 'UTF8')));
+CREATE UNIQUE INDEX dead_letters_consumer_event_key ON dead_letters (consumer, md5(event));

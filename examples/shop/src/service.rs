@@ -211,7 +211,7 @@ impl Puller<'_> {
         };
         self.query(
             "INSERT INTO dead_letters (consumer, event, status, reason) VALUES ($1, $2, $3, $4) \
-             ON CONFLICT (consumer, sha256(convert_to(event, 'UTF8'))) \
+             ON CONFLICT (consumer, md5(event)) \
              DO UPDATE SET status = EXCLUDED.status, reason = EXCLUDED.reason, replayed_at = NULL",
             [
                 consumer.name().to_owned(),
