@@ -260,8 +260,12 @@ fn print_welcome(base: &str) {
 }
 
 fn print_example(example: &str, base: &str) {
+    let page = match example {
+        "shop" => "/shop.html",
+        _ => "",
+    };
     println!(
-        "\nReady: the example {example} at {base}. examples/{example}/README.md has its requests.\n\n\
+        "\nReady: the example {example} at {base}{page}. examples/{example}/README.md has its requests.\n\n\
          Ctrl-C stops it; the orders are kept (cargo xtask clean removes them)."
     );
 }

@@ -117,6 +117,7 @@ async fn run_in(options: &Options, folder: &Path) -> Result<Verdict> {
         // Every kind once before any occurs again.
         let fault = deck.swap_remove(rng.random_range(0..deck.len()));
         *faults.entry(format!("{fault:?}")).or_insert(0) += 1;
+        deployment.note_cursor().await?;
         deployment.inject(fault, &mut rng).await?;
         sleep(millis(&mut rng, 200, 1000)).await;
     }
@@ -278,13 +279,19 @@ impl Deployment {
         Ok(())
     }
 
-    /// As if a puller had died after many deliveries, before it stored the cursor.
-    async fn set_cursor_back(&mut self, rng: &mut StdRng) -> Result<()> {
+    /// Remembers how far the pullers are.
+    async fn note_cursor(&mut self) -> Result<()> {
         let database = self.connect().await?;
         let stored = database.query("SELECT cursor FROM cursors", &[]).await?;
         if let Some(row) = stored.first() {
             self.cursors.push(row.try_get(0)?);
         }
+        Ok(())
+    }
+
+    /// As if a puller had died after many deliveries, before it stored the cursor.
+    async fn set_cursor_back(&mut self, rng: &mut StdRng) -> Result<()> {
+        let database = self.connect().await?;
         // Not far, or all time would go by with repeated deliveries.
         let recent = self.cursors.len().saturating_sub(3);
         if let Some(cursor) = self.cursors.get(recent..).and_then(|c| c.choose(rng)) {

@@ -11,7 +11,7 @@ use crate::workspace;
 /// The packages that an example is built from: the one of its name, and others that it serves beside it.
 pub fn packages(example: &str) -> Vec<&str> {
     match example {
-        "shop" => vec!["shop", "order-by-etag", "payments", "notifications"],
+        "shop" => vec!["shop", "order-by-etag", "payments", "notifications", "web"],
         example => vec![example],
     }
 }
