@@ -29,7 +29,7 @@ pub use self::verdict::Verdict;
 /// The operator's tokens.
 const TOKEN: &str = "operator";
 const EVENTS_TOKEN: &str = "events";
-/// Hosts of the same application, each with a scheduler that calls its puller.
+/// Hosts of the same application.
 const HOSTS: usize = 2;
 /// How long clients may take to complete what they have begun, and deliveries, after the faults.
 const FINISHING: Duration = Duration::from_secs(60);
@@ -225,13 +225,15 @@ impl Deployment {
             pullers: Vec::new(),
             cursors: Vec::new(),
         };
-        deployment.start_pullers();
+        deployment.start_pullers(1);
         Ok(deployment)
     }
 
-    fn start_pullers(&mut self) {
+    /// One puller alone shows what it forgets; two at once show that they do no harm.
+    fn start_pullers(&mut self, count: usize) {
         let addresses = self.hosts.iter().map(|host| host.address);
         self.pullers = addresses
+            .take(count)
             .map(|address| Puller::start(address, TOKEN))
             .collect();
     }
@@ -272,7 +274,7 @@ impl Deployment {
             Fault::PullersStopped => {
                 self.pullers.clear();
                 sleep(hold).await;
-                self.start_pullers();
+                self.start_pullers(rng.random_range(1..=HOSTS));
             }
             Fault::CursorSetBack => self.set_cursor_back(rng).await?,
         }
