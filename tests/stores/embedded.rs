@@ -4,18 +4,25 @@ use std::time::Duration;
 
 use orders::Order;
 use protocol::condition::Expected;
-use protocol::ports::{ConditionalInsertion, Insertion, List, Page};
+use protocol::error::DatabaseUnavailable;
+use protocol::feed::{Cursor, FeedError};
+use protocol::ports::{
+    ConditionalInsertion, Feed, FeedRows, Insertion, List, Outlook, Page, Writers,
+};
 use protocol::{KeyScope, ListState, Resource};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rusqlite::types::Value;
 use simulation::world::{Answer, Call, World};
 use stores::postgres::{
-    Parameter, Row, Statement, Statements, attempts, conditional_insertion, found, insertion, page,
+    Parameter, Row, Statement, Statements, attempts, conditional_insertion, feed_rows, found,
+    insertion, outlook, page,
 };
 use stores::sqlite::{setup, statements};
 
+use crate::feed::{orders, page_of};
 use crate::native::REFUNDS;
+use crate::reading::order_of;
 use crate::{
     CALLS, SEQUENCES, Seen, batch, collection, compare_conditional, conditional_calls, new_resource,
 };
@@ -216,6 +223,64 @@ fn the_embedded_store_answers_as_the_simulated_one_does() {
     seen.assert_none_was_rare(&["held lock"]);
 }
 
+/// One writer: an order that is not committed keeps others from drawing a number.
+impl Feed for &Embedded {
+    async fn look(
+        &self,
+        after: i64,
+        limit: usize,
+        among: Option<&Writers>,
+    ) -> Result<Outlook, DatabaseUnavailable> {
+        let rows = self.rows(self.orders.look(after, limit, among));
+        Ok(outlook(rows.first()).unwrap())
+    }
+
+    async fn read(
+        &self,
+        after: i64,
+        last: i64,
+        limit: usize,
+    ) -> Result<FeedRows, DatabaseUnavailable> {
+        let rows = self.rows(self.orders.read(after, last, limit));
+        Ok(feed_rows(&rows).unwrap())
+    }
+}
+
+#[tokio::test]
+async fn the_feed_is_in_order_and_a_cursor_without_its_order_is_not_valid() {
+    let store = Embedded::fresh();
+    let page = async |after: Option<Cursor>| page_of(|| &store, after).await;
+    let insert = |millisecond| {
+        let call = Call::Insert(Box::new(order_of("c", millisecond)));
+        let inserted = store.execute(&call);
+        assert_eq!(inserted, Answer::Postgres(Insertion::Inserted));
+    };
+    let start = page(None).await.unwrap();
+    assert_eq!(orders(&start), []);
+    for millisecond in [5, 1, 4, 2] {
+        insert(millisecond);
+    }
+    let first = page(Some(start.next)).await.unwrap();
+    assert_eq!(orders(&first), [5, 1, 4]);
+    assert_eq!(first, page(None).await.unwrap());
+    let second = page(Some(first.next)).await.unwrap();
+    assert_eq!(orders(&second), [2]);
+    let last = page(Some(second.next)).await.unwrap();
+    assert_eq!((orders(&last), last.next), (vec![], second.next));
+
+    // The number of the newest order is drawn again after it was deleted.
+    store
+        .connection
+        .execute("DELETE FROM orders WHERE seq = 4", [])
+        .unwrap();
+    let gone = page(Some(second.next)).await;
+    assert_eq!(gone, Err(FeedError::AnotherHistory));
+    insert(7);
+    let reused = page(Some(second.next)).await;
+    assert_eq!(reused, Err(FeedError::AnotherHistory));
+    assert_eq!(orders(&page(Some(first.next)).await.unwrap()), [7]);
+}
+
 #[test]
 fn no_statement_scans_the_table() {
     let store = Embedded::fresh();
@@ -229,6 +294,8 @@ fn no_statement_scans_the_table() {
         orders.find_by_key(&new.scope),
         orders.page(customer, None, 20),
         orders.page(customer, Some(new.id), 20),
+        orders.look(7, 20, None),
+        orders.read(7, 9, 20),
     ] {
         let sql = &format!("EXPLAIN QUERY PLAN {sql}");
         let plan = store.rows(Statement { sql, parameters });

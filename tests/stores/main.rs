@@ -10,6 +10,7 @@
 
 mod collections;
 mod embedded;
+mod feed;
 mod native;
 mod reading;
 

@@ -6,7 +6,9 @@ use devstack::{Shared, migrate};
 use native_stores::postgres::Row;
 use orders::Order;
 use protocol::error::DatabaseUnavailable;
-use protocol::ports::{List, NewResource, Page, ResourceLists, StoredResource};
+use protocol::ports::{
+    Feed, FeedRows, List, NewResource, Outlook, Page, ResourceLists, StoredResource, Writers,
+};
 use protocol::{Collection, Customer, KeyScope, Resource, ResourceId};
 use redis::aio::MultiplexedConnection;
 use simulation::world::{Answer, Call};
@@ -53,6 +55,14 @@ impl Stores {
             .run_sql("SELECT create_resource_table('refunds', 'refund')")
             .await;
         stores
+    }
+
+    /// Empty ones in a database of a server of the test's own, without a second collection.
+    pub async fn on(database_url: &str) -> Self {
+        let shared = Shared::told().unwrap();
+        migrate::migrate(database_url).await.unwrap();
+        let name = Uuid::new_v4().simple().to_string();
+        Self::at(shared, name, database_url.to_owned()).await
     }
 
     /// Empty ones with the schema of a version of the migrations.
@@ -202,6 +212,11 @@ impl Stores {
         postgres::page(&rows, limit).unwrap()
     }
 
+    /// What follows a number, by a statement for it.
+    pub async fn outlook(&self, look: Statement<'_>) -> Outlook {
+        postgres::outlook(self.row(look).await.as_ref()).unwrap()
+    }
+
     /// Removes everything under our prefix.
     pub async fn flush(&self) {
         let pattern = format!("{}*", self.prefix);
@@ -303,6 +318,28 @@ impl ResourceLists for Stores {
         limit: usize,
     ) -> Result<Option<Page>, DatabaseUnavailable> {
         Ok(self.page(&orders_of(customer), after, limit).await)
+    }
+}
+
+/// The orders.
+impl Feed for &Stores {
+    async fn look(
+        &self,
+        after: i64,
+        limit: usize,
+        among: Option<&Writers>,
+    ) -> Result<Outlook, DatabaseUnavailable> {
+        Ok(self.outlook(self.orders.look(after, limit, among)).await)
+    }
+
+    async fn read(
+        &self,
+        after: i64,
+        last: i64,
+        limit: usize,
+    ) -> Result<FeedRows, DatabaseUnavailable> {
+        let rows = self.rows(self.orders.read(after, last, limit)).await;
+        Ok(postgres::feed_rows(&rows).unwrap())
     }
 }
 

@@ -17,7 +17,7 @@ fn customer(name: &str) -> Customer {
 }
 
 /// A new order whose id was drawn in that millisecond.
-fn order_of(name: &str, millisecond: u128) -> NewResource {
+pub fn order_of(name: &str, millisecond: u128) -> NewResource {
     let id = (0x0197_0000_0000 + millisecond) << 80 | 7 << 76 | 2 << 62 | millisecond;
     let scope = KeyScope {
         collection: Order::COLLECTION.name,
@@ -43,7 +43,8 @@ fn stored(order: &NewResource) -> StoredResource {
     }
 }
 
-async fn insert(stores: &Stores, order: &NewResource) {
+/// Inserts it.
+pub async fn insert(stores: &Stores, order: &NewResource) {
     let call = Call::Insert(Box::new(order.clone()));
     let inserted = stores.execute(&call).await;
     assert_eq!(inserted, Answer::Postgres(Insertion::Inserted));
@@ -229,7 +230,7 @@ async fn one_order_is_based_on_a_state() {
 }
 
 #[tokio::test]
-async fn an_order_costs_at_most_650_bytes_and_lists_are_read_along_their_index() {
+async fn an_order_costs_at_most_680_bytes_and_lists_are_read_along_their_index() {
     let stores = Stores::fresh().await;
     let names: Vec<String> = (0..100).map(|n| Uuid::from_u128(n).to_string()).collect();
     let orders = 5000;
@@ -244,7 +245,7 @@ async fn an_order_costs_at_most_650_bytes_and_lists_are_read_along_their_index()
         .number("SELECT pg_total_relation_size('orders')")
         .await;
     let bytes = bytes / i64::try_from(orders).unwrap();
-    assert!(bytes <= 650, "{bytes} bytes per order");
+    assert!(bytes <= 680, "{bytes} bytes per order");
     eprintln!("{bytes} bytes per order, with all indexes");
 
     stores.run_sql("VACUUM ANALYZE orders").await;

@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
-use base64ct::{Base64UrlUnpadded, Encoding};
 use http::{StatusCode, header};
 use protocol::feed::{Cursor, FeedRequest, next_page};
 use protocol::json::to_json;
 use protocol::ports::FeedEntry;
 use protocol::{Collection, Resource};
 use subtle::ConstantTimeEq;
+use uuid::Uuid;
 
 use crate::head::Head;
 use crate::host::Host;
 use crate::identity::{Unidentified, bearer};
 use crate::problem::Problem;
-use crate::query::{QueryError, each_parameter, number};
+use crate::query::{self, QueryError, each_parameter, number};
 use crate::reading::unreadable;
 use crate::response::Response;
 use crate::settings::Settings;
@@ -53,19 +53,24 @@ pub async fn events<R: Resource>(
     let request = read_query(query).map_err(Problem::Query)?;
     let database = || host.postgres(settings);
     let page = next_page(database, host, &request, settings.lock_timeout()).await?;
-    let events: Vec<String> = page.entries.iter().map(event::<R>).collect();
+    let mut batch = String::from("[");
+    for entry in &page.entries {
+        if batch.len() > 1 {
+            batch.push(',');
+        }
+        batch.push_str(&event::<R>(entry));
+    }
+    batch.push(']');
     let next = format!(
         "<{}?limit={}&wait={}&after={}>; rel=\"next\"",
         feed_path(&R::COLLECTION),
         request.limit,
         request.wait.as_secs(),
-        Base64UrlUnpadded::encode_string(&page.next.encode())
+        Uuid::from_bytes(page.next.encode()).simple()
     );
-    Ok(
-        Response::of_type(BATCH, StatusCode::OK, format!("[{}]", events.join(",")))
-            .with(header::CACHE_CONTROL.as_str(), "no-store")
-            .with(header::LINK.as_str(), next),
-    )
+    Ok(Response::of_type(BATCH, StatusCode::OK, batch)
+        .with(header::CACHE_CONTROL.as_str(), "no-store")
+        .with(header::LINK.as_str(), next))
 }
 
 /// The JSON batch format of CloudEvents.
@@ -101,7 +106,7 @@ fn read_query(query: &str) -> Result<FeedRequest, QueryError> {
     let (mut after, mut limit, mut wait) = (None, None, None);
     each_parameter(query, &mut |name, value| {
         Ok(match name {
-            b"after" => after.replace(read_cursor(value).ok_or(CURSOR)?).is_some(),
+            b"after" => after.replace(read_cursor(value)?).is_some(),
             b"limit" => {
                 let number = number(value, 1..=MAX_FEED_LIMIT).ok_or(LIMIT)?;
                 limit.replace(number).is_some()
@@ -120,9 +125,10 @@ fn read_query(query: &str) -> Result<FeedRequest, QueryError> {
     })
 }
 
-fn read_cursor(value: &[u8]) -> Option<Cursor> {
-    let mut bytes = [0; Cursor::BYTES];
-    Cursor::decode(Base64UrlUnpadded::decode(value, &mut bytes).ok()?)
+/// A cursor is 16 bytes in hexadecimal, as a list's is.
+fn read_cursor(value: &[u8]) -> Result<Cursor, QueryError> {
+    let bytes = query::read_cursor(value).map_err(|_| CURSOR)?;
+    Ok(Cursor::decode(bytes.as_bytes()))
 }
 
 const CURSOR: QueryError = rule("after", "must come from the Link field of a page");
@@ -147,4 +153,102 @@ fn event<R: Resource>(entry: &FeedEntry) -> String {
         to_json(&entry.customer),
         id = entry.id,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::feed::Mark;
+
+    use super::*;
+    use crate::head::{Method, TestHead};
+
+    #[test]
+    fn only_the_token_opens_the_feed() {
+        let admit = |token: &str, fields: &[(&str, &str)]| {
+            let head = TestHead {
+                method: Method::Get,
+                target: "/api/v1/events",
+                fields,
+            };
+            admit(token, &head).map_err(|problem| match problem {
+                Problem::Unidentified(why) => Some(why),
+                Problem::FeedOff => None,
+                other => panic!("{other:?}"),
+            })
+        };
+        let sent = |value| [("authorization", value)];
+        assert_eq!(admit("s3cret", &sent("Bearer s3cret")), Ok(()));
+        assert_eq!(admit("s3cret", &sent("bearer  s3cret ")), Ok(()));
+        for (fields, why) in [
+            (&[][..], Unidentified::NoToken),
+            (&sent("Basic s3cret"), Unidentified::NoToken),
+            (&sent("s3cret"), Unidentified::NoToken),
+            (&sent("Bearer"), Unidentified::InvalidToken),
+            (&sent("Bearer s3cre"), Unidentified::InvalidToken),
+            (&sent("Bearer s3cret2"), Unidentified::InvalidToken),
+            (&sent("Bearer S3cret"), Unidentified::InvalidToken),
+            (
+                &[
+                    ("authorization", "Bearer s3cret"),
+                    ("authorization", "Bearer s3cret"),
+                ],
+                Unidentified::InvalidToken,
+            ),
+        ] {
+            assert_eq!(admit("s3cret", fields), Err(Some(why)), "{fields:?}");
+        }
+        for fields in [&[][..], &sent("Bearer"), &sent("Bearer s3cret")] {
+            assert_eq!(admit("", fields), Err(None));
+        }
+    }
+
+    #[test]
+    fn a_query_is_a_cursor_a_limit_and_a_wait() {
+        let of = |after, limit, seconds| {
+            Ok(FeedRequest {
+                after,
+                limit,
+                wait: Duration::from_secs(seconds),
+            })
+        };
+        let mark = Mark::from_bytes(&[255; 8]).expect("a mark");
+        let cursor = Cursor { mark, seq: 7 };
+        let text = "ffffffffffffffff0000000000000007";
+        assert_eq!(read_query(""), of(None, 100, 0));
+        let all = format!("limit=1000&after={text}&wait=20");
+        assert_eq!(read_query(&all), of(Some(cursor), 1000, 20));
+        let escaped = format!("after={}&limit=1", text.replace('7', "%37"));
+        assert_eq!(read_query(&escaped), of(Some(cursor), 1, 0));
+
+        let longer = format!("after={text}0");
+        for (query, error) in [
+            ("limit=0", LIMIT),
+            ("limit=1001", LIMIT),
+            ("wait=21", WAIT),
+            ("wait=1.5", WAIT),
+            ("wait=", WAIT),
+            ("after=", CURSOR),
+            ("after=ffffffffffffffff000000000000000", CURSOR),
+            ("after=ffffffff-ffff-ffff-0000-000000000007", CURSOR),
+            ("after=fffffffffffffffg0000000000000007", CURSOR),
+            (&longer, CURSOR),
+            ("cursor=1", UNKNOWN),
+            ("wait=1&wait=1", QueryError::Repeated),
+        ] {
+            assert_eq!(read_query(query), Err(error), "{query}");
+        }
+    }
+
+    #[test]
+    fn the_feed_is_beside_its_collection() {
+        let at = |path| {
+            feed_path(&Collection {
+                name: "orders",
+                one: "order",
+                path,
+            })
+        };
+        assert_eq!(at("/api/v1/orders"), "/api/v1/events");
+        assert_eq!(at("/orders"), "/events");
+    }
 }

@@ -104,16 +104,17 @@ fn read_limit(value: &[u8]) -> Result<usize, QueryError> {
 
 /// A number in this range, in digits.
 pub(crate) fn number(value: &[u8], range: RangeInclusive<usize>) -> Option<usize> {
-    std::str::from_utf8(value)
-        .ok()
-        .filter(|digits| digits.bytes().all(|digit| digit.is_ascii_digit()))
-        .and_then(|digits| digits.parse().ok())
-        .filter(|number| range.contains(number))
+    let mut number: Option<usize> = None;
+    for digit in value {
+        let value = digit.is_ascii_digit().then(|| usize::from(digit - b'0'))?;
+        number = Some(number.unwrap_or(0).checked_mul(10)?.checked_add(value)?);
+    }
+    number.filter(|number| range.contains(number))
 }
 
 /// A cursor is the id of the last resource, without hyphens so that clients do not build one by hand. It tells the customer
 /// nothing new; a sequence number would tell how many resources all customers have.
-fn read_cursor(value: &[u8]) -> Result<ResourceId, QueryError> {
+pub(crate) fn read_cursor(value: &[u8]) -> Result<ResourceId, QueryError> {
     (value.len() == 32)
         .then(|| Uuid::try_parse_ascii(value).ok())
         .flatten()

@@ -23,7 +23,7 @@
 use std::time::Duration;
 
 use crate::error::DatabaseUnavailable;
-use crate::ports::{Clock, Feed, FeedEntry, Outlook, Writers};
+use crate::ports::{Clock, Feed, FeedEntry, FeedRows, Writers};
 
 /// The number before the first one.
 const BEGINNING: i64 = 0;
@@ -72,12 +72,12 @@ impl Cursor {
     }
 
     /// The cursor of an encoding.
-    pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let (mark, seq) = bytes.split_at_checked(Mark::BYTES)?;
-        Some(Self {
-            mark: Mark::from_bytes(mark)?,
-            seq: i64::from_be_bytes(seq.try_into().ok()?),
-        })
+    pub fn decode(bytes: &[u8; Self::BYTES]) -> Self {
+        let [a, b, c, d, e, f, g, h, seq @ ..] = *bytes;
+        Self {
+            mark: Mark([a, b, c, d, e, f, g, h]),
+            seq: i64::from_be_bytes(seq),
+        }
     }
 }
 
@@ -128,8 +128,8 @@ impl From<DatabaseUnavailable> for FeedError {
 }
 
 /// The next page. It is empty when there is no further resource within the time that the request waits, and when a writer is
-/// still undecided after that time or `patience`, whichever is longer. `database` gives the database with the time for one
-/// call of it, so that nothing is held between two calls.
+/// still undecided after that time or `patience`, whichever is longer. `database` gives the database with the time for a
+/// look and a page, so that nothing is held while this waits.
 ///
 /// # Errors
 /// [`FeedError`].
@@ -142,49 +142,44 @@ pub async fn next_page<F: Feed>(
     let started = clock.now();
     let seq = request.after.map_or(BEGINNING, |after| after.seq);
     let mut mark = request.after.map(|after| after.mark);
-    let look = async || database().look(seq, request.limit).await;
-    let rest = |limit: Duration| limit.saturating_sub(clock.now().saturating_sub(started));
+    // From step A until C: the greatest number of the page, the writers, and the next pause.
+    let mut settling: Option<(i64, Writers, Duration)> = None;
     loop {
-        let Outlook {
-            mark: marked,
-            last,
-            mut writers,
-        } = look().await?;
-        let mark = *mark.get_or_insert(marked);
-        same(mark, marked)?;
-        let here = Cursor { mark, seq };
-        let nothing = FeedPage {
-            entries: Vec::new(),
-            next: here,
+        let among = settling.as_ref().map(|(_, writers, _)| writers);
+        let database = database();
+        let outlook = database.look(seq, request.limit, among).await?;
+        let mark = *mark.get_or_insert(outlook.mark);
+        same(mark, outlook.mark)?;
+        let (last, pause) = match settling {
+            Some((last, _, pause)) => (Some(last), POLL.min(pause * 2)),
+            None => (outlook.last, FIRST_PAUSE),
         };
-        if let Some(last) = last {
-            let mut pause = FIRST_PAUSE;
-            while !writers.is_empty() {
-                let rest = rest(patience.max(request.wait));
-                if rest.is_zero() {
-                    return Ok(nothing);
+        settling = last.map(|last| (last, outlook.writers, pause));
+        let (pause, limit) = match &settling {
+            Some((last, writers, _)) if writers.0.is_empty() => {
+                let FeedRows { mark: now, entries } =
+                    database.read(seq, *last, request.limit).await?;
+                same(mark, now)?;
+                if let Some(newest) = entries.last() {
+                    let next = newest.cursor;
+                    return Ok(FeedPage { entries, next });
                 }
-                clock.sleep(pause.min(rest)).await;
-                pause = POLL.min(pause * 2);
-                let now = look().await?;
-                same(mark, now.mark)?;
-                writers = still_undecided(writers, now.writers);
+                // All of them were deleted meanwhile.
+                settling = None;
+                (POLL, request.wait)
             }
-            let read = database().read(seq, last, request.limit).await?;
-            same(mark, read.mark)?;
-            if let Some(newest) = read.entries.last() {
-                return Ok(FeedPage {
-                    next: newest.cursor,
-                    entries: read.entries,
-                });
-            }
-            // All of them were deleted meanwhile.
-        }
-        let rest = rest(request.wait);
+            Some(_) => (pause, patience.max(request.wait)),
+            None => (POLL, request.wait),
+        };
+        let rest = limit.saturating_sub(clock.now().saturating_sub(started));
         if rest.is_zero() {
-            return Ok(nothing);
+            return Ok(FeedPage {
+                entries: Vec::new(),
+                next: Cursor { mark, seq },
+            });
         }
-        clock.sleep(POLL.min(rest)).await;
+        drop(database);
+        clock.sleep(pause.min(rest)).await;
     }
 }
 
@@ -192,16 +187,6 @@ fn same(mark: Mark, now: Mark) -> Result<(), FeedError> {
     match mark == now {
         true => Ok(()),
         false => Err(FeedError::AnotherHistory),
-    }
-}
-
-/// Those of the writers that are writers now. A transaction changes its name when it is prepared, so each one that is
-/// prepared now may be one of them.
-fn still_undecided(mut writers: Writers, now: Writers) -> Writers {
-    writers.running.retain(|one| now.running.contains(one));
-    Writers {
-        running: writers.running,
-        prepared: now.prepared,
     }
 }
 

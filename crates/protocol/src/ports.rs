@@ -274,21 +274,9 @@ pub trait Clock {
     async fn sleep(&self, time: Duration);
 }
 
-/// The transactions that may have drawn a sequence number and are not decided. Opaque names.
+/// The transactions that may have drawn a sequence number and are not decided. Opaque names; empty where there are none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Writers {
-    /// Those in progress, each under a name that no other transaction gets.
-    pub running: Vec<String>,
-    /// Whether there are some that are prepared for a commit in two phases: these have lost their names.
-    pub prepared: bool,
-}
-
-impl Writers {
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.running.is_empty() && !self.prepared
-    }
-}
+pub struct Writers(pub String);
 
 /// What follows a sequence number.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -328,8 +316,14 @@ pub struct FeedRows {
 /// twice under one mark. A transaction must be among the writers before it draws a number, and until its end is visible to
 /// every statement that begins later.
 pub trait Feed {
-    /// What follows a sequence number: a page of up to `limit` resources.
-    async fn look(&self, after: i64, limit: usize) -> Result<Outlook, DatabaseUnavailable>;
+    /// What follows a sequence number: a page of up to `limit` resources. The writers are only those that may be `among`
+    /// these, if they are given.
+    async fn look(
+        &self,
+        after: i64,
+        limit: usize,
+        among: Option<&Writers>,
+    ) -> Result<Outlook, DatabaseUnavailable>;
 
     /// The first of the resources with a number above `after` and up to `last`: at least one, if there is one, and at most
     /// `limit`.

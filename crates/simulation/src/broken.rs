@@ -12,7 +12,7 @@ use protocol::group_commit::Batches;
 use protocol::ports::{
     Attempt, ConditionalInsertion, ConditionalResources, Feed, FeedRows, Histories, Insertion,
     List, Lock, Locks, NewResource, Outlook, Page, RecordLookup, Reservation, Reservations,
-    ResourceIds, ResourceLists, Resources, ResourcesByKey, StoredResource,
+    ResourceIds, ResourceLists, Resources, ResourcesByKey, StoredResource, Writers,
 };
 use protocol::{
     Customer, Document, History, InHistory, KeyScope, KnownHistory, ListState, Progress, Record,
@@ -583,8 +583,13 @@ impl ResourceLists for Broken {
 }
 
 impl Feed for Broken {
-    async fn look(&self, after: i64, limit: usize) -> Result<Outlook, DatabaseUnavailable> {
-        self.port.look(after, limit).await
+    async fn look(
+        &self,
+        after: i64,
+        limit: usize,
+        among: Option<&Writers>,
+    ) -> Result<Outlook, DatabaseUnavailable> {
+        self.port.look(after, limit, among).await
     }
 
     async fn read(

@@ -431,7 +431,12 @@ impl ResourceLists for Port {
 
 /// At once and without faults: no creation reads the feed. A row's number is its place in the order of the commits.
 impl Feed for Port {
-    async fn look(&self, after: i64, limit: usize) -> Result<Outlook, DatabaseUnavailable> {
+    async fn look(
+        &self,
+        after: i64,
+        limit: usize,
+        _: Option<&Writers>,
+    ) -> Result<Outlook, DatabaseUnavailable> {
         let rows = self.read(after, i64::MAX, limit).await?;
         Ok(Outlook {
             mark: rows.mark,

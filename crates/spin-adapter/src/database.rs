@@ -14,7 +14,7 @@ use protocol::group_commit::{Batches, Group, Ticket};
 use protocol::history::HistoryMonitor;
 use protocol::ports::{
     Attempt, ConditionalInsertion, ConditionalResources, Feed, FeedRows, Histories, Insertion,
-    NewResource, Outlook, Page, ResourceLists, Resources, ResourcesByKey, StoredResource,
+    NewResource, Outlook, Page, ResourceLists, Resources, ResourcesByKey, StoredResource, Writers,
 };
 use protocol::{Collection, Customer, InHistory, KeyScope, KnownHistory, ResourceId};
 use spin_sdk::time::sleep;
@@ -301,8 +301,15 @@ impl ResourcesByKey for Database<'_> {
 }
 
 impl Feed for Database<'_> {
-    async fn look(&self, after: i64, limit: usize) -> Result<Outlook, DatabaseUnavailable> {
-        let rows = self.rows(self.statements().look(after, limit)).await?;
+    async fn look(
+        &self,
+        after: i64,
+        limit: usize,
+        among: Option<&Writers>,
+    ) -> Result<Outlook, DatabaseUnavailable> {
+        let rows = self
+            .rows(self.statements().look(after, limit, among))
+            .await?;
         outlook(rows.first()).map_err(unreadable)
     }
 

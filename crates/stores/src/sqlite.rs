@@ -140,15 +140,15 @@ const LOOK: &str = concat!(
     "SELECT ",
     mark!("?1"),
     " AS here, \
-     (SELECT CAST(max(seq) AS TEXT) \
-      FROM (SELECT seq FROM {table} WHERE seq > ?1 ORDER BY seq LIMIT ?2)) AS last, \
-     NULL AS writers"
+     (SELECT unhex(printf('%016x', max(seq))) \
+      FROM (SELECT seq FROM {table} WHERE seq > ?1 ORDER BY seq LIMIT ?2) HAVING max(seq) > 0) AS last, \
+     nullif('', ?3) AS writers"
 );
 
 /// One row per resource, and one without a resource where there is none. Up to 1 MB of documents, and the first one in any
 /// case.
 const READ: &str = concat!(
-    "SELECT here, substr(unhex(replace(id, '-', '')), 9) AS mark, CAST(number AS TEXT) AS seq, id, \
+    "SELECT here, substr(unhex(replace(id, '-', '')), 9) AS mark, unhex(printf('%016x', number)) AS seq, id, \
             customer_id, document \
      FROM (SELECT ",
     mark!("?1"),
@@ -229,7 +229,7 @@ mod tests {
             statements.find(&new.scope.customer, new.id),
             statements.find_by_key(&new.scope),
             statements.page(&new.scope.customer, None, 1),
-            statements.look(0, 1),
+            statements.look(0, 1, None),
             statements.read(0, 1, 1),
             statements.probe(),
         ] {

@@ -78,7 +78,7 @@ fn ask(method: Method, target: &str) -> Result<Operation, Problem> {
             &head,
             Precondition::Key,
         ),
-        Route::Health | Route::Readiness => panic!("not a customer's"),
+        Route::Health | Route::Readiness | Route::Feed => panic!("not a customer's"),
     }
 }
 
@@ -191,6 +191,10 @@ fn paths_and_methods() {
     assert_eq!(
         route(&Order::COLLECTION, Method::Get, "/readyz"),
         Ok(Route::Readiness)
+    );
+    assert_eq!(
+        route(&Order::COLLECTION, Method::Get, "/api/v1/events"),
+        Ok(Route::Feed)
     );
     assert_eq!(
         at(Method::Get, &format!("{ORDERS}/nope")),

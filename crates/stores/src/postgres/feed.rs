@@ -19,22 +19,24 @@ use protocol::{Document, ResourceId};
 
 use super::{Parameter, Row, Statement, Statements, Unreadable};
 
-/// One row: the mark, the greatest number of the next page, and the writers, those that are prepared as `prepared`.
+/// One row: the mark, the greatest number of the next page, and the writers, if `$3` is not NULL only those that are in it or
+/// have got another name since.
 pub(super) const LOOK: &str = "\
     SELECT feed_numbering('{table}') AS here, \
-        (SELECT max(seq)::text \
+        (SELECT int8send(max(seq)) \
          FROM (SELECT seq FROM {table} WHERE seq > $1 ORDER BY seq LIMIT $2) AS next) AS last, \
-        (SELECT string_agg(CASE WHEN pid IS NULL THEN 'prepared' ELSE virtualtransaction END, ',') \
-         FROM pg_locks \
+        (SELECT string_agg(virtualtransaction, ',') FROM pg_locks \
          WHERE locktype = 'relation' AND mode = 'RowExclusiveLock' AND granted \
            AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
            AND relation IN (SELECT relid::oid FROM pg_partition_tree('{table}') \
-                            UNION SELECT '{table}'::regclass::oid)) AS writers";
+                            UNION SELECT '{table}'::regclass::oid) \
+           AND ($3::text IS NULL OR pid IS NULL \
+                OR virtualtransaction = ANY (string_to_array($3::text, ',')))) AS writers";
 
 /// One row per resource, and one without a resource where there is none. Up to 1 MB of documents, and the first one in any
 /// case.
 pub(super) const READ: &str = "\
-    SELECT here, here AS mark, seq::text AS seq, id, customer_id, document \
+    SELECT here, here AS mark, int8send(seq) AS seq, id, customer_id, document \
     FROM (SELECT feed_numbering('{table}') AS here) AS current \
     LEFT JOIN ( \
         SELECT *, sum(octet_length(document)) OVER (ORDER BY seq) - octet_length(document) AS before \
@@ -45,10 +47,14 @@ pub(super) const READ: &str = "\
 
 impl Statements {
     /// Looks at what follows a number; read the row with [`outlook`].
-    pub fn look(&self, after: i64, limit: usize) -> Statement<'_> {
+    pub fn look(&self, after: i64, limit: usize, among: Option<&Writers>) -> Statement<'_> {
         Statement {
             sql: &self.look,
-            parameters: vec![Parameter::Int64(after), number(limit)],
+            parameters: vec![
+                Parameter::Int64(after),
+                number(limit),
+                Parameter::NullableText(among.map(|among| among.0.clone())),
+            ],
         }
     }
 
@@ -74,20 +80,7 @@ fn number(limit: usize) -> Parameter {
 /// # Errors
 /// [`Unreadable`] when the row is not as the statement returns it, or the server is a standby.
 pub fn outlook(row: Option<&impl Row>) -> Result<Outlook, Unreadable> {
-    let row = row.ok_or(Unreadable)?;
-    let last = row.text("last").map(|last| last.parse());
-    let mut writers = Writers::default();
-    for name in row.text("writers").iter().flat_map(|all| all.split(',')) {
-        match name {
-            "prepared" => writers.prepared = true,
-            name => writers.running.push(name.to_owned()),
-        }
-    }
-    Ok(Outlook {
-        mark: mark(row, "here")?,
-        last: last.transpose().map_err(|_| Unreadable)?,
-        writers,
-    })
+    row.and_then(|row| read_outlook(row)).ok_or(Unreadable)
 }
 
 /// The resources in the rows of [`Statements::read`].
@@ -95,29 +88,47 @@ pub fn outlook(row: Option<&impl Row>) -> Result<Outlook, Unreadable> {
 /// # Errors
 /// As [`outlook`].
 pub fn feed_rows(rows: &[impl Row]) -> Result<FeedRows, Unreadable> {
-    let entries = rows.iter().filter(|row| row.text("id").is_some());
-    Ok(FeedRows {
-        mark: mark(rows.first().ok_or(Unreadable)?, "here")?,
-        entries: entries.map(entry).collect::<Result<_, _>>()?,
+    let mut read = None;
+    for row in rows {
+        add_row(&mut read, row).ok_or(Unreadable)?;
+    }
+    read.ok_or(Unreadable)
+}
+
+// These are not generic, which saves code where two kinds of rows are one.
+
+fn read_outlook(row: &dyn Row) -> Option<Outlook> {
+    Some(Outlook {
+        mark: mark(row, "here")?,
+        last: seq(row, "last"),
+        writers: Writers(row.text("writers").unwrap_or_default()),
     })
 }
 
-fn mark(row: &impl Row, column: &str) -> Result<Mark, Unreadable> {
-    let bytes = row.bytes(column).ok_or(Unreadable)?;
-    Mark::from_bytes(&bytes).ok_or(Unreadable)
-}
-
-fn entry(row: &impl Row) -> Result<FeedEntry, Unreadable> {
-    let read = || {
-        Some(FeedEntry {
+fn add_row(read: &mut Option<FeedRows>, row: &dyn Row) -> Option<()> {
+    let mark_here = mark(row, "here")?;
+    let read = read.get_or_insert_with(|| FeedRows {
+        mark: mark_here,
+        entries: Vec::new(),
+    });
+    if let Some(id) = row.text("id") {
+        read.entries.push(FeedEntry {
             cursor: Cursor {
-                mark: mark(row, "mark").ok()?,
-                seq: row.text("seq")?.parse().ok()?,
+                mark: mark(row, "mark")?,
+                seq: seq(row, "seq")?,
             },
             customer: row.text("customer_id")?,
-            id: ResourceId::parse(&row.text("id")?)?,
+            id: ResourceId::parse(&id)?,
             document: Document::from_text(row.text("document")?),
-        })
-    };
-    read().ok_or(Unreadable)
+        });
+    }
+    Some(())
+}
+
+fn mark(row: &dyn Row, column: &str) -> Option<Mark> {
+    Mark::from_bytes(&row.bytes(column)?)
+}
+
+fn seq(row: &dyn Row, column: &str) -> Option<i64> {
+    Some(i64::from_be_bytes(row.bytes(column)?.try_into().ok()?))
 }

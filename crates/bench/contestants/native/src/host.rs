@@ -15,7 +15,7 @@ use protocol::history::HistoryMonitor;
 use protocol::ports::{
     Attempt, Clock, ConditionalInsertion, ConditionalResources, Feed, FeedRows, Histories,
     Insertion, List, Lock, Locks, NewResource, Outlook, Page, RecordLookup, Reservation,
-    Reservations, ResourceLists, Resources, ResourcesByKey, StoredResource,
+    Reservations, ResourceLists, Resources, ResourcesByKey, StoredResource, Writers,
 };
 use protocol::{Customer, InHistory, KeyScope, KnownHistory, Record, ResourceId};
 use stores::postgres::{
@@ -346,8 +346,13 @@ impl ResourceLists for Postgres<'_> {
 }
 
 impl Feed for Postgres<'_> {
-    async fn look(&self, after: i64, limit: usize) -> Result<Outlook, DatabaseUnavailable> {
-        let statement = self.host.stores.statements.look(after, limit);
+    async fn look(
+        &self,
+        after: i64,
+        limit: usize,
+        among: Option<&Writers>,
+    ) -> Result<Outlook, DatabaseUnavailable> {
+        let statement = self.host.stores.statements.look(after, limit, among);
         outlook(self.rows(statement).await?.first()).map_err(unreadable)
     }
 
