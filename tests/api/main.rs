@@ -16,6 +16,7 @@ mod conditional_races;
 mod creation;
 mod documented;
 mod embedded;
+mod events;
 mod history;
 mod hosting;
 mod identity;

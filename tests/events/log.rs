@@ -23,7 +23,15 @@ fn new_id() -> Uuid {
 }
 
 /// Inserts an order as the component does, in the session's transaction.
-async fn insert(database: &Client, customer: &str) -> String {
+pub async fn insert(database: &Client, customer: &str) -> String {
+    try_insert(database, customer).await.unwrap()
+}
+
+/// The same where the server may be gone.
+pub async fn try_insert(
+    database: &Client,
+    customer: &str,
+) -> Result<String, tokio_postgres::Error> {
     let id = new_id();
     let order = json!({"currency": "EUR", "note": "é\"\\\n",
                        "items": [{"sku": "A-1", "quantity": 2, "unitPrice": 1250}]});
@@ -34,9 +42,9 @@ async fn insert(database: &Client, customer: &str) -> String {
         "created_at": seconds * 1000 + u64::from(nanos / 1_000_000),
     }]);
     let sql = "SELECT * FROM insert_orders_2($1::text::json)";
-    let inserted = database.query(sql, &[&row.to_string()]).await.unwrap();
+    let inserted = database.query(sql, &[&row.to_string()]).await?;
     assert_eq!(inserted.len(), 1);
-    id.to_string()
+    Ok(id.to_string())
 }
 
 async fn run(database: &Client, sql: &str) {
@@ -109,9 +117,9 @@ async fn what_was_not_confirmed_is_delivered_again_also_after_a_crash() {
 }
 
 /// An order that was committed, and when.
-struct Committed {
-    requested: Instant,
-    acknowledged: Instant,
+pub struct Committed {
+    pub requested: Instant,
+    pub acknowledged: Instant,
 }
 
 /// Creates orders in transactions that last for a moment; every third one is rolled back.

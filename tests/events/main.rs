@@ -1,4 +1,5 @@
-//! Orders as events: the contract of docs/events.md, the configuration of deploy/events, and the change stream itself.
+//! Orders as events: the contract of docs/events.md, the configuration of deploy/events, the feed, and the
+//! change stream itself.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -9,5 +10,6 @@
 
 mod configuration;
 mod contract;
+mod feed;
 mod log;
 mod stream;

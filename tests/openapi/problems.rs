@@ -79,11 +79,13 @@ fn every() -> Vec<Problem> {
         Problem::CreationUndecided,
         Problem::UndecidedWithoutKey,
         Problem::Misconfigured,
+        Problem::FeedOff,
+        Problem::CursorOfAnotherHistory,
     ]
 }
 
 /// How many variants [`variant`] numbers.
-const VARIANTS: usize = 37;
+const VARIANTS: usize = 39;
 
 /// The number of a variant.
 fn variant(problem: &Problem) -> usize {
@@ -125,6 +127,8 @@ fn variant(problem: &Problem) -> usize {
         Problem::CreationUndecided => 34,
         Problem::UndecidedWithoutKey => 35,
         Problem::Misconfigured => 36,
+        Problem::FeedOff => 37,
+        Problem::CursorOfAnotherHistory => 38,
     }
 }
 

@@ -275,6 +275,32 @@ async fn a_migrated_schema_is_a_new_one() {
     assert_eq!(schema(&pg_dump, &new), expected);
 }
 
+/// One that was created before the feed had an index, with an unfinished one in a partition.
+#[tokio::test]
+async fn a_partitioned_table_gets_the_feeds_index_partition_by_partition() {
+    let url = empty_database().await;
+    migrate::migrate_to(&url, 15).await.unwrap();
+    let database = connect(&url).await;
+    let table = "DROP TABLE orders; SELECT create_resource_table('orders', 'order', 3); \
+                 CREATE INDEX orders_1_seq_idx ON orders_1 (seq); \
+                 UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'orders_1_seq_idx'::regclass";
+    database.batch_execute(table).await.unwrap();
+    migrate::migrate(&url).await.unwrap();
+    let indexes = "SELECT relname::text FROM pg_index JOIN pg_class ON oid = indexrelid \
+                   WHERE relname LIKE '%seq_idx' AND relname NOT LIKE '%customer%' AND indisvalid ORDER BY 1";
+    let rows = database.query(indexes, &[]).await.unwrap();
+    let names: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    let expected = [
+        "orders_0_seq_idx",
+        "orders_1_seq_idx",
+        "orders_2_seq_idx",
+        "orders_seq_idx",
+    ];
+    assert_eq!(names, expected);
+    // Nothing is left to do, and the file is what was applied.
+    assert!(migrate::migrate(&url).await.unwrap().applied.is_empty());
+}
+
 #[tokio::test]
 async fn a_resource_table_may_be_partitioned() {
     let url = empty_database().await;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use sqlx::migrate::{Migrate, MigrateError, Migration, Migrator};
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqlSafeStr};
 use tokio::time::{sleep, timeout};
 
 use crate::workspace;
@@ -117,6 +117,9 @@ async fn run(steps: Steps, database_url: &str, target: Target) -> Result<Outcome
             eprintln!("Migration {} ...", title(step));
         }
         let start = Instant::now();
+        if let Some(attaching) = index_partitions(step, &mut connection).await? {
+            migrator = with_step(&migrator, attaching);
+        }
         apply(&migrator, step, &mut connection, observer.as_mut()).await?;
         if observer.is_some() {
             eprintln!("  done in {:.1?}", start.elapsed());
@@ -207,7 +210,7 @@ async fn apply(
     let start = Instant::now();
     loop {
         if step.no_tx {
-            drop_invalid_indexes(step, connection).await?;
+            drop_invalid_indexes(step.sql.as_str(), connection).await?;
         }
         let (server_process,): (i32,) = sqlx::query_as("SELECT pg_backend_pid()")
             .fetch_one(&mut *connection)
@@ -237,16 +240,67 @@ async fn apply(
     }
 }
 
+/// Builds the index of a step in each partition of its table. Postgres builds no index concurrently on a partitioned table,
+/// so the step then runs without that word: it finds the partitions' indexes and attaches them, which takes milliseconds.
+///
+/// Nothing where the table is not partitioned.
+async fn index_partitions(
+    step: &Migration,
+    connection: &mut PgConnection,
+) -> Result<Option<Migration>> {
+    const CONCURRENTLY: &str = "INDEX CONCURRENTLY IF NOT EXISTS ";
+    let sql = step.sql.as_str();
+    let Some((before, statement)) = sql.split_once(CONCURRENTLY) else {
+        return Ok(None);
+    };
+    let parts = statement.split_once(" ON ").and_then(|(index, on)| {
+        let (table, columns) = on.split_once(' ')?;
+        Some((index, table, columns))
+    });
+    let (index, table, columns) = parts.with_context(|| title(step))?;
+    let partitions: Vec<String> = sqlx::query_scalar(
+        "SELECT relname::text FROM pg_partition_tree($1::text::regclass) \
+         JOIN pg_class ON pg_class.oid = relid WHERE isleaf AND level > 0 ORDER BY 1",
+    )
+    .bind(table)
+    .fetch_all(&mut *connection)
+    .await?;
+    if partitions.is_empty() {
+        return Ok(None);
+    }
+    for partition in &partitions {
+        // As Postgres names it when a new table gets the index.
+        let index = index.replacen(table, partition, 1);
+        let statement = format!("{before}{CONCURRENTLY}{index} ON {partition} {columns}");
+        drop_invalid_indexes(&statement, connection).await?;
+        connection.execute(AssertSqlSafe(statement)).await?;
+    }
+    let mut attaching = step.clone();
+    let sql = sql.replacen("CONCURRENTLY ", "", 1);
+    attaching.sql = AssertSqlSafe(sql).into_sql_str();
+    Ok(Some(attaching))
+}
+
+/// The steps, with another text of one of them.
+fn with_step(migrator: &Migrator, step: Migration) -> Migrator {
+    let one = |other: &Migration| match other.version == step.version {
+        true => step.clone(),
+        false => other.clone(),
+    };
+    let mut migrator = Migrator::with_migrations(migrator.iter().map(one).collect());
+    migrator.set_locking(false);
+    migrator
+}
+
 /// Drops the index that an interrupted CREATE INDEX CONCURRENTLY of this step left: IF NOT EXISTS would
 /// take it for a finished one.
-async fn drop_invalid_indexes(step: &Migration, connection: &mut PgConnection) -> Result<()> {
+async fn drop_invalid_indexes(sql: &str, connection: &mut PgConnection) -> Result<()> {
     let invalid: Vec<String> = sqlx::query_scalar(
         "SELECT relname::text FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid \
          WHERE NOT indisvalid AND relnamespace = current_schema()::regnamespace",
     )
     .fetch_all(&mut *connection)
     .await?;
-    let sql = step.sql.as_str();
     let names = |name: &str| {
         sql.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
             .any(|word| word == name)

@@ -28,7 +28,7 @@ const NOT_ON_PARTITIONS: [&str; 10] = [
 ];
 
 /// What these tests show needs Redis or Postgres, or has its like in `embedded::`.
-const NOT_EMBEDDED: [&str; 39] = [
+const NOT_EMBEDDED: [&str; 41] = [
     // Covered by the first run: no store is asked, or a server is watched meanwhile.
     "bad_input::",
     "identity::a_bad_token_is_refused_before_any_store_is_asked",
@@ -64,6 +64,8 @@ const NOT_EMBEDDED: [&str; 39] = [
     "conditional_races::plain_orders_do_not_queue_up_behind_a_conditional_one",
     "creation::a_finished_order_is_replayed_without_postgres",
     "creation::a_replay_survives_a_restart_of_everything",
+    "events::nothing_is_shown_beyond_an_order_that_is_not_committed",
+    "events::postgres_that_stops_during_a_wait_ends_in_503_and_the_cursor_stays_valid",
     "hosting::a_request_aborted_by_a_stop_is_repaired_by_its_retry",
     "hosting::connections_outside_allowed_outbound_hosts_are_refused",
     "hosting::secrets_appear_in_no_log",
