@@ -100,27 +100,28 @@ impl Resource for Notification {
     }
 
     fn canonical(&self) -> Document {
-        Document::from_text(self.members().to_string())
-    }
-
-    fn representation(&self, id: ResourceId) -> String {
-        let mut members = self.members();
-        members["notificationId"] = id.to_string().into();
-        members["text"] = self.text().into();
-        members["createdAt"] = id.created_at().into();
-        members.to_string()
-    }
-}
-
-impl Notification {
-    fn members(&self) -> Value {
-        json!({
+        let members = json!({
             "orderId": self.order,
             "status": self.status,
             "reason": self.reason,
             "currency": self.currency,
             "amount": self.amount,
+        });
+        Document::from_text(members.to_string())
+    }
+
+    fn representation(&self, id: ResourceId) -> String {
+        json!({
+            "notificationId": id.to_string(),
+            "orderId": self.order,
+            "status": self.status,
+            "reason": self.reason,
+            "currency": self.currency,
+            "amount": self.amount,
+            "text": self.text(),
+            "createdAt": id.created_at(),
         })
+        .to_string()
     }
 }
 

@@ -1,5 +1,9 @@
 //! Notifications over HTTP: one per payment, and customers read their own.
-#![allow(clippy::unwrap_used, reason = "a test that fails panics")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that fails panics"
+)]
 
 use devstack::Served;
 use futures::future::join_all;

@@ -1,5 +1,9 @@
 //! Deposits and payments over HTTP: each once, whatever is repeated, and never more than there is.
-#![allow(clippy::unwrap_used, reason = "a test that fails panics")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that fails panics"
+)]
 
 use devstack::Served;
 use futures::future::join_all;

@@ -1,5 +1,9 @@
 //! From order to payment and notification over HTTP: once each, whatever is delivered again or refused.
-#![allow(clippy::unwrap_used, reason = "a test that fails panics")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that fails panics"
+)]
 
 mod support;
 
