@@ -7,8 +7,8 @@ use http_api::{
     decoded, health, read_key, read_resource, readiness,
 };
 use protocol::create::{CreateRequest, Creation, create};
-use protocol::json::to_json;
 use protocol::{Customer, KeyScope, Resource, ResourceId};
+use serde_json::{Value, json};
 use spin_adapter::SpinHost;
 use stores::postgres::{Parameter, Row, Statement};
 
@@ -130,9 +130,9 @@ async fn show_account(customer: Customer, host: &SpinHost) -> Result<Response, P
     let settings = host.settings().await?;
     let rows = host.postgres(&settings).query(statement).await?;
     let balances = rows.first().and_then(|row| row.text("balances"));
+    let balances: Option<Value> = balances.and_then(|text| serde_json::from_str(&text).ok());
     let balances = balances.ok_or(Problem::Unreadable)?;
-    let customer = to_json(&customer.as_str());
-    let body = format!(r#"{{"customer":{customer},"balances":{balances}}}"#);
+    let body = json!({"customer": customer.as_str(), "balances": balances}).to_string();
     Ok(Response::json(StatusCode::OK, body).with("cache-control", "no-store"))
 }
 

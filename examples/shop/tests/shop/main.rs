@@ -7,6 +7,7 @@
 
 mod support;
 
+use devstack::scheduler::Puller;
 use serde_json::json;
 use support::Shop;
 
@@ -77,6 +78,45 @@ async fn a_page_that_is_delivered_again_changes_nothing() {
     assert_eq!((shop.pull(), shop.pull()), ((50, 0), (10, 0)));
     assert_eq!(shop.balances("user-1").await, json!({"EUR": 40_000}));
     assert_eq!(shop.notifications("user-1").await.len(), 60);
+}
+
+#[tokio::test]
+async fn two_pullers_at_once_deliver_each_customers_orders_once_and_in_order() {
+    let shop = Shop::served("shop_two").await;
+    let pullers = [(); 2].map(|()| Puller::start(shop.0.address(), support::TOKEN));
+    for number in 0..40 {
+        shop.order("user-1", &format!("o{number}"), 10.0).await;
+        shop.order("user-2", &format!("o{number}"), 10.0).await;
+    }
+    drop(pullers);
+    while shop.pull() != (0, 0) {}
+    let out_of_order = "SELECT count(*), count(*) FILTER (WHERE decided_at < before) FROM ( \
+         SELECT decided_at, lag(decided_at) OVER (PARTITION BY orders.customer_id ORDER BY seq) AS before \
+         FROM orders JOIN payments USING (order_id)) AS payments";
+    let counts = shop
+        .database()
+        .await
+        .query_one(out_of_order, &[])
+        .await
+        .unwrap();
+    assert_eq!((counts.get::<_, i64>(0), counts.get::<_, i64>(1)), (80, 0));
+    assert_eq!(shop.notifications("user-1").await.len(), 40);
+}
+
+#[tokio::test]
+async fn the_page_is_served_with_its_scripts() {
+    let shop = Shop::served("shop_page").await;
+    for path in [
+        "/shop.html",
+        "/console/shop.js",
+        "/console/dom.js",
+        "/console/console.css",
+    ] {
+        let url = format!("{}{path}", shop.0.base_url());
+        let file = reqwest::get(url).await.unwrap();
+        assert_eq!(file.status(), 200, "{path}");
+        assert!(file.headers().contains_key("content-security-policy"));
+    }
 }
 
 #[tokio::test]
