@@ -224,7 +224,7 @@ fn the_embedded_store_answers_as_the_simulated_one_does() {
 }
 
 /// One writer: an order that is not committed keeps others from drawing a number.
-impl Feed for &Embedded {
+impl Feed for Embedded {
     async fn look(
         &self,
         after: i64,
@@ -249,7 +249,7 @@ impl Feed for &Embedded {
 #[tokio::test]
 async fn the_feed_is_in_order_and_a_cursor_without_its_order_is_not_valid() {
     let store = Embedded::fresh();
-    let page = async |after: Option<Cursor>| page_of(|| &store, after).await;
+    let page = async |after: Option<Cursor>| page_of(&store, after).await;
     let insert = |millisecond| {
         let call = Call::Insert(Box::new(order_of("c", millisecond)));
         let inserted = store.execute(&call);

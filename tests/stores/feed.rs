@@ -37,10 +37,7 @@ fn request(after: Option<Cursor>) -> FeedRequest {
 }
 
 /// The next page of a database.
-pub async fn page_of<F: Feed>(
-    database: impl Fn() -> F,
-    after: Option<Cursor>,
-) -> Result<FeedPage, FeedError> {
+pub async fn page_of(database: &impl Feed, after: Option<Cursor>) -> Result<FeedPage, FeedError> {
     next_page(
         database,
         &Machine(Instant::now()),
@@ -51,7 +48,7 @@ pub async fn page_of<F: Feed>(
 }
 
 async fn page(stores: &Stores, after: Option<Cursor>) -> Result<FeedPage, FeedError> {
-    page_of(|| stores, after).await
+    page_of(stores, after).await
 }
 
 /// What a page has: the last parts of the orders' ids, which are the milliseconds that they were made with.
@@ -181,14 +178,14 @@ struct Two<'s> {
     hidden: bool,
 }
 
-impl Feed for &Two<'_> {
+impl Feed for Two<'_> {
     async fn look(
         &self,
         after: i64,
         limit: usize,
         among: Option<&Writers>,
     ) -> Result<Outlook, DatabaseUnavailable> {
-        let mut outlook = Feed::look(&self.look, after, limit, among).await?;
+        let mut outlook = Feed::look(self.look, after, limit, among).await?;
         if self.hidden {
             outlook.writers = Writers::default();
         }
@@ -201,7 +198,7 @@ impl Feed for &Two<'_> {
         last: i64,
         limit: usize,
     ) -> Result<FeedRows, DatabaseUnavailable> {
-        Feed::read(&self.read, after, last, limit).await
+        Feed::read(self.read, after, last, limit).await
     }
 }
 
@@ -222,7 +219,7 @@ async fn an_order_that_commits_between_a_snapshot_and_the_look_at_the_writers_is
             read: if is_later { &stores } else { &look },
             hidden: false,
         };
-        let page = page_of(|| &two, None).await.unwrap();
+        let page = page_of(&two, None).await.unwrap();
         // Read in the snapshot of the look, the order would be skipped.
         let expected = if is_later { vec![5, 6] } else { vec![6] };
         assert_eq!(orders(&page), expected);
@@ -240,10 +237,10 @@ async fn without_waiting_for_the_writers_an_order_is_skipped() {
         read: &stores,
         hidden: true,
     };
-    let first = page_of(|| &two, None).await.unwrap();
+    let first = page_of(&two, None).await.unwrap();
     assert_eq!(orders(&first), [6]);
     open.run_sql("COMMIT").await;
-    let next = page_of(|| &two, Some(first.next)).await.unwrap();
+    let next = page_of(&two, Some(first.next)).await.unwrap();
     assert_eq!(orders(&next), []);
 }
 
@@ -289,7 +286,7 @@ async fn an_order_of_a_transaction_that_is_prepared_meanwhile_is_waited_for() {
         open: &open,
         done: Cell::new(false),
     };
-    let nothing = next_page(|| &stores, &clock, &request(None), PATIENCE).await;
+    let nothing = next_page(&stores, &clock, &request(None), PATIENCE).await;
     assert!(clock.done.get());
     assert_eq!(orders(&nothing.unwrap()), []);
     // One that is prepared already.

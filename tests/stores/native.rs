@@ -322,7 +322,7 @@ impl ResourceLists for Stores {
 }
 
 /// The orders.
-impl Feed for &Stores {
+impl Feed for Stores {
     async fn look(
         &self,
         after: i64,

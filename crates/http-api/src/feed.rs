@@ -51,8 +51,8 @@ pub async fn events<R: Resource>(
     }
     admit(&settings.events_token, head)?;
     let request = read_query(query).map_err(Problem::Query)?;
-    let database = || host.postgres(settings);
-    let page = next_page(database, host, &request, settings.lock_timeout()).await?;
+    let database = host.postgres(settings);
+    let page = next_page(&database, host, &request, settings.lock_timeout()).await?;
     let mut batch = String::from("[");
     for entry in &page.entries {
         if batch.len() > 1 {

@@ -23,7 +23,7 @@
 use std::time::Duration;
 
 use crate::error::DatabaseUnavailable;
-use crate::ports::{Clock, Feed, FeedEntry, FeedRows, Writers};
+use crate::ports::{Clock, Feed, FeedEntry};
 
 /// The number before the first one.
 const BEGINNING: i64 = 0;
@@ -128,13 +128,13 @@ impl From<DatabaseUnavailable> for FeedError {
 }
 
 /// The next page. It is empty when there is no further resource within the time that the request waits, and when a writer is
-/// still undecided after that time or `patience`, whichever is longer. `database` gives the database with the time for a
-/// look and a page, so that nothing is held while this waits.
+/// still undecided after that time or `patience`, whichever is longer. Nothing of
+/// the database is held between two calls.
 ///
 /// # Errors
 /// [`FeedError`].
-pub async fn next_page<F: Feed>(
-    database: impl Fn() -> F,
+pub async fn next_page(
+    database: &impl Feed,
     clock: &impl Clock,
     request: &FeedRequest,
     patience: Duration,
@@ -142,35 +142,38 @@ pub async fn next_page<F: Feed>(
     let started = clock.now();
     let seq = request.after.map_or(BEGINNING, |after| after.seq);
     let mut mark = request.after.map(|after| after.mark);
-    // From step A until C: the greatest number of the page, the writers, and the next pause.
-    let mut settling: Option<(i64, Writers, Duration)> = None;
+    // From step A until C: the greatest number of the page, and its writers.
+    let (mut last, mut among) = (None, None);
+    let mut pause = FIRST_PAUSE;
     loop {
-        let among = settling.as_ref().map(|(_, writers, _)| writers);
-        let database = database();
-        let outlook = database.look(seq, request.limit, among).await?;
+        let outlook = database.look(seq, request.limit, among.as_ref()).await?;
         let mark = *mark.get_or_insert(outlook.mark);
         same(mark, outlook.mark)?;
-        let (last, pause) = match settling {
-            Some((last, _, pause)) => (Some(last), POLL.min(pause * 2)),
-            None => (outlook.last, FIRST_PAUSE),
-        };
-        settling = last.map(|last| (last, outlook.writers, pause));
-        let (pause, limit) = match &settling {
-            Some((last, writers, _)) if writers.0.is_empty() => {
-                let FeedRows { mark: now, entries } =
-                    database.read(seq, *last, request.limit).await?;
-                same(mark, now)?;
-                if let Some(newest) = entries.last() {
-                    let next = newest.cursor;
-                    return Ok(FeedPage { entries, next });
+        let mut limit = request.wait;
+        last = last.or(outlook.last);
+        match last {
+            None => pause = POLL,
+            Some(up_to) if outlook.writers.0.is_empty() => {
+                let read = database.read(seq, up_to, request.limit).await?;
+                same(mark, read.mark)?;
+                if let Some(newest) = read.entries.last() {
+                    return Ok(FeedPage {
+                        next: newest.cursor,
+                        entries: read.entries,
+                    });
                 }
                 // All of them were deleted meanwhile.
-                settling = None;
-                (POLL, request.wait)
+                (last, among, pause) = (None, None, POLL);
             }
-            Some(_) => (pause, patience.max(request.wait)),
-            None => (POLL, request.wait),
-        };
+            Some(_) => {
+                pause = match among {
+                    None => FIRST_PAUSE,
+                    Some(_) => POLL.min(pause * 2),
+                };
+                among = Some(outlook.writers);
+                limit = patience.max(limit);
+            }
+        }
         let rest = limit.saturating_sub(clock.now().saturating_sub(started));
         if rest.is_zero() {
             return Ok(FeedPage {
@@ -178,7 +181,6 @@ pub async fn next_page<F: Feed>(
                 next: Cursor { mark, seq },
             });
         }
-        drop(database);
         clock.sleep(pause.min(rest)).await;
     }
 }

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use futures::executor::block_on;
 
 use super::*;
-use crate::ports::Outlook;
+use crate::ports::{FeedRows, Outlook, Writers};
 use crate::resource::{Document, ResourceId};
 
 const ONE: Mark = Mark([1; 8]);
@@ -24,7 +24,7 @@ struct Script {
     now: Cell<Duration>,
 }
 
-impl Feed for &Script {
+impl Feed for Script {
     async fn look(
         &self,
         _: i64,
@@ -44,7 +44,7 @@ impl Feed for &Script {
     }
 }
 
-impl Clock for &Script {
+impl Clock for Script {
     fn now(&self) -> Duration {
         self.now.get()
     }
@@ -90,7 +90,7 @@ fn page(
         wait: Duration::from_secs(wait),
     };
     let patience = Duration::from_secs(2);
-    let page = block_on(next_page(|| script, &script, &request, patience))?;
+    let page = block_on(next_page(script, script, &request, patience))?;
     let numbers = page.entries.iter().map(|entry| entry.cursor.seq).collect();
     Ok((numbers, page.next.seq))
 }
