@@ -150,6 +150,8 @@ fn documented() -> BTreeMap<String, String> {
     let schemas = orders_document().at(SCHEMAS).unwrap().as_object().unwrap();
     let of_problems = schemas.iter().filter_map(|(name, schema)| {
         let kind = schema.pointer("/properties/type/const")?.as_str()?;
+        // An event has a type, too.
+        kind.starts_with("urn:").then_some(())?;
         Some((kind.to_owned(), format!("{SCHEMAS}/{name}")))
     });
     of_problems.collect()

@@ -73,21 +73,28 @@ async fn run() -> Result<()> {
         Task::Up(arguments) => up::up(arguments).await,
         Task::Migrate(arguments) => migrate::migrate(arguments).await,
         Task::Clean => clean::clean(),
-        Task::Test(_) | Task::Simulate(_) | Task::Chaos(_) | Task::Bench(_) | Task::Deploy(_) => {
-            pass_on()
+        Task::Test(_) => {
+            workspace::build_all()?;
+            become_tasks(Command::new(workspace::target().join("debug/tasks")))
+        }
+        Task::Simulate(_) | Task::Chaos(_) | Task::Bench(_) | Task::Deploy(_) => {
+            become_tasks(cargo_run_tasks())
         }
     }
 }
 
-/// Becomes `crates/tasks` with the same arguments. It returns only when that fails.
-fn pass_on() -> Result<()> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let manifest = workspace::root().join("Cargo.toml");
-    let failed = Command::new(cargo)
+/// Builds and runs `crates/tasks` alone, without the tests.
+fn cargo_run_tasks() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo
         .args(["run", "--quiet", "--package", "tasks", "--manifest-path"])
-        .arg(manifest)
-        .arg("--")
-        .args(std::env::args_os().skip(1))
-        .exec();
-    Err(failed).context("running cargo")
+        .arg(workspace::root().join("Cargo.toml"))
+        .arg("--");
+    cargo
+}
+
+/// Becomes `crates/tasks` with the same arguments. It returns only when that fails.
+fn become_tasks(mut tasks: Command) -> Result<()> {
+    let failed = tasks.args(std::env::args_os().skip(1)).exec();
+    Err(failed).context("running crates/tasks")
 }

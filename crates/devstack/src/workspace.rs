@@ -58,6 +58,13 @@ pub fn build_for_wasm(packages: &[&str]) -> Result<()> {
     build(packages, &["--release", "--target", WASM_TARGET])
 }
 
+/// Builds everything that runs on this machine, the tests too. One build for all: alone, a package has other features than
+/// together with all others, and what it depends on would be compiled once more.
+pub fn build_all() -> Result<()> {
+    eprintln!("Building all tools and tests (many minutes the first time) ...");
+    cargo(&["build", "--workspace", "--bins", "--tests"])
+}
+
 /// Builds the runner and returns its path.
 pub fn build_runner() -> Result<PathBuf> {
     eprintln!("Building the runner (several minutes the first time) ...");

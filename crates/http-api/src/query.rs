@@ -81,14 +81,14 @@ impl PageRequest {
     }
 }
 
-/// Hands each parameter of a query on, decoded: its name and its value. `take` says whether there was one of this name before.
+/// Takes a parameter's name and value, and says whether there was one of this name before.
+type Take<'t> = dyn FnMut(&[u8], &[u8]) -> Result<bool, QueryError> + 't;
+
+/// Hands each parameter of a query on, decoded.
 ///
 /// # Errors
 /// That of `take`, or a name is repeated.
-pub(crate) fn each_parameter(
-    query: &str,
-    take: &mut dyn FnMut(&[u8], &[u8]) -> Result<bool, QueryError>,
-) -> Result<(), QueryError> {
+pub(crate) fn each_parameter(query: &str, take: &mut Take<'_>) -> Result<(), QueryError> {
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
         if take(&decoded(name), &decoded(value))? {

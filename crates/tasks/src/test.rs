@@ -79,6 +79,9 @@ const NOT_EMBEDDED: [&str; 41] = [
 /// The number of orders in the table that is migrated under load; without this variable, it is smaller.
 const ROLLOUT_ROWS: (&str, &str) = ("ROLLOUT_ROWS", "1000000");
 
+/// All tests. There are none in documentation, and to find that out takes half a minute.
+const TESTS: [&str; 4] = ["test", "--workspace", "--bins", "--tests"];
+
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Fail rather than install a missing Redis or Postgres with apt.
@@ -94,12 +97,12 @@ pub struct Arguments {
 pub async fn test(arguments: Arguments) -> Result<()> {
     let start = Instant::now();
     workspace::ensure_wasm_target()?;
+    workspace::build_all()?;
     let programs = Programs::find_or_install(!arguments.no_install)?;
     install_tools(!arguments.no_install);
     workspace::build_components()?;
     workspace::build_for_wasm(&["order-by-key"])?;
     workspace::build_for_wasm(&examples::packages("shop"))?;
-    workspace::build_runner()?;
 
     let folder = workspace::stack_folder().join(format!("test-{}", std::process::id()));
     eprintln!("Starting Redis and Postgres for the tests ...");
@@ -119,9 +122,9 @@ pub async fn test(arguments: Arguments) -> Result<()> {
     };
     partitioned.create_template().await?;
 
-    let over_http = build_tests()?;
+    let over_http = tests_over_http()?;
     let mut everything = cargo();
-    everything.args(["test", "--workspace", "--no-fail-fast", "--"]);
+    everything.args(TESTS).args(["--no-fail-fast", "--"]);
     let passed = passes(everything, &shared, &arguments.rest)?;
     eprintln!("\nThe tests over HTTP once more, on tables of {PARTITIONS} hash partitions:");
     let without = |names: &[&str]| {
@@ -178,13 +181,13 @@ fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-/// Builds all tests, and says which program has those over HTTP. Asking cargo to run only these would compile their
-/// dependencies once more: alone, the package has other features than together with all others.
-fn build_tests() -> Result<PathBuf> {
+/// Which program has the tests over HTTP. Asking cargo to run only these would compile their dependencies once more, as
+/// [`workspace::build_all`] says.
+fn tests_over_http() -> Result<PathBuf> {
     let mut build = cargo();
     let output = build
-        .args(["test", "--workspace", "--no-run"])
-        .arg("--message-format=json-render-diagnostics")
+        .args(TESTS)
+        .args(["--no-run", "--message-format=json-render-diagnostics"])
         .current_dir(workspace::root())
         .stderr(Stdio::inherit())
         .output()
