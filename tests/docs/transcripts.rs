@@ -4,6 +4,9 @@
 use std::collections::HashMap;
 use std::process::Command;
 
+use devstack::Served;
+use devstack::scheduler::Puller;
+
 use crate::{blocks, read, served};
 
 /// Where the pages say that the service is.
@@ -14,16 +17,24 @@ const SEPARATOR: &str = "\n-- next command --\n";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_readme_shows_what_happens() {
-    run("README.md", "docs_readme").await;
+    run("README.md", &served("docs_readme").await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_api_page_shows_what_happens() {
-    run("docs/api.md", "docs_api").await;
+    run("docs/api.md", &served("docs_api").await);
 }
 
-async fn run(page: &str, name: &str) {
-    let service = served(name).await;
+#[tokio::test(flavor = "multi_thread")]
+async fn the_shop_shows_what_happens() {
+    let tokens = [("operator_token", "local"), ("events_token", "local")];
+    let shop = Served::start_with("examples/shop/spin.toml", "docs_shop", &tokens);
+    let shop = shop.await.unwrap();
+    let _puller = Puller::start(shop.address(), "local");
+    run("examples/shop/README.md", &shop);
+}
+
+fn run(page: &str, service: &Served) {
     let text = read(page);
     let transcripts = blocks(&text, "console");
     let transcripts = transcripts.iter().filter(|block| block.contains("curl"));

@@ -75,7 +75,10 @@ fn problems(document: &Value) -> Result<String> {
         let Some(kind) = kind.filter(|kind| kind.starts_with("urn:")) else {
             continue;
         };
-        let (_, id) = kind.rsplit_once(':').context("a type of problem")?;
+        // Events have a type as well.
+        let Some((_, id)) = kind.rsplit_once(':') else {
+            continue;
+        };
         let status = schema.pointer("/properties/status/const");
         let status = status.with_context(|| format!("no status of {kind}"))?;
         let description = code(text(schema, "/description").unwrap_or_default());

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use devstack::app::Output;
-use devstack::{App, Host, Postgres, Programs, Redis, migrate, process, workspace};
+use devstack::scheduler::Puller;
+use devstack::{App, Host, Postgres, Programs, Redis, examples, migrate, process, workspace};
 use nix::fcntl::{Flock, FlockArg};
 use tokio::signal::unix::{SignalKind, signal};
 use url::Url;
@@ -17,6 +18,9 @@ const DATABASE: &str = "orders";
 
 /// What a user of Spin sets the variable `identity` with.
 const IDENTITY: &str = "SPIN_VARIABLE_IDENTITY";
+
+/// What opens the operator's routes of the examples that have such. Only a laptop's has a default.
+const TOKENS: [(&str, &str); 2] = [("operator_token", "local"), ("events_token", "local")];
 
 /// What to expect when the runner is not compiled yet.
 const FIRST_RUN: &str = "\
@@ -38,7 +42,8 @@ pub struct Arguments {
     /// Use this Postgres database instead of starting a server.
     #[arg(long)]
     database_url: Option<String>,
-    /// Serve an example instead of the order handler: order-by-key or order-by-etag.
+    /// Serve an example instead of the order handler: order-by-key, order-by-etag, payments, notifications, or the shop,
+    /// which is all of the last three and the puller between them.
     #[arg(long, value_name = "NAME")]
     example: Option<String>,
     /// Serve with the bundled runner even if Spin is installed.
@@ -82,7 +87,10 @@ pub async fn up(arguments: Arguments) -> Result<()> {
     };
     match &arguments.example {
         // Its orders are not the order handler's: it has a database and a prefix of its own.
-        Some(example) => variables.push(("redis_key_prefix", format!("{example}:"))),
+        Some(example) => {
+            variables.push(("redis_key_prefix", format!("{example}:")));
+            variables.extend(TOKENS.map(|(name, token)| (name, token.to_owned())));
+        }
         None if identity_is_chosen() => {}
         // Of all places that serve the application, only a laptop's has a default.
         None => variables.push(("identity", "none".to_owned())),
@@ -98,6 +106,9 @@ pub async fn up(arguments: Arguments) -> Result<()> {
         Some(example) => print_example(example, &app.base_url()),
         None => print_welcome(&app.base_url()),
     }
+    let is_shop = arguments.example.as_deref() == Some("shop");
+    let [(_, operator_token), _] = TOKENS;
+    let _puller = is_shop.then(|| Puller::start(arguments.listen, operator_token));
 
     tokio::select! {
         _ = interrupt.recv() => {}
@@ -135,6 +146,9 @@ async fn start_servers(
         Some(_) => migrate::migrate(&database_url).await?,
         None => migrate::migrate_all(&database_url).await?,
     };
+    if let Some(example) = &arguments.example {
+        examples::migrate(example, &database_url).await?;
+    }
     Ok(vec![
         ("redis_allowed_host", allowed_host(&redis_url)?),
         ("database_allowed_host", allowed_host(&database_url)?),
@@ -165,16 +179,13 @@ fn build(arguments: &Arguments) -> Result<PathBuf> {
         workspace::build_components()?;
         return Ok(workspace::root().join("spin.toml"));
     };
-    let manifest = workspace::root()
-        .join("examples")
-        .join(example)
-        .join("spin.toml");
+    let manifest = examples::folder(example).join("spin.toml");
     ensure!(
         manifest.exists(),
         "there is no example {example}; the folders of examples/ are their names"
     );
     eprintln!("Building the example ...");
-    workspace::build_for_wasm(&[example])?;
+    workspace::build_for_wasm(&examples::packages(example))?;
     Ok(manifest)
 }
 
@@ -249,8 +260,12 @@ fn print_welcome(base: &str) {
 }
 
 fn print_example(example: &str, base: &str) {
+    let page = match example {
+        "shop" => "/shop.html",
+        _ => "",
+    };
     println!(
-        "\nReady: the example {example} at {base}. examples/{example}/README.md has its requests.\n\n\
+        "\nReady: the example {example} at {base}{page}. examples/{example}/README.md has its requests.\n\n\
          Ctrl-C stops it; the orders are kept (cargo xtask clean removes them)."
     );
 }

@@ -12,6 +12,7 @@ pub mod nemesis;
 pub mod order;
 pub mod proxy;
 pub mod run;
+pub mod shop;
 
 pub use checker::Verdict;
 pub use run::{Faults, Options, Outcome, run};

@@ -140,6 +140,11 @@ impl App {
         self.process.id()
     }
 
+    /// The address that it listens on.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Its URL.
     pub fn base_url(&self) -> String {
         format!("http://{}", self.address)

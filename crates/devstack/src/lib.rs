@@ -3,6 +3,7 @@
 
 pub mod app;
 mod browser;
+pub mod examples;
 pub mod install;
 pub mod migrate;
 pub mod npm;
@@ -11,6 +12,7 @@ pub mod process;
 pub mod python;
 pub mod redis;
 pub mod replication;
+pub mod scheduler;
 pub mod served;
 pub mod shared;
 mod skip;

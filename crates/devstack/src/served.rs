@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::Result;
 
 use crate::app::Output;
-use crate::{App, Host, Shared, process, workspace};
+use crate::{App, Host, Shared, examples, process, workspace};
 
 /// A served application; dropping it stops it.
 pub struct Served {
@@ -37,6 +37,9 @@ impl Served {
         let folder = shared.folder.join(&name);
         std::fs::create_dir_all(&folder)?;
         let database_url = shared.create_database(&name).await?;
+        if let Some(example) = example(manifest) {
+            examples::migrate(example, &database_url).await?;
+        }
         let variables = [
             ("redis_url", shared.redis_url.clone()),
             ("database_url", database_url.clone()),
@@ -60,10 +63,21 @@ impl Served {
         })
     }
 
+    /// The address that it listens on.
+    pub fn address(&self) -> std::net::SocketAddr {
+        self.app.address()
+    }
+
     /// Where it is, without a path.
     pub fn base_url(&self) -> String {
         self.app.base_url()
     }
+}
+
+/// The name of the example that a manifest is in.
+fn example(manifest: &str) -> Option<&str> {
+    let (example, _) = manifest.strip_prefix("examples/")?.split_once('/')?;
+    Some(example)
 }
 
 impl Drop for Served {

@@ -21,7 +21,9 @@ use crate::problem::Problem;
 use crate::response::Response;
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
-const IDEMPOTENT_REPLAYED: &str = "idempotent-replayed";
+/// The field of an answer that repeats an earlier one.
+pub const IDEMPOTENT_REPLAYED: &str = "idempotent-replayed";
+const JSON: &str = "application/json";
 
 /// What the head of a request for a new resource asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,18 +125,33 @@ pub async fn read_resource<R: Resource>(head: &impl Head, body: impl Body) -> Re
 /// # Errors
 /// The body is not declared as JSON, is compressed, cannot be read, or is not JSON.
 pub async fn read_json(head: &impl Head, body: impl Body) -> Result<Value, Problem> {
-    if !is_json(head) {
-        return Err(Problem::UnsupportedMediaType);
+    let body = read_body(head, body, JSON, MAX_BODY_BYTES).await?;
+    protocol::json::parse(&body).map_err(Problem::NotJson)
+}
+
+/// Reads a body of at most `limit` bytes.
+///
+/// # Errors
+/// The body is not declared as being of that media type, is compressed, or cannot be read.
+pub async fn read_body(
+    head: &impl Head,
+    body: impl Body,
+    media_type: &'static str,
+    limit: usize,
+) -> Result<Vec<u8>, Problem> {
+    if !is_of_type(head, media_type) {
+        return Err(Problem::UnsupportedMediaType(media_type));
     }
     if is_encoded(head) {
         return Err(Problem::UnsupportedContentCoding);
     }
     let declared = declared_length(head);
-    if declared.is_some_and(|length| length > MAX_BODY_BYTES as u64) {
-        return Err(Problem::BodyTooLarge);
+    if declared.is_some_and(|length| length > limit as u64) {
+        return Err(Problem::BodyTooLarge(limit));
     }
-    let body = body.read(declared, MAX_BODY_BYTES).await?;
-    protocol::json::parse(&body).map_err(Problem::NotJson)
+    body.read(declared, limit)
+        .await
+        .map_err(|error| Problem::of_body(error, limit))
 }
 
 /// The body's length in bytes, according to the head (RFC 9110 section 8.6).
@@ -143,14 +160,14 @@ fn declared_length(head: &impl Head) -> Option<u64> {
     text(values.first()?)?.parse().ok()
 }
 
-/// `application/json`, with or without parameters (RFC 9110 section 8.3.1), given once.
-fn is_json(head: &impl Head) -> bool {
+/// Whether the body is of that media type, with or without parameters (RFC 9110 section 8.3.1), given once.
+fn is_of_type(head: &impl Head, media_type: &str) -> bool {
     let values = head.values(header::CONTENT_TYPE.as_str());
     let [value] = values.as_slice() else {
         return false;
     };
     let essence = text(value).and_then(|text| text.split(';').next());
-    essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+    essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case(media_type))
 }
 
 /// Whether the body has a content coding, such as gzip (RFC 9110 section 8.4). An empty list and "identity" mean none.

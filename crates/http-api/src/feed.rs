@@ -15,7 +15,7 @@ use crate::host::Host;
 use crate::identity::{Unidentified, bearer};
 use crate::problem::Problem;
 use crate::query::{self, QueryError, each_parameter, number};
-use crate::reading::{representation, unreadable};
+use crate::reading::unreadable;
 use crate::response::Response;
 use crate::settings::Settings;
 
@@ -30,7 +30,7 @@ const MAX_FEED_LIMIT: usize = 1000;
 const MAX_WAIT: usize = 20;
 
 /// The path of a collection's feed.
-pub(crate) fn feed_path(collection: &Collection) -> String {
+pub fn feed_path(collection: &Collection) -> String {
     let (parent, _) = collection.path.rsplit_once('/').unwrap_or_default();
     format!("{parent}/{EVENTS}")
 }
@@ -46,6 +46,9 @@ pub async fn events<R: Resource>(
     host: &impl Host,
     settings: &Settings,
 ) -> Result<Response, Problem> {
+    if settings.events_token.is_empty() {
+        return Err(Problem::FeedOff);
+    }
     admit(&settings.events_token, head)?;
     let request = read_query(query).map_err(Problem::Query)?;
     let database = host.postgres(settings);
@@ -73,12 +76,12 @@ pub async fn events<R: Resource>(
 /// The JSON batch format of CloudEvents.
 const BATCH: &str = "application/cloudevents-batch+json";
 
-/// Demands the token of the feed, which opens nothing else. How long the comparison takes says nothing about the token but
-/// its length.
-fn admit(token: &str, head: &impl Head) -> Result<(), Problem> {
-    if token.is_empty() {
-        return Err(Problem::FeedOff);
-    }
+/// Demands an operator's token, such as that of the feed, which opens nothing else. How long the comparison takes says
+/// nothing about the token but its length.
+///
+/// # Errors
+/// The request has none, or another one.
+pub fn admit(token: &str, head: &impl Head) -> Result<(), Problem> {
     let values = head.values(header::AUTHORIZATION.as_str());
     let sent = match values.as_slice() {
         [] => Err(Unidentified::NoToken),
@@ -90,7 +93,9 @@ fn admit(token: &str, head: &impl Head) -> Result<(), Problem> {
         .map_err(Problem::Unidentified)?
         .as_bytes()
         .ct_eq(token.as_bytes());
-    match is_it.into() {
+    // No token is configured: that admits nobody.
+    let is_set = !token.is_empty();
+    match is_set && is_it.into() {
         true => Ok(()),
         false => Err(Problem::Unidentified(Unidentified::InvalidToken)),
     }
@@ -139,7 +144,8 @@ const fn rule(name: &'static str, rule: &'static str) -> QueryError {
 /// event must have the same source for every reader.
 fn event<R: Resource>(entry: &FeedEntry) -> String {
     let Collection { name, one, path } = R::COLLECTION;
-    let data = representation::<R>(entry.id, &entry.document);
+    let resource = R::from_stored(&entry.document);
+    let data = resource.map(|resource| resource.event_data(entry.id));
     let data = data.unwrap_or_else(|| unreadable::<R>(entry.id));
     format!(
         r#"{{"specversion":"1.0","type":"{name}.{one}.created.v1","source":"{path}","id":"{id}","time":"{}","partitionkey":{},"datacontenttype":"application/json","data":{data}}}"#,
@@ -165,8 +171,7 @@ mod tests {
                 fields,
             };
             admit(token, &head).map_err(|problem| match problem {
-                Problem::Unidentified(why) => Some(why),
-                Problem::FeedOff => None,
+                Problem::Unidentified(why) => why,
                 other => panic!("{other:?}"),
             })
         };
@@ -189,10 +194,10 @@ mod tests {
                 Unidentified::InvalidToken,
             ),
         ] {
-            assert_eq!(admit("s3cret", fields), Err(Some(why)), "{fields:?}");
+            assert_eq!(admit("s3cret", fields), Err(why), "{fields:?}");
         }
         for fields in [&[][..], &sent("Bearer"), &sent("Bearer s3cret")] {
-            assert_eq!(admit("", fields), Err(None));
+            assert!(admit("", fields).is_err());
         }
     }
 

@@ -22,11 +22,11 @@ mod response;
 pub mod settings;
 
 pub use creation::{
-    ConditionalRequest, CreateOperation, create, create_conditionally, created, read_condition,
-    read_head, read_key, read_resource,
+    ConditionalRequest, CreateOperation, IDEMPOTENT_REPLAYED, create, create_conditionally,
+    created, read_body, read_condition, read_head, read_key, read_resource,
 };
 pub use etag::ETag;
-pub use feed::events;
+pub use feed::{admit, events, feed_path};
 pub use head::{Body, BodyError, Head, MAX_BODY_BYTES, Method};
 pub use health::{Probe, embedded_readiness, health, readiness};
 pub use host::{Host, Probes};

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 use crate::etag::ETag;
 use crate::feed::feed_path;
-use crate::head::{BodyError, MAX_BODY_BYTES};
+use crate::head::BodyError;
 use crate::identity::Unidentified;
 use crate::outcome::Outcome;
 use crate::query::{MAX_LIMIT, QueryError};
@@ -39,12 +39,12 @@ pub enum Problem {
     Forbidden,
     /// The `Idempotency-Key` field is not one key.
     Key(KeyError),
-    /// The body is not declared to be JSON.
-    UnsupportedMediaType,
+    /// The body is not declared to be of this media type.
+    UnsupportedMediaType(&'static str),
     /// The body is compressed.
     UnsupportedContentCoding,
-    /// The body is longer than [`MAX_BODY_BYTES`].
-    BodyTooLarge,
+    /// The body is longer than this many bytes.
+    BodyTooLarge(usize),
     /// The body ended before it was complete.
     BodyTruncated,
     /// The body did not arrive in time.
@@ -137,17 +137,16 @@ impl From<FeedError> for Problem {
     }
 }
 
-impl From<BodyError> for Problem {
-    fn from(error: BodyError) -> Self {
+impl Problem {
+    /// Why a body of at most `limit` bytes could not be read.
+    pub(crate) fn of_body(error: BodyError, limit: usize) -> Self {
         match error {
-            BodyError::TooLarge => Self::BodyTooLarge,
+            BodyError::TooLarge => Self::BodyTooLarge(limit),
             BodyError::Truncated => Self::BodyTruncated,
             BodyError::TimedOut => Self::BodyTimedOut,
         }
     }
-}
 
-impl Problem {
     /// The status that the problem is sent with.
     pub fn status(&self) -> StatusCode {
         match self {
@@ -169,8 +168,8 @@ impl Problem {
                 StatusCode::PRECONDITION_FAILED
             }
             Self::PreconditionRequired => StatusCode::PRECONDITION_REQUIRED,
-            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::UnsupportedMediaType | Self::UnsupportedContentCoding => {
+            Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType(_) | Self::UnsupportedContentCoding => {
                 StatusCode::UNSUPPORTED_MEDIA_TYPE
             }
             Self::Invalid(_) | Self::KeyReused { .. } => StatusCode::UNPROCESSABLE_ENTITY,
@@ -209,12 +208,12 @@ impl Problem {
             Self::Key(KeyError::Ambiguous) => {
                 ("idempotency-key-ambiguous", "Idempotency-Key is ambiguous")
             }
-            Self::UnsupportedMediaType => ("unsupported-media-type", "The body must be JSON"),
+            Self::UnsupportedMediaType(_) => ("unsupported-media-type", "The body must be JSON"),
             Self::UnsupportedContentCoding => (
                 "unsupported-content-encoding",
                 "The body must not be compressed",
             ),
-            Self::BodyTooLarge => ("body-too-large", "The body is too large"),
+            Self::BodyTooLarge(_) => ("body-too-large", "The body is too large"),
             Self::BodyTruncated => ("body-truncated", "The body is incomplete"),
             Self::BodyTimedOut => ("body-timed-out", "The body did not arrive in time"),
             Self::NotJson(_) => ("malformed-json", "The body is not valid JSON"),
@@ -301,9 +300,9 @@ impl Problem {
             Self::Key(KeyError::Ambiguous) => {
                 "Send Idempotency-Key once. The request has several with different values.".into()
             }
-            Self::UnsupportedMediaType => "Send Content-Type: application/json.".into(),
+            Self::UnsupportedMediaType(expected) => format!("Send Content-Type: {expected}."),
             Self::UnsupportedContentCoding => "Send the body without Content-Encoding.".into(),
-            Self::BodyTooLarge => format!("Send at most {MAX_BODY_BYTES} bytes."),
+            Self::BodyTooLarge(limit) => format!("Send at most {limit} bytes."),
             Self::BodyTruncated => {
                 "The connection ended before the body was complete. Nothing was stored. Send the request again.".into()
             }

@@ -4,7 +4,7 @@ use http::{StatusCode, header};
 use protocol::json::to_json;
 use protocol::key_state::{KeyState, key_state};
 use protocol::ports::{RecordLookup, ResourceLists, ResourcesByKey, StoredResource};
-use protocol::{Customer, Document, KeyScope, Resource, ResourceId};
+use protocol::{Customer, KeyScope, Resource, ResourceId};
 
 use crate::conditions::check_if_match;
 use crate::etag::ETag;
@@ -99,12 +99,7 @@ pub async fn show_key<R: Resource>(
 
 /// The representation of a stored resource; `None` when this release cannot read its document.
 pub fn represent<R: Resource>(stored: &StoredResource) -> Option<String> {
-    representation::<R>(stored.id, &stored.document)
-}
-
-/// The same of a stored document and its id.
-pub(crate) fn representation<R: Resource>(id: ResourceId, document: &Document) -> Option<String> {
-    R::from_stored(document).map(|resource| resource.representation(id))
+    R::from_stored(&stored.document).map(|resource| resource.representation(stored.id))
 }
 
 /// What a page has in place of a resource whose document is unreadable: the page stays complete, and the others on it

@@ -1,6 +1,7 @@
 //! A complete answer.
 
 use http::{StatusCode, header};
+use serde_json::json;
 
 use crate::outcome::Outcome;
 
@@ -31,6 +32,24 @@ impl Response {
             body,
             outcome: Outcome::of(status),
         }
+    }
+
+    /// A problem (RFC 9457) of an API that has others than [`crate::Problem`]. `kind` is the last part of its type.
+    pub fn problem(
+        status: StatusCode,
+        collection: &str,
+        kind: &str,
+        title: &str,
+        detail: &str,
+    ) -> Self {
+        let problem = json!({
+            "type": format!("urn:problem-type:{collection}:{kind}"),
+            "title": title,
+            "status": status.as_u16(),
+            "detail": detail,
+        });
+        Self::of_type("application/problem+json", status, problem.to_string())
+            .with(header::CACHE_CONTROL.as_str(), "no-store")
     }
 
     /// The same answer with an outcome that its status does not say.

@@ -43,6 +43,11 @@ pub trait Resource: Clone {
     /// clock. Changing it changes what replays of old resources say: a new shape needs a new API version.
     fn representation(&self, id: ResourceId) -> String;
 
+    /// What consumers of the feed get about the resource: one JSON object, and a pure function of id and document as well.
+    fn event_data(&self, id: ResourceId) -> String {
+        self.representation(id)
+    }
+
     /// Where two documents of this kind differ, as JSON Pointers; empty when they do not.
     fn differences(stored: &Document, requested: &Document) -> Vec<String> {
         crate::json::differences(&stored.value(), &requested.value())

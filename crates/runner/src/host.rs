@@ -1,10 +1,15 @@
 //! A compiled component and its instances: engine, linker, and the state of each instance.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use http_body_util::BodyExt;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
 use wasmtime::component::{Component, HasData, Linker, ResourceTable};
 use wasmtime::error::{Context, Result, bail};
 use wasmtime::{
@@ -53,7 +58,7 @@ pub struct HostState {
     pub database: Location,
     wasi: WasiCtx,
     http: WasiHttpCtx,
-    hooks: NoOutboundHttp,
+    hooks: OwnApplication,
 }
 
 impl WasiView for HostState {
@@ -75,24 +80,55 @@ impl WasiHttpView for HostState {
     }
 }
 
-/// Refuses outbound HTTP: no component of this project makes any.
-struct NoOutboundHttp;
+/// Sends requests to the application itself, `http://self.alt/...`, where the component may send them. Other outbound HTTP
+/// is refused: no component of this project makes any.
+struct OwnApplication {
+    is_allowed: bool,
+    address: Arc<OnceLock<SocketAddr>>,
+}
 
 type Transfer = Box<dyn Future<Output = Result<(), wasmtime_wasi_http::Error>> + Send>;
 
-impl WasiHttpHooks for NoOutboundHttp {
+impl WasiHttpHooks for OwnApplication {
     fn send_request(
         &mut self,
-        _: http::Request<WasiBody>,
+        request: http::Request<WasiBody>,
         _: Option<RequestOptions>,
         _: Transfer,
     ) -> Box<
         dyn Future<Output = Result<(http::Response<WasiBody>, Transfer), wasmtime_wasi_http::Error>>
             + Send,
     > {
-        eprintln!("runner: outbound HTTP is not supported here; use Spin for it");
-        Box::new(async { Err(wasmtime_wasi_http::Error::HttpRequestDenied) })
+        let is_own = request.uri().host() == Some("self.alt");
+        match self.address.get() {
+            Some(address) if is_own && self.is_allowed => Box::new(send(request, *address)),
+            _ if is_own => Box::new(async { Err(wasmtime_wasi_http::Error::HttpRequestDenied) }),
+            _ => {
+                eprintln!("runner: outbound HTTP is not supported here; use Spin for it");
+                Box::new(async { Err(wasmtime_wasi_http::Error::HttpRequestDenied) })
+            }
+        }
     }
+}
+
+/// Sends a request to an address of this process, over a connection of its own.
+async fn send(
+    mut request: http::Request<WasiBody>,
+    address: SocketAddr,
+) -> Result<(http::Response<WasiBody>, Transfer), wasmtime_wasi_http::Error> {
+    use wasmtime_wasi_http::Error;
+
+    let stream = TcpStream::connect(address).await.map_err(Error::Connect)?;
+    stream.set_nodelay(true).map_err(Error::Connect)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    // Ends with the response, or with the connection.
+    tokio::spawn(connection);
+    let path = request.uri().path_and_query().cloned();
+    *request.uri_mut() = path.map(http::Uri::from).unwrap_or_default();
+    let response = sender.send_request(request).await?;
+    let done: Transfer = Box::new(async { Ok(()) });
+    let response = response.map(|body| body.map_err(Error::from).boxed_unsync());
+    Ok((response, done))
 }
 
 /// Makes the engine that all components share, and starts the thread that advances its epoch.
@@ -141,6 +177,7 @@ pub struct Guest {
     pools: Arc<PostgresPools>,
     databases: Arc<[String]>,
     database: Location,
+    own_address: Arc<OnceLock<SocketAddr>>,
     is_measured: bool,
 }
 
@@ -156,6 +193,8 @@ pub struct Grants {
     pub databases: Vec<String>,
     /// Where the application's SQLite database is.
     pub database: Location,
+    /// Where the application itself is, once it listens.
+    pub own_address: Arc<OnceLock<SocketAddr>>,
 }
 
 impl Guest {
@@ -197,6 +236,7 @@ impl Guest {
             pools: Arc::default(),
             databases: grants.databases.into(),
             database: grants.database,
+            own_address: grants.own_address,
             is_measured,
         })
     }
@@ -219,7 +259,10 @@ impl Guest {
             database: self.database.clone(),
             wasi: wasi.build(),
             http: WasiHttpCtx::new(),
-            hooks: NoOutboundHttp,
+            hooks: OwnApplication {
+                is_allowed: self.allowed_hosts.allow_own_application(),
+                address: self.own_address.clone(),
+            },
         };
         let mut store = Store::new(self.pre.engine(), state);
         // Before instantiation: a store without a deadline traps at its first instruction.

@@ -25,7 +25,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -140,6 +140,7 @@ async fn run() -> Result<()> {
     let state = Some(state).filter(|folder| !folder.as_os_str().is_empty());
     std::fs::create_dir_all(&cache).with_context(|| format!("creating {}", cache.display()))?;
     let engine = host::engine(&std::path::absolute(&cache)?)?;
+    let own_address = Arc::new(OnceLock::new());
     let mut guests = HashMap::new();
     for (id, component) in &manifest.component {
         let hosts = component
@@ -156,6 +157,7 @@ async fn run() -> Result<()> {
                 variables: variables.of_component(&component.variables)?,
                 databases: component.sqlite_databases.clone(),
                 database: Location::in_folder(state.as_deref()),
+                own_address: own_address.clone(),
             },
             arguments.measure_guests,
         )?;
@@ -182,11 +184,9 @@ async fn run() -> Result<()> {
     let listener = TcpListener::bind(arguments.listen)
         .await
         .with_context(|| format!("cannot listen on {}", arguments.listen))?;
-    println!(
-        "{}: serving http://{}",
-        manifest.application.name,
-        listener.local_addr()?
-    );
+    let address = listener.local_addr()?;
+    let _ = own_address.set(address);
+    println!("{}: serving http://{address}", manifest.application.name);
     server
         .serve(listener, async {
             tokio::select! {

@@ -7,7 +7,14 @@ use ip_network::IpNetwork;
 
 /// The entries of one component.
 #[derive(Clone, Debug, Default)]
-pub struct AllowedHosts(Vec<Entry>);
+pub struct AllowedHosts {
+    entries: Vec<Entry>,
+    /// Whether the component may send requests to its own application.
+    own_application: bool,
+}
+
+/// The entry that allows requests to the application itself.
+const OWN_APPLICATION: [&str; 2] = ["http://self", "https://self"];
 
 #[derive(Clone, Debug)]
 struct Entry {
@@ -36,16 +43,25 @@ enum PortRule {
 impl AllowedHosts {
     /// Parses entries whose templates are resolved. An empty entry allows nothing.
     pub fn parse(entries: &[String]) -> Result<Self> {
-        entries
+        let is_own = |entry: &&String| OWN_APPLICATION.contains(&entry.as_str());
+        let parsed = entries
             .iter()
-            .filter(|entry| !entry.is_empty())
+            .filter(|entry| !entry.is_empty() && !is_own(entry))
             .map(|entry| {
                 Entry::parse(entry).with_context(|| {
                     format!("allowed_outbound_hosts: {entry:?} is not scheme://host[:port]")
                 })
             })
-            .collect::<Result<_>>()
-            .map(Self)
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            entries: parsed,
+            own_application: entries.iter().any(|entry| is_own(&entry)),
+        })
+    }
+
+    /// Whether the component may send requests to its own application.
+    pub fn allow_own_application(&self) -> bool {
+        self.own_application
     }
 
     /// Whether a connection may be opened.
@@ -53,7 +69,7 @@ impl AllowedHosts {
         let Some(port) = port.or_else(|| default_port(scheme)) else {
             return false;
         };
-        self.0.iter().any(|entry| {
+        self.entries.iter().any(|entry| {
             entry.scheme.as_deref().is_none_or(|s| s == scheme)
                 && entry.host.matches(host)
                 && entry.ports.matches(port)
@@ -222,6 +238,9 @@ mod tests {
             assert_eq!(allows(entry, scheme, host, port), allowed, "{entry} {host}");
         }
         assert!(!allows("", "redis", "localhost", None));
+        let of = |entry: &str| AllowedHosts::parse(&[entry.to_owned()]).expect("valid");
+        assert!(of("http://self").allow_own_application());
+        assert!(!of("http://self:80").allow_own_application());
     }
 
     #[test]

@@ -164,6 +164,17 @@ impl<'r> Database<'r> {
         }
     }
 
+    /// The rows of a statement of an API's own. It may be sent more than once, but takes effect once at most.
+    ///
+    /// # Errors
+    /// The database does not answer in time, or refuses the statement; the log says why.
+    pub async fn query(
+        &self,
+        statement: Statement<'_>,
+    ) -> Result<Vec<AnyRow>, DatabaseUnavailable> {
+        self.rows(statement).await
+    }
+
     fn statements(&self) -> &Statements {
         &self.table.statements
     }

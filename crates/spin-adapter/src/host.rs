@@ -38,6 +38,14 @@ impl SpinHost {
         self.log.write(collection, head, answer).await;
     }
 
+    /// A variable that only one component has; empty where its manifest does not declare it.
+    ///
+    /// # Errors
+    /// [`Problem::Misconfigured`]; the log names the variable.
+    pub async fn variable(&self, name: &str) -> Result<String, Problem> {
+        variables::one(name).await
+    }
+
     pub(crate) fn timer(&self) -> &Timer {
         &self.timer
     }

@@ -19,6 +19,7 @@ mod signals;
 mod sqlite;
 mod variables;
 
+pub use database::{AnyRow, Database};
 pub use exchange::{RequestBody, RequestHead, receive, send};
 pub use host::SpinHost;
 
@@ -26,11 +27,11 @@ pub use host::SpinHost;
 pub use spin_sdk::wasip3;
 
 /// Makes a crate the component that answers requests about resources of a type with a function such as
-/// `http_api::respond`. The SDK's `#[http_service]` would convert every request and answer, which takes a third more calls
-/// of the host.
+/// `http_api::respond`; or, where there is no such type, requests about a collection. The SDK's `#[http_service]` would
+/// convert every request and answer, which takes a third more calls of the host.
 #[macro_export]
 macro_rules! component {
-    ($resource:ty, $respond:path) => {
+    (of $collection:expr, $respond:path) => {
         struct Component;
 
         $crate::wasip3::http::service::export!(Component);
@@ -40,7 +41,7 @@ macro_rules! component {
                 request: $crate::wasip3::http::types::Request,
             ) -> Result<$crate::wasip3::http::types::Response, $crate::wasip3::http::types::ErrorCode>
             {
-                let collection = <$resource as ::protocol::Resource>::COLLECTION;
+                let collection = $collection;
                 let host = $crate::SpinHost::for_collection(&collection);
                 let (head, body) = $crate::receive(request, &host);
                 let answer = $respond(&head, body, &host).await;
@@ -48,5 +49,8 @@ macro_rules! component {
                 $crate::send(answer)
             }
         }
+    };
+    ($resource:ty, $respond:path) => {
+        $crate::component!(of <$resource as ::protocol::Resource>::COLLECTION, $respond);
     };
 }

@@ -31,6 +31,27 @@ pub async fn read_logs_requests() -> bool {
 
 const LOG_REQUESTS: &str = "log_requests";
 
+/// A variable; empty where the manifest does not declare it.
+///
+/// # Errors
+/// [`Problem::Misconfigured`]; the log names the variable.
+pub async fn one(name: &str) -> Result<String, Problem> {
+    read(name).await.map(Option::unwrap_or_default)
+}
+
+/// `None` where the manifest does not declare the variable.
+async fn read(name: &str) -> Result<Option<String>, Problem> {
+    match variables::get(name).await {
+        Ok(set) => Ok(Some(set)),
+        Err(Error::Undefined(_)) => Ok(None),
+        Err(_) => {
+            // The provider's message could contain the value.
+            eprintln!("variable {name} could not be read");
+            Err(Problem::Misconfigured)
+        }
+    }
+}
+
 /// The settings of this instance.
 ///
 /// # Errors
@@ -42,15 +63,8 @@ pub async fn settings() -> Result<Arc<Settings>, Problem> {
     }
     let mut raw = RawSettings::default();
     for (name, value) in raw.variables() {
-        match variables::get(name).await {
-            Ok(set) => *value = set,
-            // The manifest does not declare it.
-            Err(Error::Undefined(_)) => {}
-            Err(_) => {
-                // The provider's message could contain the value.
-                eprintln!("variable {name} could not be read");
-                return Err(Problem::Misconfigured);
-            }
+        if let Some(set) = read(name).await? {
+            *value = set;
         }
     }
     LOGS_REQUESTS.set(Some(raw.log_requests == "true"));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use chaos::{Faults, Options};
-use devstack::{Host, Programs, workspace};
+use devstack::{Host, Programs, examples, workspace};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -20,6 +20,9 @@ pub struct Arguments {
     /// Inject failovers only: of Postgres with synchronous and asynchronous replication, and of Redis.
     #[arg(long)]
     failover: bool,
+    /// Break the shop instead: from order to payment and notification, once each.
+    #[arg(long, conflicts_with_all = ["failover", "clients"])]
+    shop: bool,
     /// Fail rather than install a missing Redis or Postgres with apt.
     #[arg(long)]
     no_install: bool,
@@ -28,6 +31,11 @@ pub struct Arguments {
 pub async fn chaos(arguments: Arguments) -> Result<()> {
     workspace::ensure_wasm_target()?;
     let programs = Programs::find_or_install(!arguments.no_install)?;
+    if arguments.shop {
+        workspace::build_for_wasm(&examples::packages("shop"))?;
+        workspace::build_runner()?;
+        return judge_shop(arguments.seconds, arguments.seed, programs).await;
+    }
     workspace::build_components()?;
     workspace::build_runner()?;
     judge(arguments, programs).await
@@ -40,9 +48,34 @@ pub async fn for_test(programs: Programs) -> Result<()> {
         seed: None,
         clients: 50,
         failover: false,
+        shop: false,
         no_install: true,
     };
+    judge_shop(20, None, programs.clone()).await?;
     judge(arguments, programs).await
+}
+
+async fn judge_shop(seconds: u64, seed: Option<u64>, programs: Programs) -> Result<()> {
+    let seed = seed.unwrap_or_else(|| rand::random::<u32>().into());
+    eprintln!("Chaos in the shop for {seconds} s, seed {seed}");
+    let verdict = chaos::shop::run(&chaos::shop::Options {
+        duration: Duration::from_secs(seconds),
+        seed,
+        programs,
+        host: Host::chosen()?,
+    })
+    .await?;
+    println!("{verdict}");
+    if verdict.is_clean() {
+        return Ok(());
+    }
+    for example in &verdict.examples {
+        eprintln!("{example}");
+    }
+    bail!(
+        "the shop lost or made money, or forgot something, with seed {seed}; the same faults again: cargo xtask chaos \
+         --shop --seconds {seconds} --seed {seed}"
+    );
 }
 
 async fn judge(arguments: Arguments, programs: Programs) -> Result<()> {

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use devstack::{Browser, Postgres, Programs, Redis, Shared, workspace};
+use devstack::{Browser, Postgres, Programs, Redis, Shared, examples, workspace};
 use openapi_check::tools::{NodeTools, Schemathesis};
 use serde_json::{Value, json};
 
@@ -101,7 +101,8 @@ pub async fn test(arguments: Arguments) -> Result<()> {
     let programs = Programs::find_or_install(!arguments.no_install)?;
     install_tools(!arguments.no_install);
     workspace::build_components()?;
-    workspace::build_for_wasm(&["order-by-key", "order-by-etag"])?;
+    workspace::build_for_wasm(&["order-by-key"])?;
+    workspace::build_for_wasm(&examples::packages("shop"))?;
 
     let folder = workspace::stack_folder().join(format!("test-{}", std::process::id()));
     eprintln!("Starting Redis and Postgres for the tests ...");

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::creation::ConditionalRequest;
-use crate::head::{BodyError, TestHead};
+use crate::head::{BodyError, MAX_BODY_BYTES, TestHead};
 use crate::query::QueryError;
 
 /// A resource whose documents are all valid and equal.
@@ -108,10 +108,19 @@ fn a_creation_needs_a_key_and_json() {
 
     for content_type in ["text/plain", "application/jsonx", ""] {
         let fields = [KEY, ("content-type", content_type)];
-        assert_eq!(post(&fields), Err(Problem::UnsupportedMediaType));
+        assert_eq!(
+            post(&fields),
+            Err(Problem::UnsupportedMediaType("application/json"))
+        );
     }
-    assert_eq!(post(&[KEY]), Err(Problem::UnsupportedMediaType));
-    assert_eq!(post(&[KEY, JSON, JSON]), Err(Problem::UnsupportedMediaType));
+    assert_eq!(
+        post(&[KEY]),
+        Err(Problem::UnsupportedMediaType("application/json"))
+    );
+    assert_eq!(
+        post(&[KEY, JSON, JSON]),
+        Err(Problem::UnsupportedMediaType("application/json"))
+    );
     for coding in ["gzip", "identity, br", "GZIP"] {
         let fields = [KEY, JSON, ("content-encoding", coding)];
         assert_eq!(post(&fields), Err(Problem::UnsupportedContentCoding));
@@ -121,7 +130,7 @@ fn a_creation_needs_a_key_and_json() {
     }
     assert_eq!(
         post(&[KEY, JSON, ("content-length", "65537")]),
-        Err(Problem::BodyTooLarge)
+        Err(Problem::BodyTooLarge(MAX_BODY_BYTES))
     );
 }
 

@@ -1,0 +1,158 @@
+//! Counts what the shop has stored, and compares it with what it has acknowledged to its customers.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use anyhow::Result;
+use tokio_postgres::Client;
+
+use super::client::Ledger;
+
+/// What became of the money.
+#[derive(Clone, Debug, Default)]
+pub struct Verdict {
+    /// How often each fault occurred.
+    pub faults: BTreeMap<String, usize>,
+    /// Acknowledged deposits.
+    pub deposits: usize,
+    /// Acknowledged orders.
+    pub orders: usize,
+    /// Payments that were made.
+    pub succeeded: usize,
+    /// Payments that were refused.
+    pub failed: usize,
+    /// Payments of an order, and notifications of a payment, beyond the first.
+    pub paid_twice: usize,
+    /// Acknowledged orders that are not stored, orders without a payment of their price, and payments without a
+    /// notification of their outcome.
+    pub forgotten: usize,
+    /// Money that is there and was not paid in, or is missing: of all customers, in minor units.
+    pub money_created: i64,
+    /// Events that a consumer has refused.
+    pub dead_letters: usize,
+    /// Some of the violations.
+    pub examples: Vec<String>,
+}
+
+/// All orders, with what has become of each.
+const ORDERS: &str = "\
+    SELECT order_id::text, orders.customer_id, (orders.document ->> 'cents')::bigint, \
+           (SELECT count(*) FROM payments WHERE payments.order_id = orders.order_id), \
+           (SELECT count(*) FROM payments WHERE payments.order_id = orders.order_id AND refusal IS NULL), \
+           (SELECT count(*) FROM payments WHERE payments.order_id = orders.order_id \
+                AND amount = (orders.document ->> 'cents')::bigint AND payments.customer_id = orders.customer_id), \
+           (SELECT count(*) FROM notifications, payments WHERE payments.order_id = orders.order_id \
+                AND notifications.document ->> 'orderId' = orders.order_id::text \
+                AND (notifications.document ->> 'status' = 'succeeded') = (refusal IS NULL)) \
+    FROM orders";
+
+/// What each customer has and has spent.
+const MONEY: &str = "\
+    SELECT (SELECT coalesce(sum(balance), 0)::bigint FROM accounts WHERE customer_id = $1), \
+           (SELECT coalesce(sum(amount), 0)::bigint FROM payments WHERE customer_id = $1 AND refusal IS NULL)";
+
+impl Verdict {
+    /// Reads the tables, in which everything has come to rest.
+    pub async fn of(
+        ledger: &Ledger,
+        faults: BTreeMap<String, usize>,
+        database: &Client,
+    ) -> Result<Self> {
+        let mut verdict = Self {
+            faults,
+            ..Self::default()
+        };
+        // Without it, counting takes the square of the number of orders.
+        database
+            .batch_execute(
+                "CREATE TEMPORARY TABLE copy AS SELECT * FROM notifications; \
+                 CREATE INDEX ON copy ((document ->> 'orderId')); ANALYZE copy",
+            )
+            .await?;
+        let mut stored = BTreeMap::new();
+        let sql = ORDERS.replace("FROM notifications,", "FROM copy AS notifications,");
+        for row in database.query(&sql, &[]).await? {
+            let (id, customer, cents): (String, String, i64) =
+                (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+            let count =
+                |column| -> Result<usize> { Ok(usize::try_from(row.try_get::<_, i64>(column)?)?) };
+            let (payments, succeeded, right, told) = (count(3)?, count(4)?, count(5)?, count(6)?);
+            verdict.succeeded += succeeded;
+            verdict.failed += payments - succeeded;
+            let twice = payments.saturating_sub(1) + told.saturating_sub(payments.max(1));
+            let is_forgotten = right == 0 || told == 0;
+            verdict.paid_twice += twice;
+            verdict.forgotten += usize::from(is_forgotten);
+            if twice > 0 || is_forgotten {
+                verdict.example(format!(
+                    "order {id} of {customer}: {payments} payments, {right} of its price, {told} notifications"
+                ));
+            }
+            stored.insert(id, (customer, cents));
+        }
+        for (customer, account) in ledger {
+            verdict.orders += account.orders.len();
+            verdict.deposits += account.deposits.len();
+            for (key, (id, cents)) in &account.orders {
+                if stored.get(id) != Some(&(customer.clone(), *cents)) {
+                    verdict.forgotten += 1;
+                    verdict.example(format!(
+                        "order {id} ({key}) was acknowledged, and is not stored"
+                    ));
+                }
+            }
+            let row = database.query_one(MONEY, &[customer]).await?;
+            let (has, spent): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+            let paid_in: i64 = account.deposits.values().sum();
+            if has + spent != paid_in {
+                verdict.money_created += (has + spent - paid_in).abs();
+                verdict.example(format!(
+                    "{customer} has {has} and has spent {spent}, but has paid in {paid_in}"
+                ));
+            }
+        }
+        let letters = database.query_one("SELECT count(*) FROM dead_letters", &[]);
+        verdict.dead_letters = usize::try_from(letters.await?.try_get::<_, i64>(0)?)?;
+        Ok(verdict)
+    }
+
+    fn example(&mut self, example: String) {
+        if self.examples.len() < 20 {
+            self.examples.push(example);
+        }
+    }
+
+    /// Whether nothing is wrong.
+    pub fn is_clean(&self) -> bool {
+        (
+            self.paid_twice,
+            self.forgotten,
+            self.money_created,
+            self.dead_letters,
+        ) == (0, 0, 0, 0)
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let faults: Vec<String> = self
+            .faults
+            .iter()
+            .map(|(fault, count)| format!("{fault} {count}"))
+            .collect();
+        write!(
+            f,
+            "shop: {} deposits, {} orders, {} paid, {} refused; faults: {}\n\
+             paid twice {}, forgotten {}, money created {}, dead letters {}",
+            self.deposits,
+            self.orders,
+            self.succeeded,
+            self.failed,
+            faults.join(", "),
+            self.paid_twice,
+            self.forgotten,
+            self.money_created,
+            self.dead_letters
+        )
+    }
+}

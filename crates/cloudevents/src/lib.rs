@@ -1,0 +1,8 @@
+//! CloudEvents 1.0 in structured mode, as a consumer over HTTP reads and writes them: the event, its delivery, and the
+//! answer to one that is refused. Knows no type of event.
+
+mod delivery;
+mod event;
+
+pub use delivery::{MEDIA_TYPE, Refusal, read_event};
+pub use event::{CloudEvent, NotAnEvent};
