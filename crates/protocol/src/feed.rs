@@ -1,24 +1,25 @@
 //! The feed: the resources of all customers in the order of their sequence numbers, page after page. No resource is skipped,
 //! however late its transaction commits.
-//!
-//! A number is drawn before its transaction commits, so a resource can become visible below one that a reader has seen. Hence
-//! three steps:
-//!
-//! A. One statement finds N, the greatest number of the next page, and after its snapshot was taken, the *writers*: the
-//!    transactions that may have drawn a number and are not decided.
-//! B. Until none of these is a writer any more, [`Feed::look`] is called again.
-//! C. A later statement, with a later snapshot, reads the page up to N.
-//!
-//! Why C sees all that will ever be visible up to N, but for what is deleted: numbers are drawn in ascending order, and N was
-//! drawn before the snapshot of A, in which it is visible. So whoever has drawn a number up to N had drawn it by then. A transaction is a writer from before it draws a number until its
-//! end is visible to every later snapshot ([`Feed`] demands this). So when A looked for writers, the transaction either was
-//! one, and B has waited for its end, or had ended. In both cases its end came before the snapshot of C. The rows of A do not
-//! do in place of those of C: a transaction that ended between the snapshot and the look at the writers is in neither.
-//!
-//! Writers that begin later do not matter, so a feed is not held up by a table that is written all the time.
-//!
-//! A resource that was acknowledged before another one was requested comes first: its number was drawn in the statement that
-//! inserted it.
+
+// A number is drawn before its transaction commits, so a resource can become visible below one that a reader has seen. Hence
+// three steps:
+//
+// A. One statement finds N, the greatest number of the next page, and after its snapshot was taken, the *writers*: the
+//    transactions that may have drawn a number and are not decided.
+// B. Until none of these is a writer any more, [`Feed::look`] is called again.
+// C. A later statement, with a later snapshot, reads the page up to N.
+//
+// Why C sees all that will ever be visible up to N, but for what is deleted: numbers are drawn in ascending order, and N was
+// drawn before the snapshot of A, in which it is visible. So whoever has drawn a number up to N had drawn it by then. A
+// transaction is a writer from before it draws a number until its end is visible to every later snapshot ([`Feed`] demands
+// this). So when A looked for writers, the transaction either was one, and B has waited for its end, or had ended. In both
+// cases its end came before the snapshot of C. The rows of A do not do in place of those of C: a transaction that ended between
+// the snapshot and the look at the writers is in neither.
+//
+// Writers that begin later do not matter, so a feed is not held up by a table that is written all the time.
+//
+// A resource that was acknowledged before another one was requested comes first: its number was drawn in the statement that
+// inserted it.
 
 use std::time::Duration;
 

@@ -1,17 +1,17 @@
 //! The feed: what [`protocol::feed`] asks of Postgres, two statements.
-//!
-//! - **The writers** are the transactions that have `RowExclusiveLock` on the table or on one of its partitions. Whoever inserts
-//!   takes this lock before the default of `seq` is evaluated, and a stronger lock does not take its place. The lock is released
-//!   after the transaction has become visible to new snapshots (`CommitTransaction`: `ProcArrayEndTransaction`, then the locks). With
-//!   synchronous replication both happen after the wait for the standby.
-//! - **The order within [`LOOK`].** A statement's snapshot is taken before its execution, and the locks are read in its
-//!   execution. Each statement is a transaction, so that also with `repeatable read` or `serializable` as the default level each
-//!   has a snapshot of its own.
-//! - **`pg_locks` misses no lock that is held all the while it is read.** It reads the fast-path locks of one session after another, and
-//!   then the common table. A lock that moves meanwhile moves from the former to the latter.
-//! - **Names.** No two transactions have one `virtualtransaction`. A transaction that is prepared (`PREPARE TRANSACTION`) keeps its
-//!   locks under another one, without a process.
-//! - **Numbers** ascend: the sequence has no cache, and only the column's default draws from it.
+
+// - **The writers** are the transactions that have `RowExclusiveLock` on the table or on one of its partitions. Whoever inserts
+//   takes this lock before the default of `seq` is evaluated, and a stronger lock does not take its place. The lock is released
+//   after the transaction has become visible to new snapshots (`CommitTransaction`: `ProcArrayEndTransaction`, then the locks).
+//   With synchronous replication both happen after the wait for the standby.
+// - **The order within [`LOOK`].** A statement's snapshot is taken before its execution, and the locks are read in its
+//   execution. Each statement is a transaction, so that also with `repeatable read` or `serializable` as the default level each
+//   has a snapshot of its own.
+// - **`pg_locks` misses no lock that is held all the while it is read.** It reads the fast-path locks of one session after
+//   another, and then the common table. A lock that moves meanwhile moves from the former to the latter.
+// - **Names.** No two transactions have one `virtualtransaction`. A transaction that is prepared (`PREPARE TRANSACTION`) keeps
+//   its locks under another one, without a process.
+// - **Numbers** ascend: the sequence has no cache, and only the column's default draws from it.
 
 use protocol::feed::{Cursor, Mark};
 use protocol::ports::{FeedEntry, FeedRows, Outlook, Writers};
