@@ -1,11 +1,11 @@
-//! `cargo xtask test`: builds everything, starts the stores that tests share, runs all tests, and then the
-//! simulation, and chaos for a minute.
+//! `cargo xtask test`, which has built all programs: builds the components, starts the stores that tests share, runs all tests,
+//! and then the simulation, and chaos for a minute.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use devstack::{Browser, Postgres, Programs, Redis, Shared, examples, workspace};
 use openapi_check::tools::{NodeTools, Schemathesis};
 use serde_json::{Value, json};
@@ -76,10 +76,7 @@ const NOT_EMBEDDED: [&str; 41] = [
     "trips::",
 ];
 
-/// A test that takes minutes.
-const LARGE_TABLE: &str = "live::a_large_table_is_migrated_under_load";
-
-/// The number of orders in its table; without this variable, it is smaller.
+/// The number of orders in the table that is migrated under load; without this variable, it is smaller.
 const ROLLOUT_ROWS: (&str, &str) = ("ROLLOUT_ROWS", "1000000");
 
 /// All tests. There are none in documentation, and to find that out takes half a minute.
@@ -100,7 +97,6 @@ pub struct Arguments {
 pub async fn test(arguments: Arguments) -> Result<()> {
     let start = Instant::now();
     workspace::ensure_wasm_target()?;
-    workspace::build_all()?;
     let programs = Programs::find_or_install(!arguments.no_install)?;
     install_tools(!arguments.no_install);
     workspace::build_components()?;
@@ -125,14 +121,9 @@ pub async fn test(arguments: Arguments) -> Result<()> {
     };
     partitioned.create_template().await?;
 
-    // A run with named tests runs only those.
-    let is_whole = arguments.rest.is_empty();
-    let over_http = program("tests/api/main.rs")?;
+    let over_http = tests_over_http()?;
     let mut everything = cargo();
     everything.args(TESTS).args(["--no-fail-fast", "--"]);
-    if is_whole {
-        everything.args(["--skip", LARGE_TABLE]);
-    }
     let passed = passes(everything, &shared, &arguments.rest)?;
     eprintln!("\nThe tests over HTTP once more, on tables of {PARTITIONS} hash partitions:");
     let without = |names: &[&str]| {
@@ -149,45 +140,24 @@ pub async fn test(arguments: Arguments) -> Result<()> {
         ..shared.clone()
     };
     let passed_embedded = passes(without(&NOT_EMBEDDED), &embedded, &arguments.rest)?;
+
+    drop(redis);
+    drop(postgres);
     ensure!(
         passed && passed_on_partitions && passed_embedded,
         "tests failed; the servers' and applications' logs are in {}",
         folder.display()
     );
-    if is_whole {
-        simulate_beside_large_table(&shared)?;
-    }
-
-    drop(redis);
-    drop(postgres);
     Postgres::remove(&folder.join("postgres"))?;
     std::fs::remove_dir_all(&folder)?;
-    if is_whole && !arguments.no_chaos {
-        crate::chaos::for_test(programs).await?;
+    // A run with named tests runs only those.
+    if arguments.rest.is_empty() {
+        crate::simulate::simulate_in_tests()?;
+        if !arguments.no_chaos {
+            crate::chaos::for_test(programs).await?;
+        }
     }
     eprintln!("All tests passed in {} s.", start.elapsed().as_secs());
-    Ok(())
-}
-
-/// The migration waits for the disk and pauses on purpose; the simulation only computes. Together they take half the time.
-fn simulate_beside_large_table(shared: &Shared) -> Result<()> {
-    eprintln!("\nThe simulation, and beside it {LARGE_TABLE}:");
-    let mut migration = Command::new(program("tests/rollout/main.rs")?);
-    migration.arg(LARGE_TABLE).args(["--exact", "--nocapture"]);
-    migration.env(ROLLOUT_ROWS.0, ROLLOUT_ROWS.1);
-    prepare(&mut migration, shared);
-    let migration = std::thread::spawn(move || migration.output());
-    crate::simulate::simulate_in_tests()?;
-    let Ok(output) = migration.join() else {
-        bail!("the thread that waits for {LARGE_TABLE} panicked");
-    };
-    let output = output.context("running the test of the large table")?;
-    eprint!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stderr),
-        String::from_utf8_lossy(&output.stdout)
-    );
-    ensure!(output.status.success(), "{LARGE_TABLE} failed");
     Ok(())
 }
 
@@ -210,9 +180,9 @@ fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-/// The program that was built from this source. Asking cargo to run only its tests would compile their dependencies once more,
-/// as [`workspace::build_all`] says.
-fn program(source: &str) -> Result<PathBuf> {
+/// Which program has the tests over HTTP. Asking cargo to run only these would compile their dependencies once more, as
+/// [`workspace::build_all`] says.
+fn tests_over_http() -> Result<PathBuf> {
     let mut build = cargo();
     let output = build
         .args(TESTS)
@@ -222,27 +192,26 @@ fn program(source: &str) -> Result<PathBuf> {
         .output()
         .context("running cargo test")?;
     ensure!(output.status.success(), "the tests do not compile");
-    let path = json!(workspace::root().join(source));
+    let source = json!(workspace::root().join("tests/api/main.rs"));
     let programs = output.stdout.split(|byte| *byte == b'\n');
     programs
         .filter_map(|line| serde_json::from_slice::<Value>(line).ok())
-        .find(|artifact| artifact.pointer("/target/src_path") == Some(&path))
+        .find(|artifact| artifact.pointer("/target/src_path") == Some(&source))
         .and_then(|artifact| Some(PathBuf::from(artifact.get("executable")?.as_str()?)))
-        .with_context(|| format!("cargo names no program for {source}"))
+        .context("cargo names no program for tests/api")
 }
 
 /// Runs tests on these stores; says whether they passed.
 fn passes(mut tests: Command, shared: &Shared, rest: &[String]) -> Result<bool> {
-    prepare(&mut tests, shared);
-    let status = tests.args(rest).status();
-    Ok(status.context("running tests")?.success())
-}
-
-/// Tells tests where their stores are.
-fn prepare(tests: &mut Command, shared: &Shared) {
-    shared.tell(tests);
-    tests
+    shared.tell(&mut tests);
+    if rest.is_empty() {
+        tests.env(ROLLOUT_ROWS.0, ROLLOUT_ROWS.1);
+    }
+    let status = tests
+        .args(rest)
         .current_dir(workspace::root())
         // For the runners that tests start: some assert how often the stores were asked.
-        .env("RUNNER_COUNT_CALLS", "true");
+        .env("RUNNER_COUNT_CALLS", "true")
+        .status();
+    Ok(status.context("running tests")?.success())
 }
