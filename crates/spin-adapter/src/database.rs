@@ -164,24 +164,16 @@ impl<'r> Database<'r> {
         }
     }
 
-    /// The rows of a statement of an API's own. It may be sent more than once, but takes effect once at most.
-    ///
-    /// # Errors
-    /// The database does not answer in time, or refuses the statement; the log says why.
-    pub async fn query(
-        &self,
-        statement: Statement<'_>,
-    ) -> Result<Vec<AnyRow>, DatabaseUnavailable> {
-        self.rows(statement).await
-    }
-
     fn statements(&self) -> &Statements {
         &self.table.statements
     }
 
     /// The rows, once the statement has ended: only then its transaction has committed. A statement that another
     /// transaction has made fail is repeated: it is one transaction, and has changed nothing.
-    async fn rows(&self, statement: Statement<'_>) -> Result<Vec<AnyRow>, DatabaseUnavailable> {
+    ///
+    /// # Errors
+    /// The database does not answer in time, or refuses the statement; the log says why.
+    pub async fn rows(&self, statement: Statement<'_>) -> Result<Vec<AnyRow>, DatabaseUnavailable> {
         let _wait = self.log.postgres();
         let started = Instant::now();
         for tries in 1.. {

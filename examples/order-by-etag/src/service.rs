@@ -141,7 +141,7 @@ impl Payments {
         }
         let ids: Vec<String> = orders.iter().map(|order| order.id.to_string()).collect();
         let rows = postgres
-            .query(Statement {
+            .rows(Statement {
                 sql: "SELECT json_object_agg(order_id, json_build_object( \
                           'succeeded', refusal IS NULL, \
                           'decidedAt', to_char(decided_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"') \

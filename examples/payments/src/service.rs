@@ -113,7 +113,7 @@ async fn one_payment(
     host: &SpinHost,
 ) -> Result<Option<Payment>, Problem> {
     let settings = host.settings().await?;
-    let rows = host.postgres(&settings).query(statement).await?;
+    let rows = host.postgres(&settings).rows(statement).await?;
     let payment = rows.first().map(Payment::read);
     payment
         .map(|payment| payment.ok_or(Problem::Unreadable))
@@ -128,7 +128,7 @@ async fn show_account(customer: Customer, host: &SpinHost) -> Result<Response, P
         parameters: vec![Parameter::Text(customer.as_str().to_owned())],
     };
     let settings = host.settings().await?;
-    let rows = host.postgres(&settings).query(statement).await?;
+    let rows = host.postgres(&settings).rows(statement).await?;
     let balances = rows.first().and_then(|row| row.text("balances"));
     let balances: Option<Value> = balances.and_then(|text| serde_json::from_str(&text).ok());
     let balances = balances.ok_or(Problem::Unreadable)?;

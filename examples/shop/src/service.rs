@@ -273,7 +273,7 @@ impl Puller<'_> {
 
     async fn rows(&self, statement: Statement<'_>) -> Result<Vec<AnyRow>, Failure> {
         let settings = self.host.settings().await?;
-        Ok(self.host.postgres(&settings).query(statement).await?)
+        Ok(self.host.postgres(&settings).rows(statement).await?)
     }
 }
 
