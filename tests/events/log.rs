@@ -122,6 +122,25 @@ pub struct Committed {
     pub acknowledged: Instant,
 }
 
+/// Asserts that each customer's orders, given with their customers, were delivered in the order of the requests: what was
+/// acknowledged before another one was requested comes first.
+pub fn assert_in_order<'d>(
+    delivered: impl Iterator<Item = (&'d str, &'d str)>,
+    committed: &HashMap<String, Committed>,
+) {
+    let mut latest: HashMap<&str, Instant> = HashMap::new();
+    for (id, customer) in delivered {
+        // Not the marker, and not what was committed when the server was lost.
+        let Some(order) = committed.get(id) else {
+            continue;
+        };
+        // The latest request of those that were delivered before this one.
+        let latest = latest.entry(customer).or_insert(order.requested);
+        assert!(order.acknowledged >= *latest, "{id} is too late");
+        *latest = order.requested.max(*latest);
+    }
+}
+
 /// Creates orders in transactions that last for a moment; every third one is rolled back.
 async fn create(database: Client, transactions: u32) -> Vec<(String, Committed)> {
     let mut committed = Vec::new();
@@ -182,18 +201,8 @@ async fn every_committed_order_is_delivered_once_and_in_order_for_each_customer(
         let expected: HashSet<&str> = committed.keys().map(|id| &**id).collect();
         assert!(expected.len() > 200, "{}", expected.len());
         assert_eq!(delivered, expected);
-        let mut latest: HashMap<&str, Instant> = HashMap::new();
-        for row in &rows {
-            let order = &committed[&row.order_id];
-            // The latest request of those that were delivered before this one.
-            let latest = latest.entry(&row.customer_id).or_insert(order.requested);
-            assert!(
-                order.acknowledged >= *latest,
-                "{} is too late",
-                row.order_id
-            );
-            *latest = order.requested.max(*latest);
-        }
+        let delivered = rows.iter().map(|row| (&*row.order_id, &*row.customer_id));
+        assert_in_order(delivered, &committed);
         for row in &rows {
             let event = row.event();
             assert_valid(&event);
