@@ -139,9 +139,13 @@ impl ResourceId {
     }
 }
 
-/// A time in milliseconds since the Unix epoch as RFC 3339 in UTC with milliseconds.
+/// The end of the year 9999 in milliseconds since the Unix epoch: RFC 3339 has four digits for a year.
+const LAST_RFC3339_MILLIS: i64 = 253_402_300_799_999;
+
+/// A time in milliseconds since the Unix epoch as RFC 3339 in UTC with milliseconds. A time after the year 9999, which only
+/// an id of another program can have, is the last of that year.
 pub fn rfc3339(unix_millis: i64) -> String {
-    DateTime::from_timestamp_millis(unix_millis)
+    DateTime::from_timestamp_millis(unix_millis.min(LAST_RFC3339_MILLIS))
         .unwrap_or_default()
         .to_rfc3339_opts(SecondsFormat::Millis, true)
 }
@@ -179,5 +183,7 @@ mod tests {
         let id = ResourceId::from_uuid(Uuid::from_u128(1_764_000_000_123 << 80 | 7 << 76));
         assert_eq!(id.created_at_millis(), 1_764_000_000_123);
         assert_eq!(id.created_at(), "2025-11-24T16:00:00.123Z");
+        let of_another_program = ResourceId::from_uuid(Uuid::max());
+        assert_eq!(of_another_program.created_at(), "9999-12-31T23:59:59.999Z");
     }
 }
