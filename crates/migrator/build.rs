@@ -1,4 +1,4 @@
-//! Has the package built again when a migration is added or changed.
+//! Embeds the migrations anew when one is added or changed.
 
 fn main() {
     println!("cargo::rerun-if-changed=../../migrations");

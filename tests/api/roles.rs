@@ -1,6 +1,7 @@
 //! The database roles of `migrations/roles.sql`: one can serve and change no row, the other can migrate.
 
-use devstack::{Shared, migrate, workspace};
+use devstack::workspace;
+use fixtures::Shared;
 use reqwest::Method;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls};
@@ -113,7 +114,7 @@ async fn the_migrating_role_migrates_what_the_serving_role_may_use_next() {
     let roles = std::fs::read_to_string(workspace::migrations().join("roles.sql")).unwrap();
     let name = Uuid::new_v4().simple().to_string();
     let shared = Shared::told().unwrap();
-    migrate::create_database(&shared.postgres_url, &name, None)
+    migrator::create_database(&shared.postgres_url, &name, None)
         .await
         .unwrap();
     let url = shared
@@ -123,8 +124,8 @@ async fn the_migrating_role_migrates_what_the_serving_role_may_use_next() {
     // Before there is any table: the first migration is the role's own.
     admin.batch_execute(&roles).await.unwrap();
     let migrating_url = url_of("orders_migrating", &url);
-    migrate::migrate(&migrating_url).await.unwrap();
-    migrate::migrate_all(&migrating_url).await.unwrap();
+    migrator::migrate(&migrating_url).await.unwrap();
+    migrator::migrate_all(&migrating_url).await.unwrap();
     let migrating = connect(&migrating_url).await;
     let create = "SELECT create_resource_table('refunds', 'refund', 2)";
     migrating.batch_execute(create).await.unwrap();

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use devstack::app::Output;
-use devstack::{App, Host, Postgres, Programs, Redis, Shared, process, workspace};
+use devstack::{App, Host, Postgres, Programs, Redis, process, workspace};
+use fixtures::Shared;
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use tokio_postgres::{NoTls, Transaction};

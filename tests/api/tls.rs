@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use devstack::app::Output;
-use devstack::tls::Authority;
-use devstack::{App, Host, Postgres, Programs, Redis, Shared, migrate, process, workspace};
+use devstack::{App, Host, Postgres, Programs, Redis, process, workspace};
+use fixtures::Authority;
+use fixtures::Shared;
 use reqwest::Client;
 use tokio_postgres::NoTls;
 
@@ -26,7 +27,7 @@ impl Stores {
         let identity = postgres.issue("127.0.0.1").unwrap();
         let postgres =
             Postgres::start_with_tls(&programs, &folder.join("postgres"), &identity).unwrap();
-        migrate::migrate(&postgres.url("postgres")).await.unwrap();
+        migrator::migrate(&postgres.url("postgres")).await.unwrap();
         Self {
             redis,
             postgres,

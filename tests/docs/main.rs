@@ -17,7 +17,7 @@ mod create_order;
 mod postman;
 mod transcripts;
 
-use devstack::Served;
+use fixtures::Served;
 
 /// The orders service, with one customer.
 async fn served(name: &str) -> Served {

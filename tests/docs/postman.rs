@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use devstack::{Served, or_skip, workspace};
+use devstack::{or_skip, workspace};
+use fixtures::Served;
 use openapi_check::Document;
 use openapi_check::tools::NodeTools;
 use serde_json::Value;

@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 use std::process::Command;
 
-use devstack::Served;
 use devstack::scheduler::Puller;
+use fixtures::Served;
 
 use crate::{blocks, read, served};
 

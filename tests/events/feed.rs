@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use devstack::app::Output;
-use devstack::{App, Host, Postgres, Programs, Shared, process, workspace};
+use devstack::{App, Host, Postgres, Programs, process, workspace};
+use fixtures::Shared;
 use serde_json::Value;
 use tokio_postgres::Client;
 use uuid::Uuid;

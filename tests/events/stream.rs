@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
-use devstack::{Postgres, Programs, Shared, or_skip};
+use devstack::{Postgres, Programs, or_skip};
+use fixtures::Shared;
 use orders::Order;
 use pgwire_replication::{Lsn, ReplicationClient, ReplicationConfig, ReplicationEvent};
 use protocol::{Document, Resource, ResourceId};

@@ -1,7 +1,7 @@
 //! The examples of answers are answers of a running service, but for ids, times, tags and durations; the examples of requests
 //! are accepted. The examples of problems are in `problems`.
 
-use devstack::Served;
+use fixtures::Served;
 use openapi_check::{Answer, same_shape};
 use reqwest::Method;
 use serde_json::{Value, json};

@@ -1,7 +1,8 @@
 //! The linter, and Schemathesis against the running services: ours, once for each way to identify customers, and the examples'.
 
 use base64ct::{Base64UrlUnpadded, Encoding};
-use devstack::{Served, or_skip, workspace};
+use devstack::{or_skip, workspace};
+use fixtures::Served;
 use hmac::{Hmac, KeyInit, Mac};
 use openapi_check::Document;
 use openapi_check::tools::{NodeTools, Run, Schemathesis};

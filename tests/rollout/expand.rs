@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use devstack::{Programs, migrate};
+use devstack::Programs;
 use tokio_postgres::Client;
 
 use crate::support::{connect, empty_database, number, previous_database};
@@ -88,7 +88,7 @@ async fn every_order_becomes_its_canonical_document() {
     for (odd, state) in states.into_iter().enumerate() {
         insert_odd(&database, &format!("before {odd}"), odd, state).await;
     }
-    let outcome = migrate::migrate(&url).await.unwrap();
+    let outcome = migrator::migrate(&url).await.unwrap();
     assert_eq!(outcome.remaining, ["0013 drop content columns"]);
     // The previous release goes on.
     for (odd, state) in [None, None, Some(&b"state 3"[..])].into_iter().enumerate() {
@@ -98,11 +98,11 @@ async fn every_order_becomes_its_canonical_document() {
     assert_all_filled(&database).await;
 
     // Repeated, and then completed.
-    assert!(migrate::migrate(&url).await.unwrap().applied.is_empty());
-    assert_eq!(migrate::migrate_all(&url).await.unwrap().applied.len(), 1);
+    assert!(migrator::migrate(&url).await.unwrap().applied.is_empty());
+    assert_eq!(migrator::migrate_all(&url).await.unwrap().applied.len(), 1);
     assert_eq!(
-        migrate::migrate_all(&url).await.unwrap(),
-        migrate::Outcome::default()
+        migrator::migrate_all(&url).await.unwrap(),
+        migrator::Outcome::default()
     );
     for (odd, state) in states.into_iter().enumerate() {
         assert_odd(&database, &format!("before {odd}"), odd, state).await;
@@ -114,7 +114,7 @@ async fn a_state_is_followed_once_whichever_release_follows_it() {
     let url = previous_database().await;
     let database = connect(&url).await;
     insert_odd(&database, "before", 0, Some(b"state 1")).await;
-    migrate::migrate(&url).await.unwrap();
+    migrator::migrate(&url).await.unwrap();
     let new = "INSERT INTO orders (order_id, customer_id, idempotency_key, fingerprint, document, created_at, \
                                    based_on) \
                VALUES (gen_random_uuid(), 'c', $1, '', $2::text::json, now(), $3) ON CONFLICT DO NOTHING";
@@ -149,7 +149,7 @@ async fn interrupted_steps_are_completed() {
     let url = previous_database().await;
     let database = connect(&url).await;
     insert_many(&database, 700).await;
-    migrate::migrate_to(&url, 6).await.unwrap();
+    migrator::migrate_to(&url, 6).await.unwrap();
 
     // The backfill, after some of its batches.
     let interrupted = connect(&url).await;
@@ -159,7 +159,7 @@ async fn interrupted_steps_are_completed() {
     interrupted.batch_execute(fill).await.unwrap_err();
     let filled = number(&database, "SELECT count(document) FROM orders").await;
     assert!((1..700).contains(&filled), "{filled}");
-    migrate::migrate_to(&url, 7).await.unwrap();
+    migrator::migrate_to(&url, 7).await.unwrap();
     assert_all_filled(&database).await;
 
     // The index, while it waits for a transaction.
@@ -172,7 +172,7 @@ async fn interrupted_steps_are_completed() {
     let invalid = "SELECT count(*) FROM pg_index WHERE NOT indisvalid";
     assert_eq!(number(&database, invalid).await, 1);
     blocker.batch_execute("ROLLBACK").await.unwrap();
-    migrate::migrate_to(&url, 8).await.unwrap();
+    migrator::migrate_to(&url, 8).await.unwrap();
     assert_all_filled(&database).await;
 
     // A step that was completed and not recorded.
@@ -180,14 +180,14 @@ async fn interrupted_steps_are_completed() {
         let forget = format!("DELETE FROM _sqlx_migrations WHERE version = {version}");
         database.batch_execute(&forget).await.unwrap();
     }
-    migrate::migrate(&url).await.unwrap();
+    migrator::migrate(&url).await.unwrap();
     assert_all_filled(&database).await;
 }
 
 #[tokio::test]
 async fn two_migrators_at_once_migrate_once() {
     for url in [previous_database().await, empty_database().await] {
-        let both = tokio::join!(migrate::migrate(&url), migrate::migrate(&url));
+        let both = tokio::join!(migrator::migrate(&url), migrator::migrate(&url));
         let applied = [both.0.unwrap().applied.len(), both.1.unwrap().applied.len()];
         assert!(applied.contains(&0), "{applied:?}");
     }
@@ -202,7 +202,7 @@ async fn a_migrator_that_waits_for_a_lock_lets_orders_through() {
     blocker.batch_execute(open).await.unwrap();
     let migrated = Cell::new(false);
     let migration = async {
-        migrate::migrate(&url).await.unwrap();
+        migrator::migrate(&url).await.unwrap();
         migrated.set(true);
     };
     let orders = async {
@@ -258,15 +258,15 @@ async fn a_migrated_schema_is_a_new_one() {
         "pg_dump".into()
     };
     let new = empty_database().await;
-    assert!(migrate::migrate(&new).await.unwrap().remaining.is_empty());
+    assert!(migrator::migrate(&new).await.unwrap().remaining.is_empty());
     let expected = schema(&pg_dump, &new);
     assert!(expected.contains("CREATE TABLE public.orders"));
 
     let migrated = previous_database().await;
     insert_many(&connect(&migrated).await, 10).await;
-    migrate::migrate(&migrated).await.unwrap();
+    migrator::migrate(&migrated).await.unwrap();
     assert_ne!(schema(&pg_dump, &migrated), expected);
-    migrate::migrate_all(&migrated).await.unwrap();
+    migrator::migrate_all(&migrated).await.unwrap();
     assert_eq!(schema(&pg_dump, &migrated), expected);
 
     // The function for other resources describes the same table.
@@ -279,13 +279,13 @@ async fn a_migrated_schema_is_a_new_one() {
 #[tokio::test]
 async fn a_partitioned_table_gets_the_feeds_index_partition_by_partition() {
     let url = empty_database().await;
-    migrate::migrate_to(&url, 15).await.unwrap();
+    migrator::migrate_to(&url, 15).await.unwrap();
     let database = connect(&url).await;
     let table = "DROP TABLE orders; SELECT create_resource_table('orders', 'order', 3); \
                  CREATE INDEX orders_1_seq_idx ON orders_1 (seq); \
                  UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'orders_1_seq_idx'::regclass";
     database.batch_execute(table).await.unwrap();
-    migrate::migrate(&url).await.unwrap();
+    migrator::migrate(&url).await.unwrap();
     let indexes = "SELECT relname::text FROM pg_index JOIN pg_class ON oid = indexrelid \
                    WHERE relname LIKE '%seq_idx' AND relname NOT LIKE '%customer%' AND indisvalid ORDER BY 1";
     let rows = database.query(indexes, &[]).await.unwrap();
@@ -298,13 +298,13 @@ async fn a_partitioned_table_gets_the_feeds_index_partition_by_partition() {
     ];
     assert_eq!(names, expected);
     // Nothing is left to do, and the file is what was applied.
-    assert!(migrate::migrate(&url).await.unwrap().applied.is_empty());
+    assert!(migrator::migrate(&url).await.unwrap().applied.is_empty());
 }
 
 #[tokio::test]
 async fn a_resource_table_may_be_partitioned() {
     let url = empty_database().await;
-    migrate::migrate(&url).await.unwrap();
+    migrator::migrate(&url).await.unwrap();
     let database = connect(&url).await;
     let create = "DROP TABLE orders; SELECT create_resource_table('orders', 'order', 8); \
                   SELECT create_resource_table('refunds', 'refund')";
@@ -344,7 +344,7 @@ async fn a_resource_table_may_be_partitioned() {
 #[tokio::test]
 async fn an_expanded_table_refuses_an_order_without_content() {
     let url = previous_database().await;
-    migrate::migrate(&url).await.unwrap();
+    migrator::migrate(&url).await.unwrap();
     let database = connect(&url).await;
     let insert = "INSERT INTO orders (order_id, customer_id, idempotency_key, fingerprint, created_at) \
                   VALUES (gen_random_uuid(), 'c', 'k', '', now())";

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use devstack::{Postgres, Programs, migrate};
+use devstack::{Postgres, Programs};
 use tokio::task::JoinSet;
 
 use crate::support::Release::{Current, Previous};
@@ -98,7 +98,7 @@ async fn a_large_table_is_migrated_under_load() {
     // Its own: this much work would slow other tests down.
     let postgres = Postgres::start(&programs, &folder).unwrap();
     let url = postgres.url("postgres");
-    migrate::migrate_to(&url, PREVIOUS).await.unwrap();
+    migrator::migrate_to(&url, PREVIOUS).await.unwrap();
     let database = connect(&url).await;
     let start = Instant::now();
     database.execute(GENERATE, &[&rows]).await.unwrap();
@@ -109,14 +109,14 @@ async fn a_large_table_is_migrated_under_load() {
     let previous = Previous.serve(&shared.redis_url, &url, &prefix);
     let load = Load::start(previous);
     let start = Instant::now();
-    migrate::migrate(&url).await.unwrap();
+    migrator::migrate(&url).await.unwrap();
     let mut keys = load.end("expanded", start.elapsed()).await;
 
     let current = Current.serve(&shared.redis_url, &url, &prefix);
     let load = Load::start(current);
     tokio::time::sleep(Duration::from_secs(1)).await;
     let start = Instant::now();
-    migrate::migrate_all(&url).await.unwrap();
+    migrator::migrate_all(&url).await.unwrap();
     let duration = start.elapsed();
     tokio::time::sleep(Duration::from_secs(1)).await;
     keys.extend(load.end("contracted", duration).await);

@@ -1,6 +1,5 @@
 //! Components of two releases on one expanded database, with and without each other's records in Redis.
 
-use devstack::migrate;
 use serde_json::Value;
 
 use crate::support::Release::{Current, Previous};
@@ -73,7 +72,7 @@ async fn the_previous_release_goes_on_while_and_after_the_table_is_expanded() {
     before.assert_created();
     conditional.assert_created();
 
-    migrate::migrate(&url).await.unwrap();
+    migrator::migrate(&url).await.unwrap();
     let without_records = Previous.serve(&redis_url, &url, &format!("{}:", new_name()));
     for served in [&running, &without_records] {
         served
@@ -96,7 +95,7 @@ async fn the_previous_release_goes_on_while_and_after_the_table_is_expanded() {
 async fn each_release_understands_the_other_ones_orders() {
     for (first, second) in [(Previous, Current), (Current, Previous)] {
         let url = previous_database().await;
-        migrate::migrate(&url).await.unwrap();
+        migrator::migrate(&url).await.unwrap();
         assert_understood(&url, first, second).await;
     }
 }
@@ -132,7 +131,7 @@ async fn race(database_url: &str, releases: [Release; 2]) {
 async fn one_order_a_key_and_a_state_whichever_release_is_asked() {
     for releases in [[Previous, Previous], [Previous, Current]] {
         let url = previous_database().await;
-        migrate::migrate(&url).await.unwrap();
+        migrator::migrate(&url).await.unwrap();
         race(&url, releases).await;
     }
 }

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use devstack::app::Output;
-use devstack::{App, Host, Shared, migrate, process, workspace};
+use devstack::{App, Host, process, workspace};
+use fixtures::Shared;
 use reqwest::{Client as Http, Response};
 use serde_json::{Value, json};
 use tokio_postgres::{Client, NoTls};
@@ -27,14 +28,16 @@ pub fn new_name() -> String {
 /// Creates an empty database on the shared server.
 pub async fn empty_database() -> String {
     let (name, admin) = (new_name(), shared().postgres_url);
-    migrate::create_database(&admin, &name, None).await.unwrap();
+    migrator::create_database(&admin, &name, None)
+        .await
+        .unwrap();
     admin.replace("/postgres", &format!("/{name}"))
 }
 
 /// Creates a database with the previous release's schema.
 pub async fn previous_database() -> String {
     let url = empty_database().await;
-    migrate::migrate_to(&url, PREVIOUS).await.unwrap();
+    migrator::migrate_to(&url, PREVIOUS).await.unwrap();
     url
 }
 
@@ -87,7 +90,7 @@ impl Release {
             ("redis_timeout_ms", "20000"),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let host = Host::Runner(workspace::runner());
+        let host = Host::Runner(workspace::tool("runner"));
         let command = host.command(&self.manifest(), address, &variables);
         let log = folder.join(format!("rollout-{}.log", address.port()));
         let app = App::run(command, address, Output::File(log)).unwrap();

@@ -267,7 +267,7 @@ impl Clock for Preparing<'_> {
 #[tokio::test]
 async fn an_order_of_a_transaction_that_is_prepared_meanwhile_is_waited_for() {
     let programs = devstack::Programs::find_or_install(false).unwrap();
-    let folder = devstack::Shared::told()
+    let folder = fixtures::Shared::told()
         .unwrap()
         .folder
         .join("feed-prepared");

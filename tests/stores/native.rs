@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use devstack::{Shared, migrate};
+use fixtures::Shared;
 use native_stores::postgres::Row;
 use orders::Order;
 use protocol::error::DatabaseUnavailable;
@@ -60,7 +60,7 @@ impl Stores {
     /// Empty ones in a database of a server of the test's own, without a second collection.
     pub async fn on(database_url: &str) -> Self {
         let shared = Shared::told().unwrap();
-        migrate::migrate(database_url).await.unwrap();
+        migrator::migrate(database_url).await.unwrap();
         let name = Uuid::new_v4().simple().to_string();
         Self::at(shared, name, database_url.to_owned()).await
     }
@@ -70,9 +70,9 @@ impl Stores {
         let shared = Shared::told().unwrap();
         let name = Uuid::new_v4().simple().to_string();
         let admin = &shared.postgres_url;
-        migrate::create_database(admin, &name, None).await.unwrap();
+        migrator::create_database(admin, &name, None).await.unwrap();
         let database_url = admin.replace("/postgres", &format!("/{name}"));
-        migrate::migrate_to(&database_url, version).await.unwrap();
+        migrator::migrate_to(&database_url, version).await.unwrap();
         Self::at(shared, name, database_url).await
     }
 
@@ -90,12 +90,12 @@ impl Stores {
 
     /// Applies the expand steps of the migrations.
     pub async fn expand(&self) {
-        migrate::migrate(&self.database_url).await.unwrap();
+        migrator::migrate(&self.database_url).await.unwrap();
     }
 
     /// Applies the contract steps as well.
     pub async fn contract(&self) {
-        migrate::migrate_all(&self.database_url).await.unwrap();
+        migrator::migrate_all(&self.database_url).await.unwrap();
     }
 
     /// The same stores over another connection.

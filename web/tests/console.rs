@@ -7,7 +7,8 @@
 
 use std::process::Command;
 
-use devstack::{Browser, Served, or_skip};
+use devstack::{Browser, or_skip};
+use fixtures::Served;
 
 /// The folder for new screenshots, relative to the checkout; without it none are made.
 const SCREENSHOTS: &str = "CONSOLE_SCREENSHOTS";

@@ -71,7 +71,7 @@ async fn main() -> ExitCode {
 async fn run() -> Result<()> {
     match Arguments::parse().command {
         Task::Up(arguments) => up::up(arguments).await,
-        Task::Migrate(arguments) => migrate::migrate(arguments).await,
+        Task::Migrate(arguments) => migrate::migrate(&arguments),
         Task::Clean => clean::clean(),
         Task::Test(_) => {
             workspace::build_all()?;

@@ -1,8 +1,8 @@
 //! `cargo xtask migrate`: brings a database to the current schema in two stages, between which the previous
-//! release's component is replaced.
+//! release's component is replaced. The migrator does it.
 
-use anyhow::Result;
-use devstack::migrate;
+use anyhow::{Result, ensure};
+use devstack::workspace;
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -14,29 +14,34 @@ pub struct Arguments {
     contract: bool,
 }
 
-pub async fn migrate(arguments: Arguments) -> Result<()> {
-    let Arguments {
-        database_url,
-        contract,
-    } = arguments;
-    let outcome = match contract {
-        true => migrate::migrate_all(&database_url).await?,
-        false => migrate::migrate(&database_url).await?,
+/// Which steps to apply.
+#[derive(Clone, Copy)]
+pub enum Steps {
+    /// Those that the previous release can serve with, too.
+    Expand,
+    /// All.
+    Contract,
+}
+
+pub fn migrate(arguments: &Arguments) -> Result<()> {
+    workspace::build_tools(&["migrator"])?;
+    let steps = match arguments.contract {
+        true => Steps::Contract,
+        false => Steps::Expand,
     };
-    match outcome.applied.len() {
-        0 => eprintln!("There was nothing to apply."),
-        count => eprintln!("Migrations applied: {count}."),
-    }
-    if outcome.remaining.is_empty() {
-        eprintln!("The schema is current.");
-    } else {
-        eprintln!(
-            "Components of this release and of the previous one can now run side by side. Once none of the \
-             previous release runs, apply the rest with --contract:"
-        );
-        for step in &outcome.remaining {
-            eprintln!("  {step}");
-        }
-    }
+    run(steps, &arguments.database_url, &[])
+}
+
+/// Runs the migrator, which is built.
+pub fn run(steps: Steps, database_url: &str, options: &[&str]) -> Result<()> {
+    let steps = match steps {
+        Steps::Expand => "expand",
+        Steps::Contract => "contract",
+    };
+    let mut migrator = std::process::Command::new(workspace::tool("migrator"));
+    // The URL has a password; a process's arguments are visible to everybody.
+    migrator.env("DATABASE_URL", database_url);
+    let status = migrator.arg(steps).args(options).status()?;
+    ensure!(status.success(), "the migrations were not applied");
     Ok(())
 }

@@ -8,10 +8,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use devstack::app::Output;
 use devstack::scheduler::Puller;
-use devstack::{App, Host, Postgres, Programs, Redis, examples, migrate, process, workspace};
+use devstack::{App, Host, Postgres, Programs, Redis, examples, process, workspace};
 use nix::fcntl::{Flock, FlockArg};
 use tokio::signal::unix::{SignalKind, signal};
 use url::Url;
+
+use crate::migrate::{self, Steps};
 
 /// The database that `up` keeps its orders in.
 const DATABASE: &str = "orders";
@@ -71,19 +73,17 @@ pub async fn up(arguments: Arguments) -> Result<()> {
     process::raise_file_limit();
     workspace::ensure_wasm_target()?;
     let spin = Host::spin().filter(|_| !arguments.runner);
-    if spin.is_none() && !workspace::runner().exists() {
+    if spin.is_none() && !workspace::tool("runner").exists() {
         eprintln!("{FIRST_RUN}");
     }
     let manifest = build(&arguments)?;
-    let host = match spin {
-        Some(spin) => spin,
-        None => Host::Runner(workspace::build_runner()?),
-    };
+    let host = spin.unwrap_or_else(|| Host::Runner(workspace::tool("runner")));
+    build_tools(&host, &arguments)?;
 
     let mut servers = Servers::default();
     let mut variables = match arguments.embedded {
         true => vec![("store", "embedded".to_owned())],
-        false => start_servers(&mut servers, &arguments).await?,
+        false => start_servers(&mut servers, &arguments)?,
     };
     match &arguments.example {
         // Its orders are not the order handler's: it has a database and a prefix of its own.
@@ -128,7 +128,7 @@ pub async fn up(arguments: Arguments) -> Result<()> {
 
 /// Starts what is not given, applies the migrations, and returns the variables that lead there. All other variables come from
 /// the environment, or have their defaults.
-async fn start_servers(
+fn start_servers(
     servers: &mut Servers,
     arguments: &Arguments,
 ) -> Result<Vec<(&'static str, String)>> {
@@ -138,17 +138,18 @@ async fn start_servers(
     };
     let database_url = match &arguments.database_url {
         Some(url) => url.clone(),
-        None => start_postgres(servers, arguments).await?,
+        None => start_postgres(servers, arguments)?,
     };
     eprintln!("Applying migrations ...");
-    match arguments.database_url {
+    let (steps, mut options) = match arguments.database_url {
         // It may serve the previous release's component, too.
-        Some(_) => migrate::migrate(&database_url).await?,
-        None => migrate::migrate_all(&database_url).await?,
+        Some(_) => (Steps::Expand, vec![]),
+        None => (Steps::Contract, vec!["--create-database"]),
     };
     if let Some(example) = &arguments.example {
-        examples::migrate(example, &database_url).await?;
+        options.extend(["--example", example]);
     }
+    migrate::run(steps, &database_url, &options)?;
     Ok(vec![
         ("redis_allowed_host", allowed_host(&redis_url)?),
         ("database_allowed_host", allowed_host(&database_url)?),
@@ -189,6 +190,17 @@ fn build(arguments: &Arguments) -> Result<PathBuf> {
     Ok(manifest)
 }
 
+/// Builds what serves and what migrates. One build for both: alone, each would compile some of what both use.
+fn build_tools(host: &Host, arguments: &Arguments) -> Result<()> {
+    let runner = matches!(host, Host::Runner(_)).then_some("runner");
+    let migrator = (!arguments.embedded).then_some("migrator");
+    let tools: Vec<_> = runner.into_iter().chain(migrator).collect();
+    match tools.as_slice() {
+        [] => Ok(()),
+        tools => workspace::build_tools(tools),
+    }
+}
+
 /// Fails as soon as the application has ended by itself.
 async fn watch(app: &mut App) -> Result<()> {
     loop {
@@ -220,13 +232,11 @@ fn start_redis(servers: &mut Servers, arguments: &Arguments) -> Result<String> {
     Ok(url)
 }
 
-async fn start_postgres(servers: &mut Servers, arguments: &Arguments) -> Result<String> {
+fn start_postgres(servers: &mut Servers, arguments: &Arguments) -> Result<String> {
     let programs = programs(servers, arguments)?;
     eprintln!("Starting Postgres ...");
     let postgres = Postgres::start(&programs, &workspace::stack_folder().join("up/postgres"))?;
-    let database = arguments.example.as_deref().unwrap_or(DATABASE);
-    migrate::create_database(&postgres.url("postgres"), database, None).await?;
-    let url = postgres.url(database);
+    let url = postgres.url(arguments.example.as_deref().unwrap_or(DATABASE));
     servers.postgres = Some(postgres);
     Ok(url)
 }

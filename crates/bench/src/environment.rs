@@ -7,8 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use devstack::app::Output;
 use devstack::process::{free_port, local};
-use devstack::shared::TEMPLATE;
-use devstack::{App, Host, Postgres, Programs, Redis, migrate, workspace};
+use devstack::{App, Host, Postgres, Programs, Redis, workspace};
 use tokio_postgres::{Client, NoTls};
 
 use crate::contestants::{Component, Contestant, Row, Workload};
@@ -16,6 +15,9 @@ use crate::options::Options;
 
 /// The number of keys that [`Workload::Replay`] repeats; load.lua has the same number.
 const REPLAYED_KEYS: u64 = 64;
+
+/// The migrated database that the contestants' databases are copied from.
+const TEMPLATE: &str = "orders_template";
 
 /// The last migration of the previous release.
 const PREVIOUS_SCHEMA: i64 = 3;
@@ -86,8 +88,8 @@ impl Environment {
             postgres: Postgres::start(programs, &folder.join("postgres"))?,
             folder,
         };
-        migrate::create_database(&environment.postgres.url("postgres"), TEMPLATE, None).await?;
-        migrate::migrate(&environment.postgres.url(TEMPLATE)).await?;
+        migrator::create_database(&environment.postgres.url("postgres"), TEMPLATE, None).await?;
+        migrator::migrate(&environment.postgres.url(TEMPLATE)).await?;
         Ok(environment)
     }
 
@@ -104,15 +106,15 @@ impl Environment {
     /// Creates a database, and names a key prefix in Redis.
     pub async fn storage(&self, name: &str) -> Result<Storage> {
         let name = name.replace(' ', "-");
-        migrate::create_database(&self.postgres.url("postgres"), &name, Some(TEMPLATE)).await?;
+        migrator::create_database(&self.postgres.url("postgres"), &name, Some(TEMPLATE)).await?;
         Ok(self.storage_in(&name))
     }
 
     /// The same with the schema of the previous release.
     async fn previous_storage(&self, name: &str) -> Result<Storage> {
         let name = name.replace(' ', "-");
-        migrate::create_database(&self.postgres.url("postgres"), &name, None).await?;
-        migrate::migrate_to(&self.postgres.url(&name), PREVIOUS_SCHEMA).await?;
+        migrator::create_database(&self.postgres.url("postgres"), &name, None).await?;
+        migrator::migrate_to(&self.postgres.url(&name), PREVIOUS_SCHEMA).await?;
         Ok(self.storage_in(&name))
     }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use devstack::app::Output;
 use devstack::process::{free_port, local};
-use devstack::{App, Host, Postgres, Programs, Redis, migrate};
+use devstack::{App, Host, Postgres, Programs, Redis};
 use tokio::runtime::Handle;
 use tokio_postgres::NoTls;
 
@@ -70,7 +70,7 @@ impl Deployment {
     ) -> Result<Self> {
         let redis = Redis::start(programs, &folder.join("redis"))?;
         let postgres = Postgres::start(programs, &folder.join("postgres"))?;
-        migrate::migrate(&postgres.url("postgres")).await?;
+        migrator::migrate(&postgres.url("postgres")).await?;
         let standbys = Standbys::start(programs, folder, links, &redis, &postgres).await?;
         let mut runners = Vec::new();
         for number in 0..RUNNERS {

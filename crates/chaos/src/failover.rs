@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use devstack::process::local;
-use devstack::{Postgres, Programs, Redis, Replication};
+use devstack::{Postgres, Programs, Redis};
+use fixtures::replication::{Replication, set_replication, wait_for_standby};
 use tokio::runtime::Handle;
 use tokio::time::sleep;
 use tokio_postgres::NoTls;
@@ -69,9 +70,9 @@ impl Standbys {
         let address = self.replication.address();
         let standby = Postgres::start_standby(&self.programs, &folder, address)
             .context("starting a standby")?;
-        standby.set_replication(Replication::Synchronous).await?;
-        primary.set_replication(Replication::Synchronous).await?;
-        primary.wait_for_standby().await?;
+        set_replication(&standby, Replication::Synchronous).await?;
+        set_replication(primary, Replication::Synchronous).await?;
+        wait_for_standby(primary).await?;
         self.postgres = Some(standby);
         Ok(())
     }
@@ -113,12 +114,12 @@ impl Deployment {
         fault: u64,
         history: &History,
     ) -> Result<()> {
-        self.postgres.wait_for_standby().await?;
+        wait_for_standby(&self.postgres).await?;
         let standby = self.standbys.postgres.take();
         let standby = standby.context("there is no standby")?;
         if replication == Replication::Asynchronous {
-            standby.set_replication(replication).await?;
-            self.postgres.set_replication(replication).await?;
+            set_replication(&standby, replication).await?;
+            set_replication(&self.postgres, replication).await?;
             self.standbys.replication.refuse(true);
             self.standbys.replication.cut();
             sleep(lag).await;

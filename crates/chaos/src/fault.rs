@@ -4,7 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use devstack::{Redis, Replication};
+use devstack::Redis;
+use fixtures::replication::Replication;
 use rand::rngs::StdRng;
 use rand::seq::{IteratorRandom, SliceRandom};
 use rand::{Rng, RngExt};

@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use devstack::app::Output;
 use devstack::process::{free_port, local};
 use devstack::scheduler::{self, Puller};
-use devstack::{App, Host, Postgres, Programs, Redis, examples, migrate, process, workspace};
+use devstack::{App, Host, Postgres, Programs, Redis, examples, process, workspace};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
@@ -204,8 +204,8 @@ impl Deployment {
         let redis = Redis::start(&options.programs, &folder.join("redis"))?;
         let postgres = Postgres::start(&options.programs, &folder.join("postgres"))?;
         let database_url = postgres.url("postgres");
-        migrate::migrate(&database_url).await?;
-        examples::migrate("shop", &database_url).await?;
+        migrator::migrate(&database_url).await?;
+        migrator::migrate_example("shop", &database_url).await?;
         let variables = [
             ("redis_url", redis.url()),
             ("database_url", database_url),

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use deploy_check::load;
 use deploy_check::tools::Tools;
-use devstack::{Postgres, Programs, Redis, migrate, process, workspace};
+use devstack::{Postgres, Programs, Redis, process, workspace};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -162,7 +162,7 @@ impl Pod {
                 &folder.join("root"),
                 &programs,
                 &application,
-                &workspace::runner(),
+                &workspace::tool("runner"),
             ])
             .arg(user)
             // The image's entrypoint, and the manifest's arguments.
@@ -269,7 +269,7 @@ impl Stores {
         let redis = Redis::start(&programs, &folder.join("redis")).unwrap();
         let postgres = Postgres::start(&programs, &folder.join("postgres")).unwrap();
         let database_url = postgres.url("postgres");
-        migrate::migrate(&database_url).await.unwrap();
+        migrator::migrate(&database_url).await.unwrap();
         Self {
             set: vec![
                 ("SPIN_VARIABLE_REDIS_URL", redis.url()),

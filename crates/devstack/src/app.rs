@@ -44,7 +44,7 @@ impl Host {
     /// Spin is asked for and is not on PATH, or is too old.
     pub fn chosen() -> Result<Self> {
         if std::env::var_os("ORDERS_HOST").is_none_or(|host| host != "spin") {
-            return Ok(Self::Runner(workspace::runner()));
+            return Ok(Self::Runner(workspace::tool("runner")));
         }
         let (major, minor) = MIN_SPIN;
         Self::spin().with_context(|| {

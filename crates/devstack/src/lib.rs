@@ -1,11 +1,10 @@
 //! The component's surroundings on a developer's machine: private Redis and Postgres servers on free ports,
-//! migrations, and the application served by the runner or by Spin.
+//! and the application served by the runner or by Spin.
 
 pub mod app;
 mod browser;
 pub mod examples;
 pub mod install;
-pub mod migrate;
 pub mod npm;
 pub mod postgres;
 pub mod process;
@@ -13,8 +12,6 @@ pub mod python;
 pub mod redis;
 pub mod replication;
 pub mod scheduler;
-pub mod served;
-pub mod shared;
 mod skip;
 pub mod tls;
 mod watchdog;
@@ -25,7 +22,4 @@ pub use browser::Browser;
 pub use install::Programs;
 pub use postgres::Postgres;
 pub use redis::Redis;
-pub use replication::Replication;
-pub use served::Served;
-pub use shared::Shared;
 pub use skip::or_skip;

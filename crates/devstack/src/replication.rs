@@ -4,30 +4,16 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 
 use crate::install::{Programs, postgres_program};
 use crate::postgres::{Postgres, SUPERUSER, as_user};
 
-const TIME_OUT: Duration = Duration::from_secs(60);
-/// How often the state of a standby is asked for.
-const POLL: Duration = Duration::from_millis(20);
 /// The name of every standby in `synchronous_standby_names`.
-const STANDBY: &str = "standby";
-
-/// What a commit waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Replication {
-    /// Until the standby has it on disk; for ever if there is no standby.
-    Synchronous,
-    /// The primary's own disk: a failover loses what the standby has not received.
-    Asynchronous,
-}
+pub const STANDBY: &str = "standby";
 
 impl Postgres {
     /// Copies a running server into `folder`, which must be new, and starts a standby there. The standby reaches its
@@ -113,59 +99,6 @@ impl Postgres {
             let _ = as_user(&mut remove, self.owner.as_ref()).status();
         }
         fs::remove_dir_all(&data).with_context(|| format!("removing {}", data.display()))
-    }
-
-    /// Sets what commits wait for. A standby keeps the setting for the time when it is promoted.
-    ///
-    /// # Errors
-    /// It cannot be reached.
-    pub async fn set_replication(&self, replication: Replication) -> Result<()> {
-        let names = match replication {
-            Replication::Synchronous => format!("ANY 1 ({STANDBY})"),
-            Replication::Asynchronous => String::new(),
-        };
-        let mut connection = self.connect().await?;
-        let set = format!("ALTER SYSTEM SET synchronous_standby_names = '{names}'");
-        connection.execute(AssertSqlSafe(set)).await?;
-        connection.execute("SELECT pg_reload_conf()").await?;
-        connection.close().await?;
-        Ok(())
-    }
-
-    /// Waits until a synchronous standby has all that was committed before this call, and commits wait for it. Only such a
-    /// standby may be promoted: right after a crash, a primary shows commits that it has not acknowledged and that its
-    /// standby has not yet received.
-    ///
-    /// # Errors
-    /// There is no such standby within a minute.
-    pub async fn wait_for_standby(&self) -> Result<()> {
-        let mut connection = self.connect().await?;
-        let now = "SELECT pg_current_wal_insert_lsn()::text";
-        let position: String = connection.fetch_one(now).await?.try_get(0)?;
-        let has_it = format!(
-            "SELECT EXISTS (SELECT FROM pg_stat_replication WHERE state = 'streaming' \
-                            AND sync_state = 'quorum' AND flush_lsn >= '{position}')"
-        );
-        let deadline = Instant::now() + TIME_OUT;
-        loop {
-            let row = connection.fetch_one(AssertSqlSafe(has_it.as_str())).await?;
-            if row.try_get(0)? {
-                break;
-            }
-            ensure!(
-                Instant::now() < deadline,
-                "no standby was synchronous within {TIME_OUT:?}"
-            );
-            tokio::time::sleep(POLL).await;
-        }
-        connection.close().await?;
-        Ok(())
-    }
-
-    async fn connect(&self) -> Result<PgConnection> {
-        PgConnection::connect(&self.url("postgres"))
-            .await
-            .context("connecting to Postgres")
     }
 
     /// Runs one of Postgres's programs as the server's user.

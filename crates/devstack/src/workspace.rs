@@ -65,16 +65,15 @@ pub fn build_all() -> Result<()> {
     cargo(&["build", "--workspace", "--bins", "--tests"])
 }
 
-/// Builds the runner and returns its path.
-pub fn build_runner() -> Result<PathBuf> {
-    eprintln!("Building the runner (several minutes the first time) ...");
-    build(&["runner"], &[])?;
-    Ok(runner())
+/// Builds tools of the workspace; [`tool`] returns their paths.
+pub fn build_tools(packages: &[&str]) -> Result<()> {
+    eprintln!("Building the {} ...", packages.join(" and the "));
+    build(packages, &[])
 }
 
-/// The path of the runner once it is built.
-pub fn runner() -> PathBuf {
-    target().join("debug/runner")
+/// The path of a tool once it is built.
+pub fn tool(package: &str) -> PathBuf {
+    target().join("debug").join(package)
 }
 
 /// Builds programs of the workspace with optimisation; [`optimised`] returns their paths.

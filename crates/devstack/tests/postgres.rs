@@ -4,13 +4,13 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use devstack::process::local;
-use devstack::{Postgres, Programs, Shared};
+use devstack::{Postgres, Programs, workspace};
 
 /// A connection that was refused but has sent no startup packet, as behind a stalled link, outlives even
 /// SIGQUIT, for as long as Postgres waits for that packet: by default a minute.
 #[test]
 fn silent_clients_do_not_delay_the_stop() {
-    let folder = Shared::told().unwrap().folder.join("devstack-postgres");
+    let folder = workspace::stack_folder().join("postgres-of-the-test");
     let programs = Programs::find_or_install(false).unwrap();
     let mut postgres = Postgres::start(&programs, &folder).unwrap();
 

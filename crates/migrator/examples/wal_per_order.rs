@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use devstack::migrate::migrate_with;
 use devstack::{Postgres, Programs, workspace};
+use migrator::migrate;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 
 const ORDERS: i64 = 16_000;
@@ -28,7 +28,7 @@ async fn main() -> Result<()> {
     let folder = workspace::stack_folder().join(format!("wal-{}", std::process::id()));
     let postgres = Postgres::start(&programs, &folder.join("postgres"))?;
     let url = postgres.url("postgres");
-    migrate_with(migrator::steps()?, &url, false).await?;
+    migrate(&url).await?;
     let mut connection = PgConnection::connect(&url).await?;
     // Without full-page images: what an order takes by itself. With them: what a young table adds after a
     // checkpoint. They do not depend on the batch, so the two are measured apart.

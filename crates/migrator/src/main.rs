@@ -1,11 +1,13 @@
-//! `migrator expand | contract`: what the migrator's image runs, with the migrations of its release inside.
+//! `migrator expand | contract`: what the migrator's image, `cargo xtask migrate` and `cargo xtask up` run.
 
 use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
-use devstack::migrate::migrate_with;
+use migrator::{Outcome, migrate, migrate_all, migrate_example};
+use sqlx::Postgres;
+use sqlx::migrate::MigrateDatabase;
 
 /// Applies the migrations that the database lacks.
 #[derive(Parser)]
@@ -17,6 +19,12 @@ struct Arguments {
     /// postgres://user:password@host:port/database, of the primary itself rather than a pooler.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     database_url: String,
+    /// Create the database first unless it exists.
+    #[arg(long)]
+    create_database: bool,
+    /// Create the tables of an example of the checkout, too.
+    #[arg(long, value_name = "NAME")]
+    example: Option<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -40,13 +48,36 @@ async fn main() -> ExitCode {
 
 async fn run(arguments: Arguments) -> Result<()> {
     let start = Instant::now();
-    let contract = arguments.part == Part::Contract;
-    let outcome = migrate_with(migrator::steps()?, &arguments.database_url, contract).await?;
-    eprintln!(
-        "migrator: {} migrations applied, {} left for \"contract\" ({:.1} s)",
-        outcome.applied.len(),
-        outcome.remaining.len(),
-        start.elapsed().as_secs_f64()
-    );
+    let url = &arguments.database_url;
+    if arguments.create_database && !Postgres::database_exists(url).await? {
+        Postgres::create_database(url).await?;
+    }
+    let outcome = match arguments.part {
+        Part::Expand => migrate(url).await?,
+        Part::Contract => migrate_all(url).await?,
+    };
+    if let Some(example) = &arguments.example {
+        migrate_example(example, url).await?;
+    }
+    report(&outcome, start);
     Ok(())
+}
+
+fn report(outcome: &Outcome, start: Instant) {
+    let seconds = start.elapsed().as_secs_f64();
+    match outcome.applied.len() {
+        0 => eprintln!("There was no migration to apply."),
+        count => eprintln!("Migrations applied: {count} ({seconds:.1} s)."),
+    }
+    if outcome.remaining.is_empty() {
+        eprintln!("The schema is current.");
+        return;
+    }
+    eprintln!(
+        "Components of this release and of the previous one can now run side by side. Once none of the previous \
+         release runs, apply the rest with \"contract\":"
+    );
+    for step in &outcome.remaining {
+        eprintln!("  {step}");
+    }
 }

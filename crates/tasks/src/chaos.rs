@@ -33,11 +33,11 @@ pub async fn chaos(arguments: Arguments) -> Result<()> {
     let programs = Programs::find_or_install(!arguments.no_install)?;
     if arguments.shop {
         workspace::build_for_wasm(&examples::packages("shop"))?;
-        workspace::build_runner()?;
+        workspace::build_tools(&["runner"])?;
         return judge_shop(arguments.seconds, arguments.seed, programs).await;
     }
     workspace::build_components()?;
-    workspace::build_runner()?;
+    workspace::build_tools(&["runner"])?;
     judge(arguments, programs).await
 }
 

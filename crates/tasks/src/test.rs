@@ -6,7 +6,8 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use devstack::{Browser, Postgres, Programs, Redis, Shared, examples, workspace};
+use devstack::{Browser, Postgres, Programs, Redis, examples, workspace};
+use fixtures::Shared;
 use openapi_check::tools::{NodeTools, Schemathesis};
 use serde_json::{Value, json};
 

@@ -8,7 +8,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use devstack::{Served, workspace};
+use devstack::workspace;
+use fixtures::Served;
 use regex::Regex;
 use template_check::{expand, metadata};
 

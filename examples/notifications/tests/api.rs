@@ -5,7 +5,7 @@
     reason = "a test that fails panics"
 )]
 
-use devstack::Served;
+use fixtures::Served;
 use futures::future::join_all;
 use reqwest::{Client, Response};
 use serde_json::{Value, json};

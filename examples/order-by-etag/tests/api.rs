@@ -1,7 +1,7 @@
 //! The ancestor's requests, as its clients send them, its race for one ETag, and bad input.
 #![allow(clippy::unwrap_used, reason = "a test that fails panics")]
 
-use devstack::Served;
+use fixtures::Served;
 use reqwest::{Client, Response};
 use serde_json::{Value, json};
 

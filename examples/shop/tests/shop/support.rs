@@ -1,6 +1,7 @@
 //! The shop, served on the shared stores, and requests to it.
 
-use devstack::{Served, scheduler};
+use devstack::scheduler;
+use fixtures::Served;
 use reqwest::{Client, Response};
 use serde_json::{Value, json};
 

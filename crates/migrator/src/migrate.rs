@@ -9,7 +9,7 @@ use sqlx::migrate::{Migrate, MigrateError, Migration, Migrator};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqlSafeStr};
 use tokio::time::{sleep, timeout};
 
-use crate::workspace;
+use crate::steps::{Steps, steps};
 
 /// Where sqlx records what it applied.
 const HISTORY: &str = "_sqlx_migrations";
@@ -46,7 +46,7 @@ enum Target {
 /// # Errors
 /// When the database cannot be reached, a step fails, or its locks stay taken for [`LOCK_TIME_OUT`].
 pub async fn migrate(database_url: &str) -> Result<Outcome> {
-    run(Steps::of_checkout().await?, database_url, Target::Expanded).await
+    run(database_url, Target::Expanded).await
 }
 
 /// [`migrate`], and then removes what only the previous release's component uses: none may run any more.
@@ -54,19 +54,7 @@ pub async fn migrate(database_url: &str) -> Result<Outcome> {
 /// # Errors
 /// As [`migrate`].
 pub async fn migrate_all(database_url: &str) -> Result<Outcome> {
-    run(Steps::of_checkout().await?, database_url, Target::All).await
-}
-
-/// [`migrate`] with steps of the caller's, or [`migrate_all`] if `contract`.
-///
-/// # Errors
-/// As [`migrate`].
-pub async fn migrate_with(steps: Steps, database_url: &str, contract: bool) -> Result<Outcome> {
-    let target = match contract {
-        true => Target::All,
-        false => Target::Expanded,
-    };
-    run(steps, database_url, target).await
+    run(database_url, Target::All).await
 }
 
 /// Applies the steps up to a version, as a deployment of that time has them.
@@ -74,16 +62,11 @@ pub async fn migrate_with(steps: Steps, database_url: &str, contract: bool) -> R
 /// # Errors
 /// As [`migrate`].
 pub async fn migrate_to(database_url: &str, version: i64) -> Result<Outcome> {
-    run(
-        Steps::of_checkout().await?,
-        database_url,
-        Target::Version(version),
-    )
-    .await
+    run(database_url, Target::Version(version)).await
 }
 
-async fn run(steps: Steps, database_url: &str, target: Target) -> Result<Outcome> {
-    let Steps { migrator, contract } = steps;
+async fn run(database_url: &str, target: Target) -> Result<Outcome> {
+    let Steps { migrator, contract } = steps()?;
     let mut connection = connect(database_url).await?;
     prepare(&mut connection).await?;
     connection.ensure_migrations_table(HISTORY).await?;
@@ -135,48 +118,6 @@ async fn run(steps: Steps, database_url: &str, target: Target) -> Result<Outcome
         applied: titles(&now),
         remaining: titles(&later),
     })
-}
-
-/// The steps of a release.
-pub struct Steps {
-    migrator: Migrator,
-    /// The versions of contract steps.
-    contract: Vec<i64>,
-}
-
-impl Steps {
-    /// Steps that were read before.
-    pub fn new(expand: Vec<Migration>, contract: Vec<Migration>) -> Self {
-        let versions = contract.iter().map(|step| step.version).collect();
-        let mut migrator = Migrator::with_migrations([expand, contract].concat());
-        // The lock is ours, see `prepare`.
-        migrator.set_locking(false);
-        Self {
-            migrator,
-            contract: versions,
-        }
-    }
-
-    /// All steps by their number.
-    pub fn iter(&self) -> impl Iterator<Item = &Migration> {
-        self.migrator.iter()
-    }
-
-    /// Those of this checkout, read from their files.
-    ///
-    /// # Errors
-    /// When a file cannot be read.
-    pub async fn of_checkout() -> Result<Self> {
-        let read = async |folder| {
-            let migrator = Migrator::new(folder)
-                .await
-                .context("reading the migrations")?;
-            Ok::<_, anyhow::Error>(migrator.iter().cloned().collect())
-        };
-        let folder = workspace::migrations();
-        let contract = folder.join("contract");
-        Ok(Self::new(read(folder).await?, read(contract).await?))
-    }
 }
 
 /// Makes this the only migrator of the database.
