@@ -75,7 +75,7 @@ fn report(outcome: &Outcome, start: Instant) {
     }
     eprintln!(
         "Components of this release and of the previous one can now run side by side. Once none of the previous \
-         release runs, apply the rest with \"contract\":"
+         release runs, apply the rest with \"contract\" (cargo xtask migrate --contract):"
     );
     for step in &outcome.remaining {
         eprintln!("  {step}");

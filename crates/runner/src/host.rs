@@ -10,22 +10,20 @@ use http_body_util::BodyExt;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use wasmtime::component::{Component, HasData, Linker, ResourceTable};
+use wasmtime::component::{HasData, Linker, ResourceTable};
 use wasmtime::error::{Context, Result, bail};
-use wasmtime::{
-    Cache, CacheConfig, Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store,
-};
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 use wasmtime_wasi_http::{
     RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
 };
 
-use crate::bindings;
 use crate::connections::PostgresPools;
 use crate::guest_time;
 use crate::outbound::AllowedHosts;
 use crate::sqlite::Location;
+use crate::{bindings, compiled};
 
 /// How often a running guest yields to the executor, so that time-outs end it even in a busy loop.
 const EPOCH: Duration = Duration::from_millis(10);
@@ -132,7 +130,7 @@ async fn send(
 }
 
 /// Makes the engine that all components share, and starts the thread that advances its epoch.
-pub fn engine(cache: &Path) -> Result<Engine> {
+pub fn engine() -> Result<Engine> {
     let mut pooling = PoolingAllocationConfig::default();
     pooling
         .total_component_instances(MAX_INSTANCES)
@@ -147,15 +145,12 @@ pub fn engine(cache: &Path) -> Result<Engine> {
         .max_memories_per_module(2)
         .linear_memory_keep_resident(2 * MIB)
         .table_keep_resident(MIB / 2);
-    let mut cache_config = CacheConfig::new();
-    cache_config.with_directory(cache);
     let mut config = Config::new();
     config
         .wasm_component_model(true)
         .wasm_component_model_async(true)
         .epoch_interruption(true)
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pooling))
-        .cache(Some(Cache::new(cache_config)?));
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pooling));
     let engine = Engine::new(&config)?;
     let ticking = engine.weak();
     std::thread::spawn(move || {
@@ -198,15 +193,21 @@ pub struct Grants {
 }
 
 impl Guest {
-    /// Compiles (or takes from the cache) and links a component.
-    pub fn load(engine: &Engine, source: &Path, grants: Grants, is_measured: bool) -> Result<Self> {
+    /// Loads and links a component. `cache` is the folder for what is compiled.
+    pub fn load(
+        engine: &Engine,
+        source: &Path,
+        cache: &Path,
+        grants: Grants,
+        is_measured: bool,
+    ) -> Result<Self> {
         if !source.exists() {
             bail!(
                 "{} does not exist; build it with: cargo build --target wasm32-wasip2 --release",
                 source.display()
             );
         }
-        let component = Component::from_file(engine, source)
+        let component = compiled::load(engine, source, cache)
             .with_context(|| format!("loading {}", source.display()))?;
         let mut linker: Linker<HostState> = Linker::new(engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;

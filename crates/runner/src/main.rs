@@ -8,6 +8,7 @@
 
 mod bindings;
 mod calls;
+mod compiled;
 mod connections;
 mod guest_time;
 mod host;
@@ -139,7 +140,7 @@ async fn run() -> Result<()> {
         .map_or_else(|| folder.join(".spin"), PathBuf::from);
     let state = Some(state).filter(|folder| !folder.as_os_str().is_empty());
     std::fs::create_dir_all(&cache).with_context(|| format!("creating {}", cache.display()))?;
-    let engine = host::engine(&std::path::absolute(&cache)?)?;
+    let engine = host::engine()?;
     let own_address = Arc::new(OnceLock::new());
     let mut guests = HashMap::new();
     for (id, component) in &manifest.component {
@@ -151,6 +152,7 @@ async fn run() -> Result<()> {
         let guest = Guest::load(
             &engine,
             &folder.join(&component.source),
+            &cache,
             Grants {
                 environment: component.environment.clone(),
                 allowed_hosts: AllowedHosts::parse(&hosts)?,
