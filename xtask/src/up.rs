@@ -26,9 +26,9 @@ const TOKENS: [(&str, &str); 2] = [("operator_token", "local"), ("events_token",
 
 /// What to expect when the runner is not compiled yet.
 const FIRST_RUN: &str = "\
-The first start compiles the components and the runner, a stand-in for Spin: about seven minutes on two cores. Cargo
-shows how many crates are compiled. With Spin 4.1 or newer on PATH (https://spinframework.dev) the runner, five of
-the seven minutes, is not needed.";
+The first start compiles the components and the runner, a stand-in for Spin: about six minutes on two cores. Cargo
+shows how many crates are compiled. With Spin 4.1 or newer on PATH (https://spinframework.dev) the runner, four of
+the six minutes, is not needed.";
 
 #[derive(clap::Args)]
 pub struct Arguments {
