@@ -12,6 +12,9 @@ use crate::support::{PREVIOUS, Served, an_order, connect, new_name, number, shar
 
 const CLIENTS: usize = 8;
 
+/// Between an answer and the client's next order: a busy service, on a machine that has time left for the migration.
+const PAUSE: Duration = Duration::from_millis(10);
+
 /// How long an order may take.
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -61,6 +64,7 @@ impl Load {
                         _ => seen.refused.push(format!("{answer:?}")),
                     }
                     seen.slowest = seen.slowest.max(start.elapsed());
+                    tokio::time::sleep(PAUSE).await;
                 }
                 seen
             });

@@ -85,7 +85,7 @@ async fn run() -> Result<()> {
 
 /// Builds and runs `crates/tasks` alone, without the tests.
 fn cargo_run_tasks() -> Command {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut cargo = workspace::cargo_command();
     cargo
         .args(["run", "--quiet", "--package", "tasks", "--manifest-path"])
         .arg(workspace::root().join("Cargo.toml"))

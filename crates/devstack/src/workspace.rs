@@ -101,9 +101,22 @@ fn build(packages: &[&str], options: &[&str]) -> Result<()> {
     cargo(&command.chain(options.iter().copied()).collect::<Vec<_>>())
 }
 
+/// A call of cargo.
+pub fn cargo_command() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // What `cargo run` says of the package of this program. Build scripts read it (that of ring does), so a call with it and
+    // one without it would compile their packages again and again.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            cargo.env_remove(name);
+        }
+    }
+    cargo
+}
+
 fn cargo(arguments: &[&str]) -> Result<()> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
+    let status = cargo_command()
         .args(arguments)
         .current_dir(root())
         .stdin(Stdio::null())

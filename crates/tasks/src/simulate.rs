@@ -1,13 +1,21 @@
 //! `cargo xtask simulate`: the protocol in every schedule within the bounds, and then at random.
 
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use devstack::process::Process;
+use nix::sys::signal::Signal;
 use simulation::report::{Report, THREE, THREE_INTERLEAVED, TWO, replay, simulate};
 use simulation::scenario::Real;
 
-/// How long `cargo xtask test` lets it run. The exhaustive part always runs to its end.
-const TIME_IN_TESTS: Duration = Duration::from_secs(45);
+/// How many seconds `cargo xtask test` lets it run. The exhaustive part always runs to its end.
+const SECONDS_IN_TESTS: &str = "45";
+/// How often its output is read.
+const POLL: Duration = Duration::from_millis(200);
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -29,9 +37,48 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
 }
 
-/// As part of `cargo xtask test`: always the same seeds, so that a change is what makes a difference.
-pub fn simulate_in_tests() -> Result<()> {
-    simulate_for(TIME_IN_TESTS, 1)
+/// A simulation beside the tests, in a process that gets only the processor time that the tests leave: they often wait for a
+/// store or for time to pass. It always has the same seeds, so that a change is what makes a difference.
+pub struct BesideTests {
+    process: Process,
+    output: File,
+}
+
+impl BesideTests {
+    /// Starts it; its output goes to a file in that folder.
+    pub fn start(folder: &Path) -> Result<Self> {
+        let output = folder.join("simulation.log");
+        let written = File::create(&output)?;
+        let mut simulate = Command::new("nice");
+        simulate
+            .args(["-n", "19"])
+            .arg(std::env::current_exe()?)
+            .args(["simulate", "--seconds", SECONDS_IN_TESTS])
+            .stdout(written.try_clone()?)
+            .stderr(written);
+        Ok(Self {
+            process: Process::start("the simulation", &mut simulate, Signal::SIGKILL)?,
+            output: File::open(&output)?,
+        })
+    }
+
+    /// Shows its output, what is there and what comes, until it ends.
+    ///
+    /// # Errors
+    /// It found a violation, or could not run.
+    pub fn finish(mut self) -> Result<()> {
+        loop {
+            let status = self.process.exited()?;
+            let mut text = Vec::new();
+            self.output.read_to_end(&mut text)?;
+            std::io::stderr().write_all(&text)?;
+            if let Some(status) = status {
+                ensure!(status.success(), "the simulation failed");
+                return Ok(());
+            }
+            std::thread::sleep(POLL);
+        }
+    }
 }
 
 /// Runs everything within the bounds, then seeds until the time is up.

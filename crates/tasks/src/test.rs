@@ -1,5 +1,5 @@
-//! `cargo xtask test`, which has built all programs: builds the components, starts the stores that tests share, runs all tests,
-//! and then the simulation, and chaos for a minute.
+//! `cargo xtask test`, which has built all programs: builds the components, starts the stores that tests share, runs all tests
+//! and then chaos for a minute, and the simulation beside both.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -10,6 +10,8 @@ use devstack::{Browser, Postgres, Programs, Redis, examples, workspace};
 use fixtures::Shared;
 use openapi_check::tools::{NodeTools, Schemathesis};
 use serde_json::{Value, json};
+
+use crate::simulate::BesideTests;
 
 /// The partitions of `orders` in the second run of the tests over HTTP.
 const PARTITIONS: u32 = 8;
@@ -99,10 +101,13 @@ pub async fn test(arguments: Arguments) -> Result<()> {
     let start = Instant::now();
     workspace::ensure_wasm_target()?;
     let programs = Programs::find_or_install(!arguments.no_install)?;
-    install_tools(!arguments.no_install);
-    workspace::build_components()?;
-    workspace::build_for_wasm(&["order-by-key"])?;
-    workspace::build_for_wasm(&examples::packages("shop"))?;
+    // One waits for the network, the other computes.
+    std::thread::scope(|scope| {
+        scope.spawn(|| install_tools(!arguments.no_install));
+        workspace::build_components()?;
+        workspace::build_for_wasm(&["order-by-key"])?;
+        workspace::build_for_wasm(&examples::packages("shop"))
+    })?;
 
     let folder = workspace::stack_folder().join(format!("test-{}", std::process::id()));
     eprintln!("Starting Redis and Postgres for the tests ...");
@@ -122,8 +127,13 @@ pub async fn test(arguments: Arguments) -> Result<()> {
     };
     partitioned.create_template().await?;
 
+    // A run with named tests runs only those.
+    let simulation = match arguments.rest.is_empty() {
+        true => Some(BesideTests::start(&folder)?),
+        false => None,
+    };
     let over_http = tests_over_http()?;
-    let mut everything = cargo();
+    let mut everything = workspace::cargo_command();
     everything.args(TESTS).args(["--no-fail-fast", "--"]);
     let passed = passes(everything, &shared, &arguments.rest)?;
     eprintln!("\nThe tests over HTTP once more, on tables of {PARTITIONS} hash partitions:");
@@ -150,14 +160,14 @@ pub async fn test(arguments: Arguments) -> Result<()> {
         folder.display()
     );
     Postgres::remove(&folder.join("postgres"))?;
-    std::fs::remove_dir_all(&folder)?;
-    // A run with named tests runs only those.
-    if arguments.rest.is_empty() {
-        crate::simulate::simulate_in_tests()?;
-        if !arguments.no_chaos {
-            crate::chaos::for_test(programs).await?;
-        }
+    if arguments.rest.is_empty() && !arguments.no_chaos {
+        crate::chaos::for_test(programs).await?;
     }
+    if let Some(simulation) = simulation {
+        eprintln!("\nThe simulation, which has run beside the tests and chaos:");
+        simulation.finish()?;
+    }
+    std::fs::remove_dir_all(&folder)?;
     eprintln!("All tests passed in {} s.", start.elapsed().as_secs());
     Ok(())
 }
@@ -177,14 +187,10 @@ fn install_tools(may_install: bool) {
     }
 }
 
-fn cargo() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-}
-
 /// Which program has the tests over HTTP. Asking cargo to run only these would compile their dependencies once more, as
 /// [`workspace::build_all`] says.
 fn tests_over_http() -> Result<PathBuf> {
-    let mut build = cargo();
+    let mut build = workspace::cargo_command();
     let output = build
         .args(TESTS)
         .args(["--no-run", "--message-format=json-render-diagnostics"])
@@ -211,6 +217,8 @@ fn passes(mut tests: Command, shared: &Shared, rest: &[String]) -> Result<bool> 
     let status = tests
         .args(rest)
         .current_dir(workspace::root())
+        // More than there are processors: most tests wait for a store or for time to pass.
+        .env("RUST_TEST_THREADS", "3")
         // For the runners that tests start: some assert how often the stores were asked.
         .env("RUNNER_COUNT_CALLS", "true")
         .status();

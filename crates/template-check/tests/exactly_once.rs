@@ -6,7 +6,6 @@
 )]
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use devstack::workspace;
 use fixtures::Served;
@@ -18,8 +17,7 @@ fn template() -> PathBuf {
 }
 
 fn cargo(project: &Path, arguments: &[&str]) {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
+    let output = workspace::cargo_command()
         .args(arguments)
         .current_dir(project)
         // Dependencies are compiled once for all.
@@ -32,6 +30,14 @@ fn cargo(project: &Path, arguments: &[&str]) {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
+}
+
+/// How this checkout compiles for tests, as a configuration of cargo: what both need is then compiled already.
+fn development_profile() -> String {
+    let manifest = std::fs::read_to_string(workspace::root().join("Cargo.toml")).unwrap();
+    let start = manifest.find("[profile.dev]").unwrap();
+    let end = manifest.find("[profile.mutants]").unwrap();
+    manifest[start..end].to_owned()
 }
 
 #[test]
@@ -59,7 +65,9 @@ async fn a_new_project_creates_its_resource_once() {
     expand(&template(), &project, "my-rooms", &values).unwrap();
     // The versions that are tested here; a user's first build has the newest.
     std::fs::copy(root.join("Cargo.lock"), project.join("Cargo.lock")).unwrap();
-    cargo(&project, &["test", "--quiet"]);
+    let profile = project.join("profile.toml");
+    std::fs::write(&profile, development_profile()).unwrap();
+    cargo(&project, &["test", "--quiet", "--config", "profile.toml"]);
     cargo(
         &project,
         &["build", "--release", "--target", workspace::WASM_TARGET],
