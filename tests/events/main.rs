@@ -10,6 +10,9 @@
 
 mod configuration;
 mod contract;
+mod both;
 mod feed;
+mod load;
 mod log;
+mod service;
 mod stream;
