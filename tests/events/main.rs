@@ -12,6 +12,7 @@ mod configuration;
 mod contract;
 mod both;
 mod feed;
+mod kafka;
 mod load;
 mod log;
 mod service;

@@ -8,6 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use devstack::{Browser, Postgres, Programs, Redis, examples, workspace};
 use fixtures::Shared;
+use fixtures::kafka::Kafka;
 use openapi_check::tools::{NodeTools, Schemathesis};
 use serde_json::{Value, json};
 
@@ -174,6 +175,9 @@ fn install_tools(may_install: bool) {
     }
     if let Err(why) = Schemathesis::find_or_install(may_install) {
         eprintln!("Schemathesis will not test the APIs: {why:#}");
+    }
+    if let Err(why) = Kafka::find_or_install(may_install) {
+        eprintln!("No orders will go to a Kafka topic: {why:#}");
     }
 }
 
