@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use chaos::proxy::Link;
-use devstack::process::{Process, free_port, local};
 use devstack::or_skip;
+use devstack::process::{Process, free_port, local};
 use fixtures::Served;
 use fixtures::kafka::{Broker, Kafka};
 use migrator::create_database;

@@ -121,7 +121,11 @@ async fn create(
 
 /// The work of all clients, with `transactions` each, and of a stranger whose transactions hold low numbers for long. Two thirds
 /// of the transactions are committed, each with two orders on average.
-pub async fn create_all(url: String, transactions: u32, count: Count) -> HashMap<String, Committed> {
+pub async fn create_all(
+    url: String,
+    transactions: u32,
+    count: Count,
+) -> HashMap<String, Committed> {
     let late = Duration::from_millis(700);
     let stranger = create(url.clone(), transactions / 10, Some(late), count.clone());
     let mut creators = vec![tokio::spawn(stranger)];

@@ -8,9 +8,9 @@
     reason = "a test that fails panics"
 )]
 
+mod both;
 mod configuration;
 mod contract;
-mod both;
 mod feed;
 mod kafka;
 mod load;

@@ -8,7 +8,9 @@ use anyhow::anyhow;
 use devstack::{Postgres, Programs, or_skip};
 use fixtures::Shared;
 use orders::Order;
-use pgwire_replication::{Lsn, PgWireError, ReplicationClient, ReplicationConfig, ReplicationEvent};
+use pgwire_replication::{
+    Lsn, PgWireError, ReplicationClient, ReplicationConfig, ReplicationEvent,
+};
 use protocol::{Document, Resource, ResourceId};
 use serde_json::{Value, json};
 use tokio_postgres::{Client, NoTls};
@@ -152,8 +154,11 @@ impl Database {
     /// What is in the table, in no order, as the consumer reads it where there is no slot yet.
     pub async fn snapshot(&self) -> Vec<Row> {
         let consumer = self.connect_as_consumer().await;
-        consumer.batch_execute("SET TimeZone = 'UTC'").await.unwrap();
-        let select = "SELECT order_id::text, customer_id, created_at::text, document FROM orders";
+        consumer
+            .batch_execute("SET TimeZone = 'UTC'")
+            .await
+            .unwrap();
+        let select = "SELECT order_id::text, customer_id, created_at::text, document::text FROM orders";
         let rows = consumer.query(select, &[]).await.unwrap();
         let row = |row: &tokio_postgres::Row| Row {
             order_id: row.get(0),
