@@ -11,6 +11,7 @@
 mod both;
 mod configuration;
 mod contract;
+mod debezium;
 mod feed;
 mod kafka;
 mod load;

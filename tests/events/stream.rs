@@ -158,7 +158,8 @@ impl Database {
             .batch_execute("SET TimeZone = 'UTC'")
             .await
             .unwrap();
-        let select = "SELECT order_id::text, customer_id, created_at::text, document::text FROM orders";
+        let select =
+            "SELECT order_id::text, customer_id, created_at::text, document::text FROM orders";
         let rows = consumer.query(select, &[]).await.unwrap();
         let row = |row: &tokio_postgres::Row| Row {
             order_id: row.get(0),
