@@ -1,51 +1,20 @@
 //! The change stream under load: orders that are committed, late or rolled back, on plain and on partitioned tables, and a
 //! server that crashes.
 
-use std::collections::{HashMap, HashSet};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::collections::HashSet;
 
-use orders::Order;
-use protocol::Resource;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio_postgres::Client;
-use uuid::Uuid;
 
 use crate::contract::assert_valid;
+use crate::load::{Count, assert_in_order, create_all, insert};
 use crate::stream::{Database, Row};
+
+/// Of each client.
+const TRANSACTIONS: u32 = 8;
 
 /// A customer that no other order is of: what comes after its order was committed later.
 const MARKER: &str = "marker";
-
-fn new_id() -> Uuid {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    let random: [u8; 10] = rand::random();
-    uuid::Builder::from_unix_timestamp_millis(now.as_millis() as u64, &random).into_uuid()
-}
-
-/// Inserts an order as the component does, in the session's transaction.
-pub async fn insert(database: &Client, customer: &str) -> String {
-    try_insert(database, customer).await.unwrap()
-}
-
-/// The same where the server may be gone.
-pub async fn try_insert(
-    database: &Client,
-    customer: &str,
-) -> Result<String, tokio_postgres::Error> {
-    let id = new_id();
-    let order = json!({"currency": "EUR", "note": "é\"\\\n",
-                       "items": [{"sku": "A-1", "quantity": 2, "unitPrice": 1250}]});
-    let document = Order::from_json(&order).unwrap().canonical().value();
-    let (seconds, nanos) = id.get_timestamp().unwrap().to_unix();
-    let row = json!([{
-        "id": id.to_string(), "customer_id": customer, "idempotency_key": id.to_string(), "fingerprint": "00ff", "document": document,
-        "created_at": seconds * 1000 + u64::from(nanos / 1_000_000),
-    }]);
-    let sql = "SELECT * FROM insert_orders_2($1::text::json)";
-    let inserted = database.query(sql, &[&row.to_string()]).await?;
-    assert_eq!(inserted.len(), 1);
-    Ok(id.to_string())
-}
 
 async fn run(database: &Client, sql: &str) {
     database.batch_execute(sql).await.unwrap();
@@ -116,61 +85,6 @@ async fn what_was_not_confirmed_is_delivered_again_also_after_a_crash() {
     consumer.end().await;
 }
 
-/// An order that was committed, and when.
-pub struct Committed {
-    pub requested: Instant,
-    pub acknowledged: Instant,
-}
-
-/// Asserts that each customer's orders, given with their customers, were delivered in the order of the requests: what was
-/// acknowledged before another one was requested comes first.
-pub fn assert_in_order<'d>(
-    delivered: impl Iterator<Item = (&'d str, &'d str)>,
-    committed: &HashMap<String, Committed>,
-) {
-    let mut latest: HashMap<&str, Instant> = HashMap::new();
-    for (id, customer) in delivered {
-        // Not the marker, and not what was committed when the server was lost.
-        let Some(order) = committed.get(id) else {
-            continue;
-        };
-        // The latest request of those that were delivered before this one.
-        let latest = latest.entry(customer).or_insert(order.requested);
-        assert!(order.acknowledged >= *latest, "{id} is too late");
-        *latest = order.requested.max(*latest);
-    }
-}
-
-/// Creates orders in transactions that last for a moment; every third one is rolled back.
-async fn create(database: Client, transactions: u32) -> Vec<(String, Committed)> {
-    let mut committed = Vec::new();
-    for n in 0..transactions {
-        let requested = Instant::now();
-        run(&database, "BEGIN").await;
-        let mut inserted = Vec::new();
-        for _ in 0..rand::random_range(1..4) {
-            let customer = format!("c{}", rand::random_range(0..5));
-            inserted.push(insert(&database, &customer).await);
-        }
-        let pause = Duration::from_millis(rand::random_range(0..15));
-        tokio::time::sleep(pause).await;
-        if n % 3 == 2 {
-            run(&database, "ROLLBACK").await;
-            continue;
-        }
-        run(&database, "COMMIT").await;
-        let acknowledged = Instant::now();
-        committed.extend(inserted.into_iter().map(|id| {
-            let committed = Committed {
-                requested,
-                acknowledged,
-            };
-            (id, committed)
-        }));
-    }
-    committed
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn every_committed_order_is_delivered_once_and_in_order_for_each_customer() {
     for partitions in [0, 3] {
@@ -179,17 +93,10 @@ async fn every_committed_order_is_delivered_once_and_in_order_for_each_customer(
         };
         server.create_slot().await;
         let mut consumer = server.consumer().await;
-        let mut creators = Vec::new();
-        for _ in 0..8 {
-            creators.push(tokio::spawn(create(server.connect().await, 40)));
-        }
-        let marker = server.connect().await;
+        let database = server.connect().await;
         let creation = async {
-            let mut committed = HashMap::new();
-            for creator in creators {
-                committed.extend(creator.await.unwrap());
-            }
-            insert(&marker, MARKER).await;
+            let committed = create_all(server.url(), TRANSACTIONS, Count::default()).await;
+            insert(&database, MARKER).await;
             committed
         };
         let (committed, mut rows) = tokio::join!(creation, consumer.until(MARKER, true));
@@ -199,7 +106,7 @@ async fn every_committed_order_is_delivered_once_and_in_order_for_each_customer(
         let delivered: HashSet<&str> = ids(&rows).into_iter().collect();
         assert_eq!(delivered.len(), rows.len(), "delivered twice");
         let expected: HashSet<&str> = committed.keys().map(|id| &**id).collect();
-        assert!(expected.len() > 200, "{}", expected.len());
+        assert!(expected.len() > 400, "{}", expected.len());
         assert_eq!(delivered, expected);
         let delivered = rows.iter().map(|row| (&*row.order_id, &*row.customer_id));
         assert_in_order(delivered, &committed);

@@ -8,8 +8,13 @@
     reason = "a test that fails panics"
 )]
 
+mod both;
 mod configuration;
 mod contract;
+mod debezium;
 mod feed;
+mod kafka;
+mod load;
 mod log;
+mod service;
 mod stream;

@@ -1,14 +1,16 @@
 //! A Postgres with `wal_level = logical`, a consumer of its change stream, and what a consumer makes of a row.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use devstack::{Postgres, Programs, or_skip};
 use fixtures::Shared;
 use orders::Order;
-use pgwire_replication::{Lsn, ReplicationClient, ReplicationConfig, ReplicationEvent};
+use pgwire_replication::{
+    Lsn, PgWireError, ReplicationClient, ReplicationConfig, ReplicationEvent,
+};
 use protocol::{Document, Resource, ResourceId};
 use serde_json::{Value, json};
 use tokio_postgres::{Client, NoTls};
@@ -76,22 +78,27 @@ pub struct Database {
 }
 
 impl Database {
-    /// Starts it; its table of orders has hash partitions if `partitions` is not 0. The consumer's role is there, as the
-    /// page says.
-    ///
-    /// Nothing, after saying that a test is skipped, with a Postgres that cannot publish chosen columns.
-    pub async fn start(partitions: u32) -> Option<Self> {
+    /// Starts it; its table of orders has hash partitions if `partitions` is not 0. Its log is not logical.
+    pub async fn plain(partitions: u32) -> Self {
         let folder = Shared::told().unwrap().folder;
         let folder = folder.join(format!("events-{}", Uuid::new_v4().simple()));
         let programs = Programs::find_or_install(false).unwrap();
-        let mut postgres = Postgres::start(&programs, &folder.join("postgres")).unwrap();
+        let postgres = Postgres::start(&programs, &folder.join("postgres")).unwrap();
         let shared = Shared {
             partitions,
             ..Shared::told().unwrap()
         };
-        // Migrated before the log is logical: the publication needs no level.
         shared.migrate(&postgres.url("postgres")).await.unwrap();
-        let database = connect(&postgres.url("postgres")).await;
+        Self { postgres, folder }
+    }
+
+    /// The same with a logical log; the consumer's role is there, as the page says.
+    ///
+    /// Nothing, after saying that a test is skipped, with a Postgres that cannot publish chosen columns.
+    pub async fn start(partitions: u32) -> Option<Self> {
+        // Migrated before the log is logical: the publication needs no level.
+        let mut this = Self::plain(partitions).await;
+        let database = this.connect().await;
         let version = "SELECT current_setting('server_version_num')::integer";
         let version: i32 = database.query_one(version, &[]).await.unwrap().get(0);
         let needed = match version >= 150_000 {
@@ -101,8 +108,7 @@ impl Database {
         or_skip("a test of the change stream", needed)?;
         let level = "ALTER SYSTEM SET wal_level = 'logical'";
         database.batch_execute(level).await.unwrap();
-        postgres.restart().unwrap();
-        let this = Self { postgres, folder };
+        this.postgres.restart().unwrap();
         let database = this.connect().await;
         let page = page();
         let (_, rest) = page.split_once("```sql\n").unwrap();
@@ -111,9 +117,19 @@ impl Database {
         Some(this)
     }
 
+    /// The server's URL.
+    pub fn url(&self) -> String {
+        self.postgres.url("postgres")
+    }
+
+    /// The folder of the server, and of what belongs to it.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// A connection of the superuser's.
     pub async fn connect(&self) -> Client {
-        connect(&self.postgres.url("postgres")).await
+        connect(&self.url()).await
     }
 
     /// A connection of the role that reads the stream.
@@ -123,7 +139,7 @@ impl Database {
 
     /// A connection of a role's.
     pub async fn connect_as(&self, role: &str) -> Client {
-        let url = self.postgres.url("postgres");
+        let url = self.url();
         let (_, place) = url.split_once('@').unwrap();
         connect(&format!("postgres://{role}@{place}")).await
     }
@@ -135,21 +151,29 @@ impl Database {
         consumer.query_one(create, &[&NAME]).await.unwrap();
     }
 
+    /// What is in the table, in no order, as the consumer reads it where there is no slot yet.
+    pub async fn snapshot(&self) -> Vec<Row> {
+        let consumer = self.connect_as_consumer().await;
+        consumer
+            .batch_execute("SET TimeZone = 'UTC'")
+            .await
+            .unwrap();
+        let select =
+            "SELECT order_id::text, customer_id, created_at::text, document::text FROM orders";
+        let rows = consumer.query(select, &[]).await.unwrap();
+        let row = |row: &tokio_postgres::Row| Row {
+            order_id: row.get(0),
+            customer_id: row.get(1),
+            created_at: row.get(2),
+            document: row.get(3),
+        };
+        rows.iter().map(row).collect()
+    }
+
     /// Reads the stream from where the slot is.
     pub async fn consumer(&self) -> Consumer {
-        let mut config =
-            ReplicationConfig::new("127.0.0.1", "orders_streaming", "", "postgres", NAME, NAME);
-        config.port = self.postgres.port();
-        config.status_interval = Duration::from_millis(100);
-        config.options = Some("-c TimeZone=UTC".to_owned());
-        let mut client = ReplicationClient::connect(config).await.unwrap();
-        client.wait_started().await.unwrap();
-        Consumer {
-            client,
-            database: self.connect_as_consumer().await,
-            confirmed: None,
-            relations: HashMap::new(),
-        }
+        let consumer = Consumer::connect(self.postgres.port()).await;
+        consumer.expect("the server")
     }
 }
 
@@ -180,12 +204,51 @@ pub struct Consumer {
 }
 
 impl Consumer {
+    /// Reads the stream of the server at a port from where the slot is; nothing when the server is gone.
+    pub async fn connect(port: u16) -> Option<Self> {
+        let start = Instant::now();
+        loop {
+            let url = format!("postgres://orders_streaming@127.0.0.1:{port}/postgres");
+            let (database, connection) = tokio_postgres::connect(&url, NoTls).await.ok()?;
+            tokio::spawn(connection);
+            match Self::stream(port).await {
+                Ok(client) => {
+                    return Some(Self {
+                        client,
+                        database,
+                        confirmed: None,
+                        relations: HashMap::new(),
+                    });
+                }
+                // The slot is in use for as long as the server takes the consumer before this one for alive.
+                Err(error) => assert!(start.elapsed() < PATIENCE, "{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn stream(port: u16) -> Result<ReplicationClient, PgWireError> {
+        let mut config =
+            ReplicationConfig::new("127.0.0.1", "orders_streaming", "", "postgres", NAME, NAME);
+        config.port = port;
+        config.status_interval = Duration::from_millis(100);
+        config.options = Some("-c TimeZone=UTC".to_owned());
+        let mut client = ReplicationClient::connect(config).await?;
+        client.wait_started().await?;
+        Ok(client)
+    }
+
     /// The rows of the next transaction that has some; they are confirmed if `confirm`.
     pub async fn next(&mut self, confirm: bool) -> Vec<Row> {
+        let rows = tokio::time::timeout(PATIENCE, self.try_next(confirm)).await;
+        rows.expect("a transaction").expect("a stream")
+    }
+
+    /// The same, without an end to its patience; nothing when the server is gone.
+    pub async fn try_next(&mut self, confirm: bool) -> Option<Vec<Row>> {
         let mut rows = Vec::new();
         loop {
-            let event = tokio::time::timeout(PATIENCE, self.client.recv()).await;
-            match event.expect("a transaction").unwrap().unwrap() {
+            match self.client.recv().await.ok()?? {
                 ReplicationEvent::XLogData { data, .. } => rows.extend(self.decode(&data)),
                 ReplicationEvent::Commit { end_lsn, .. } => {
                     if confirm {
@@ -193,7 +256,7 @@ impl Consumer {
                         self.confirmed = Some(end_lsn);
                     }
                     if !rows.is_empty() {
-                        return rows;
+                        return Some(rows);
                     }
                 }
                 _ => {}

@@ -130,6 +130,22 @@ pub(crate) fn find_or_install_chromium() -> Result<PathBuf> {
     on_path("chromium").context("Chromium not found even after installing")
 }
 
+/// Finds Java, to run programs with it; installs it under the same conditions.
+pub fn find_or_install_java(may_install: bool) -> Result<PathBuf> {
+    if let Some(java) = on_path("java") {
+        return Ok(java);
+    }
+    ensure!(
+        may_install && can_install(),
+        "missing on this machine: Java. Install with one of\n  \
+         Debian, Ubuntu:  sudo apt-get install default-jre-headless\n  \
+         Fedora:          sudo dnf install java-latest-openjdk-headless\n  \
+         macOS:           brew install openjdk"
+    );
+    install(&["default-jre-headless"])?;
+    on_path("java").context("Java not found even after installing")
+}
+
 /// Finds Node with npm, of a version or newer.
 pub(crate) fn node(minimum: u32) -> Result<PathBuf> {
     let (Some(node), Some(_)) = (on_path("node"), on_path("npm")) else {

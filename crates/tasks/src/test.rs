@@ -8,6 +8,8 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use devstack::{Browser, Postgres, Programs, Redis, examples, workspace};
 use fixtures::Shared;
+use fixtures::debezium::Debezium;
+use fixtures::kafka::Kafka;
 use openapi_check::tools::{NodeTools, Schemathesis};
 use serde_json::{Value, json};
 
@@ -184,6 +186,12 @@ fn install_tools(may_install: bool) {
     }
     if let Err(why) = Schemathesis::find_or_install(may_install) {
         eprintln!("Schemathesis will not test the APIs: {why:#}");
+    }
+    if let Err(why) = Kafka::find_or_install(may_install) {
+        eprintln!("No orders will go to a Kafka topic: {why:#}");
+    }
+    if let Err(why) = Debezium::find_or_install(may_install) {
+        eprintln!("Debezium will not read the change stream: {why:#}");
     }
 }
 

@@ -2,45 +2,13 @@
 // host, no violation of axe-core's rules. CONSOLE_URL is a service with identity=none, IDENTITY_URL one with
 // identity=header. With SCREENSHOTS, writes pictures there.
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
-import { createRequire } from "node:module";
-import { after, before, test } from "node:test";
-import { chromium } from "playwright-core";
+import { test } from "node:test";
+import { DESKTOP, PHONE, assertNotTooWide, violations, visit as visitPage } from "./visit.mjs";
 
-const { CHROMIUM, CONSOLE_URL, IDENTITY_URL, SCREENSHOTS } = process.env;
-const DESKTOP = { width: 1280, height: 1000 };
-const PHONE = { width: 360, height: 740 };
+const { CONSOLE_URL, IDENTITY_URL, SCREENSHOTS } = process.env;
 
-let browser;
-let axe;
-before(async () => {
-  browser = await chromium.launch({ executablePath: CHROMIUM });
-  axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-});
-after(() => browser.close());
-
-/** Opens the console and runs a flow; fails on errors in the browser's console and on requests to other hosts. */
-async function visit({ url = CONSOLE_URL, viewport = DESKTOP, colorScheme = "light", ...options }, flow) {
-  const context = await browser.newContext({ viewport, colorScheme, ...options });
-  const page = await context.newPage();
-  const wrong = [];
-  page.on("console", (message) => {
-    // Chromium reports every answer of 400 or more as an error, also those that a flow provokes.
-    const isAnswer = message.text().startsWith("Failed to load resource: the server responded with a status of 4")
-      && message.location().url.startsWith(`${url}/api/v1/`);
-    if (["error", "warning"].includes(message.type()) && !isAnswer) wrong.push(`console: ${message.text()}`);
-  });
-  page.on("pageerror", (error) => wrong.push(`exception: ${error.message}`));
-  page.on("request", (request) => {
-    const target = new URL(request.url());
-    if (target.protocol !== "data:" && target.origin !== url) wrong.push(`another host: ${request.url()}`);
-  });
-  await page.goto(`${url}/`);
-  await page.waitForSelector("html[data-ready]", { state: "attached" });
-  await flow(page);
-  await context.close();
-  assert.deepEqual(wrong, []);
-}
+/** Opens the console and runs a flow. */
+const visit = ({ url = CONSOLE_URL, ...options }, flow) => visitPage(`${url}/`, { ready: "html[data-ready]", ...options }, flow);
 
 const text = (page, selector) => page.locator(selector).innerText();
 const saying = (page, selector, words) => page.locator(selector, { hasText: words }).waitFor();
@@ -202,22 +170,11 @@ test("everything works with the keyboard, and the focus is visible", () => visit
   await saying(page, "#order-verdict", "Replayed.");
 }));
 
-test("a browser without JavaScript gets the reference and a command", async () => {
-  const context = await browser.newContext({ javaScriptEnabled: false });
-  const page = await context.newPage();
-  await page.goto(`${CONSOLE_URL}/`);
+test("a browser without JavaScript gets the reference and a command", () => visit({ ready: undefined, javaScriptEnabled: false }, async (page) => {
   // What is rendered, and nothing else.
   const shown = await text(page, "body");
   assert.ok(shown.includes("This console needs JavaScript") && shown.includes("Idempotency-Key: my-first-order"), shown);
-  await context.close();
-});
-
-/** axe-core is evaluated by the driver, which the page's policy does not restrict. */
-async function violations(page) {
-  await page.evaluate(axe);
-  const { violations: found } = await page.evaluate(() => axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] }));
-  return found.map(({ id, nodes }) => `${id}: ${nodes.map(({ target, failureSummary }) => `${target} ${failureSummary}`).join("; ")}`);
-}
+}));
 
 for (const colorScheme of ["light", "dark"]) {
   for (const [size, viewport] of [["desktop", DESKTOP], ["phone", PHONE]]) {
@@ -235,8 +192,7 @@ for (const colorScheme of ["light", "dark"]) {
       await page.getByLabel("Currency").fill("");
       await place(page, "The order is not valid.");
       assert.deepEqual(await violations(page), []);
-      const [scrollWidth, clientWidth] = await page.evaluate(() => [document.documentElement.scrollWidth, document.documentElement.clientWidth]);
-      assert.ok(scrollWidth <= clientWidth, `${scrollWidth} px wide in ${clientWidth} px`);
+      await assertNotTooWide(page);
     }));
   }
 }

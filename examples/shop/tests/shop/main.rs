@@ -5,6 +5,7 @@
     reason = "a test that fails panics"
 )]
 
+mod page;
 mod support;
 
 use devstack::scheduler::Puller;

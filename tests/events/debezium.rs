@@ -1,0 +1,149 @@
+//! Debezium's connector with the settings of deploy/events, on a real Postgres: what it would send to Kafka is what is stored,
+//! though it is killed.
+
+use std::collections::{HashMap, HashSet};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use devstack::or_skip;
+use devstack::process::Process;
+use fixtures::debezium::Debezium;
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::load::{Count, assert_in_order, create_all, insert};
+use crate::stream::Database;
+
+/// Of each client.
+const TRANSACTIONS: u32 = 25;
+const KILLS: usize = 2;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The topics of all messages, and the keys and values of those with orders.
+fn printed(text: &str) -> (HashSet<String>, Vec<(Value, Value)>) {
+    let (mut topics, mut orders) = (HashSet::new(), Vec::new());
+    // Not its log, and not what a killed one has not printed to the end.
+    let messages = text.lines().filter(|line| line.starts_with("{\"topic\""));
+    for message in messages.filter_map(|m| serde_json::from_str::<Value>(m).ok()) {
+        let text = |name: &str| message[name].as_str().unwrap();
+        topics.insert(text("topic").to_owned());
+        if text("topic") == "orders.public.orders" {
+            let read = |name: &str| serde_json::from_str(text(name)).unwrap();
+            orders.push((read("key"), read("value")));
+        }
+    }
+    (topics, orders)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn debezium_delivers_every_committed_order_though_it_is_killed() {
+    let test = "debezium_delivers_every_committed_order_though_it_is_killed";
+    let Some(debezium) = or_skip(test, Debezium::find()) else {
+        return;
+    };
+    let Some(server) = Database::start(0).await else {
+        return;
+    };
+    let output = server.folder().join("debezium.log");
+    let offsets = server.folder().join("offsets");
+    let further = [
+        format!("database.port={}", server.postgres.port()),
+        // The server has no certificate.
+        "database.sslmode=disable".to_owned(),
+        format!("offset.storage.file.filename={}", offsets.display()),
+        "heartbeat.interval.ms=1000".to_owned(),
+    ];
+    let start = || {
+        let mut options = std::fs::OpenOptions::new();
+        let log = options.create(true).append(true).open(&output).unwrap();
+        let mut command = debezium.command(&further);
+        command
+            .env("DATABASE_HOST", "127.0.0.1")
+            .env("DATABASE_NAME", "postgres")
+            .env("DATABASE_PASSWORD", "")
+            .env("KAFKA_BOOTSTRAP_SERVERS", "")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log);
+        Process::start("Debezium", &mut command, Signal::SIGKILL).unwrap()
+    };
+    let database = server.connect().await;
+    let streams = async || {
+        let active = "SELECT count(*) FROM pg_replication_slots WHERE active";
+        let waiting = Instant::now();
+        while database
+            .query_one(active, &[])
+            .await
+            .unwrap()
+            .get::<_, i64>(0)
+            == 0
+        {
+            assert!(waiting.elapsed() < PATIENCE, "see {}", output.display());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+
+    // Before the first order, so that none is in the snapshot, which has no order.
+    let mut running = start();
+    streams().await;
+    let creating = tokio::spawn(create_all(server.url(), TRANSACTIONS, Count::default()));
+    for _ in 0..KILLS {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        running.kill().unwrap();
+        // What it printed last has an end.
+        std::fs::OpenOptions::new()
+            .append(true)
+            .open(&output)
+            .and_then(|mut log| std::io::Write::write_all(&mut log, b"\n"))
+            .unwrap();
+        running = start();
+        streams().await;
+    }
+    let committed = creating.await.unwrap();
+    let last = insert(&database, "marker").await;
+    let waiting = Instant::now();
+    let (topics, delivered) = loop {
+        let (topics, delivered) = printed(&std::fs::read_to_string(&output).unwrap());
+        if delivered.iter().any(|(_, value)| value["order_id"] == last) {
+            break (topics, delivered);
+        }
+        assert!(waiting.elapsed() < PATIENCE, "see {}", output.display());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    };
+    running.kill().unwrap();
+
+    let expected = ["orders.public.orders", "__debezium-heartbeat.orders"].map(str::to_owned);
+    assert_eq!(topics, HashSet::from(expected));
+    let stored = "SELECT order_id::text, customer_id, document::text, \
+                         to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') FROM orders";
+    let rows = database.query(stored, &[]).await.unwrap();
+    let text = |row: &tokio_postgres::Row, n: usize| row.get::<_, String>(n);
+    let stored: HashMap<String, Value> = rows
+        .iter()
+        .map(|row| {
+            let value = json!({
+                "order_id": text(row, 0),
+                "customer_id": text(row, 1),
+                "document": text(row, 2),
+                "created_at": text(row, 3),
+            });
+            (text(row, 0), value)
+        })
+        .collect();
+    let mut first = Vec::new();
+    let mut known = HashSet::new();
+    for (key, value) in &delivered {
+        let id = value["order_id"].as_str().unwrap();
+        assert_eq!(Some(value), stored.get(id));
+        assert_eq!(key, &json!({"customer_id": value["customer_id"]}));
+        if known.insert(id) {
+            first.push((id, value["customer_id"].as_str().unwrap()));
+        }
+    }
+    println!("{} orders, {} messages", stored.len(), delivered.len());
+    let skipped = stored.keys().filter(|id| !known.contains(&***id)).count();
+    assert_eq!(skipped, 0, "of {} orders", stored.len());
+    assert!(committed.len() > 1000, "{}", committed.len());
+    assert!(committed.keys().all(|id| stored.contains_key(id)));
+    assert_in_order(first.into_iter(), &committed);
+}
