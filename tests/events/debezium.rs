@@ -62,6 +62,8 @@ async fn debezium_delivers_every_committed_order_though_it_is_killed() {
             .env("DATABASE_NAME", "postgres")
             .env("DATABASE_PASSWORD", "")
             .env("KAFKA_BOOTSTRAP_SERVERS", "")
+            // The engine writes a log of its own there.
+            .current_dir(server.folder())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log);
