@@ -24,13 +24,13 @@ const saying = (page, selector, words) => page.locator(selector, { hasText: word
 const rows = (page, list) => page.locator(`#${list} li`);
 
 async function payIn(page, cents, verdict) {
-  await page.getByLabel("Deposit").fill(String(cents));
+  await page.getByRole("spinbutton", { name: "Deposit" }).fill(String(cents));
   await page.getByRole("button", { name: "Pay in" }).click();
   await saying(page, "#verdict", verdict);
 }
 
 async function order(page, price, verdict) {
-  await page.getByRole("textbox", { name: "Order" }).or(page.getByLabel("Order")).first().fill(String(price));
+  await page.getByRole("spinbutton", { name: "Order" }).fill(String(price));
   await page.getByRole("button", { name: "Order, three times" }).click();
   await saying(page, "#verdict", verdict);
 }
