@@ -19,7 +19,7 @@ use wasmtime_wasi_http::{
     RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
 };
 
-use crate::connections::PostgresPools;
+use crate::connections::{PostgresPools, Statements};
 use crate::guest_time;
 use crate::outbound::AllowedHosts;
 use crate::sqlite::Location;
@@ -190,6 +190,8 @@ pub struct Grants {
     pub database: Location,
     /// Where the application itself is, once it listens.
     pub own_address: Arc<OnceLock<SocketAddr>>,
+    /// How its statements are sent to Postgres.
+    pub statements: Statements,
 }
 
 impl Guest {
@@ -234,7 +236,7 @@ impl Guest {
             environment: grants.environment,
             allowed_hosts: Arc::new(grants.allowed_hosts),
             variables: grants.variables,
-            pools: Arc::default(),
+            pools: Arc::new(PostgresPools::new(grants.statements)),
             databases: grants.databases.into(),
             database: grants.database,
             own_address: grants.own_address,

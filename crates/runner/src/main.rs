@@ -34,6 +34,7 @@ use clap::Parser;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::connections::Statements;
 use crate::host::{Grants, Guest};
 use crate::manifest::Manifest;
 use crate::outbound::AllowedHosts;
@@ -79,6 +80,9 @@ struct Arguments {
     /// Set TCP_NODELAY on accepted connections, which Spin does not do.
     #[arg(long)]
     tcp_nodelay: bool,
+    /// How statements are sent to Postgres; Spin prepares each anew.
+    #[arg(long, value_enum, default_value_t)]
+    postgres_statements: Statements,
     /// Folder for the SQLite database; by default .spin beside the manifest. Empty: none, and each connection has a
     /// database in memory.
     #[arg(long)]
@@ -160,6 +164,7 @@ async fn run() -> Result<()> {
                 databases: component.sqlite_databases.clone(),
                 database: Location::in_folder(state.as_deref()),
                 own_address: own_address.clone(),
+                statements: arguments.postgres_statements,
             },
             arguments.measure_guests,
         )?;

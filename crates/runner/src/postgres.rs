@@ -16,7 +16,7 @@ use crate::bindings::spin::postgres::postgres::{
 use crate::calls;
 use crate::connections::{
     PostgresConnection as Connection, PostgresConnectionBuilder as ConnectionBuilder,
-    PostgresPools, root_certificate,
+    PostgresPools, Statements, root_certificate,
 };
 use crate::host::{HostState, Spin};
 use crate::outbound::AllowedHosts;
@@ -89,8 +89,21 @@ async fn query(
     parameters: Vec<ParameterValue>,
 ) -> Result<RowStream, Error> {
     calls::POSTGRES_STATEMENTS.count();
+    let Connection(client, statements) = connection;
+    let types: Vec<_> = parameters.iter().map(values::parameter_type).collect();
     let parameters = values::to_sql(parameters)?;
-    let rows = connection.0.query_raw(statement, parameters).await;
+    let rows = match statements {
+        Statements::PreparedAnew => client.query_raw(statement, parameters).await,
+        Statements::Typed => {
+            let typed = parameters.into_iter().zip(types);
+            client.query_typed_raw(statement, typed).await
+        }
+        Statements::PreparedOnce => {
+            let prepared = client.prepare_cached(statement).await;
+            let prepared = prepared.map_err(query_failed)?;
+            client.query_raw(&prepared, parameters).await
+        }
+    };
     rows.map_err(query_failed)
 }
 
