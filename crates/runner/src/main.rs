@@ -38,7 +38,7 @@ use crate::connections::Statements;
 use crate::host::{Grants, Guest};
 use crate::manifest::Manifest;
 use crate::outbound::AllowedHosts;
-use crate::serve::{Options, Reuse, Server};
+use crate::serve::{Asked, Options, Reuse, Server};
 use crate::sqlite::Location;
 use crate::variables::Variables;
 
@@ -83,6 +83,9 @@ struct Arguments {
     /// How statements are sent to Postgres; Spin prepares each anew.
     #[arg(long, value_enum, default_value_t)]
     postgres_statements: Statements,
+    /// When an instance that has accepted a request is asked for the next one; in Spin, after its next event.
+    #[arg(long, value_enum, default_value_t)]
+    instances_asked: Asked,
     /// Folder for the SQLite database; by default .spin beside the manifest. Empty: none, and each connection has a
     /// database in memory.
     #[arg(long)]
@@ -181,6 +184,7 @@ async fn run() -> Result<()> {
     }
     let options = Options {
         reuse,
+        instances_asked: arguments.instances_asked,
         shows_calls: arguments.count_calls || arguments.measure_guests,
         tcp_nodelay: arguments.tcp_nodelay,
     };

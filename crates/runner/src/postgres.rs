@@ -1,10 +1,11 @@
 //! Implements `spin:postgres`. As in Spin: connections come from a pool and are reset without a rollback when
-//! they go back, every statement is prepared anew, and nothing times out.
+//! they go back, and nothing times out. Every statement is prepared anew, unless `--postgres-statements` says otherwise.
+
+use std::pin::pin;
 
 use futures::{StreamExt, TryStreamExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio_postgres::config::Host as Server;
-use tokio_postgres::types::ToSql;
 use tokio_postgres::{Config, RowStream};
 use wasmtime::component::{Accessor, FutureReader, Resource, StreamReader};
 
@@ -113,14 +114,9 @@ async fn execute(
     statement: &str,
     parameters: Vec<ParameterValue>,
 ) -> Result<u64, Error> {
-    calls::POSTGRES_STATEMENTS.count();
-    let parameters = values::to_sql(parameters)?;
-    let references: Vec<&(dyn ToSql + Sync)> = parameters
-        .iter()
-        .map(|p| p.as_ref() as &(dyn ToSql + Sync))
-        .collect();
-    let affected = connection.0.execute(statement, &references).await;
-    affected.map_err(query_failed)
+    let mut rows = pin!(query(connection, statement, parameters).await?);
+    while rows.try_next().await.map_err(query_failed)?.is_some() {}
+    Ok(rows.rows_affected().unwrap_or_default())
 }
 
 impl Host for HostState {}
@@ -302,7 +298,7 @@ async fn pump(
     columns: oneshot::Sender<Vec<Column>>,
     sender: mpsc::Sender<Row>,
 ) -> Result<(), Error> {
-    let mut rows = std::pin::pin!(rows);
+    let mut rows = pin!(rows);
     let mut columns = Some(columns);
     loop {
         let row = tokio::select! {
