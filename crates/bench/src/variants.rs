@@ -105,11 +105,6 @@ pub async fn against(
     machine: Machine,
     builds: &[PathBuf],
 ) -> Result<VariantReport> {
-    let manifest_of = |index: usize, build: &Path| {
-        let file = environment.folder().join(format!("spin-{index}.toml"));
-        write_manifest(&file, build)?;
-        Ok(file)
-    };
     let mut variants = vec![Variant {
         name: "current".to_owned(),
         manifest: Component::Ours.manifest(),
@@ -117,9 +112,11 @@ pub async fn against(
         threads: None,
     }];
     for (index, build) in builds.iter().enumerate() {
+        let manifest = environment.folder().join(format!("spin-{index}.toml"));
+        write_manifest(&manifest, build)?;
         variants.push(Variant {
             name: build.display().to_string(),
-            manifest: manifest_of(index, build)?,
+            manifest,
             arguments: &[],
             threads: None,
         });

@@ -8,10 +8,12 @@
 
 mod bindings;
 mod calls;
+mod clock;
 mod compiled;
 mod connections;
 mod guest_time;
 mod host;
+mod host_calls;
 mod manifest;
 mod outbound;
 mod postgres;
@@ -35,7 +37,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::connections::Statements;
-use crate::host::{Grants, Guest};
+use crate::host::{Grants, Guest, Measured};
 use crate::manifest::Manifest;
 use crate::outbound::AllowedHosts;
 use crate::serve::{Asked, Options, Reuse, Server};
@@ -71,7 +73,8 @@ struct Arguments {
     /// How long an instance is kept without a request.
     #[arg(long, default_value = "1s", value_parser = duration)]
     idle_instance_timeout: Duration,
-    /// Show at /.well-known/runner/calls how many connections, commands and statements the stores got.
+    /// Show at /.well-known/runner/calls how many connections, commands and statements the stores got, and how often
+    /// components called the host.
     #[arg(long, env = "RUNNER_COUNT_CALLS")]
     count_calls: bool,
     /// Also show there how much of the process's CPU time is spent in the components' own code, in samples.
@@ -149,6 +152,11 @@ async fn run() -> Result<()> {
     std::fs::create_dir_all(&cache).with_context(|| format!("creating {}", cache.display()))?;
     let engine = host::engine()?;
     let own_address = Arc::new(OnceLock::new());
+    let measured = match (arguments.measure_guests, arguments.count_calls) {
+        (true, _) => Measured::GuestTime,
+        (false, true) => Measured::Calls,
+        (false, false) => Measured::Nothing,
+    };
     let mut guests = HashMap::new();
     for (id, component) in &manifest.component {
         let hosts = component
@@ -169,7 +177,7 @@ async fn run() -> Result<()> {
                 own_address: own_address.clone(),
                 statements: arguments.postgres_statements,
             },
-            arguments.measure_guests,
+            measured,
         )?;
         guests.insert(id.clone(), guest);
     }
@@ -179,8 +187,10 @@ async fn run() -> Result<()> {
         request_timeout: arguments.request_timeout,
         idle_timeout: arguments.idle_instance_timeout,
     };
-    if arguments.measure_guests {
-        guest_time::start()?;
+    match measured {
+        Measured::Nothing => {}
+        Measured::Calls => host_calls::start(),
+        Measured::GuestTime => guest_time::start()?,
     }
     let options = Options {
         reuse,
