@@ -207,9 +207,8 @@ impl Variant {
 
 fn line(variant: &str, measurement: &Measurement, first: &Measurement) -> Option<VariantLine> {
     let rates = measurement.rates();
-    let processor = |part: fn(&Sample) -> Option<f64>| {
-        median(measurement.samples.iter().filter_map(part))
-    };
+    let processor =
+        |part: fn(&Sample) -> Option<f64>| median(measurement.samples.iter().filter_map(part));
     let host = processor(|sample| Some(sample.processor?.host));
     let postgres = processor(|sample| Some(sample.processor?.postgres));
     Some(VariantLine {

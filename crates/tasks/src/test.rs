@@ -74,6 +74,7 @@ const NOT_EMBEDDED: [&str; 41] = [
     "logging::",
     "reading::a_database_",
     "reading::health_asks_no_store_and_readiness_asks_both",
+    "host_calls::",
     "trips::",
 ];
 
