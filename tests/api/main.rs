@@ -18,6 +18,7 @@ mod documented;
 mod embedded;
 mod events;
 mod history;
+mod host_calls;
 mod hosting;
 mod identity;
 mod key_reuse;

@@ -140,8 +140,19 @@ impl Environment {
         storage: &Storage,
         configure: impl FnOnce(&mut Command),
     ) -> Result<App> {
+        self.serve_manifest(host, &component.manifest(), storage, configure)
+    }
+
+    /// The same with any manifest.
+    pub fn serve_manifest(
+        &self,
+        host: &Host,
+        manifest: &Path,
+        storage: &Storage,
+        configure: impl FnOnce(&mut Command),
+    ) -> Result<App> {
         let address = local(free_port()?);
-        let mut command = host.command(&component.manifest(), address, &storage.variables());
+        let mut command = host.command(manifest, address, &storage.variables());
         configure(&mut command);
         App::run(command, address, self.log(&storage.prefix))
     }

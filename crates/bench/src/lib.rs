@@ -19,6 +19,9 @@ mod rounds;
 mod sizes;
 mod statistics;
 mod stored_orders;
+mod variants;
+
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
@@ -29,6 +32,7 @@ use crate::goals::Measured;
 pub use chart::draw;
 pub use figures::{FlagReport, Report};
 pub use options::{Options, STORED_ORDERS};
+pub use variants::VariantReport;
 
 /// Measures all rows and goals. Data and logs are in `.stack/bench-<pid>`, which is removed at the end.
 ///
@@ -50,6 +54,28 @@ pub async fn run_flags(options: &Options) -> Result<FlagReport> {
     let machine = report::machine();
     let environment = start(options).await?;
     let report = flags::measure(options, &environment, machine).await;
+    finish(environment, report)
+}
+
+/// Measures creations and replays with each of the runner's switches.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_switches(options: &Options) -> Result<VariantReport> {
+    let machine = report::machine();
+    let environment = start(options).await?;
+    let report = variants::switches(options, &environment, machine).await;
+    finish(environment, report)
+}
+
+/// Measures creations and replays of the component against other builds of it.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_against(options: &Options, builds: &[PathBuf]) -> Result<VariantReport> {
+    let machine = report::machine();
+    let environment = start(options).await?;
+    let report = variants::against(options, &environment, machine, builds).await;
     finish(environment, report)
 }
 

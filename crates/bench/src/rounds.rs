@@ -26,11 +26,7 @@ pub async fn measure(options: &Options, environment: &Environment) -> Result<Vec
             }
         }
     }
-    eprintln!("Loading each contestant once before the rounds ...");
-    for row in &prepared {
-        let warm_up = run(options, row, GOAL_CONNECTIONS, 1);
-        warm_up.with_context(|| row.row.name)?;
-    }
+    warm_up(options, &prepared)?;
     let mut measurements = Vec::new();
     for connections in CONNECTIONS {
         let takes_part = |row: &&PreparedRow| row.row.runs_with(connections, options.quick);
@@ -41,6 +37,16 @@ pub async fn measure(options: &Options, environment: &Environment) -> Result<Vec
         measurements.extend(compare(options, environment, &rows, connections).await?);
     }
     Ok(measurements)
+}
+
+/// Loads each contestant once.
+pub fn warm_up(options: &Options, prepared: &[PreparedRow]) -> Result<()> {
+    eprintln!("Loading each contestant once before the rounds ...");
+    for row in prepared {
+        let warm_up = run(options, row, GOAL_CONNECTIONS, 1);
+        warm_up.with_context(|| row.row.name)?;
+    }
+    Ok(())
 }
 
 /// Measures rows with a number of clients; they take turns.

@@ -1,7 +1,9 @@
-//! Counters: calls to the stores, for tests that assert how many round trips a request takes, and CPU samples
-//! in components' code, for benchmarks.
+//! Counters: calls to the stores and of the host, for tests that assert what a request costs, and CPU samples in components'
+//! code, for benchmarks.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::host_calls;
 
 /// The path that shows the counters with `--count-calls` and `--measure-guests`.
 pub const PATH: &str = "/.well-known/runner/calls";
@@ -10,7 +12,8 @@ pub const PATH: &str = "/.well-known/runner/calls";
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    const fn new() -> Self {
+    /// At 0.
+    pub const fn new() -> Self {
         Self(AtomicU64::new(0))
     }
 
@@ -19,7 +22,8 @@ impl Counter {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn get(&self) -> u64 {
+    /// The count.
+    pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -47,6 +51,7 @@ pub fn to_json() -> String {
         "postgresOpened": POSTGRES_OPENED.get(),
         "postgresStatements": POSTGRES_STATEMENTS.get(),
         "sqliteStatements": SQLITE_STATEMENTS.get(),
+        "host": host_calls::counted(),
         "samples": SAMPLES.get(),
         "guestSamples": GUEST_SAMPLES.get(),
     })

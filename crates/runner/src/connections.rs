@@ -22,7 +22,19 @@ pub struct RedisConnection(pub MultiplexedConnection);
 
 /// A connection from a Postgres pool. It goes back when the last handle is dropped.
 #[derive(Clone)]
-pub struct PostgresConnection(pub Arc<Object>);
+pub struct PostgresConnection(pub Arc<Object>, pub Statements);
+
+/// How statements are sent. Spin prepares each anew; the other ways are here to measure what Spin would gain by them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Statements {
+    /// Prepared for one execution, as in Spin: two trips, and a message that closes it.
+    #[default]
+    PreparedAnew,
+    /// With the types of its parameters, so that nothing has to be asked first: one trip.
+    Typed,
+    /// Prepared once per connection, and kept: one trip, and no parsing.
+    PreparedOnce,
+}
 
 /// What a connection to Postgres is built from.
 #[derive(Clone)]
@@ -34,10 +46,20 @@ pub struct PostgresConnectionBuilder {
 }
 
 /// One component's Postgres pools, by address and additional root certificate.
-#[derive(Default)]
-pub struct PostgresPools(Mutex<HashMap<(String, Option<String>), Pool>>);
+pub struct PostgresPools {
+    pools: Mutex<HashMap<(String, Option<String>), Pool>>,
+    statements: Statements,
+}
 
 impl PostgresPools {
+    /// Pools without connections.
+    pub fn new(statements: Statements) -> Self {
+        Self {
+            pools: Mutex::default(),
+            statements,
+        }
+    }
+
     /// Takes a connection from the pool of an address. `config` is the address, parsed.
     pub async fn connect(
         &self,
@@ -45,11 +67,11 @@ impl PostgresPools {
         config: Config,
     ) -> Result<PostgresConnection> {
         let connection = self.pool(builder, config)?.get().await?;
-        Ok(PostgresConnection(Arc::new(connection)))
+        Ok(PostgresConnection(Arc::new(connection), self.statements))
     }
 
     fn pool(&self, builder: PostgresConnectionBuilder, config: Config) -> Result<Pool> {
-        let mut pools = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (builder.address, builder.ca_root);
         if let Some(pool) = pools.get(&key) {
             return Ok(pool.clone());

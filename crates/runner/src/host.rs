@@ -13,17 +13,18 @@ use tokio::net::TcpStream;
 use wasmtime::component::{HasData, Linker, ResourceTable};
 use wasmtime::error::{Context, Result, bail};
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
+use wasmtime_wasi::p3::bindings::clocks::monotonic_clock;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 use wasmtime_wasi_http::{
     RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
 };
 
-use crate::connections::PostgresPools;
-use crate::guest_time;
+use crate::connections::{PostgresPools, Statements};
+use crate::host_calls::{Calling, Interface};
 use crate::outbound::AllowedHosts;
 use crate::sqlite::Location;
-use crate::{bindings, compiled};
+use crate::{bindings, compiled, guest_time, host_calls};
 
 /// How often a running guest yields to the executor, so that time-outs end it even in a busy loop.
 const EPOCH: Duration = Duration::from_millis(10);
@@ -54,13 +55,24 @@ pub struct HostState {
     pub databases: Arc<[String]>,
     /// Where the application's SQLite database is.
     pub database: Location,
+    /// The call that the instance is in.
+    pub calling: Calling,
     wasi: WasiCtx,
     http: WasiHttpCtx,
     hooks: OwnApplication,
 }
 
+impl HostState {
+    /// The state for a call of this interface.
+    fn call_of(&mut self, interface: Interface) -> &mut Self {
+        self.calling.is_of(interface);
+        self
+    }
+}
+
 impl WasiView for HostState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.calling.is_of(Interface::Wasi);
         WasiCtxView {
             ctx: &mut self.wasi,
             table: &mut self.table,
@@ -70,6 +82,7 @@ impl WasiView for HostState {
 
 impl WasiHttpView for HostState {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
+        self.calling.is_of(Interface::Http);
         WasiHttpCtxView {
             ctx: &mut self.http,
             table: &mut self.table,
@@ -163,6 +176,17 @@ pub fn engine() -> Result<Engine> {
     Ok(engine)
 }
 
+/// What is measured of instances at each call of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measured {
+    /// Nothing.
+    Nothing,
+    /// How many calls there are.
+    Calls,
+    /// The time in their own code.
+    GuestTime,
+}
+
 /// A compiled component and what its instances share.
 pub struct Guest {
     pre: ServicePre<HostState>,
@@ -173,7 +197,7 @@ pub struct Guest {
     databases: Arc<[String]>,
     database: Location,
     own_address: Arc<OnceLock<SocketAddr>>,
-    is_measured: bool,
+    measured: Measured,
 }
 
 /// What a component may use of the host, beside its code.
@@ -190,6 +214,8 @@ pub struct Grants {
     pub database: Location,
     /// Where the application itself is, once it listens.
     pub own_address: Arc<OnceLock<SocketAddr>>,
+    /// How its statements are sent to Postgres.
+    pub statements: Statements,
 }
 
 impl Guest {
@@ -199,7 +225,7 @@ impl Guest {
         source: &Path,
         cache: &Path,
         grants: Grants,
-        is_measured: bool,
+        measured: Measured,
     ) -> Result<Self> {
         if !source.exists() {
             bail!(
@@ -213,10 +239,20 @@ impl Guest {
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
         wasmtime_wasi::p3::add_to_linker(&mut linker)?;
         wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
-        bindings::spin::redis::redis::add_to_linker::<_, Spin>(&mut linker, |s| s)?;
-        bindings::spin::postgres::postgres::add_to_linker::<_, Spin>(&mut linker, |s| s)?;
-        bindings::spin::sqlite::sqlite::add_to_linker::<_, Spin>(&mut linker, |s| s)?;
-        bindings::spin::variables::variables::add_to_linker::<_, Spin>(&mut linker, |s| s)?;
+        bindings::spin::redis::redis::add_to_linker::<_, Spin>(&mut linker, |s| {
+            s.call_of(Interface::Redis)
+        })?;
+        bindings::spin::postgres::postgres::add_to_linker::<_, Spin>(&mut linker, |s| {
+            s.call_of(Interface::Postgres)
+        })?;
+        bindings::spin::sqlite::sqlite::add_to_linker::<_, Spin>(&mut linker, |s| {
+            s.call_of(Interface::Sqlite)
+        })?;
+        bindings::spin::variables::variables::add_to_linker::<_, Spin>(&mut linker, |s| {
+            s.call_of(Interface::Variables)
+        })?;
+        linker.allow_shadowing(true);
+        monotonic_clock::add_to_linker::<_, Spin>(&mut linker, |s| s.call_of(Interface::Timer))?;
         let pre = linker.instantiate_pre(&component).with_context(|| {
             format!(
                 "{} imports something that this runner does not offer; use Spin for it",
@@ -234,11 +270,11 @@ impl Guest {
             environment: grants.environment,
             allowed_hosts: Arc::new(grants.allowed_hosts),
             variables: grants.variables,
-            pools: Arc::default(),
+            pools: Arc::new(PostgresPools::new(grants.statements)),
             databases: grants.databases.into(),
             database: grants.database,
             own_address: grants.own_address,
-            is_measured,
+            measured,
         })
     }
 
@@ -258,6 +294,7 @@ impl Guest {
             pools: self.pools.clone(),
             databases: self.databases.clone(),
             database: self.database.clone(),
+            calling: Calling::default(),
             wasi: wasi.build(),
             http: WasiHttpCtx::new(),
             hooks: OwnApplication {
@@ -269,8 +306,10 @@ impl Guest {
         // Before instantiation: a store without a deadline traps at its first instruction.
         store.set_epoch_deadline(1);
         store.epoch_deadline_async_yield_and_update(1);
-        if self.is_measured {
-            guest_time::follow(&mut store);
+        match self.measured {
+            Measured::Nothing => {}
+            Measured::Calls => host_calls::follow(&mut store),
+            Measured::GuestTime => guest_time::follow(&mut store),
         }
         let service = self.pre.instantiate_async(&mut store).await?;
         Ok((store, service))

@@ -8,10 +8,12 @@
 
 mod bindings;
 mod calls;
+mod clock;
 mod compiled;
 mod connections;
 mod guest_time;
 mod host;
+mod host_calls;
 mod manifest;
 mod outbound;
 mod postgres;
@@ -34,10 +36,11 @@ use clap::Parser;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::host::{Grants, Guest};
+use crate::connections::Statements;
+use crate::host::{Grants, Guest, Measured};
 use crate::manifest::Manifest;
 use crate::outbound::AllowedHosts;
-use crate::serve::{Options, Reuse, Server};
+use crate::serve::{Asked, Options, Reuse, Server};
 use crate::sqlite::Location;
 use crate::variables::Variables;
 
@@ -70,7 +73,8 @@ struct Arguments {
     /// How long an instance is kept without a request.
     #[arg(long, default_value = "1s", value_parser = duration)]
     idle_instance_timeout: Duration,
-    /// Show at /.well-known/runner/calls how many connections, commands and statements the stores got.
+    /// Show at /.well-known/runner/calls how many connections, commands and statements the stores got, and how often
+    /// components called the host.
     #[arg(long, env = "RUNNER_COUNT_CALLS")]
     count_calls: bool,
     /// Also show there how much of the process's CPU time is spent in the components' own code, in samples.
@@ -79,6 +83,12 @@ struct Arguments {
     /// Set TCP_NODELAY on accepted connections, which Spin does not do.
     #[arg(long)]
     tcp_nodelay: bool,
+    /// How statements are sent to Postgres; Spin prepares each anew.
+    #[arg(long, value_enum, default_value_t)]
+    postgres_statements: Statements,
+    /// When an instance that has accepted a request is asked for the next one; in Spin, after its next event.
+    #[arg(long, value_enum, default_value_t)]
+    instances_asked: Asked,
     /// Folder for the SQLite database; by default .spin beside the manifest. Empty: none, and each connection has a
     /// database in memory.
     #[arg(long)]
@@ -142,6 +152,11 @@ async fn run() -> Result<()> {
     std::fs::create_dir_all(&cache).with_context(|| format!("creating {}", cache.display()))?;
     let engine = host::engine()?;
     let own_address = Arc::new(OnceLock::new());
+    let measured = match (arguments.measure_guests, arguments.count_calls) {
+        (true, _) => Measured::GuestTime,
+        (false, true) => Measured::Calls,
+        (false, false) => Measured::Nothing,
+    };
     let mut guests = HashMap::new();
     for (id, component) in &manifest.component {
         let hosts = component
@@ -160,8 +175,9 @@ async fn run() -> Result<()> {
                 databases: component.sqlite_databases.clone(),
                 database: Location::in_folder(state.as_deref()),
                 own_address: own_address.clone(),
+                statements: arguments.postgres_statements,
             },
-            arguments.measure_guests,
+            measured,
         )?;
         guests.insert(id.clone(), guest);
     }
@@ -171,11 +187,14 @@ async fn run() -> Result<()> {
         request_timeout: arguments.request_timeout,
         idle_timeout: arguments.idle_instance_timeout,
     };
-    if arguments.measure_guests {
-        guest_time::start()?;
+    match measured {
+        Measured::Nothing => {}
+        Measured::Calls => host_calls::start(),
+        Measured::GuestTime => guest_time::start()?,
     }
     let options = Options {
         reuse,
+        instances_asked: arguments.instances_asked,
         shows_calls: arguments.count_calls || arguments.measure_guests,
         tcp_nodelay: arguments.tcp_nodelay,
     };

@@ -1,10 +1,11 @@
 //! Implements `spin:postgres`. As in Spin: connections come from a pool and are reset without a rollback when
-//! they go back, every statement is prepared anew, and nothing times out.
+//! they go back, and nothing times out. Every statement is prepared anew, unless `--postgres-statements` says otherwise.
+
+use std::pin::pin;
 
 use futures::{StreamExt, TryStreamExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio_postgres::config::Host as Server;
-use tokio_postgres::types::ToSql;
 use tokio_postgres::{Config, RowStream};
 use wasmtime::component::{Accessor, FutureReader, Resource, StreamReader};
 
@@ -16,7 +17,7 @@ use crate::bindings::spin::postgres::postgres::{
 use crate::calls;
 use crate::connections::{
     PostgresConnection as Connection, PostgresConnectionBuilder as ConnectionBuilder,
-    PostgresPools, root_certificate,
+    PostgresPools, Statements, root_certificate,
 };
 use crate::host::{HostState, Spin};
 use crate::outbound::AllowedHosts;
@@ -89,8 +90,21 @@ async fn query(
     parameters: Vec<ParameterValue>,
 ) -> Result<RowStream, Error> {
     calls::POSTGRES_STATEMENTS.count();
+    let Connection(client, statements) = connection;
+    let types: Vec<_> = parameters.iter().map(values::parameter_type).collect();
     let parameters = values::to_sql(parameters)?;
-    let rows = connection.0.query_raw(statement, parameters).await;
+    let rows = match statements {
+        Statements::PreparedAnew => client.query_raw(statement, parameters).await,
+        Statements::Typed => {
+            let typed = parameters.into_iter().zip(types);
+            client.query_typed_raw(statement, typed).await
+        }
+        Statements::PreparedOnce => {
+            let prepared = client.prepare_cached(statement).await;
+            let prepared = prepared.map_err(query_failed)?;
+            client.query_raw(&prepared, parameters).await
+        }
+    };
     rows.map_err(query_failed)
 }
 
@@ -100,14 +114,9 @@ async fn execute(
     statement: &str,
     parameters: Vec<ParameterValue>,
 ) -> Result<u64, Error> {
-    calls::POSTGRES_STATEMENTS.count();
-    let parameters = values::to_sql(parameters)?;
-    let references: Vec<&(dyn ToSql + Sync)> = parameters
-        .iter()
-        .map(|p| p.as_ref() as &(dyn ToSql + Sync))
-        .collect();
-    let affected = connection.0.execute(statement, &references).await;
-    affected.map_err(query_failed)
+    let mut rows = pin!(query(connection, statement, parameters).await?);
+    while rows.try_next().await.map_err(query_failed)?.is_some() {}
+    Ok(rows.rows_affected().unwrap_or_default())
 }
 
 impl Host for HostState {}
@@ -289,7 +298,7 @@ async fn pump(
     columns: oneshot::Sender<Vec<Column>>,
     sender: mpsc::Sender<Row>,
 ) -> Result<(), Error> {
-    let mut rows = std::pin::pin!(rows);
+    let mut rows = pin!(rows);
     let mut columns = Some(columns);
     loop {
         let row = tokio::select! {

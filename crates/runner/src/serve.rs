@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -51,11 +52,23 @@ pub struct Reuse {
     pub idle_timeout: Duration,
 }
 
+/// When an instance that has accepted a request is asked for the next one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Asked {
+    /// When its next event has been handled, such as a reply of a store, as in Spin.
+    #[default]
+    AfterAnEvent,
+    /// As soon as the request waits.
+    AtOnce,
+}
+
 /// How to serve.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// When instances are reused.
     pub reuse: Reuse,
+    /// When an instance is asked for its next request.
+    pub instances_asked: Asked,
     /// Whether [`calls::PATH`] shows the counters.
     pub shows_calls: bool,
     /// Whether TCP_NODELAY is set on accepted connections.
@@ -65,12 +78,14 @@ pub struct Options {
 struct GuestHandler {
     guest: Guest,
     reuse: Reuse,
+    asked: Asked,
     stopping: Arc<AtomicBool>,
 }
 
 /// The settings of an instance's worker.
 struct Worker {
     reuse: Reuse,
+    asked: Asked,
     /// Set when the process stops. An instance that is dropped from then on has not failed.
     stopping: Arc<AtomicBool>,
 }
@@ -92,6 +107,7 @@ impl HandlerState for GuestHandler {
             },
             state: Worker {
                 reuse: self.reuse,
+                asked: self.asked,
                 stopping: self.stopping.clone(),
             },
         })
@@ -118,10 +134,25 @@ impl WorkerState for Worker {
         (): (),
         _: GuestTaskId,
     ) -> Pin<Box<dyn Future<Output = ()> + Send + Sync>> {
-        match self.reuse.request_timeout {
-            Some(timeout) => Box::pin(tokio::time::sleep(timeout)),
-            None => Box::pin(std::future::pending()),
-        }
+        let timeout = self.reuse.request_timeout;
+        let mut asks = self.asked == Asked::AtOnce;
+        Box::pin(async move {
+            if asks {
+                // ProxyHandler asks a worker once each time that its task runs: one wake-up more, and it asks again.
+                poll_fn(|cx| {
+                    if std::mem::take(&mut asks) {
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    Poll::Ready(())
+                })
+                .await;
+            }
+            match timeout {
+                Some(timeout) => tokio::time::sleep(timeout).await,
+                None => std::future::pending().await,
+            }
+        })
     }
 
     fn drop(&self, store: Store<HostState>, result: Result<(), wasmtime::Error>) {
@@ -179,6 +210,7 @@ impl Server {
             ProxyHandler::new(GuestHandler {
                 guest,
                 reuse: options.reuse,
+                asked: options.instances_asked,
                 stopping: stopping.clone(),
             })
         };

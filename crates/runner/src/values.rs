@@ -81,6 +81,25 @@ fn parameter(value: ParameterValue) -> Result<Parameter, Error> {
     })
 }
 
+/// The type that a parameter is sent with where types are sent; where there is none, Postgres infers it.
+pub fn parameter_type(value: &ParameterValue) -> Type {
+    match value {
+        ParameterValue::Boolean(_) => Type::BOOL,
+        ParameterValue::Int16(_) => Type::INT2,
+        ParameterValue::Int32(_) => Type::INT4,
+        ParameterValue::Int64(_) => Type::INT8,
+        ParameterValue::Floating32(_) => Type::FLOAT4,
+        ParameterValue::Floating64(_) => Type::FLOAT8,
+        ParameterValue::Str(_) => Type::TEXT,
+        ParameterValue::Binary(_) => Type::BYTEA,
+        ParameterValue::Uuid(_) => Type::UUID,
+        ParameterValue::ArrayInt32(_) => Type::INT4_ARRAY,
+        ParameterValue::ArrayInt64(_) => Type::INT8_ARRAY,
+        ParameterValue::ArrayStr(_) => Type::TEXT_ARRAY,
+        _ => Type::UNKNOWN,
+    }
+}
+
 fn date((year, month, day): (i32, u8, u8)) -> Result<NaiveDate, Error> {
     NaiveDate::from_ymd_opt(year, month.into(), day.into()).ok_or_else(|| bad("date"))
 }

@@ -4,8 +4,9 @@
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::sync::LazyLock;
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 /// The longest time that the timer is set to. It is shorter than most deadlines: the next wait, with another deadline,
@@ -28,6 +29,39 @@ pub struct Timer {
 struct Armed {
     rings: Instant,
     sleep: Pin<Box<dyn Future<Output = ()>>>,
+    bell: Option<Arc<Bell>>,
+}
+
+/// What the timer wakes. The timer is polled again only when it has rung: each poll would add it to the task's waitables
+/// once more, which is a call of the host.
+struct Bell {
+    rang: AtomicBool,
+    task: Waker,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.rang.store(true, Ordering::Relaxed);
+        self.task.wake_by_ref();
+    }
+}
+
+impl Armed {
+    fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
+        let waits = |bell: &Arc<Bell>| {
+            !bell.rang.load(Ordering::Relaxed) && bell.task.will_wake(cx.waker())
+        };
+        if self.bell.as_ref().is_some_and(waits) {
+            return Poll::Pending;
+        }
+        let bell = Arc::new(Bell {
+            rang: AtomicBool::new(false),
+            task: cx.waker().clone(),
+        });
+        self.bell = Some(bell.clone());
+        let waker = Waker::from(bell);
+        self.sleep.as_mut().poll(&mut Context::from_waker(&waker))
+    }
 }
 
 /// The time that a request may wait for one store in all. Only waits for that store consume it: while the request waits
@@ -50,9 +84,9 @@ impl Budget {
     }
 }
 
-/// A wait that consumes a budget until it is dropped.
+/// A wait that consumes a budget, if it has one, until it is dropped.
 struct Wait<'b> {
-    budget: &'b Budget,
+    budget: Option<&'b Budget>,
     /// The most that the wait may take.
     limit: Duration,
     started: Cell<Option<Instant>>,
@@ -69,9 +103,9 @@ impl Wait<'_> {
 
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
-        if let Some(started) = self.started.get() {
-            let rest = self.budget.rest.get();
-            self.budget.rest.set(rest.saturating_sub(started.elapsed()));
+        if let (Some(budget), Some(started)) = (self.budget, self.started.get()) {
+            let rest = budget.rest.get();
+            budget.rest.set(rest.saturating_sub(started.elapsed()));
         }
     }
 }
@@ -91,10 +125,25 @@ impl Timer {
         future: F,
     ) -> Option<F::Output> {
         let wait = Wait {
-            budget,
+            budget: Some(budget),
             limit: part.min(budget.rest.get()),
             started: Cell::new(None),
         };
+        self.during(wait, future).await
+    }
+
+    /// The future's output, or `None` when that time is over. What it has taken is not accounted for, which saves a look at
+    /// the clock.
+    pub async fn within_time<F: Future>(&self, limit: Duration, future: F) -> Option<F::Output> {
+        let wait = Wait {
+            budget: None,
+            limit,
+            started: Cell::new(None),
+        };
+        self.during(wait, future).await
+    }
+
+    async fn during<F: Future>(&self, wait: Wait<'_>, future: F) -> Option<F::Output> {
         let mut future = pin!(future);
         poll_fn(|cx| match future.as_mut().poll(cx) {
             Poll::Ready(output) => Poll::Ready(Some(output)),
@@ -104,13 +153,13 @@ impl Timer {
     }
 
     /// Ready when the wait must end. Otherwise it makes sure that the task is woken in time.
-    fn poll_end(&self, wait: &Wait<'_>, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_end(&self, wait: &Wait<'_>, cx: &Context<'_>) -> Poll<()> {
         let mut slot = self.armed.borrow_mut();
         loop {
             if let (Some(armed), Some(started)) = (&mut *slot, wait.started.get())
                 && armed.rings <= started + wait.limit
             {
-                if armed.sleep.as_mut().poll(cx).is_pending() {
+                if armed.poll(cx).is_pending() {
                     return Poll::Pending;
                 }
                 *slot = None;
@@ -126,6 +175,7 @@ impl Timer {
                 *slot = Some(Armed {
                     rings: now + ahead,
                     sleep: Box::pin(spin_sdk::time::sleep(ahead)),
+                    bell: None,
                 });
             }
         }

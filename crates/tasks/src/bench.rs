@@ -17,7 +17,13 @@ pub struct Arguments {
     /// host, 2 with --quick).
     #[arg(long, conflicts_with = "orders")]
     flags: bool,
-    /// Write the figures to a file; without --flags, also a chart to the same path with the extension .svg.
+    /// Compare the runner's switches with the host as Spin is instead of contestants (8 minutes, 6 with --quick).
+    #[arg(long, conflicts_with_all = ["orders", "flags"])]
+    switches: bool,
+    /// Compare the component with another build of it instead of contestants; may be given more than once.
+    #[arg(long, value_name = "WASM", conflicts_with_all = ["orders", "flags", "switches"])]
+    against: Vec<PathBuf>,
+    /// Write the figures to a file; of contestants, also a chart to the same path with the extension .svg.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// The number of stored orders and keys to measure creation with, 0 to leave this out; by default
@@ -35,7 +41,7 @@ pub async fn bench(arguments: Arguments) -> Result<()> {
     let programs = Programs::find_or_install(may_install)?;
     let wrk = install::find_or_install_wrk(may_install)?;
     workspace::build_components()?;
-    if arguments.flags {
+    if arguments.flags || arguments.switches || !arguments.against.is_empty() {
         workspace::build_optimised(&["runner"])?;
     } else {
         workspace::build_for_wasm(&["contestant-bare", "contestant-floor", "contestant-naive"])?;
@@ -53,7 +59,16 @@ pub async fn bench(arguments: Arguments) -> Result<()> {
         stored_orders: Some(arguments.orders.unwrap_or(default_orders)).filter(|n| *n > 0),
     };
     let file = arguments.json.as_deref();
-    if arguments.flags {
+    if arguments.switches || !arguments.against.is_empty() {
+        let report = match arguments.switches {
+            true => bench::run_switches(&options).await?,
+            false => bench::run_against(&options, &arguments.against).await?,
+        };
+        println!("{report}");
+        if let Some(file) = file {
+            write(&report, file)?;
+        }
+    } else if arguments.flags {
         let report = bench::run_flags(&options).await?;
         println!("{report}");
         if let Some(file) = file {

@@ -33,7 +33,7 @@ const NOT_ON_PARTITIONS: [&str; 10] = [
 ];
 
 /// What these tests show needs Redis or Postgres, or has its like in `embedded::`.
-const NOT_EMBEDDED: [&str; 41] = [
+const NOT_EMBEDDED: [&str; 42] = [
     // Covered by the first run: no store is asked, or a server is watched meanwhile.
     "bad_input::",
     "identity::a_bad_token_is_refused_before_any_store_is_asked",
@@ -78,6 +78,7 @@ const NOT_EMBEDDED: [&str; 41] = [
     "logging::",
     "reading::a_database_",
     "reading::health_asks_no_store_and_readiness_asks_both",
+    "host_calls::",
     "trips::",
 ];
 

@@ -1,0 +1,120 @@
+//! What a request asks of the host, counted by the runner: calls by interface, and what wasmtime keeps for calls that wait.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::sleep;
+
+use crate::support::{Service, an_order, new_key, service};
+
+/// Longer than an instance works on after an answer: it returns its connection to Postgres after two idle times of 50 ms.
+const SETTLED: Duration = Duration::from_millis(250);
+
+/// The counters by name.
+#[derive(Clone, Debug)]
+struct Counted(Value);
+
+impl Counted {
+    /// Once they no longer change. Instances live for 1 s without a request.
+    async fn of(service: &Service) -> Self {
+        let read = async || service.get("/.well-known/runner/calls").await.json()["host"].clone();
+        let mut before = read().await;
+        loop {
+            sleep(SETTLED).await;
+            let after = read().await;
+            if after == before {
+                return Self(after);
+            }
+            before = after;
+        }
+    }
+
+    fn since(&self, before: &Self, name: &str) -> u64 {
+        let count = |counted: &Self| counted.0[name].as_u64().unwrap();
+        count(self) - count(before)
+    }
+}
+
+/// What a request to a warm instance adds to the counters.
+async fn cost<T>(service: &Service, request: impl Future<Output = T>) -> (Cost, T) {
+    let before = Counted::of(service).await;
+    let answer = request.await;
+    let after = Counted::of(service).await;
+    let of = |names: &[&str]| {
+        names
+            .iter()
+            .map(|name| after.since(&before, name))
+            .collect()
+    };
+    let cost = Cost {
+        certain: of(&CERTAIN),
+        at_most: of(&AT_MOST),
+    };
+    (cost, answer)
+}
+
+/// What does not depend on time: calls by interface, calls that wait, and what is made.
+const CERTAIN: [&str; 8] = [
+    "http",
+    "redis",
+    "postgres",
+    "variables",
+    "timers",
+    "waits",
+    "streamsAndFutures",
+    "waitableSets",
+];
+
+/// What depends on whether the body or a row is there when it is first asked for.
+const AT_MOST: [&str; 4] = ["wasi", "intrinsics", "events", "runs"];
+
+#[derive(Debug)]
+struct Cost {
+    certain: Vec<u64>,
+    at_most: Vec<u64>,
+}
+
+impl Cost {
+    fn assert(&self, name: &str, certain: [u64; 8], at_most: [u64; 4]) {
+        assert_eq!(self.certain, certain, "{name}: {CERTAIN:?}");
+        let within = self
+            .at_most
+            .iter()
+            .zip(at_most)
+            .all(|(is, most)| *is <= most);
+        assert!(
+            within,
+            "{name}: {AT_MOST:?} are {:?}, not {at_most:?}",
+            self.at_most
+        );
+    }
+}
+
+#[tokio::test]
+#[cfg_attr(
+    any(deployment, spin),
+    ignore = "only the bundled runner counts calls of the host"
+)]
+async fn a_warm_instance_makes_only_these_calls() {
+    let service = service().patient_with_redis().start().await;
+    let (key, order) = (new_key(), an_order());
+    // The instance reads its variables and connects to Redis.
+    let first = service.order(&key, &order).await;
+    first.assert_created();
+    service.order(&key, &order).await.assert_replay_of(&first);
+    let path = first.field("location").unwrap().to_owned();
+    for _ in 0..3 {
+        let (create, answer) = cost(&service, service.order(&new_key(), &order)).await;
+        answer.assert_created();
+        // Two of the timers, and two of the waits, return the kept connection to the pool.
+        create.assert("create", [14, 1, 3, 0, 3, 6, 6, 1], [8, 51, 13, 14]);
+
+        let (replay, answer) = cost(&service, service.order(&key, &order)).await;
+        answer.assert_replay_of(&first);
+        replay.assert("replay", [14, 1, 0, 0, 1, 2, 6, 1], [7, 33, 6, 7]);
+
+        let (get, answer) = cost(&service, service.get(&path)).await;
+        assert_eq!(answer.status, 200);
+        get.assert("get", [10, 0, 3, 0, 1, 3, 5, 1], [4, 44, 12, 13]);
+    }
+}
