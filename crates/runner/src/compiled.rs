@@ -31,7 +31,7 @@ pub fn load(engine: &Engine, source: &Path, folder: &Path) -> Result<Component> 
         .and_then(|()| fs::rename(&incomplete, &file))
         .with_context(|| format!("writing {}", file.display()))?;
     // SAFETY: the engine has just compiled it.
-    Ok(unsafe { Component::deserialize_file(engine, &file) }?)
+    unsafe { Component::deserialize_file(engine, &file) }
 }
 
 fn remove_older(name: &str, folder: &Path) -> Result<()> {
