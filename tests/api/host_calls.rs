@@ -65,7 +65,8 @@ const CERTAIN: [&str; 8] = [
     "waitableSets",
 ];
 
-/// What depends on whether the body or a row is there when it is first asked for.
+/// What depends on how much of a body or a row is there when it is asked for. The limits are a little above what was seen on
+/// a busy machine.
 const AT_MOST: [&str; 4] = ["wasi", "intrinsics", "events", "runs"];
 
 #[derive(Debug)]
@@ -107,14 +108,14 @@ async fn a_warm_instance_makes_only_these_calls() {
         let (create, answer) = cost(&service, service.order(&new_key(), &order)).await;
         answer.assert_created();
         // Two of the timers, and two of the waits, return the kept connection to the pool.
-        create.assert("create", [14, 1, 3, 0, 3, 6, 6, 1], [8, 51, 13, 14]);
+        create.assert("create", [14, 1, 3, 0, 3, 6, 6, 1], [9, 55, 15, 16]);
 
         let (replay, answer) = cost(&service, service.order(&key, &order)).await;
         answer.assert_replay_of(&first);
-        replay.assert("replay", [14, 1, 0, 0, 1, 2, 6, 1], [7, 33, 6, 7]);
+        replay.assert("replay", [14, 1, 0, 0, 1, 2, 6, 1], [8, 37, 8, 9]);
 
         let (get, answer) = cost(&service, service.get(&path)).await;
         assert_eq!(answer.status, 200);
-        get.assert("get", [10, 0, 3, 0, 1, 3, 5, 1], [4, 44, 12, 13]);
+        get.assert("get", [10, 0, 3, 0, 1, 3, 5, 1], [5, 48, 14, 15]);
     }
 }
