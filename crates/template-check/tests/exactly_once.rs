@@ -32,14 +32,6 @@ fn cargo(project: &Path, arguments: &[&str]) {
     );
 }
 
-/// How this checkout compiles for tests, as a configuration of cargo: what both need is then compiled already.
-fn development_profile() -> String {
-    let manifest = std::fs::read_to_string(workspace::root().join("Cargo.toml")).unwrap();
-    let start = manifest.find("[profile.dev]").unwrap();
-    let end = manifest.find("[profile.mutants]").unwrap();
-    manifest[start..end].to_owned()
-}
-
 #[test]
 fn every_default_matches_its_pattern() {
     for (name, parameter) in metadata(&template()).unwrap().parameters {
@@ -65,9 +57,7 @@ async fn a_new_project_creates_its_resource_once() {
     expand(&template(), &project, "my-rooms", &values).unwrap();
     // The versions that are tested here; a user's first build has the newest.
     std::fs::copy(root.join("Cargo.lock"), project.join("Cargo.lock")).unwrap();
-    let profile = project.join("profile.toml");
-    std::fs::write(&profile, development_profile()).unwrap();
-    cargo(&project, &["test", "--quiet", "--config", "profile.toml"]);
+    cargo(&project, &["test", "--quiet"]);
     cargo(
         &project,
         &["build", "--release", "--target", workspace::WASM_TARGET],
