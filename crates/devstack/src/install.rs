@@ -100,50 +100,60 @@ pub fn postgres_program(postgres: &Path, name: &str) -> Result<PathBuf> {
 
 /// Finds wrk, the load generator of the benchmarks; installs it under the same conditions.
 pub fn find_or_install_wrk(may_install: bool) -> Result<PathBuf> {
-    if let Some(wrk) = on_path("wrk") {
-        return Ok(wrk);
-    }
-    ensure!(
-        may_install && can_install(),
-        "missing on this machine: wrk. Install with one of\n  \
-         Debian, Ubuntu:  sudo apt-get install wrk\n  \
+    find_or_install(
+        "wrk",
+        "wrk",
+        &["wrk"],
+        may_install,
+        "Debian, Ubuntu:  sudo apt-get install wrk\n  \
          Fedora:          sudo dnf install wrk\n  \
-         macOS:           brew install wrk"
-    );
-    install(&["wrk"])?;
-    on_path("wrk").context("wrk not found even after installing")
+         macOS:           brew install wrk",
+    )
 }
 
 /// Finds Chromium, the browser of the console's tests; installs it with apt, on Debian and Ubuntu, as root.
 pub(crate) fn find_or_install_chromium() -> Result<PathBuf> {
-    if let Some(chromium) = on_path("chromium") {
-        return Ok(chromium);
-    }
-    ensure!(
-        can_install(),
-        "missing on this machine: Chromium. Install with one of\n  \
-         Debian:          sudo apt-get install chromium\n  \
+    find_or_install(
+        "Chromium",
+        "chromium",
+        &["chromium", "fonts-dejavu-core"],
+        true,
+        "Debian:          sudo apt-get install chromium\n  \
          Fedora:          sudo dnf install chromium\n  \
-         macOS:           brew install chromium"
-    );
-    install(&["chromium", "fonts-dejavu-core"])?;
-    on_path("chromium").context("Chromium not found even after installing")
+         macOS:           brew install chromium",
+    )
 }
 
 /// Finds Java, to run programs with it; installs it under the same conditions.
 pub fn find_or_install_java(may_install: bool) -> Result<PathBuf> {
-    if let Some(java) = on_path("java") {
-        return Ok(java);
+    find_or_install(
+        "Java",
+        "java",
+        &["default-jre-headless"],
+        may_install,
+        "Debian, Ubuntu:  sudo apt-get install default-jre-headless\n  \
+         Fedora:          sudo dnf install java-latest-openjdk-headless\n  \
+         macOS:           brew install openjdk",
+    )
+}
+
+/// Finds a program; installs its packages if it may and can. `commands` says how to install it by hand.
+fn find_or_install(
+    name: &str,
+    program: &str,
+    packages: &[&str],
+    may_install: bool,
+    commands: &str,
+) -> Result<PathBuf> {
+    if let Some(path) = on_path(program) {
+        return Ok(path);
     }
     ensure!(
         may_install && can_install(),
-        "missing on this machine: Java. Install with one of\n  \
-         Debian, Ubuntu:  sudo apt-get install default-jre-headless\n  \
-         Fedora:          sudo dnf install java-latest-openjdk-headless\n  \
-         macOS:           brew install openjdk"
+        "missing on this machine: {name}. Install with one of\n  {commands}"
     );
-    install(&["default-jre-headless"])?;
-    on_path("java").context("Java not found even after installing")
+    install(packages)?;
+    on_path(program).with_context(|| format!("{name} not found even after installing"))
 }
 
 /// Finds Node with npm, of a version or newer.
