@@ -5,8 +5,6 @@
     reason = "a test that fails panics"
 )]
 
-use std::process::Command;
-
 use devstack::{Browser, or_skip};
 use fixtures::Served;
 
@@ -20,12 +18,8 @@ async fn the_console_in_a_browser() {
     };
     let open = served("console", "none").await;
     let identified = served("console_header", "header").await;
-    let mut tests = Command::new(&browser.node);
+    let mut tests = browser.flows(&["console.test.mjs", "reference.test.mjs"]);
     tests
-        .args(["--test", "--test-reporter=spec"])
-        .args(["console.test.mjs", "reference.test.mjs"])
-        .current_dir(&browser.tests)
-        .env("CHROMIUM", &browser.chromium)
         .env("CONSOLE_URL", open.base_url())
         .env("IDENTITY_URL", identified.base_url());
     if let Ok(folder) = std::env::var(SCREENSHOTS) {

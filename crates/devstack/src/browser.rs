@@ -1,6 +1,7 @@
 //! Chromium, and Node with the packages of the browser tests: found, or installed.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::{Context, Result};
 
@@ -13,12 +14,10 @@ const TESTS: &str = "web/tests/browser";
 /// What runs tests in a browser.
 #[derive(Clone, Debug)]
 pub struct Browser {
-    /// Chromium.
-    pub chromium: PathBuf,
-    /// Node.
-    pub node: PathBuf,
+    chromium: PathBuf,
+    node: PathBuf,
     /// The folder of the tests, with their packages.
-    pub tests: PathBuf,
+    tests: PathBuf,
 }
 
 impl Browser {
@@ -46,6 +45,17 @@ impl Browser {
             chromium,
             Packages::find_or_install(TESTS, true)?,
         ))
+    }
+
+    /// A command that runs the flows of these files.
+    pub fn flows(&self, files: &[&str]) -> Command {
+        let mut command = Command::new(&self.node);
+        command
+            .args(["--test", "--test-reporter=spec"])
+            .args(files)
+            .current_dir(&self.tests)
+            .env("CHROMIUM", &self.chromium);
+        command
     }
 
     fn with(chromium: PathBuf, packages: Packages) -> Self {

@@ -1,7 +1,5 @@
 //! The shop's page in a real browser, with its puller: `web/tests/browser/shop.test.mjs` has the flows.
 
-use std::process::Command;
-
 use devstack::scheduler::Puller;
 use devstack::{Browser, or_skip};
 
@@ -14,10 +12,8 @@ async fn the_shop_in_a_browser() {
     };
     let shop = Shop::served("shop_browser").await;
     let _puller = Puller::start(shop.0.address(), TOKEN);
-    let output = Command::new(&browser.node)
-        .args(["--test", "--test-reporter=spec", "shop.test.mjs"])
-        .current_dir(&browser.tests)
-        .env("CHROMIUM", &browser.chromium)
+    let output = browser
+        .flows(&["shop.test.mjs"])
         .env("SHOP_URL", shop.0.base_url())
         .env("OPERATOR_TOKEN", TOKEN)
         .output()
