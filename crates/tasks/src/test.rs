@@ -131,10 +131,8 @@ pub async fn test(arguments: Arguments) -> Result<()> {
     partitioned.create_template().await?;
 
     // A run with named tests runs only those.
-    let simulation = match arguments.rest.is_empty() {
-        true => Some(BesideTests::start(&folder)?),
-        false => None,
-    };
+    let is_whole = arguments.rest.is_empty();
+    let simulation = is_whole.then(|| BesideTests::start(&folder)).transpose()?;
     let over_http = tests_over_http()?;
     let mut everything = workspace::cargo_command();
     everything.args(TESTS).args(["--no-fail-fast", "--"]);
@@ -163,7 +161,7 @@ pub async fn test(arguments: Arguments) -> Result<()> {
         folder.display()
     );
     Postgres::remove(&folder.join("postgres"))?;
-    if arguments.rest.is_empty() && !arguments.no_chaos {
+    if is_whole && !arguments.no_chaos {
         crate::chaos::for_test(programs).await?;
     }
     if let Some(simulation) = simulation {
