@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use devstack::app::Output;
 use devstack::{App, Host, Postgres, Programs, Redis, process, workspace};
@@ -557,10 +557,8 @@ pub async fn insert_and_stay<'c>(
     based_on: Option<&str>,
 ) -> Transaction<'c> {
     let open = database.transaction().await.unwrap();
-    // As in every order's id, the first 48 bits are the time. It is the `createdAt` that a reader sees.
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    let random = Uuid::new_v4().as_u128() & (u128::MAX >> 48);
-    let id = Uuid::from_u128(now.as_millis() << 80 | random);
+    // As every order's id, it has the time that a reader sees as `createdAt`.
+    let id = Uuid::now_v7();
     let sql = "INSERT INTO orders (order_id, customer_id, idempotency_key, fingerprint, document, \
                                    created_at, based_on) \
                VALUES ($3, 'anonymous', $1, '', '{}', now(), decode($2, 'hex'))";

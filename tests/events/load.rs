@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use orders::Order;
 use protocol::Resource;
@@ -19,12 +19,6 @@ pub const CLIENTS: u32 = 64;
 /// How many orders the clients of this process's runs have committed; a run has a counter of its own.
 pub type Count = std::sync::Arc<AtomicUsize>;
 
-fn new_id() -> Uuid {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    let random: [u8; 10] = rand::random();
-    uuid::Builder::from_unix_timestamp_millis(now.as_millis() as u64, &random).into_uuid()
-}
-
 /// Inserts an order as the component does, in the session's transaction.
 pub async fn insert(database: &Client, customer: &str) -> String {
     try_insert(database, customer).await.unwrap()
@@ -32,7 +26,7 @@ pub async fn insert(database: &Client, customer: &str) -> String {
 
 /// The same where the server may be gone.
 async fn try_insert(database: &Client, customer: &str) -> Result<String, tokio_postgres::Error> {
-    let id = new_id();
+    let id = Uuid::now_v7();
     let order = json!({"currency": "EUR", "note": "é\"\\\n",
                        "items": [{"sku": "A-1", "quantity": 2, "unitPrice": 1250}]});
     let document = Order::from_json(&order).unwrap().canonical().value();
