@@ -56,6 +56,8 @@ pub enum Workload {
     Replay,
     /// Orders with new keys; 5 % are sent a second time.
     Mix,
+    /// The first page of a customer's orders.
+    List,
 }
 
 impl Workload {
@@ -66,6 +68,7 @@ impl Workload {
             Self::Create => "create",
             Self::Replay => "replay",
             Self::Mix => "mix",
+            Self::List => "list",
         }
     }
 }
@@ -152,6 +155,9 @@ pub const ROWS: [Row; 16] = [
     ),
 ];
 
+/// The first page of a customer's orders, which is measured with more and more orders only.
+pub const LIST: Row = row("list", OURS, Workload::List);
+
 /// The row of this name.
 pub fn row_named(name: &str) -> Option<Row> {
     ROWS.into_iter().find(|row| row.name == name)
@@ -196,7 +202,11 @@ impl Row {
         match (self.contestant, self.workload, connections) {
             (_, _, 1) => 0,
             (Contestant::Component(_), Workload::Create | Workload::Mix, _) => 3,
-            (Contestant::Component(_), Workload::Nothing | Workload::Replay, _) => 1,
+            (
+                Contestant::Component(_),
+                Workload::Nothing | Workload::Replay | Workload::List,
+                _,
+            ) => 1,
             (Contestant::Native(_) | Contestant::Store(_), _, _) => 0,
         }
     }
@@ -204,7 +214,7 @@ impl Row {
     /// The name of the native row with the same workload.
     pub fn native(&self) -> Option<&'static str> {
         match self.workload {
-            Workload::Nothing => None,
+            Workload::Nothing | Workload::List => None,
             Workload::Create => Some(NATIVE_CREATE),
             Workload::Replay => Some(NATIVE_REPLAY),
             Workload::Mix => Some(NATIVE_MIX),
@@ -216,7 +226,7 @@ impl Row {
         match self.workload {
             Workload::Create => Some(BARE_CREATE),
             Workload::Replay => Some(BARE_REPLAY),
-            Workload::Nothing | Workload::Mix => None,
+            Workload::Nothing | Workload::Mix | Workload::List => None,
         }
     }
 }

@@ -11,6 +11,7 @@ use devstack::{App, Host, Postgres, Programs, Redis, workspace};
 use tokio_postgres::{Client, NoTls};
 
 use crate::contestants::{Component, Contestant, Row, Workload};
+use crate::generator::Requests;
 use crate::options::Options;
 
 /// The number of keys that [`Workload::Replay`] repeats; load.lua has the same number.
@@ -21,10 +22,6 @@ const TEMPLATE: &str = "orders_template";
 
 /// The last migration of the previous release.
 const PREVIOUS_SCHEMA: i64 = 3;
-
-/// The order that load.lua sends.
-pub const ORDER: &str =
-    r#"{"currency":"EUR","items":[{"sku":"A-1","quantity":2,"unitPrice":1250}]}"#;
 
 /// The servers that all contestants share.
 pub struct Environment {
@@ -44,6 +41,10 @@ pub struct Storage {
     pub database_url: String,
     /// The prefix of all its keys in Redis.
     pub prefix: String,
+    /// How customers are identified, as the component's variable says it.
+    pub identity: &'static str,
+    /// The number of the last order that was stored before the contestant started.
+    pub filled: i64,
 }
 
 impl Storage {
@@ -52,7 +53,7 @@ impl Storage {
             ("redis_url", self.redis_url.as_str()),
             ("database_url", &self.database_url),
             ("redis_key_prefix", &self.prefix),
-            ("identity", "none"),
+            ("identity", self.identity),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
     }
@@ -69,11 +70,17 @@ impl Storage {
         Ok(client)
     }
 
-    /// The number of stored orders.
-    pub async fn count(database: &Client) -> Result<u64> {
-        let row = database
-            .query_one("SELECT count(*) FROM orders", &[])
-            .await?;
+    /// The number of orders that were stored since the contestant started.
+    pub async fn count(&self, database: &Client) -> Result<u64> {
+        // The native contestants' databases and the previous release's have no index on `seq`, and few orders.
+        let (all, new) = (
+            "SELECT count(*) FROM orders",
+            "SELECT count(*) FROM orders WHERE seq > $1",
+        );
+        let row = match self.filled {
+            0 => database.query_one(all, &[]).await?,
+            filled => database.query_one(new, &[&filled]).await?,
+        };
         Ok(u64::try_from(row.try_get::<_, i64>(0)?)?)
     }
 }
@@ -118,12 +125,24 @@ impl Environment {
         Ok(self.storage_in(&name))
     }
 
+    /// The same as [`Self::storage`] with a table of hash partitions, one customer's orders in one of them.
+    pub async fn partitioned_storage(&self, name: &str, partitions: u32) -> Result<Storage> {
+        let storage = self.storage(name).await?;
+        let database = storage.database().await?;
+        database.batch_execute("DROP TABLE orders").await?;
+        let create = format!("SELECT create_resource_table('orders', 'order', {partitions})");
+        database.batch_execute(&create).await?;
+        Ok(storage)
+    }
+
     /// The storage of a database that exists.
     fn storage_in(&self, name: &str) -> Storage {
         Storage {
             redis_url: self.redis.url(),
             database_url: self.postgres.url(name),
             prefix: format!("{name}:"),
+            identity: "none",
+            filled: 0,
         }
     }
 
@@ -153,6 +172,8 @@ impl Environment {
     ) -> Result<App> {
         let address = local(free_port()?);
         let mut command = host.command(manifest, address, &storage.variables());
+        // With it, hosts capture a backtrace with each error, also of those that they expect.
+        command.env_remove("RUST_BACKTRACE");
         configure(&mut command);
         App::run(command, address, self.log(&storage.prefix))
     }
@@ -184,13 +205,15 @@ impl Environment {
             Contestant::Native(protocol) => Some(self.serve_natively(options, protocol, &storage)?),
             Contestant::Store(_) => None,
         };
+        let requests = Requests::default();
         if let (Some(app), Workload::Replay) = (&app, row.workload) {
-            complete_replayed_keys(&app.base_url()).await?;
+            complete_replayed_keys(&app.base_url(), &requests).await?;
         }
         Ok(PreparedRow {
             row,
             host: matches!(row.contestant, Contestant::Component(_)).then(|| host.clone()),
             database: storage.database().await?,
+            requests,
             app,
             storage,
         })
@@ -227,6 +250,8 @@ pub struct PreparedRow {
     pub row: Row,
     /// The host; `None` for native rows and store rows.
     pub host: Option<Host>,
+    /// What its requests contain.
+    pub requests: Requests,
     /// The process that serves; `None` for store rows.
     pub app: Option<App>,
     /// Where it stores its orders.
@@ -251,12 +276,12 @@ fn start_redis(programs: &Programs, folder: &Path) -> Result<Redis> {
 
 /// Creates the orders that [`Workload::Replay`] repeats, and sends each twice: the first retry marks its key as
 /// completed in Redis.
-pub async fn complete_replayed_keys(base_url: &str) -> Result<()> {
+pub async fn complete_replayed_keys(base_url: &str, requests: &Requests) -> Result<()> {
     let client = reqwest::Client::new();
     for number in 0..REPLAYED_KEYS {
         let key = format!("00000000-0000-4000-8000-{number:012x}");
         for _ in 0..2 {
-            order(&client, base_url, &key).await?;
+            order(&client, base_url, &key, requests).await?;
         }
     }
     Ok(())
@@ -266,12 +291,17 @@ pub async fn complete_replayed_keys(base_url: &str) -> Result<()> {
 ///
 /// # Errors
 /// If the response is not 201.
-pub async fn order(client: &reqwest::Client, base_url: &str, key: &str) -> Result<()> {
+pub async fn order(
+    client: &reqwest::Client,
+    base_url: &str,
+    key: &str,
+    requests: &Requests,
+) -> Result<()> {
     let answer = client
         .post(format!("{base_url}/api/v1/orders"))
         .header("Content-Type", "application/json")
         .header("Idempotency-Key", key)
-        .body(ORDER)
+        .body(requests.order.clone())
         .send()
         .await?;
     let status = answer.status();

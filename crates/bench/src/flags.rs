@@ -8,6 +8,7 @@ use serde::Deserialize;
 use crate::contestants::{CREATE, Component, REPLAY, Row, row_named};
 use crate::environment::{Environment, PreparedRow, Storage, complete_replayed_keys};
 use crate::figures::{FlagFigures, FlagLine, FlagReport, Machine, ReuseFlags, Sample};
+use crate::generator::Requests;
 use crate::options::{GOAL_CONNECTIONS, Options, host_name};
 use crate::rounds::sample;
 use crate::statistics::{Spread, median};
@@ -94,7 +95,7 @@ async fn prepare<'h>(
     );
     let storage = environment.storage(&name).await?;
     let app = environment.serve(host, Component::Ours, &storage)?;
-    complete_replayed_keys(&app.base_url()).await?;
+    complete_replayed_keys(&app.base_url(), &Requests::default()).await?;
     Ok(Combination {
         host,
         flags: ReuseFlags {
@@ -112,11 +113,11 @@ async fn prepare<'h>(
 impl Combination<'_> {
     async fn turn(&mut self, options: &Options, environment: &Environment) -> Result<()> {
         let create = self.serve(environment, CREATE).await?;
-        let orders = Storage::count(&create.database).await?;
+        let orders = create.storage.count(&create.database).await?;
         let sample_of_creates = sample(options, environment, &create, GOAL_CONNECTIONS).await?;
         self.creates.push(sample_of_creates);
         if let Some(statements) = self.statements(&create).await? {
-            let created = Storage::count(&create.database).await? - orders;
+            let created = create.storage.count(&create.database).await? - orders;
             self.statements
                 .push(statements as f64 / created.max(1) as f64);
         }
@@ -143,6 +144,7 @@ impl Combination<'_> {
         Ok(PreparedRow {
             row,
             host: Some(self.host.clone()),
+            requests: Requests::default(),
             app: Some(app),
             database: self.storage.database().await?,
             storage: self.storage.clone(),

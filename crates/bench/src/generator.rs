@@ -36,11 +36,31 @@ impl Run {
     }
 }
 
+/// What the requests of a workload contain.
+#[derive(Clone, Debug)]
+pub struct Requests {
+    /// The order that is created, as JSON.
+    pub order: String,
+    /// How many customers create orders; with 0, no request names its customer.
+    pub customers: u32,
+}
+
+impl Default for Requests {
+    fn default() -> Self {
+        Self {
+            order: r#"{"currency":"EUR","items":[{"sku":"A-1","quantity":2,"unitPrice":1250}]}"#
+                .to_owned(),
+            customers: 0,
+        }
+    }
+}
+
 /// Sends a workload to an address with wrk.
 pub fn wrk(
     wrk: &Path,
     base_url: &str,
     workload: Workload,
+    requests: &Requests,
     connections: usize,
     seconds: u64,
 ) -> Result<Run> {
@@ -53,7 +73,8 @@ pub fn wrk(
         .arg("--script")
         .arg(workspace::root().join("crates/bench/src/load.lua"))
         .args([base_url, "--", workload.name()])
-        .args([seed.to_string(), connections.to_string()]);
+        .args([seed.to_string(), connections.to_string()])
+        .args([&requests.customers.to_string(), &requests.order]);
     output_of(&mut command)
 }
 

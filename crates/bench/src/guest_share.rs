@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::contestants::{CREATE, Contestant, REPLAY, ROWS, Row, Workload};
 use crate::environment::{Environment, complete_replayed_keys};
 use crate::figures::GuestShare;
-use crate::generator::wrk;
+use crate::generator::{Requests, wrk};
 use crate::options::{GOAL_CONNECTIONS, Options};
 
 #[derive(Deserialize)]
@@ -43,10 +43,21 @@ async fn share(options: &Options, environment: &Environment, host: &Host, row: R
         command.env("RUNNER_MEASURE_GUESTS", "true");
     })?;
     let url = app.base_url();
+    let requests = Requests::default();
     if row.workload == Workload::Replay {
-        complete_replayed_keys(&url).await?;
+        complete_replayed_keys(&url, &requests).await?;
     }
-    let load = |seconds| wrk(&options.wrk, &url, row.workload, GOAL_CONNECTIONS, seconds);
+    let load = |seconds| {
+        let workload = row.workload;
+        wrk(
+            &options.wrk,
+            &url,
+            workload,
+            &requests,
+            GOAL_CONNECTIONS,
+            seconds,
+        )
+    };
     load(1)?;
     let before = samples(&url).await?;
     load(if options.quick { 2 } else { 5 })?;

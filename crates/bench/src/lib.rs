@@ -9,6 +9,7 @@ mod figures;
 mod flags;
 mod generator;
 mod goals;
+mod growth;
 mod guest_share;
 mod options;
 mod overload;
@@ -29,8 +30,9 @@ use crate::environment::Environment;
 use crate::figures::Machine;
 use crate::goals::Measured;
 
-pub use chart::draw;
+pub use chart::{draw, draw_growth};
 pub use figures::{FlagReport, Report};
+pub use growth::{GrowthReport, MOST_ORDERS};
 pub use options::{Options, STORED_ORDERS};
 pub use variants::VariantReport;
 
@@ -76,6 +78,17 @@ pub async fn run_against(options: &Options, builds: &[PathBuf]) -> Result<Varian
     let machine = report::machine();
     let environment = start(options).await?;
     let report = variants::against(options, &environment, machine, builds).await;
+    finish(environment, report)
+}
+
+/// Measures how cost grows with clients, stored orders, bytes of an order and one customer's orders.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_growth(options: &Options) -> Result<GrowthReport> {
+    let machine = report::machine();
+    let environment = start(options).await?;
+    let report = growth::measure(options, &environment, machine).await;
     finish(environment, report)
 }
 

@@ -1,12 +1,12 @@
 -- Makes the requests that wrk sends, and prints the result as one line of JSON. Arguments: workload, seed,
--- number of connections. `replay` repeats the keys that environment.rs has created.
+-- number of connections, number of customers (0: requests name none), the order. `replay` repeats the keys that
+-- environment.rs has created.
 
-local BODY = '{"currency":"EUR","items":[{"sku":"A-1","quantity":2,"unitPrice":1250}]}'
 local REPLAYED_KEYS = 64
 local RETRY_EVERY = 20
 
 local threads = {}
-local kind, connections, head, tail
+local kind, connections, customers, head, tail
 local recent = {}
 sent = 0
 drawn = 0
@@ -16,16 +16,20 @@ function setup(thread)
 end
 
 function init(args)
-   kind, connections = args[1], tonumber(args[3])
+   kind, connections, customers = args[1], tonumber(args[3]), tonumber(args[4])
+   local body = args[5]
    math.randomseed(tonumber(args[2]))
    local host = "Host: " .. wrk.headers["Host"] .. "\r\n"
    if kind == "nothing" then
       head = "GET / HTTP/1.1\r\n" .. host .. "\r\n"
       return
+   elseif kind == "list" then
+      head = "GET /api/v1/orders HTTP/1.1\r\n" .. host .. "\r\n"
+      return
    end
    head = "POST /api/v1/orders HTTP/1.1\r\n" .. host .. "Content-Type: application/json\r\n"
-      .. "Content-Length: " .. #BODY .. "\r\nIdempotency-Key: "
-   tail = "\r\n\r\n" .. BODY
+      .. "Content-Length: " .. #body .. "\r\nIdempotency-Key: "
+   tail = "\r\n\r\n" .. body
 end
 
 -- A random UUID, as clients draw it.
@@ -44,7 +48,7 @@ end
 
 function request()
    sent = sent + 1
-   if kind == "nothing" then
+   if kind == "nothing" or kind == "list" then
       return head
    elseif kind == "replay" then
       return head .. string.format("00000000-0000-4000-8000-%012x", sent % REPLAYED_KEYS) .. tail
@@ -54,6 +58,9 @@ function request()
    local key = new_key()
    if kind == "mix" then
       recent[drawn % 4096] = key
+   end
+   if customers > 0 then
+      key = key .. "\r\nX-User-Id: customer-" .. math.random(0, customers - 1)
    end
    return head .. key .. tail
 end

@@ -6,7 +6,8 @@ use std::time::Duration;
 use anyhow::{Result, anyhow};
 
 use crate::contestants::Component;
-use crate::environment::{Environment, ORDER};
+use crate::environment::Environment;
+use crate::generator::Requests;
 use crate::options::Options;
 
 const CLIENTS: usize = 2000;
@@ -51,7 +52,7 @@ async fn unanswered_of_one(client: reqwest::Client, url: String) -> usize {
             .post(&url)
             .header("Content-Type", "application/json")
             .header("Idempotency-Key", uuid::Uuid::new_v4().to_string())
-            .body(ORDER);
+            .body(Requests::default().order);
         let response = async { request.send().await?.bytes().await };
         if response.await.is_err() {
             unanswered += 1;

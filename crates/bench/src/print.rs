@@ -5,6 +5,7 @@ use std::fmt;
 use crate::figures::{
     Bound, FlagFigures, FlagLine, FlagReport, Goal, Line, Machine, ProcessorTime, Report,
 };
+use crate::growth::{Grows, GrowthLine, GrowthReport};
 use crate::statistics::Spread;
 
 impl fmt::Display for Machine {
@@ -159,6 +160,62 @@ impl fmt::Display for FlagReport {
             "total", "at once", "idle", "stmts"
         )?;
         self.lines.iter().try_for_each(|line| writeln!(f, "{line}"))
+    }
+}
+
+impl fmt::Display for GrowthReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.machine)?;
+        writeln!(
+            f,
+            "On {}; each figure is the median of {} rounds. host, redis and pg: microseconds of processor time per \
+             response.",
+            self.host, self.rounds
+        )?;
+        for grows in Grows::ALL {
+            writeln!(
+                f,
+                "\n{:>22} {:<8} {:>8} {:>15} {:>9} {:>9} {:>7} {:>6} {:>6}",
+                grows.name(),
+                "row",
+                "req/s",
+                "min-max",
+                "p50 ms",
+                "p99 ms",
+                "host",
+                "redis",
+                "pg"
+            )?;
+            for line in self.lines.iter().filter(|line| line.grows == grows) {
+                writeln!(f, "{line}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for GrowthLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Spread { median, min, max } = self.line.rate;
+        write!(
+            f,
+            "{:>22} {:<8} {median:>8.0} {:>15} {:>9.2} {:>9.2}",
+            self.value,
+            self.line.name,
+            format!("{min:.0}-{max:.0}"),
+            self.line.p50 / 1000.0,
+            self.line.p99 / 1000.0,
+        )?;
+        if let Some(time) = self.line.processor {
+            let ProcessorTime {
+                host,
+                redis,
+                postgres,
+                ..
+            } = time;
+            write!(f, " {host:>7.0} {redis:>6.0} {postgres:>6.0}")?;
+        }
+        Ok(())
     }
 }
 

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use devstack::App;
 
 use crate::contestants::{Contestant, ROWS, Row, Workload};
-use crate::environment::{Environment, PreparedRow, Storage, native};
+use crate::environment::{Environment, PreparedRow, native};
 use crate::figures::{Measurement, ProcessorTime, Sample};
 use crate::generator::{Run, output_of, wrk};
 use crate::options::{CONNECTIONS, GOAL_CONNECTIONS, Options, ROUNDS, host_name};
@@ -89,7 +89,7 @@ pub async fn sample(
     prepared: &PreparedRow,
     connections: usize,
 ) -> Result<Sample> {
-    let orders = Storage::count(&prepared.database).await?;
+    let orders = prepared.storage.count(&prepared.database).await?;
     let mut expected = 0..=0;
     let lead_in = prepared.row.lead_in(connections);
     if lead_in > 0 {
@@ -130,6 +130,7 @@ fn run(options: &Options, prepared: &PreparedRow, connections: usize, seconds: u
             &options.wrk,
             &app.base_url(),
             prepared.row.workload,
+            &prepared.requests,
             connections,
             seconds,
         ),
@@ -139,10 +140,10 @@ fn run(options: &Options, prepared: &PreparedRow, connections: usize, seconds: u
 
 /// The number of stored orders once it no longer grows: a host completes requests whose client has gone.
 async fn settled_count(prepared: &PreparedRow) -> Result<u64> {
-    let mut count = Storage::count(&prepared.database).await?;
+    let mut count = prepared.storage.count(&prepared.database).await?;
     loop {
         tokio::time::sleep(Duration::from_millis(30)).await;
-        let again = Storage::count(&prepared.database).await?;
+        let again = prepared.storage.count(&prepared.database).await?;
         if again == count {
             return Ok(count);
         }
@@ -156,7 +157,9 @@ fn expected_orders(row: Row, run: &Run, connections: usize) -> RangeInclusive<u6
     let in_flight = connections as u64 + 1;
     match (row.contestant, row.workload) {
         (Contestant::Store("insert"), _) => run.requests..=run.requests,
-        (Contestant::Store(_), _) | (_, Workload::Nothing | Workload::Replay) => 0..=0,
+        (Contestant::Store(_), _) | (_, Workload::Nothing | Workload::Replay | Workload::List) => {
+            0..=0
+        }
         (_, Workload::Create) => run.requests..=run.requests + in_flight,
         (_, Workload::Mix) => run.keys.saturating_sub(in_flight)..=run.keys,
     }

@@ -9,6 +9,7 @@ use devstack::workspace;
 use crate::contestants::Component;
 use crate::environment::{Environment, Storage, order};
 use crate::figures::Sizes;
+use crate::generator::Requests;
 use crate::options::Options;
 use crate::statistics::median;
 use crate::stored_orders::fill;
@@ -34,7 +35,8 @@ pub async fn measure(options: &Options, environment: &Environment) -> Result<Siz
         let app = environment.serve(host, Component::Ours, &storage)?;
         starts.push(start.elapsed().as_secs_f64() * 1000.0);
         if starts.len() == STARTS {
-            order(&reqwest::Client::new(), &app.base_url(), KEY).await?;
+            let (client, requests) = (reqwest::Client::new(), Requests::default());
+            order(&client, &app.base_url(), KEY, &requests).await?;
         }
     }
     fill(&storage, ORDERS).await?;

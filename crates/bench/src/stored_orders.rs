@@ -5,6 +5,7 @@ use redis::aio::MultiplexedConnection;
 
 use crate::contestants::{CREATE, Component, row_named};
 use crate::environment::{Environment, PreparedRow, Storage};
+use crate::generator::Requests;
 use crate::options::{GOAL_CONNECTIONS, Options};
 use crate::rounds::compare;
 use crate::statistics::median_ratio;
@@ -12,12 +13,15 @@ use crate::statistics::median_ratio;
 /// The number of orders that one statement stores.
 const BATCH: u64 = 100_000;
 
+/// How many connections store orders at the same time.
+const FILLERS: i64 = 2;
+
 /// Stores orders whose ids ascend with time and whose keys are random, as real ones are.
 const FILL: &str = "INSERT INTO orders \
         (order_id, customer_id, idempotency_key, fingerprint, document, created_at) \
     SELECT (lpad(to_hex(1700000000000 + n), 12, '0') || '7' || substr(md5(n::text), 1, 3) \
             || '8' || substr(md5(n::text), 4, 15))::uuid, \
-           'anonymous', md5('key ' || n)::uuid::text, sha256(n::text::bytea), \
+           CASE WHEN $3::int = 0 THEN 'anonymous' ELSE 'customer-' || n % $3 END, md5('key ' || n)::uuid::text, sha256(n::text::bytea), \
            '{\"currency\":\"EUR\",\"items\":[{\"quantity\":2,\"sku\":\"A-1\",\"unitPrice\":1250}],\"note\":null}', \
            to_timestamp((1700000000000 + n) / 1000.0) \
     FROM generate_series($1::bigint, $2::bigint) AS n";
@@ -59,10 +63,65 @@ async fn prepare(
     Ok(PreparedRow {
         row: row_named(CREATE).context("there is no such row")?,
         host: Some(host.clone()),
+        requests: Requests::default(),
         app: Some(environment.serve(host, Component::Ours, &storage)?),
         database: storage.database().await?,
         storage,
     })
+}
+
+/// Removes and returns what is built faster from all orders at once: each statement creates an index or a constraint.
+const REMOVE_INDEXES: &str = "\
+    SELECT format('ALTER TABLE orders ADD CONSTRAINT %I %s', conname, pg_get_constraintdef(oid)), \
+           format('ALTER TABLE orders DROP CONSTRAINT %I', conname) \
+    FROM pg_constraint WHERE conrelid = 'orders'::regclass AND contype IN ('p', 'u') \
+    UNION ALL \
+    SELECT replace(indexdef, ' ON ONLY ', ' ON '), format('DROP INDEX %I', indexname) \
+    FROM pg_indexes WHERE tablename = 'orders' \
+        AND indexname NOT IN (SELECT conname FROM pg_constraint WHERE conrelid = 'orders'::regclass)";
+
+/// Stores orders of that many customers (0: of the anonymous one), without keys in Redis, and builds the indexes afterwards: an index
+/// that grows with each order takes ten times as long.
+pub async fn fill_in_bulk(storage: &mut Storage, orders: u64, customers: u32) -> Result<()> {
+    let database = storage.database().await?;
+    let mut create = Vec::new();
+    for row in database.query(REMOVE_INDEXES, &[]).await? {
+        create.push(row.try_get::<_, String>(0)?);
+        let drop: String = row.try_get(1)?;
+        database.batch_execute(&drop).await?;
+    }
+    let (orders, batch) = (i64::try_from(orders)?, i64::try_from(BATCH)?);
+    let customers = i32::try_from(customers)?;
+    let mut fillers = tokio::task::JoinSet::new();
+    for filler in 0..FILLERS {
+        let database = storage.database().await?;
+        fillers.spawn(async move {
+            let mut first = filler * batch + 1;
+            while first <= orders {
+                let last = orders.min(first + batch - 1);
+                database.execute(FILL, &[&first, &last, &customers]).await?;
+                first += FILLERS * batch;
+            }
+            anyhow::Ok(())
+        });
+    }
+    while let Some(filled) = fillers.join_next().await {
+        filled??;
+    }
+    eprintln!("  stored {orders} orders; building their indexes ...");
+    let settings = "SET maintenance_work_mem = '1GB'; SET max_parallel_maintenance_workers = 2";
+    database.batch_execute(settings).await?;
+    for statement in &create {
+        database.batch_execute(statement).await?;
+    }
+    for sql in ["VACUUM ANALYZE orders", "CHECKPOINT"] {
+        database.batch_execute(sql).await?;
+    }
+    let last = database
+        .query_one("SELECT max(seq) FROM orders", &[])
+        .await?;
+    storage.filled = last.try_get::<_, Option<i64>>(0)?.unwrap_or(0);
+    Ok(())
 }
 
 /// Stores orders, and a key for each.
@@ -74,7 +133,9 @@ pub async fn fill(storage: &Storage, orders: u64) -> Result<()> {
     while stored < orders {
         let last = orders.min(stored + BATCH);
         let numbers = (i64::try_from(stored + 1)?, i64::try_from(last)?);
-        database.execute(FILL, &[&numbers.0, &numbers.1]).await?;
+        database
+            .execute(FILL, &[&numbers.0, &numbers.1, &0_i32])
+            .await?;
         fill_redis(&mut redis, &storage.record_name(""), numbers).await?;
         stored = last;
         eprintln!("  stored {stored} of {orders} orders and keys");

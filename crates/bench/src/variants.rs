@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::contestants::{CREATE, Component, REPLAY, row_named};
 use crate::environment::{Environment, PreparedRow, complete_replayed_keys};
 use crate::figures::{Machine, Measurement, Sample};
+use crate::generator::Requests;
 use crate::options::{GOAL_CONNECTIONS, Options, ROUNDS};
 use crate::rounds::{compare, warm_up};
 use crate::statistics::{Spread, median, median_ratio};
@@ -192,12 +193,14 @@ impl Variant {
                 command.env("TOKIO_WORKER_THREADS", threads);
             }
         })?;
+        let requests = Requests::default();
         if row == REPLAY {
-            complete_replayed_keys(&app.base_url()).await?;
+            complete_replayed_keys(&app.base_url(), &requests).await?;
         }
         Ok(PreparedRow {
             row: row_named(row).context("there is no such row")?,
             host: Some(host.clone()),
+            requests,
             app: Some(app),
             database: storage.database().await?,
             storage,

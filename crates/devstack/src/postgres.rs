@@ -142,8 +142,8 @@ impl Postgres {
             .args(["-c", "listen_addresses=127.0.0.1"])
             .args(["-c", "unix_socket_directories="])
             .args(["-c", "fsync=on"])
-            // Several served applications at once, each with Spin's pool of 64; a dozen in benchmarks.
-            .args(["-c", "max_connections=1000"])
+            // Several served applications at once, each with Spin's pool of 64; two dozen in benchmarks on two hosts.
+            .args(["-c", "max_connections=2000"])
             // Even SIGQUIT waits this long for a connection that was refused but has not sent its startup
             // packet, as behind a stalled link.
             .args(["-c", "authentication_timeout=5"])

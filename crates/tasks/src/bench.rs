@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use bench::{Options, STORED_ORDERS};
+use bench::{MOST_ORDERS, Options, STORED_ORDERS};
 use devstack::{Host, Programs, install, workspace};
 use serde::Serialize;
 
@@ -23,11 +23,15 @@ pub struct Arguments {
     /// Compare the component with another build of it instead of contestants; may be given more than once.
     #[arg(long, value_name = "WASM", conflicts_with_all = ["orders", "flags", "switches"])]
     against: Vec<PathBuf>,
-    /// Write the figures to a file; of contestants, also a chart to the same path with the extension .svg.
+    /// Measure how cost grows with clients, stored orders, bytes of an order and one customer's orders instead of contestants, on
+    /// Spin where it is on PATH (20 minutes, and 20 more to store 50 million orders).
+    #[arg(long, conflicts_with_all = ["flags", "switches", "against"])]
+    growth: bool,
+    /// Write the figures to a file; of contestants and of growth, also a chart to the same path with the extension .svg.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// The number of stored orders and keys to measure creation with, 0 to leave this out; by default
-    /// 5 million, and 0 with --quick.
+    /// 5 million, 50 million with --growth, and 0 and 5 million with --quick.
     #[arg(long, value_name = "NUMBER")]
     orders: Option<u64>,
     /// Fail rather than install a missing Redis, Postgres or wrk with apt.
@@ -41,14 +45,21 @@ pub async fn bench(arguments: Arguments) -> Result<()> {
     let programs = Programs::find_or_install(may_install)?;
     let wrk = install::find_or_install_wrk(may_install)?;
     workspace::build_components()?;
-    if arguments.flags || arguments.switches || !arguments.against.is_empty() {
+    if arguments.growth {
+        workspace::build_for_wasm(&["contestant-floor"])?;
+        workspace::build_optimised(&["runner"])?;
+    } else if arguments.flags || arguments.switches || !arguments.against.is_empty() {
         workspace::build_optimised(&["runner"])?;
     } else {
         workspace::build_for_wasm(&["contestant-bare", "contestant-floor", "contestant-naive"])?;
         workspace::build_optimised(&["runner", "contestant-native"])?;
     }
     let runner = Host::Runner(workspace::optimised("runner"));
-    let default_orders = if arguments.quick { 0 } else { STORED_ORDERS };
+    let default_orders = match (arguments.growth, arguments.quick) {
+        (true, false) => MOST_ORDERS,
+        (true, true) | (false, false) => STORED_ORDERS,
+        (false, true) => 0,
+    };
     let start = Instant::now();
     let options = Options {
         programs,
@@ -67,6 +78,13 @@ pub async fn bench(arguments: Arguments) -> Result<()> {
         println!("{report}");
         if let Some(file) = file {
             write(&report, file)?;
+        }
+    } else if arguments.growth {
+        let report = bench::run_growth(&options).await?;
+        println!("{report}");
+        if let Some(file) = file {
+            write(&report, file)?;
+            bench::draw_growth(&report, &file.with_extension("svg"))?;
         }
     } else if arguments.flags {
         let report = bench::run_flags(&options).await?;
