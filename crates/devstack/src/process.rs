@@ -89,8 +89,7 @@ impl Process {
     pub fn kill(&mut self) -> Result<()> {
         if self.exited()?.is_none() {
             self.signal(Signal::SIGKILL)?;
-            self.status = Some(self.child.wait()?);
-            self.end_group();
+            self.wait()?;
         }
         Ok(())
     }
@@ -104,6 +103,20 @@ impl Process {
             }
         }
         Ok(self.status)
+    }
+
+    /// Waits until the child has ended by itself.
+    ///
+    /// # Errors
+    /// When the system does not say how it ended.
+    pub fn wait(&mut self) -> Result<ExitStatus> {
+        let status = match self.status {
+            Some(status) => return Ok(status),
+            None => self.child.wait()?,
+        };
+        self.status = Some(status);
+        self.end_group();
+        Ok(status)
     }
 
     /// Kills what the child has left behind, and waits for it: it could still hold a port. Called once, right

@@ -1,15 +1,17 @@
-//! `cargo xtask test`, which has built all programs: builds the components, starts the stores that tests share, runs all tests
-//! and then chaos for a minute, and the simulation beside both.
+//! `cargo xtask test`, which has built all programs: builds the components, starts the stores that tests share, runs all tests,
+//! chaos for a minute beside the longest of them, and the simulation beside all of it.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use devstack::process::Process;
 use devstack::{Browser, Postgres, Programs, Redis, examples, workspace};
 use fixtures::Shared;
 use fixtures::debezium::Debezium;
 use fixtures::kafka::Kafka;
+use nix::sys::signal::Signal;
 use openapi_check::tools::{NodeTools, Schemathesis};
 use serde_json::{Value, json};
 
@@ -82,6 +84,15 @@ const NOT_EMBEDDED: [&str; 42] = [
     "trips::",
 ];
 
+/// The longest test, and the program that has it. In a run of all tests it runs beside chaos: both often wait.
+const LONGEST: (&str, &str) = (
+    "tests/rollout/main.rs",
+    "live::a_large_table_is_migrated_under_load",
+);
+
+/// The program that has the tests over HTTP.
+const OVER_HTTP: &str = "tests/api/main.rs";
+
 /// The number of orders in the table that is migrated under load; without this variable, it is smaller.
 const ROLLOUT_ROWS: (&str, &str) = ("ROLLOUT_ROWS", "1000000");
 
@@ -133,9 +144,12 @@ pub async fn test(arguments: Arguments) -> Result<()> {
     // A run with named tests runs only those.
     let is_whole = arguments.rest.is_empty();
     let simulation = is_whole.then(|| BesideTests::start(&folder)).transpose()?;
-    let over_http = tests_over_http()?;
+    let [over_http, longest] = test_programs([OVER_HTTP, LONGEST.0])?;
     let mut everything = workspace::cargo_command();
     everything.args(TESTS).args(["--no-fail-fast", "--"]);
+    if is_whole {
+        everything.args(["--skip", LONGEST.1]);
+    }
     let passed = passes(everything, &shared, &arguments.rest)?;
     eprintln!("\nThe tests over HTTP once more, on tables of {PARTITIONS} hash partitions:");
     let without = |names: &[&str]| {
@@ -153,17 +167,29 @@ pub async fn test(arguments: Arguments) -> Result<()> {
     };
     let passed_embedded = passes(without(&NOT_EMBEDDED), &embedded, &arguments.rest)?;
 
+    let failed = || {
+        let folder = folder.display();
+        format!("tests failed; the servers' and applications' logs are in {folder}")
+    };
+    ensure!(passed && passed_on_partitions && passed_embedded, failed());
+    if is_whole {
+        let chaos = if arguments.no_chaos {
+            ""
+        } else {
+            ", beside chaos"
+        };
+        eprintln!("\nThe longest test, {}{chaos}:", LONGEST.1);
+        let mut test = Command::new(longest);
+        told(test.args(["--exact", LONGEST.1]), &shared, &[]);
+        let mut longest = Process::start("the longest test", &mut test, Signal::SIGKILL)?;
+        if !arguments.no_chaos {
+            crate::chaos::for_test(programs).await?;
+        }
+        ensure!(longest.wait()?.success(), failed());
+    }
     drop(redis);
     drop(postgres);
-    ensure!(
-        passed && passed_on_partitions && passed_embedded,
-        "tests failed; the servers' and applications' logs are in {}",
-        folder.display()
-    );
     Postgres::remove(&folder.join("postgres"))?;
-    if is_whole && !arguments.no_chaos {
-        crate::chaos::for_test(programs).await?;
-    }
     if let Some(simulation) = simulation {
         eprintln!("\nThe simulation, which has run beside the tests and chaos:");
         simulation.finish()?;
@@ -194,9 +220,9 @@ fn install_tools(may_install: bool) {
     }
 }
 
-/// Which program has the tests over HTTP. Asking cargo to run only these would compile their dependencies once more, as
+/// The programs that are built from these files. Asking cargo to run only one would compile its dependencies once more, as
 /// [`workspace::build_all`] says.
-fn tests_over_http() -> Result<PathBuf> {
+fn test_programs<const N: usize>(files: [&str; N]) -> Result<[PathBuf; N]> {
     let mut build = workspace::cargo_command();
     let output = build
         .args(TESTS)
@@ -206,28 +232,43 @@ fn tests_over_http() -> Result<PathBuf> {
         .output()
         .context("running cargo test")?;
     ensure!(output.status.success(), "the tests do not compile");
-    let source = json!(workspace::root().join("tests/api/main.rs"));
-    let programs = output.stdout.split(|byte| *byte == b'\n');
+    let artifacts = output.stdout.split(|byte| *byte == b'\n');
+    let artifacts: Vec<Value> = artifacts
+        .filter_map(|line| serde_json::from_slice(line).ok())
+        .collect();
+    let program = |file: &str| {
+        let source = json!(workspace::root().join(file));
+        let built = artifacts
+            .iter()
+            .find(|artifact| artifact.pointer("/target/src_path") == Some(&source));
+        let path = built.and_then(|artifact| artifact.get("executable")?.as_str());
+        path.map(PathBuf::from)
+            .with_context(|| format!("cargo names no program for {file}"))
+    };
+    let programs: Vec<PathBuf> = files.into_iter().map(program).collect::<Result<_>>()?;
     programs
-        .filter_map(|line| serde_json::from_slice::<Value>(line).ok())
-        .find(|artifact| artifact.pointer("/target/src_path") == Some(&source))
-        .and_then(|artifact| Some(PathBuf::from(artifact.get("executable")?.as_str()?)))
-        .context("cargo names no program for tests/api")
+        .try_into()
+        .ok()
+        .context("there is one program for each file")
 }
 
 /// Runs tests on these stores; says whether they passed.
 fn passes(mut tests: Command, shared: &Shared, rest: &[String]) -> Result<bool> {
-    shared.tell(&mut tests);
+    let status = told(&mut tests, shared, rest).status();
+    Ok(status.context("running tests")?.success())
+}
+
+/// Tells tests their stores, and how to run.
+fn told<'t>(tests: &'t mut Command, shared: &Shared, rest: &[String]) -> &'t mut Command {
+    shared.tell(tests);
     if rest.is_empty() {
         tests.env(ROLLOUT_ROWS.0, ROLLOUT_ROWS.1);
     }
-    let status = tests
+    tests
         .args(rest)
         .current_dir(workspace::root())
         // More than there are processors: most tests wait for a store or for time to pass.
         .env("RUST_TEST_THREADS", "3")
         // For the runners that tests start: some assert how often the stores were asked.
         .env("RUNNER_COUNT_CALLS", "true")
-        .status();
-    Ok(status.context("running tests")?.success())
 }
