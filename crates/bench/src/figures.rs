@@ -23,6 +23,8 @@ pub struct Measurement {
 pub struct Sample {
     /// Responses per second.
     pub rate: f64,
+    /// The share of responses that are not a success, 0 to 1.
+    pub refused: f64,
     /// Median latency, in microseconds.
     pub p50: f64,
     /// 99th percentile of latencies, in microseconds.

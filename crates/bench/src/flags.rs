@@ -212,6 +212,7 @@ mod tests {
     fn figures_are_medians_and_memory_is_optional() {
         let sample = |rate, memory| Sample {
             rate,
+            refused: 0.0,
             p50: 10.0,
             p99: 20.0,
             processor: None,

@@ -253,6 +253,7 @@ mod tests {
             connections,
             samples: vec![Sample {
                 rate,
+                refused: 0.0,
                 p50: 1e6 / rate,
                 p99: 3e6 / rate,
                 processor: None,

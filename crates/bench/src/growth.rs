@@ -6,11 +6,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::contestants::{CREATE, Component, FLOOR, LIST, REPLAY, Row, Workload, row_named};
 use crate::environment::{Environment, PreparedRow, Storage, complete_replayed_keys};
-use crate::figures::{Line, Machine};
+use crate::figures::{Line, Machine, Measurement};
 use crate::generator::Requests;
 use crate::options::{GOAL_CONNECTIONS, Options, ROUNDS, host_name};
 use crate::report::lines;
 use crate::rounds::{compare, warm_up};
+use crate::statistics::median;
 use crate::stored_orders::fill_in_bulk;
 
 /// The numbers of clients.
@@ -85,6 +86,8 @@ pub struct GrowthLine {
     pub grows: Grows,
     /// How much of it there is.
     pub value: u64,
+    /// The share of responses that are not a success, 0 to 1.
+    pub refused: f64,
     /// The figures.
     #[serde(flatten)]
     pub line: Line,
@@ -125,11 +128,12 @@ impl Run<'_> {
         let mut prepared = Vec::new();
         for name in [FLOOR, CREATE, REPLAY] {
             let row = row_named(name).context("there is no such row")?;
-            prepared.push(
-                self.environment
-                    .prepare(self.options, row, self.host)
-                    .await?,
-            );
+            let mut row = self
+                .environment
+                .prepare(self.options, row, self.host)
+                .await?;
+            row.requests.may_be_refused = true;
+            prepared.push(row);
         }
         warm_up(self.options, &prepared)?;
         let rows: Vec<&PreparedRow> = prepared.iter().collect();
@@ -137,11 +141,8 @@ impl Run<'_> {
         for connections in CLIENTS {
             let measured = compare(self.options, self.environment, &rows, connections).await?;
             let value = connections as u64;
-            all.extend(lines(&measured, &[]).into_iter().map(|line| GrowthLine {
-                grows: Grows::Clients,
-                value,
-                line,
-            }));
+            let values = measured.iter().map(|_| value).collect();
+            all.extend(growth_lines(Grows::Clients, values, &measured));
         }
         Ok(all)
     }
@@ -227,10 +228,23 @@ impl Run<'_> {
         warm_up(self.options, &prepared)?;
         let rows: Vec<&PreparedRow> = prepared.iter().collect();
         let measured = compare(self.options, self.environment, &rows, GOAL_CONNECTIONS).await?;
-        let lines = values.into_iter().zip(lines(&measured, &[]));
-        let lines = lines.map(|(value, line)| GrowthLine { grows, value, line });
-        Ok(lines.collect())
+        Ok(growth_lines(grows, values, &measured))
     }
+}
+
+fn growth_lines(grows: Grows, values: Vec<u64>, measured: &[Measurement]) -> Vec<GrowthLine> {
+    let refused = measured
+        .iter()
+        .map(|of_row| median(of_row.samples.iter().map(|sample| sample.refused)));
+    let lines = values.into_iter().zip(refused).zip(lines(measured, &[]));
+    lines
+        .map(|((value, refused), line)| GrowthLine {
+            grows,
+            value,
+            refused: refused.unwrap_or(0.0),
+            line,
+        })
+        .collect()
 }
 
 /// An order of so many bytes: of up to a hundred items, and white space for the rest, because an order has no more items.

@@ -175,11 +175,12 @@ impl fmt::Display for GrowthReport {
         for grows in Grows::ALL {
             writeln!(
                 f,
-                "\n{:>22} {:<8} {:>8} {:>15} {:>9} {:>9} {:>7} {:>6} {:>6}",
+                "\n{:>22} {:<8} {:>8} {:>15} {:>7} {:>9} {:>9} {:>7} {:>6} {:>6}",
                 grows.name(),
                 "row",
                 "req/s",
                 "min-max",
+                "refused",
                 "p50 ms",
                 "p99 ms",
                 "host",
@@ -199,10 +200,11 @@ impl fmt::Display for GrowthLine {
         let Spread { median, min, max } = self.line.rate;
         write!(
             f,
-            "{:>22} {:<8} {median:>8.0} {:>15} {:>9.2} {:>9.2}",
+            "{:>22} {:<8} {median:>8.0} {:>15} {:>7} {:>9.2} {:>9.2}",
             self.value,
             self.line.name,
             format!("{min:.0}-{max:.0}"),
+            format!("{:.1} %", self.refused * 100.0),
             self.line.p50 / 1000.0,
             self.line.p99 / 1000.0,
         )?;

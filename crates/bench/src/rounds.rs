@@ -111,6 +111,7 @@ pub async fn sample(
     );
     Ok(Sample {
         rate: run.rate(),
+        refused: run.errors as f64 / run.requests as f64,
         p50: run.p50 as f64,
         p99: run.p99 as f64,
         processor: per_response(before, after, run.requests),
@@ -160,7 +161,7 @@ fn expected_orders(row: Row, run: &Run, connections: usize) -> RangeInclusive<u6
         (Contestant::Store(_), _) | (_, Workload::Nothing | Workload::Replay | Workload::List) => {
             0..=0
         }
-        (_, Workload::Create) => run.requests..=run.requests + in_flight,
+        (_, Workload::Create) => run.requests.saturating_sub(run.errors)..=run.requests + in_flight,
         (_, Workload::Mix) => run.keys.saturating_sub(in_flight)..=run.keys,
     }
 }
