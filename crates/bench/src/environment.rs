@@ -219,6 +219,28 @@ impl Environment {
         })
     }
 
+    /// Starts the order component on a host, with storage that may contain orders already.
+    pub async fn prepare_ours(
+        &self,
+        host: &Host,
+        row: Row,
+        storage: Storage,
+        requests: Requests,
+    ) -> Result<PreparedRow> {
+        let app = self.serve(host, Component::Ours, &storage)?;
+        if row.workload == Workload::Replay {
+            complete_replayed_keys(&app.base_url(), &requests).await?;
+        }
+        Ok(PreparedRow {
+            row,
+            host: Some(host.clone()),
+            requests,
+            app: Some(app),
+            database: storage.database().await?,
+            storage,
+        })
+    }
+
     /// Stops the servers and removes their data.
     pub fn remove(self) -> Result<()> {
         let Self {

@@ -4,8 +4,8 @@ use anyhow::{Context, Result};
 use devstack::Host;
 use serde::{Deserialize, Serialize};
 
-use crate::contestants::{CREATE, Component, FLOOR, LIST, REPLAY, Row, Workload, row_named};
-use crate::environment::{Environment, PreparedRow, Storage, complete_replayed_keys};
+use crate::contestants::{CREATE, FLOOR, LIST, REPLAY, Row, row_named};
+use crate::environment::{Environment, PreparedRow, Storage};
 use crate::figures::{Line, Machine, Measurement};
 use crate::generator::Requests;
 use crate::options::{GOAL_CONNECTIONS, Options, ROUNDS, host_name};
@@ -201,20 +201,9 @@ impl Run<'_> {
     }
 
     async fn serve(&self, row: Row, storage: Storage, requests: Requests) -> Result<PreparedRow> {
-        let app = self
-            .environment
-            .serve(self.host, Component::Ours, &storage)?;
-        if row.workload == Workload::Replay {
-            complete_replayed_keys(&app.base_url(), &requests).await?;
-        }
-        Ok(PreparedRow {
-            row,
-            host: Some(self.host.clone()),
-            requests,
-            app: Some(app),
-            database: storage.database().await?,
-            storage,
-        })
+        self.environment
+            .prepare_ours(self.host, row, storage, requests)
+            .await
     }
 
     /// Measures rows in turns, each with its value of what grows.

@@ -2,8 +2,9 @@
 
 use anyhow::{Context, Result};
 use redis::aio::MultiplexedConnection;
+use tokio_postgres::Client;
 
-use crate::contestants::{CREATE, Component, row_named};
+use crate::contestants::{CREATE, row_named};
 use crate::environment::{Environment, PreparedRow, Storage};
 use crate::generator::Requests;
 use crate::options::{GOAL_CONNECTIONS, Options};
@@ -60,14 +61,10 @@ async fn prepare(
     storage: Storage,
 ) -> Result<PreparedRow> {
     let host = options.hosts.first().context("there is no host")?;
-    Ok(PreparedRow {
-        row: row_named(CREATE).context("there is no such row")?,
-        host: Some(host.clone()),
-        requests: Requests::default(),
-        app: Some(environment.serve(host, Component::Ours, &storage)?),
-        database: storage.database().await?,
-        storage,
-    })
+    let row = row_named(CREATE).context("there is no such row")?;
+    environment
+        .prepare_ours(host, row, storage, Requests::default())
+        .await
 }
 
 /// Removes and returns what is built faster from all orders at once: each statement creates an index or a constraint.
@@ -114,9 +111,7 @@ pub async fn fill_in_bulk(storage: &mut Storage, orders: u64, customers: u32) ->
     for statement in &create {
         database.batch_execute(statement).await?;
     }
-    for sql in ["VACUUM ANALYZE orders", "CHECKPOINT"] {
-        database.batch_execute(sql).await?;
-    }
+    tidy(&database).await?;
     let last = database
         .query_one("SELECT max(seq) FROM orders", &[])
         .await?;
@@ -140,6 +135,11 @@ pub async fn fill(storage: &Storage, orders: u64) -> Result<()> {
         stored = last;
         eprintln!("  stored {stored} of {orders} orders and keys");
     }
+    tidy(&database).await
+}
+
+/// Leaves nothing for the measurement to do that belongs to the filling.
+async fn tidy(database: &Client) -> Result<()> {
     // Each in its own call: several statements in one text are one transaction, which VACUUM does not allow.
     for sql in ["VACUUM ANALYZE orders", "CHECKPOINT"] {
         database.batch_execute(sql).await?;
