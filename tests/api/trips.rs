@@ -1,14 +1,28 @@
 //! What a request costs: exact numbers of trips to the stores, counted by the runner.
 
+use std::time::Duration;
+
+use futures::future::join_all;
 use serde_json::Value;
 
 use crate::support::{Service, an_order, an_order_of, new_key, service};
 
+/// What the runner has counted.
+async fn calls(service: &Service) -> Value {
+    service.get("/.well-known/runner/calls").await.json()
+}
+
+fn count(calls: &Value, name: &str) -> u64 {
+    calls[name].as_u64().unwrap()
+}
+
 /// Commands to Redis, statements to Postgres.
 async fn trips(service: &Service) -> (u64, u64) {
-    let calls: Value = service.get("/.well-known/runner/calls").await.json();
-    let count = |name: &str| calls[name].as_u64().unwrap();
-    (count("redisCommands"), count("postgresStatements"))
+    let calls = calls(service).await;
+    (
+        count(&calls, "redisCommands"),
+        count(&calls, "postgresStatements"),
+    )
 }
 
 /// What a request adds to them.
@@ -122,4 +136,30 @@ async fn a_conditional_creation_costs_two_trips_more_for_its_lock() {
     let (creation, answer) = cost(&service, ask(&new_key(), "*")).await;
     answer.assert_created();
     assert_eq!(creation, (1, 1), "an order on any state needs no lock");
+}
+
+/// An instance lives for 1 s without a request. The next ones have heard nothing of Postgres, and believe no record.
+#[tokio::test]
+#[cfg_attr(
+    any(deployment, spin),
+    ignore = "only the bundled runner counts calls of the stores"
+)]
+async fn replays_that_come_to_a_new_instance_at_once_share_one_question() {
+    let service = service().patient_with_redis().start().await;
+    let (key, order) = (new_key(), an_order());
+    let first = service.order(&key, &order).await;
+    service.order(&key, &order).await.assert_replay_of(&first);
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+
+    let before = calls(&service).await;
+    for answer in join_all((0..64).map(|_| service.order(&key, &order))).await {
+        answer.assert_replay_of(&first);
+    }
+    let after = calls(&service).await;
+    let added = |name: &str| count(&after, name) - count(&before, name);
+    assert_eq!(added("redisCommands"), 64);
+    // The host starts several instances. Each connects to Redis once.
+    let instances = added("redisOpened");
+    assert!((1..64).contains(&instances), "{instances}");
+    assert_eq!(added("postgresStatements"), instances);
 }

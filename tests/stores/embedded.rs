@@ -16,7 +16,7 @@ use rusqlite::types::Value;
 use simulation::world::{Answer, Call, World};
 use stores::postgres::{
     Parameter, Row, Statement, Statements, attempts, conditional_insertion, feed_rows, found,
-    insertion, outlook, page,
+    history, insertion, outlook, page,
 };
 use stores::sqlite::{setup, statements};
 
@@ -160,6 +160,11 @@ impl Embedded {
                 Answer::Attempts(attempts(&batch, &rows))
             }
             Call::Find(scope) => Answer::Found(self.find_by_key(scope)),
+            Call::AskHistory => {
+                let rows = self.rows(self.orders.history());
+                rows.first().and_then(history).expect("a history");
+                Answer::History
+            }
             Call::InsertBasedOn(new, expected) => {
                 let statements = self.statements(new.scope.collection);
                 let rows = self.rows(statements.insert_based_on(new, expected, TIMEOUT));
@@ -189,10 +194,11 @@ fn the_embedded_store_answers_as_the_simulated_one_does() {
             let collection = collection(&mut rng);
             let new = new_resource(&mut rng, collection);
             let list = List::from(&new.scope);
-            let call = match rng.random_range(0..10) {
+            let call = match rng.random_range(0..11) {
                 0..3 => Call::Insert(Box::new(new)),
                 3 => Call::InsertAll(batch(&mut rng)),
                 4 => Call::Find(new.scope),
+                6 => Call::AskHistory,
                 5 => {
                     let after = rng.random_bool(0.5).then_some(new.id);
                     let limit = rng.random_range(1..=2);

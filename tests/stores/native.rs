@@ -12,7 +12,9 @@ use protocol::ports::{
 use protocol::{Collection, Customer, KeyScope, Resource, ResourceId};
 use redis::aio::MultiplexedConnection;
 use simulation::world::{Answer, Call};
-use stores::postgres::{self, Statement, Statements, conditional_insertion, found, insertion};
+use stores::postgres::{
+    self, Statement, Statements, conditional_insertion, found, history, insertion,
+};
 use stores::redis::locks::Locking;
 use stores::redis::{Command, Records, Reply};
 use tokio_postgres::{Client, NoTls};
@@ -172,6 +174,11 @@ impl Stores {
                 Answer::Attempts(postgres::attempts(&batch, row.as_ref()))
             }
             Call::Find(scope) => Answer::Found(self.find_by_key(scope).await),
+            Call::AskHistory => {
+                let row = self.row(self.orders.history()).await;
+                row.as_ref().and_then(history).expect("a history");
+                Answer::History
+            }
             Call::InsertBasedOn(new, expected) => {
                 let statement =
                     self.statements_for(new)

@@ -101,7 +101,7 @@ const MAX_REQUEST_MILLIS: i64 = 60_000;
 /// Creates the requested resource, or finds the one that the key already belongs to.
 ///
 /// A creation is one call of `reserve` and one of `insert_new`. A replay of a completed creation is one call of
-/// `reserve` where the record's history is known to be the database's.
+/// `reserve` where the record's history is known to be the database's, and otherwise one of `ask_history` more.
 ///
 /// # Errors
 /// [`CreateError::KeyReused`] and [`CreateError::Unreadable`] only when Postgres holds another document for the key;
@@ -208,7 +208,7 @@ async fn claim<R>(
                 // The fingerprint covers customer, key and document, and a completed record is written only from a
                 // row that was read: this is the stored resource.
                 Progress::Completed(history)
-                    if is_believed(history, histories.known_history(), outage) =>
+                    if is_believed(history, known_history(histories).await, outage) =>
                 {
                     return Claim::Completed(Creation::Replayed(record.id, resource));
                 }
@@ -233,6 +233,15 @@ async fn claim<R>(
         },
         resource,
         reservation,
+    }
+}
+
+/// What is known of the history, once the database was asked where nothing was known: the answer serves all requests of the
+/// instance for a while, which a statement about one key does not do for those that are under way.
+async fn known_history(histories: &impl Histories) -> KnownHistory {
+    match histories.known_history() {
+        KnownHistory::Unknown { .. } => histories.ask_history().await,
+        known => known,
     }
 }
 

@@ -11,6 +11,7 @@ use std::task::Poll;
 
 use crate::error::DatabaseUnavailable;
 use crate::ports::{Attempt, NewResource};
+use crate::signals::Signals;
 
 /// Inserts many resources at once.
 #[allow(
@@ -25,18 +26,6 @@ pub trait Batches {
 
     /// Returns when the batch window ends: the longest time that a leader waits for ticket holders.
     async fn batch_window(&self);
-}
-
-/// Makes pairs of a sender and a receiver. The receiver is ready as soon as the sender is dropped. How one request
-/// can wake another depends on the host.
-pub trait Signals {
-    /// Wakes the receiver when it is dropped.
-    type Sender;
-    /// Waits for the sender.
-    type Receiver: Future<Output = ()>;
-
-    /// A new pair.
-    fn signal(&self) -> (Self::Sender, Self::Receiver);
 }
 
 /// The requests of one instance that insert into one table.

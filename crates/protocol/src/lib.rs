@@ -20,6 +20,8 @@ pub mod list_state;
 pub mod ports;
 pub mod record;
 pub mod resource;
+pub mod signals;
+pub mod single_flight;
 
 pub use customer::Customer;
 pub use fingerprint::Fingerprint;

@@ -129,11 +129,14 @@ pub enum Attempt {
     Undecided,
 }
 
-/// What is known of the database's history (Postgres) without asking it. Every statement that returns a history is
-/// heard.
+/// What an instance knows of the database's history (Postgres). Every statement that returns a history is heard.
 pub trait Histories {
     /// What is known now.
     fn known_history(&self) -> KnownHistory;
+
+    /// Asks the database, with one statement for all requests of the instance that ask at the same time, and returns what is
+    /// known then. The statement waits for no other transaction. Where it has no answer, the history stays unknown.
+    async fn ask_history(&self) -> KnownHistory;
 }
 
 /// The resources (Postgres). `UNIQUE (customer_id, idempotency_key)` decides every race.

@@ -73,6 +73,8 @@ pub enum Break {
     OldRecordsBelieved,
     /// A history that was heard is believed for ever.
     HistoryTrustedForever,
+    /// A request that has waited for another one's question believes its record, although that one has died without an answer.
+    UnansweredTakenForConfirmed,
     /// In an outage a record is believed, although the database has said that it is in another history.
     OtherHistoryBelievedInOutage,
     /// In an outage a record is believed, although that is not configured.
@@ -98,7 +100,7 @@ pub enum Break {
 }
 
 /// All of them.
-pub const ALL: [Break; 33] = [
+pub const ALL: [Break; 34] = [
     Break::NoUniqueConstraint,
     Break::CompletedBeforeCommit,
     Break::RefusedByRecord,
@@ -121,6 +123,7 @@ pub const ALL: [Break; 33] = [
     Break::StateComparedBeforehand,
     Break::OldRecordsBelieved,
     Break::HistoryTrustedForever,
+    Break::UnansweredTakenForConfirmed,
     Break::OtherHistoryBelievedInOutage,
     Break::BelievedInOutage,
     Break::CompletedInLatestHistory,
@@ -159,6 +162,7 @@ impl Protocol for Break {
             Self::StateComparedBeforehand => "state compared beforehand",
             Self::OldRecordsBelieved => "records of any history believed",
             Self::HistoryTrustedForever => "history trusted for ever",
+            Self::UnansweredTakenForConfirmed => "unanswered taken for confirmed",
             Self::OtherHistoryBelievedInOutage => "other history believed in an outage",
             Self::BelievedInOutage => "record believed in an outage",
             Self::CompletedInLatestHistory => "completed in the latest history",
@@ -251,6 +255,23 @@ impl Broken {
         match self.seen.found.get()?.progress {
             Progress::Completed(history) => history,
             Progress::InProgress => None,
+        }
+    }
+
+    /// What is known of the database's history, by a request that makes a mistake with it.
+    fn mistaken(&self, known: KnownHistory) -> KnownHistory {
+        match (self.kind, known) {
+            (Break::OldRecordsBelieved, _)
+            | (Break::BelievedInOutage, KnownHistory::Unreachable { .. }) => {
+                self.found_history().map_or(known, KnownHistory::Current)
+            }
+            (Break::HistoryTrustedForever, known) => {
+                known.last().map_or(known, KnownHistory::Current)
+            }
+            (Break::OtherHistoryBelievedInOutage, KnownHistory::Unreachable { .. }) => {
+                KnownHistory::Unreachable { last: None }
+            }
+            _ => known,
         }
     }
 
@@ -531,19 +552,16 @@ impl ResourcesByKey for Broken {
 
 impl Histories for Broken {
     fn known_history(&self) -> KnownHistory {
-        let known = self.port.known_history();
+        self.mistaken(self.port.known_history())
+    }
+
+    async fn ask_history(&self) -> KnownHistory {
+        let known = self.port.ask_history().await;
         match (self.kind, known) {
-            (Break::OldRecordsBelieved, _)
-            | (Break::BelievedInOutage, KnownHistory::Unreachable { .. }) => {
+            (Break::UnansweredTakenForConfirmed, KnownHistory::Unknown { .. }) => {
                 self.found_history().map_or(known, KnownHistory::Current)
             }
-            (Break::HistoryTrustedForever, known) => {
-                known.last().map_or(known, KnownHistory::Current)
-            }
-            (Break::OtherHistoryBelievedInOutage, KnownHistory::Unreachable { .. }) => {
-                KnownHistory::Unreachable { last: None }
-            }
-            _ => known,
+            _ => self.mistaken(known),
         }
     }
 }

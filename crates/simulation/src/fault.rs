@@ -8,9 +8,11 @@ use std::time::Duration;
 pub enum Point {
     /// The reservation.
     Reserve,
+    /// The question for the database's history.
+    AskHistory,
     /// The insertion of a resource that is most likely new, alone or together with others.
     InsertNew,
-    /// A waiter's or a leader's wait for other requests of the instance.
+    /// A wait for other requests of the instance: a leader's or a waiter's, or for another's question for the history.
     Wait,
     /// The insertion that returns the existing resource.
     Insert,
@@ -34,8 +36,9 @@ pub enum Point {
 
 impl Point {
     /// All of them, in the protocol's order.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Reserve,
+        Self::AskHistory,
         Self::InsertNew,
         Self::Wait,
         Self::Insert,
@@ -143,6 +146,9 @@ impl Fault {
     /// Those that let statements wait for one another, and end the waits.
     pub const OF_WAITS: [Self; 3] = [Self::Refuses, Self::Evict, Self::PostgresRestart];
 
+    /// Those that let a question for the history go unanswered, and make the answer matter.
+    pub const OF_QUESTIONS: [Self; 3] = [Self::Failover, Self::DiesBefore, Self::TimesOut];
+
     /// What can happen to a statement that waits for another one's end.
     pub const WHILE_WAITING: [Self; 6] = [
         Self::DiesBefore,
@@ -166,7 +172,11 @@ impl Fault {
             (Self::Garbage, _) => matches!(point, Point::Reserve | Point::Acquire),
             (Self::Slow, _) => matches!(
                 point,
-                Point::Insert | Point::InsertAgain | Point::Find | Point::InsertBasedOn
+                Point::AskHistory
+                    | Point::Insert
+                    | Point::InsertAgain
+                    | Point::Find
+                    | Point::InsertBasedOn
             ),
             (Self::FutureRecord, Point::Acquire | Point::Release) => false,
             _ => true,

@@ -11,13 +11,15 @@ use http_api::{Probe, Probes};
 use protocol::condition::Expected;
 use protocol::error::{DatabaseUnavailable, ReservationsUnavailable};
 use protocol::feed::{Cursor, Mark};
-use protocol::group_commit::{Batches, Group, Signals, Ticket};
+use protocol::group_commit::{Batches, Group, Ticket};
 use protocol::history::{HistoryMonitor, OUTAGE};
 use protocol::ports::{
     Attempt, ConditionalInsertion, ConditionalResources, Feed, FeedEntry, FeedRows, Histories,
     Insertion, List, Lock, Locks, NewResource, Outlook, Page, RecordLookup, Reservation,
     Reservations, ResourceIds, ResourceLists, Resources, ResourcesByKey, StoredResource, Writers,
 };
+use protocol::signals::Signals;
+use protocol::single_flight::SingleFlight;
 use protocol::{
     Customer, History, InHistory, KeyScope, KnownHistory, ListState, Record, ResourceId,
 };
@@ -41,9 +43,9 @@ pub struct Instance {
 }
 
 /// What the requests of one instance have heard of the database.
-#[derive(Default)]
 struct Heard {
     monitor: RefCell<HistoryMonitor>,
+    asking: SingleFlight<SharedSignals>,
     /// When a statement failed last.
     failed: Cell<Option<Duration>>,
 }
@@ -53,7 +55,11 @@ impl Instance {
     pub fn new() -> Self {
         let group = || Rc::new(Group::new(SharedSignals));
         Self {
-            heard: Rc::default(),
+            heard: Rc::new(Heard {
+                monitor: RefCell::default(),
+                asking: SingleFlight::new(SharedSignals),
+                failed: Cell::default(),
+            }),
             orders: group(),
             refunds: group(),
         }
@@ -134,6 +140,8 @@ pub struct Port {
     wait_over: Rc<Cell<bool>>,
     /// Whether the request is the leader and waits for the batch to fill.
     fills_batch: Rc<Cell<bool>>,
+    /// Whether the request waits for another one's question for the history.
+    awaits_history: Rc<Cell<bool>>,
     ticket: Rc<Cell<Option<Ticket<SharedSignals>>>>,
 }
 
@@ -149,6 +157,7 @@ impl Port {
             sent: Rc::default(),
             wait_over: Rc::default(),
             fills_batch: Rc::default(),
+            awaits_history: Rc::default(),
             ticket: Rc::default(),
         }
     }
@@ -156,6 +165,11 @@ impl Port {
     /// Whether the request is the leader and waits for the batch to fill, at most for the batch window.
     pub fn fills_batch(&self) -> bool {
         self.fills_batch.get()
+    }
+
+    /// Whether the request waits for another one's question for the history.
+    pub fn awaits_history(&self) -> bool {
+        self.awaits_history.get()
     }
 
     /// Ends the request's time to wait for others: a leader's batch window, or a waiter's deadline.
@@ -387,6 +401,24 @@ impl Histories for Port {
     fn known_history(&self) -> KnownHistory {
         let now = self.world.borrow().now();
         self.heard.monitor.borrow().known(now)
+    }
+
+    async fn ask_history(&self) -> KnownHistory {
+        self.awaits_history.set(true);
+        let mut joined = pin!(self.heard.asking.join());
+        let joined = poll_fn(|cx| match joined.as_mut().poll(cx) {
+            Poll::Pending if self.wait_over.take() => Poll::Ready(None),
+            other => other,
+        });
+        let flight = joined.await;
+        self.awaits_history.set(false);
+        if let Some(_flight) = flight {
+            match self.call(Call::AskHistory).await {
+                Answer::History => drop(self.heard(())),
+                _ => drop(self.failed()),
+            }
+        }
+        self.known_history()
     }
 }
 

@@ -9,7 +9,7 @@ use crate::coverage::Coverage;
 use crate::fault::Fault;
 use crate::kind::Kind;
 use crate::run::{Driver, Enabled, Failure, Step, run};
-use crate::scenario::{Arrivals, Protocol, Scenario};
+use crate::scenario::{Protocol, Scenario};
 
 struct RandomDriver {
     rng: StdRng,
@@ -95,7 +95,7 @@ pub fn scenario(seed: u64) -> Scenario {
                 false => OutageReplay::Unavailable,
             },
         },
-        arrivals: Arrivals::AtOnce,
+        in_turn: 0,
     }
 }
 

@@ -19,7 +19,7 @@ use crate::fault::Fault;
 use crate::minimise::minimise;
 use crate::random::{run_seed, scenario};
 use crate::run::Failure;
-use crate::scenario::{Arrivals, DEFAULT, KEY_REPLAYS, Protocol, STRICT, Scenario};
+use crate::scenario::{DEFAULT, KEY_REPLAYS, Protocol, STRICT, Scenario};
 
 /// Two requests, before anything else: most mistakes show within this small bound.
 pub const FIRST: Bound = Bound {
@@ -71,6 +71,14 @@ pub const OUTAGES: Bound = Bound {
     preemptions: Some(0),
 };
 
+/// Retries that come at the same time to an instance that has not heard of the database for long: at most one preemption and
+/// two faults.
+pub const QUESTIONS: Bound = Bound {
+    faults: 2,
+    kinds: &Fault::OF_QUESTIONS,
+    preemptions: Some(1),
+};
+
 /// The shortest time for which seeds are run.
 const MIN_RANDOM: Duration = Duration::from_secs(5);
 
@@ -109,7 +117,14 @@ pub fn exhaustive_part() -> Vec<(Scenario, Bound)> {
     let outages = [SAME, SAME, OTHER_KEY, SAME];
     for policy in [STRICT, DEFAULT] {
         let (mut scenario, bound) = of(&outages, 1, policy, OUTAGES);
-        scenario.arrivals = Arrivals::InTurn;
+        scenario.in_turn = outages.len();
+        part.push((scenario, bound));
+    }
+    // A creation, a retry that completes the record, and later two retries at the same time.
+    let questions = [SAME, SAME, SAME, SAME];
+    for policy in [STRICT, DEFAULT] {
+        let (mut scenario, bound) = of(&questions, 1, policy, QUESTIONS);
+        scenario.in_turn = 2;
         part.push((scenario, bound));
     }
     part.extend(conditional.map(|pair| of(&pair, 1, DEFAULT, CONDITIONAL_INTERLEAVED)));
@@ -152,7 +167,7 @@ fn of(
         retries: 0,
         instances,
         policy,
-        arrivals: Arrivals::AtOnce,
+        in_turn: 0,
     };
     (scenario, bound)
 }

@@ -19,7 +19,7 @@ use crate::fault::{Fault, PAUSE, Point, SLOW};
 use crate::host::{DATABASE_TIMEOUT, REDIS_TIMEOUT};
 use crate::kind::Kind;
 use crate::port::{Instance, Port, SharedWorld};
-use crate::scenario::{Arrivals, Protocol, Running, Scenario};
+use crate::scenario::{Protocol, Running, Scenario};
 use crate::tables::{Snapshot, Tables};
 use crate::world::{Answer, Call, World};
 
@@ -118,6 +118,7 @@ impl Request {
             (Some(Call::Acquire(..)), _) => Point::Acquire,
             (Some(Call::Release(..)), _) => Point::Release,
             (Some(Call::Find(..)), _) => Point::Find,
+            (Some(Call::AskHistory), _) => Point::AskHistory,
             (
                 Some(
                     Call::InsertBasedOn(..)
@@ -164,6 +165,7 @@ impl Request {
     fn longest_wait(&mut self) -> Duration {
         let left = *self.time();
         match self.point() {
+            Point::Wait if self.port.awaits_history() => left,
             // The rest is for a statement of its own.
             Point::InsertNew | Point::Wait => left.min(DATABASE_TIMEOUT / 2),
             _ => left,
@@ -252,22 +254,25 @@ impl Run<'_> {
                 running: None,
             });
         }
-        let mut arriving = 0..self.clients.len();
-        if scenario.arrivals == Arrivals::AtOnce {
-            arriving
-                .by_ref()
-                .try_for_each(|client| self.start(client))?;
-        }
+        let mut in_turn = 0..scenario.in_turn.min(self.clients.len());
+        let mut at_once = in_turn.end..self.clients.len();
         loop {
             let enabled = self.enabled();
             let any_client = enabled
                 .iter()
                 .any(|enabled| matches!(enabled.actor, Actor::Client(_)));
             if !any_client {
-                let Some(client) = arriving.next() else {
+                if let Some(client) = in_turn.next() {
+                    self.start(client)?;
+                } else if at_once.is_empty() {
                     break;
-                };
-                self.start(client)?;
+                } else {
+                    if at_once.start > 0 {
+                        self.world.borrow_mut().pass(PAUSE);
+                        self.world.borrow_mut().expire_locks();
+                    }
+                    at_once.try_for_each(|client| self.start(client))?;
+                }
                 continue;
             }
             if enabled.iter().any(|enabled| enabled.blocked) {
@@ -393,20 +398,25 @@ impl Run<'_> {
                 self.proceed(client, request)?;
             }
         }
-        let is_active = |instance: usize, kind: Kind| {
-            let count = self.instances.len();
-            let members = self.clients.iter().skip(instance).step_by(count);
-            let same_group = members.filter(|client| client.request.kind == kind);
+        let count = self.instances.len();
+        let others = |client: usize| self.clients.iter().skip(client % count).step_by(count);
+        let is_active = |client: usize, kind: Kind| {
+            let same_group = others(client).filter(|client| client.request.kind == kind);
             let mut requests = same_group.filter_map(|client| client.running.as_ref());
             requests.any(|request| request.call.is_some() || request.port.fills_batch())
         };
-        let waits_in_vain = |(index, client): (usize, &Client)| {
-            let waits = client.running.as_ref().is_some_and(|r| r.call.is_none());
-            waits && !is_active(index % self.instances.len(), client.request.kind)
+        let is_asked = |client: usize| {
+            let mut requests = others(client).filter_map(|client| client.running.as_ref());
+            requests.any(|request| request.call == Some(Call::AskHistory))
+        };
+        let waits_in_vain = |(index, client): (usize, &Client)| match &client.running {
+            Some(request) if request.port.awaits_history() => !is_asked(index),
+            Some(request) if request.call.is_none() => !is_active(index, client.request.kind),
+            _ => false,
         };
         if self.clients.iter().enumerate().any(waits_in_vain) {
             return Err(Violation::UnexpectedAnswer(
-                "none: the request waits, and no request of its group is active".to_owned(),
+                "none: the request waits, and no request that it waits for is active".to_owned(),
             ));
         }
         Ok(())
@@ -775,6 +785,7 @@ fn short(answer: &Answer) -> String {
         Answer::Postgres(insertion) => format!("{insertion:?}"),
         Answer::Conditional(insertion) => format!("{insertion:?}"),
         Answer::Found(found) => format!("found: {}", found.is_some()),
+        Answer::History => "the history".to_owned(),
         Answer::Attempts(attempts) => format!("{attempts:?}"),
     }
 }

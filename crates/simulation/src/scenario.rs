@@ -26,17 +26,9 @@ pub struct Scenario {
     pub instances: usize,
     /// How the instances answer retries.
     pub policy: ReplayPolicy,
-    /// When the clients' first requests arrive.
-    pub arrivals: Arrivals,
-}
-
-/// When the first requests of the clients arrive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Arrivals {
-    /// All at the start.
-    AtOnce,
-    /// One after the other: each when the earlier ones are answered.
-    InTurn,
+    /// How many clients' first requests arrive one after the other, each when the earlier ones are answered. Those of the
+    /// other clients arrive at once, [`PAUSE`](crate::fault::PAUSE) later.
+    pub in_turn: usize,
 }
 
 /// The strict policies: a key that returns with another document is refused, and in an outage no record is believed.

@@ -37,6 +37,8 @@ pub enum Call {
     Release(List, ResourceId),
     /// Looks for the resource of a scope.
     Find(KeyScope),
+    /// Asks Postgres for its history.
+    AskHistory,
     /// Inserts on an expected state unless the scope has a resource.
     InsertBasedOn(Box<NewResource>, Expected),
     /// Only for broken variants: inserts, based on a state, without a constraint.
@@ -52,7 +54,7 @@ pub enum Call {
 impl Call {
     /// Whether it is a call of Postgres.
     pub fn is_postgres(&self) -> bool {
-        self.new_resource().is_some() || matches!(self, Self::Find(_))
+        self.new_resource().is_some() || matches!(self, Self::Find(_) | Self::AskHistory)
     }
 
     /// The resource to insert, or the first of several.
@@ -64,7 +66,8 @@ impl Call {
             | Self::Delete(_)
             | Self::Acquire(..)
             | Self::Release(..)
-            | Self::Find(_) => None,
+            | Self::Find(_)
+            | Self::AskHistory => None,
             Self::InsertBasedOn(new, _)
             | Self::InsertBasedOnUnchecked(new, _)
             | Self::InsertBasedOnOld(new, _) => Some(new),
@@ -99,6 +102,8 @@ pub enum Answer {
     Conditional(ConditionalInsertion),
     /// To a search.
     Found(Option<StoredResource>),
+    /// To the question for the history.
+    History,
     /// To an insertion of several resources.
     Attempts(Vec<Attempt>),
     /// None, as far as the request can tell.
@@ -216,6 +221,7 @@ impl World {
                 let row = self.tables.row_of(scope);
                 Answer::Found(row.map(|row| row.resource.clone()))
             }
+            Call::AskHistory => Answer::History,
             Call::InsertBasedOn(new, expected) => {
                 let inserted = self.tables.insert_based_on(new, expected, snapshot);
                 Answer::Conditional(inserted)

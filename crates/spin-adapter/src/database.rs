@@ -16,6 +16,7 @@ use protocol::ports::{
     Attempt, ConditionalInsertion, ConditionalResources, Feed, FeedRows, Histories, Insertion,
     NewResource, Outlook, Page, ResourceLists, Resources, ResourcesByKey, StoredResource, Writers,
 };
+use protocol::single_flight::SingleFlight;
 use protocol::{Collection, Customer, InHistory, KeyScope, KnownHistory, ResourceId};
 use spin_sdk::time::sleep;
 use stores::postgres::{
@@ -107,6 +108,7 @@ thread_local! {
     static TABLES: RefCell<Vec<Rc<Table>>> = const { RefCell::new(Vec::new()) };
     /// Of the one database that the instance uses.
     static HISTORY: RefCell<HistoryMonitor> = const { RefCell::new(HistoryMonitor::new()) };
+    static ASKING: Rc<SingleFlight<TaskSignals>> = Rc::new(SingleFlight::new(TaskSignals));
 }
 
 impl Table {
@@ -215,6 +217,17 @@ impl<'r> Database<'r> {
 impl Histories for Database<'_> {
     fn known_history(&self) -> KnownHistory {
         HISTORY.with_borrow(|monitor| monitor.known(now()))
+    }
+
+    async fn ask_history(&self) -> KnownHistory {
+        let _wait = self.log.postgres();
+        let asking = ASKING.with(Rc::clone);
+        let joined = self.timer.within(&self.budget, asking.join()).await;
+        if let Some(Some(_flight)) = joined {
+            // What it says is heard, and so is that it says nothing.
+            let _ = self.rows_once(self.statements().history()).await;
+        }
+        self.known_history()
     }
 }
 

@@ -9,8 +9,8 @@ use http_api::settings::{Settings, Store};
 use http_api::{Probe, Probes};
 use protocol::breaker::{Breaker, State};
 use protocol::error::ReservationsUnavailable;
-use protocol::group_commit::Signals;
 use protocol::ports::{List, Lock, Locks, RecordLookup, Reservation, Reservations};
+use protocol::single_flight::SingleFlight;
 use protocol::{KeyScope, Record, ResourceId};
 use spin_sdk::redis::{Connection, Error, RedisParameter, RedisResult};
 use stores::redis::locks::{Locking, lock};
@@ -22,22 +22,15 @@ use crate::signals::TaskSignals;
 
 /// What this instance knows about Redis.
 struct Link {
-    line: Line,
+    connection: Option<Rc<Connection>>,
     breaker: Breaker,
-}
-
-/// The connection.
-enum Line {
-    Down,
-    /// One request connects; the others wait to be woken.
-    Connecting(Vec<<TaskSignals as Signals>::Sender>),
-    Up(Rc<Connection>),
 }
 
 thread_local! {
     static LINK: RefCell<Link> = const {
-        RefCell::new(Link { line: Line::Down, breaker: Breaker::closed() })
+        RefCell::new(Link { connection: None, breaker: Breaker::closed() })
     };
+    static CONNECTING: Rc<SingleFlight<TaskSignals>> = Rc::new(SingleFlight::new(TaskSignals));
     static OUTAGE: Outage = const { Outage::none("redis") };
 }
 
@@ -109,7 +102,7 @@ impl<'r> RedisReservations<'r> {
         };
         OUTAGE.with(|outage| outage.failed(&failure, "requests do without it"));
         LINK.with_borrow_mut(|link| {
-            link.hang_up();
+            link.connection = None;
             link.breaker.failed(now());
         });
         Err(ReservationsUnavailable)
@@ -131,18 +124,18 @@ impl<'r> RedisReservations<'r> {
 
     /// The kept connection, or a new one that is kept from now on. Concurrent requests share one.
     async fn connection(&self, url: &str) -> Result<Rc<Connection>, Error> {
+        let connecting = CONNECTING.with(Rc::clone);
         loop {
-            let wait = match LINK.with_borrow_mut(Link::join) {
-                Joined::Up(connection) => return Ok(connection),
-                Joined::Waits(wait) => wait,
-                Joined::Connects(connecting) => {
-                    let connection = Rc::new(Connection::open(url).await?);
-                    connecting.succeeded(&connection);
-                    return Ok(connection);
-                }
-            };
+            if let Some(connection) = LINK.with_borrow(|link| link.connection.clone()) {
+                return Ok(connection);
+            }
             // If the request that connected has failed, the first that is woken connects.
-            wait.await;
+            let Some(_flight) = connecting.join().await else {
+                continue;
+            };
+            let connection = Rc::new(Connection::open(url).await?);
+            LINK.with_borrow_mut(|link| link.connection = Some(connection.clone()));
+            return Ok(connection);
         }
     }
 }
@@ -155,62 +148,10 @@ pub fn breaker() -> State {
     })
 }
 
-/// What a request that needs a connection does.
-enum Joined {
-    Up(Rc<Connection>),
-    Waits(<TaskSignals as Signals>::Receiver),
-    Connects(ConnectGuard),
-}
-
 impl Link {
-    fn join(&mut self) -> Joined {
-        match &mut self.line {
-            Line::Up(connection) => Joined::Up(connection.clone()),
-            Line::Connecting(others) => {
-                let (sender, wait) = TaskSignals.signal();
-                others.push(sender);
-                Joined::Waits(wait)
-            }
-            Line::Down => {
-                self.line = Line::Connecting(Vec::new());
-                Joined::Connects(ConnectGuard)
-            }
-        }
-    }
-
-    /// Drops the kept connection, if there is one. A request that is connecting continues.
-    fn hang_up(&mut self) {
-        if let Line::Up(_) = self.line {
-            self.line = Line::Down;
-        }
-    }
-
     /// Drops the kept connection if it is still this one.
     fn forget(&mut self, dead: &Rc<Connection>) {
-        if let Line::Up(connection) = &self.line
-            && Rc::ptr_eq(connection, dead)
-        {
-            self.line = Line::Down;
-        }
-    }
-}
-
-/// Held by the request that connects. The others are woken when it is dropped, whether it succeeded or not.
-struct ConnectGuard;
-
-impl ConnectGuard {
-    fn succeeded(self, connection: &Rc<Connection>) {
-        LINK.with_borrow_mut(|link| link.line = Line::Up(connection.clone()));
-    }
-}
-
-impl Drop for ConnectGuard {
-    fn drop(&mut self) {
-        LINK.with_borrow_mut(|link| {
-            if let Line::Connecting(_) = link.line {
-                link.line = Line::Down;
-            }
-        });
+        self.connection.take_if(|kept| Rc::ptr_eq(kept, dead));
     }
 }
 

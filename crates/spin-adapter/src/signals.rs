@@ -6,7 +6,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use protocol::group_commit::Signals;
+use protocol::signals::Signals;
 use spin_sdk::wasip3::wit_stream;
 use spin_sdk::wit_bindgen::StreamWriter;
 

@@ -86,6 +86,9 @@ const INSERT_NEW: &str = "SELECT FROM insert_{table}_2($1::text::json)";
 const INSERT_ALL: &str =
     "SELECT string_agg(id::text, ',') AS ids FROM insert_{table}_2($1::text::json) AS id";
 
+/// Reads no table of resources and waits for no lock.
+const HISTORY: &str = "SELECT database_history() AS history";
+
 /// Inserts nothing, in the way that resources are inserted, and reads the columns that nothing else checks: a database
 /// that lacks the schema, has another one, or only reads is not called ready.
 const PROBE: &str = "\
@@ -105,6 +108,7 @@ pub(crate) struct Templates {
     pub page: &'static str,
     pub look: &'static str,
     pub read: &'static str,
+    pub history: &'static str,
     pub probe: &'static str,
 }
 
@@ -119,6 +123,7 @@ pub struct Statements {
     page: String,
     look: String,
     read: String,
+    history: &'static str,
     probe: String,
 }
 
@@ -137,6 +142,7 @@ impl Statements {
                 page: reading::PAGE,
                 look: feed::LOOK,
                 read: feed::READ,
+                history: HISTORY,
                 probe: PROBE,
             },
         )
@@ -154,6 +160,7 @@ impl Statements {
             page: sql(templates.page),
             look: sql(templates.look),
             read: sql(templates.read),
+            history: templates.history,
             probe: sql(templates.probe),
         }
     }
@@ -182,6 +189,14 @@ impl Statements {
         Statement {
             sql: &self.insert_all,
             parameters: vec![Parameter::Text(json_rows(batch))],
+        }
+    }
+
+    /// Reads the history and nothing else; the row has the [`history`].
+    pub fn history(&self) -> Statement<'_> {
+        Statement {
+            sql: self.history,
+            parameters: Vec::new(),
         }
     }
 

@@ -159,6 +159,8 @@ const READ: &str = concat!(
      ) ON before < 1000000 ORDER BY number"
 );
 
+const HISTORY: &str = concat!("SELECT ", history!());
+
 /// Inserts nothing, but as a writer: a file that cannot be written or has another schema is not called ready.
 const PROBE: &str = "\
     INSERT INTO {table} (seq, {id}, customer_id, idempotency_key, fingerprint, document, created_at, based_on) \
@@ -179,6 +181,7 @@ pub fn statements(collection: &Collection) -> Statements {
             page: PAGE,
             look: LOOK,
             read: READ,
+            history: HISTORY,
             probe: PROBE,
         },
     )

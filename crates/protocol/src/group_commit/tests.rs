@@ -4,7 +4,6 @@ use std::cell::{Cell, RefCell};
 
 use futures::channel::oneshot;
 use futures::executor::{LocalPool, LocalSpawner};
-use futures::future::FutureExt;
 use futures::task::LocalSpawnExt;
 
 use super::*;
@@ -12,18 +11,7 @@ use crate::customer::Customer;
 use crate::fingerprint::Fingerprint;
 use crate::key::{IdempotencyKey, KeyScope};
 use crate::resource::{Document, ResourceId};
-
-struct Oneshots;
-
-impl Signals for Oneshots {
-    type Sender = oneshot::Sender<()>;
-    type Receiver = std::pin::Pin<Box<dyn Future<Output = ()>>>;
-
-    fn signal(&self) -> (Self::Sender, Self::Receiver) {
-        let (sender, receiver) = oneshot::channel();
-        (sender, receiver.map(|_| ()).boxed_local())
-    }
-}
+use crate::signals::oneshots::Oneshots;
 
 /// The answer to a statement.
 type Answer = Result<Vec<Attempt>, DatabaseUnavailable>;

@@ -258,6 +258,12 @@ impl Histories for Postgres<'_> {
     fn known_history(&self) -> KnownHistory {
         self.monitor().known(self.now())
     }
+
+    async fn ask_history(&self) -> KnownHistory {
+        // Not shared: one process hears of Postgres all the time.
+        let _ = self.rows(self.host.stores.statements.history()).await;
+        self.known_history()
+    }
 }
 
 fn unreadable(error: Unreadable) -> DatabaseUnavailable {
