@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::process::Command;
 
 use devstack::scheduler::Puller;
+use devstack::workspace;
 use fixtures::Served;
 
 use crate::{blocks, read, served};
@@ -46,7 +47,11 @@ fn run(page: &str, service: &Served) {
             .map(|(command, _)| command.replace(SHOWN, &service.base_url()))
             .collect();
         let script = commands.join(&format!("\nprintf '{}'\n", SEPARATOR.replace('\n', "\\n")));
-        let output = Command::new("bash").args(["-c", &script]).output().unwrap();
+        let output = Command::new("bash")
+            .args(["-c", &script])
+            .current_dir(workspace::root())
+            .output()
+            .unwrap();
         let output = String::from_utf8(output.stdout)
             .unwrap()
             .replace("\r\n", "\n");

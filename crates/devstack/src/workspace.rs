@@ -58,11 +58,20 @@ pub fn build_for_wasm(packages: &[&str]) -> Result<()> {
     build(packages, &["--release", "--target", WASM_TARGET])
 }
 
-/// Builds everything that runs on this machine, the tests too. One build for all: alone, a package has other features than
+/// What cargo builds for the tests: everything that runs on this machine but the contestants of the bench.
+pub const TESTED: [&str; 5] = [
+    "--workspace",
+    "--exclude",
+    "contestant-*",
+    "--bins",
+    "--tests",
+];
+
+/// Builds everything that tests need, the tests too. One build for all: alone, a package has other features than
 /// together with all others, and what it depends on would be compiled once more.
 pub fn build_all() -> Result<()> {
     eprintln!("Building all tools and tests (many minutes the first time) ...");
-    cargo(&["build", "--workspace", "--bins", "--tests"])
+    cargo(&[&["build"], &TESTED[..]].concat())
 }
 
 /// Builds tools of the workspace; [`tool`] returns their paths.

@@ -67,6 +67,22 @@ struct PathDriver<'p> {
     kinds: &'static [Fault],
     preemptions: Option<u32>,
     last: Option<Actor>,
+    /// For each client, the one before it that nothing distinguishes from it until one of the two takes a step.
+    twins: &'p [Option<usize>],
+    /// The clients that have taken a step.
+    moved: Vec<usize>,
+}
+
+/// For each client of a scenario the one before it with the same request, if their instances are alike as well.
+fn twins(scenario: &Scenario) -> Vec<Option<usize>> {
+    let requests = &scenario.requests;
+    let alike =
+        scenario.in_turn == 0 && (scenario.instances == 1 || scenario.instances >= requests.len());
+    let twin = |(client, request)| {
+        let mut before = requests.iter().take(client);
+        before.rposition(|other| other == request).filter(|_| alike)
+    };
+    requests.iter().enumerate().map(twin).collect()
 }
 
 impl PathDriver<'_> {
@@ -74,6 +90,16 @@ impl PathDriver<'_> {
         let enabled = *enabled;
         let kinds = self.kinds.iter().copied();
         kinds.filter(move |fault| enabled.allows(*fault))
+    }
+
+    /// Whether a schedule in which the client's twin takes the first step is this one with the two exchanged.
+    fn is_mirrored(&self, actor: Actor, enabled: &[Enabled]) -> bool {
+        let Actor::Client(client) = actor else {
+            return false;
+        };
+        let twin = self.twins.get(client).copied().flatten();
+        let can_step = |twin| enabled.iter().any(|e| e.actor == Actor::Client(twin));
+        twin.is_some_and(|twin| !self.moved.contains(&twin) && can_step(twin))
     }
 }
 
@@ -88,7 +114,10 @@ impl Driver for PathDriver<'_> {
             .chain(enabled.iter().filter(|e| {
                 let is_delayed = matches!(e.actor, Actor::Delayed(_));
                 let can_step = !e.blocked || self.faults > 0 && self.faults_at(e).next().is_some();
-                !goes_on(e) && can_step && (is_delayed || going_on.is_none() || may_preempt)
+                !goes_on(e)
+                    && can_step
+                    && !self.is_mirrored(e.actor, enabled)
+                    && (is_delayed || going_on.is_none() || may_preempt)
             }))
             .collect();
         let chosen = *options.get(self.path.choose(options.len()))?;
@@ -97,8 +126,9 @@ impl Driver for PathDriver<'_> {
         {
             self.preemptions = self.preemptions.map(|left| left.saturating_sub(1));
         }
-        if matches!(chosen.actor, Actor::Client(_)) {
+        if let Actor::Client(client) = chosen.actor {
             self.last = Some(chosen.actor);
+            self.moved.push(client);
         }
         let faults: Vec<Fault> = match self.faults {
             0 => Vec::new(),
@@ -118,7 +148,8 @@ impl Driver for PathDriver<'_> {
     }
 }
 
-/// Runs all schedules, or as many as it can until `stop` is set.
+/// Runs all schedules, or as many as it can until `stop` is set. Of schedules that differ only in which of two equal clients is
+/// which, one is run.
 ///
 /// # Errors
 /// The first failure.
@@ -130,6 +161,7 @@ pub fn exhaust(
     stop: &AtomicBool,
 ) -> Result<(), Box<Failure>> {
     let mut path = Path::default();
+    let twins = twins(scenario);
     while !stop.load(Ordering::Relaxed) {
         let mut driver = PathDriver {
             path: &mut path,
@@ -137,6 +169,8 @@ pub fn exhaust(
             kinds: bound.kinds,
             preemptions: bound.preemptions,
             last: None,
+            twins: &twins,
+            moved: Vec::new(),
         };
         run(protocol, scenario, &mut driver, coverage, false)?;
         if !path.advance() {

@@ -97,12 +97,15 @@ pub fn exhaustive_part() -> Vec<(Scenario, Bound)> {
         ([SAME, SAME], 1),
         ([SAME, OTHER_ORDER], 1),
     ];
-    // Conditional requests that know the same state compete, also with different keys.
-    let conditional = [
+    // Conditional requests that know the same state compete, also with different keys. Small trees come first: each broken
+    // variant is caught in the first part that shows its mistake.
+    let few_schedules = [
         [MISSING, SAME],
         [MISSING, CONDITIONAL],
         [ANY, OTHER_KEY],
         [CONDITIONAL, OTHER_KEY],
+    ];
+    let conditional = [
         [CONDITIONAL, SAME],
         [CONDITIONAL, OTHER_CONDITIONAL],
         [CONDITIONAL, CONDITIONAL],
@@ -113,6 +116,7 @@ pub fn exhaustive_part() -> Vec<(Scenario, Bound)> {
     ];
     let mut part = Vec::new();
     part.extend(pairs.map(|(pair, instances)| of(&pair, instances, DEFAULT, FIRST)));
+    part.extend(few_schedules.map(|pair| of(&pair, 1, DEFAULT, CONDITIONAL_INTERLEAVED)));
     // A creation, a retry that completes the record, a request that hears of a failover, and a retry.
     let outages = [SAME, SAME, OTHER_KEY, SAME];
     for policy in [STRICT, DEFAULT] {

@@ -96,9 +96,6 @@ const OVER_HTTP: &str = "tests/api/main.rs";
 /// The number of orders in the table that is migrated under load; without this variable, it is smaller.
 const ROLLOUT_ROWS: (&str, &str) = ("ROLLOUT_ROWS", "1000000");
 
-/// All tests. There are none in documentation, and to find that out takes half a minute.
-const TESTS: [&str; 4] = ["test", "--workspace", "--bins", "--tests"];
-
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Fail rather than install a missing Redis or Postgres with apt.
@@ -146,7 +143,11 @@ pub async fn test(arguments: Arguments) -> Result<()> {
     let simulation = is_whole.then(|| BesideTests::start(&folder)).transpose()?;
     let [over_http, longest] = test_programs([OVER_HTTP, LONGEST.0])?;
     let mut everything = workspace::cargo_command();
-    everything.args(TESTS).args(["--no-fail-fast", "--"]);
+    // There are none in documentation, and to find that out takes half a minute.
+    everything
+        .arg("test")
+        .args(workspace::TESTED)
+        .args(["--no-fail-fast", "--"]);
     if is_whole {
         everything.args(["--skip", LONGEST.1]);
     }
@@ -225,7 +226,8 @@ fn install_tools(may_install: bool) {
 fn test_programs<const N: usize>(files: [&str; N]) -> Result<[PathBuf; N]> {
     let mut build = workspace::cargo_command();
     let output = build
-        .args(TESTS)
+        .arg("test")
+        .args(workspace::TESTED)
         .args(["--no-run", "--message-format=json-render-diagnostics"])
         .current_dir(workspace::root())
         .stderr(Stdio::inherit())

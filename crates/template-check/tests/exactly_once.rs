@@ -16,9 +16,22 @@ fn template() -> PathBuf {
     workspace::root().join("templates/exactly-once")
 }
 
+/// This workspace's profiles as a configuration of cargo. With the project's own ones, its dependencies would be compiled
+/// again, only to be optimised differently: a minute of a run of all tests.
+fn profiles(folder: &Path) -> PathBuf {
+    let manifest = std::fs::read_to_string(workspace::root().join("Cargo.toml")).unwrap();
+    let mut manifest: toml::Table = manifest.parse().unwrap();
+    manifest.retain(|name, _| name == "profile");
+    let file = folder.join("profiles.toml");
+    std::fs::write(&file, manifest.to_string()).unwrap();
+    file
+}
+
 fn cargo(project: &Path, arguments: &[&str]) {
     let output = workspace::cargo_command()
         .args(arguments)
+        .arg("--config")
+        .arg(profiles(project))
         .current_dir(project)
         // Dependencies are compiled once for all.
         .env("CARGO_TARGET_DIR", workspace::target())

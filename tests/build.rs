@@ -1,14 +1,10 @@
 //! Tells the tests which of them cannot run: `deployment` is set where they run against a deployment that they must not
-//! stop or change (ORDERS_BASE_URL), `spin` where they run on Spin. Nothing but the tests depends on these two.
+//! stop or change (ORDERS_BASE_URL), `spin` where they run on Spin.
 
 fn main() {
     println!("cargo::rerun-if-env-changed=ORDERS_BASE_URL");
     println!("cargo::rerun-if-env-changed=ORDERS_HOST");
     println!("cargo::rustc-check-cfg=cfg(deployment, spin)");
-    // The component is the same whatever it is tested against.
-    if std::env::var("CARGO_CFG_TARGET_FAMILY").is_ok_and(|family| family == "wasm") {
-        return;
-    }
     if std::env::var_os("ORDERS_BASE_URL").is_some() {
         println!("cargo::rustc-cfg=deployment");
     }
