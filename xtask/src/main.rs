@@ -74,7 +74,12 @@ async fn run() -> Result<()> {
         Task::Migrate(arguments) => migrate::migrate(&arguments),
         Task::Clean => clean::clean(),
         Task::Test(_) => {
-            workspace::build_all()?;
+            // The components' build often has work for one processor only.
+            std::thread::scope(|scope| {
+                let components = scope.spawn(workspace::build_components);
+                workspace::build_all()?;
+                components.join().unwrap_or(Ok(()))
+            })?;
             become_tasks(Command::new(workspace::target().join("debug/tasks")))
         }
         Task::Simulate(_) | Task::Chaos(_) | Task::Bench(_) | Task::Deploy(_) => {

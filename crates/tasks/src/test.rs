@@ -1,7 +1,7 @@
-//! `cargo xtask test`, which has built all programs: builds the components, starts the stores that tests share, runs all tests,
-//! chaos for a minute beside the longest of them, and the simulation beside all of it.
+//! `cargo xtask test`, which has built all programs: builds the components, starts the stores that tests share, runs all tests and
+//! chaos for a minute, with the longest test beside the last of them and the simulation beside all of it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -84,7 +84,8 @@ const NOT_EMBEDDED: [&str; 42] = [
     "trips::",
 ];
 
-/// The longest test, and the program that has it. In a run of all tests it runs beside chaos: both often wait.
+/// The longest test, and the program that has it. In a run of all tests it runs beside chaos and the tests before it: all of
+/// them often wait.
 const LONGEST: (&str, &str) = (
     "tests/rollout/main.rs",
     "live::a_large_table_is_migrated_under_load",
@@ -152,6 +153,9 @@ pub async fn test(arguments: Arguments) -> Result<()> {
         everything.args(["--skip", LONGEST.1]);
     }
     let passed = passes(everything, &shared, &arguments.rest)?;
+    let longest = is_whole
+        .then(|| start_longest(&longest, &shared))
+        .transpose()?;
     eprintln!("\nThe tests over HTTP once more, on tables of {PARTITIONS} hash partitions:");
     let without = |names: &[&str]| {
         let mut tests = Command::new(&over_http);
@@ -173,19 +177,11 @@ pub async fn test(arguments: Arguments) -> Result<()> {
         format!("tests failed; the servers' and applications' logs are in {folder}")
     };
     ensure!(passed && passed_on_partitions && passed_embedded, failed());
-    if is_whole {
-        let chaos = if arguments.no_chaos {
-            ""
-        } else {
-            ", beside chaos"
-        };
-        eprintln!("\nThe longest test, {}{chaos}:", LONGEST.1);
-        let mut test = Command::new(longest);
-        told(test.args(["--exact", LONGEST.1]), &shared, &[]);
-        let mut longest = Process::start("the longest test", &mut test, Signal::SIGKILL)?;
-        if !arguments.no_chaos {
-            crate::chaos::for_test(programs).await?;
-        }
+    if is_whole && !arguments.no_chaos {
+        crate::chaos::for_test(programs).await?;
+    }
+    if let Some(mut longest) = longest {
+        eprintln!("\nWaiting for the longest test, {} ...", LONGEST.1);
         ensure!(longest.wait()?.success(), failed());
     }
     drop(redis);
@@ -198,6 +194,17 @@ pub async fn test(arguments: Arguments) -> Result<()> {
     std::fs::remove_dir_all(&folder)?;
     eprintln!("All tests passed in {} s.", start.elapsed().as_secs());
     Ok(())
+}
+
+/// Starts the longest test, which the tests that cargo has run leave out.
+fn start_longest(program: &Path, shared: &Shared) -> Result<Process> {
+    eprintln!(
+        "\nThe longest test, {}, beside all that follows:",
+        LONGEST.1
+    );
+    let mut test = Command::new(program);
+    told(test.args(["--exact", LONGEST.1]), shared, &[]);
+    Process::start("the longest test", &mut test, Signal::SIGKILL)
 }
 
 /// Installs what only some tests need, which say that they are skipped without it.
