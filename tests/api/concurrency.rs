@@ -99,6 +99,10 @@ async fn two_thousand_clients_are_all_answered_and_latency_recovers() {
             latencies.push(start.elapsed());
             match (answer.status, &first) {
                 (503, _) => tokio::time::sleep(Duration::from_millis(500)).await,
+                // Spin's own: it has 1,000 instances at most, and lets no request wait for one.
+                (500, _) if cfg!(spin) && answer.body.is_empty() => {
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                }
                 (_, None) => {
                     assert_eq!(answer.status, 201, "{answer:?}");
                     first = Some(answer);

@@ -198,6 +198,9 @@ pub async fn test(arguments: Arguments) -> Result<()> {
 
 /// Starts the longest test, which the tests that cargo has run leave out.
 fn start_longest(program: &Path, shared: &Shared) -> Result<Process> {
+    let tests = Command::new(program).arg("--list").output()?.stdout;
+    let is_there = String::from_utf8_lossy(&tests).contains(&format!("{}: test", LONGEST.1));
+    ensure!(is_there, "there is no test {} in {}", LONGEST.1, LONGEST.0);
     eprintln!(
         "\nThe longest test, {}, beside all that follows:",
         LONGEST.1
