@@ -7,6 +7,7 @@ mod up;
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
+use std::panic::resume_unwind;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
@@ -74,11 +75,14 @@ async fn run() -> Result<()> {
         Task::Migrate(arguments) => migrate::migrate(&arguments),
         Task::Clean => clean::clean(),
         Task::Test(_) => {
+            workspace::ensure_wasm_target()?;
             // The components' build often has work for one processor only.
             std::thread::scope(|scope| {
                 let components = scope.spawn(workspace::build_components);
                 workspace::build_all()?;
-                components.join().unwrap_or(Ok(()))
+                components
+                    .join()
+                    .unwrap_or_else(|panic| resume_unwind(panic))
             })?;
             become_tasks(Command::new(workspace::target().join("debug/tasks")))
         }

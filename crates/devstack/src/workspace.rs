@@ -58,7 +58,8 @@ pub fn build_for_wasm(packages: &[&str]) -> Result<()> {
     build(packages, &["--release", "--target", WASM_TARGET])
 }
 
-/// What cargo builds for the tests: everything that runs on this machine but the contestants of the bench.
+/// What cargo builds for the tests: everything that runs on this machine but the contestants of the bench. No tests of
+/// documentation: there are none, and to find that out takes half a minute.
 pub const TESTED: [&str; 5] = [
     "--workspace",
     "--exclude",

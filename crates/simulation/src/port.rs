@@ -180,10 +180,17 @@ impl Port {
     /// Inserts together with other requests, within the time to wait for them.
     pub async fn insert_in_group(&self, new: &NewResource, batches: &impl Batches) -> Attempt {
         drop(self.ticket.take());
-        let mut insertion = pin!(self.group.insert(new, batches));
-        poll_fn(|cx| match insertion.as_mut().poll(cx) {
-            Poll::Pending if self.wait_over.take() => Poll::Ready(Attempt::Undecided),
-            other => other,
+        let attempt = self.until_wait_ends(self.group.insert(new, batches)).await;
+        attempt.unwrap_or(Attempt::Undecided)
+    }
+
+    /// The output of a future that waits for other requests, or `None` when the time to wait for them is over.
+    async fn until_wait_ends<F: Future>(&self, future: F) -> Option<F::Output> {
+        let mut future = pin!(future);
+        poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending if self.wait_over.take() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
         })
         .await
     }
@@ -405,14 +412,9 @@ impl Histories for Port {
 
     async fn ask_history(&self) -> KnownHistory {
         self.awaits_history.set(true);
-        let mut joined = pin!(self.heard.asking.join());
-        let joined = poll_fn(|cx| match joined.as_mut().poll(cx) {
-            Poll::Pending if self.wait_over.take() => Poll::Ready(None),
-            other => other,
-        });
-        let flight = joined.await;
+        let joined = self.until_wait_ends(self.heard.asking.join()).await;
         self.awaits_history.set(false);
-        if let Some(_flight) = flight {
+        if let Some(Some(_flight)) = joined {
             match self.call(Call::AskHistory).await {
                 Answer::History => drop(self.heard(())),
                 _ => drop(self.failed()),

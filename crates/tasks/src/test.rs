@@ -1,4 +1,4 @@
-//! `cargo xtask test`, which has built all programs: builds the components, starts the stores that tests share, runs all tests and
+//! `cargo xtask test`, which has built all programs and the application's components: builds those of the examples, starts the stores that tests share, runs all tests and
 //! chaos for a minute, with the longest test beside the last of them and the simulation beside all of it.
 
 use std::path::{Path, PathBuf};
@@ -111,12 +111,10 @@ pub struct Arguments {
 
 pub async fn test(arguments: Arguments) -> Result<()> {
     let start = Instant::now();
-    workspace::ensure_wasm_target()?;
     let programs = Programs::find_or_install(!arguments.no_install)?;
     // One waits for the network, the other computes.
     std::thread::scope(|scope| {
         scope.spawn(|| install_tools(!arguments.no_install));
-        workspace::build_components()?;
         workspace::build_for_wasm(&["order-by-key"])?;
         workspace::build_for_wasm(&examples::packages("shop"))
     })?;
@@ -143,12 +141,8 @@ pub async fn test(arguments: Arguments) -> Result<()> {
     let is_whole = arguments.rest.is_empty();
     let simulation = is_whole.then(|| BesideTests::start(&folder)).transpose()?;
     let [over_http, longest] = test_programs([OVER_HTTP, LONGEST.0])?;
-    let mut everything = workspace::cargo_command();
-    // There are none in documentation, and to find that out takes half a minute.
-    everything
-        .arg("test")
-        .args(workspace::TESTED)
-        .args(["--no-fail-fast", "--"]);
+    let mut everything = cargo_test();
+    everything.args(["--no-fail-fast", "--"]);
     if is_whole {
         everything.args(["--skip", LONGEST.1]);
     }
@@ -231,13 +225,17 @@ fn install_tools(may_install: bool) {
     }
 }
 
+/// Cargo's call for all tests.
+fn cargo_test() -> Command {
+    let mut cargo = workspace::cargo_command();
+    cargo.arg("test").args(workspace::TESTED);
+    cargo
+}
+
 /// The programs that are built from these files. Asking cargo to run only one would compile its dependencies once more, as
 /// [`workspace::build_all`] says.
 fn test_programs<const N: usize>(files: [&str; N]) -> Result<[PathBuf; N]> {
-    let mut build = workspace::cargo_command();
-    let output = build
-        .arg("test")
-        .args(workspace::TESTED)
+    let output = cargo_test()
         .args(["--no-run", "--message-format=json-render-diagnostics"])
         .current_dir(workspace::root())
         .stderr(Stdio::inherit())
