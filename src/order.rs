@@ -137,35 +137,19 @@ impl Resource for Order {
     }
 
     fn canonical(&self) -> Document {
-        // Members in the order of their names.
-        #[derive(Serialize)]
-        struct Canonical<'a> {
-            currency: &'a str,
-            items: Vec<CanonicalItem<'a>>,
-            note: Option<&'a str>,
-        }
-
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct CanonicalItem<'a> {
-            quantity: u64,
-            sku: &'a str,
-            unit_price: i64,
-        }
-
-        Document::from_text(to_json(&Canonical {
-            currency: &self.currency,
-            items: self
-                .items
-                .iter()
-                .map(|item| CanonicalItem {
-                    quantity: item.quantity,
-                    sku: &item.sku,
-                    unit_price: item.unit_price,
-                })
-                .collect(),
-            note: self.note.as_deref(),
-        }))
+        let items = self.items.iter().map(|item| {
+            let mut members = item.unknown.clone();
+            members.insert("quantity".to_owned(), item.quantity.into());
+            members.insert("sku".to_owned(), item.sku.clone().into());
+            members.insert("unitPrice".to_owned(), item.unit_price.into());
+            Value::Object(members)
+        });
+        // serde_json keeps members in the order of their names.
+        let mut members = self.unknown.clone();
+        members.insert("items".to_owned(), items.collect());
+        members.insert("currency".to_owned(), self.currency.clone().into());
+        members.insert("note".to_owned(), self.note.clone().into());
+        Document::from_text(to_json(&members))
     }
 
     fn representation(&self, id: ResourceId) -> String {

@@ -67,6 +67,21 @@ async fn a_retry_of_an_order_that_is_no_longer_valid_gets_the_order() {
 }
 
 #[tokio::test]
+async fn a_retry_with_an_added_member_is_refused() {
+    let service = service().start().await;
+    let (key, order) = (new_key(), an_order());
+    let first = service.order(&key, &order).await;
+    first.assert_created();
+    for (parent, member) in [("", "giftWrap"), ("", "notes"), ("/items/0", "discount")] {
+        let mut more = order.clone();
+        more.pointer_mut(parent).unwrap()[member] = json!("cancel");
+        let refused = service.order(&key, &more).await;
+        refused.assert_problem(422, "invalid-order");
+    }
+    service.order(&key, &order).await.assert_replay_of(&first);
+}
+
+#[tokio::test]
 #[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn where_keys_may_be_reused_an_invalid_retry_gets_the_first_order() {
     let service = service().variable("key_reuse", "replay").start().await;

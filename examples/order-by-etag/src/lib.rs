@@ -50,7 +50,14 @@ impl Resource for Order {
     }
 
     fn from_stored(document: &Document) -> Option<Self> {
-        let cents = document.value().get("cents")?.as_u64()?;
+        let Value::Object(members) = document.value() else {
+            return None;
+        };
+        // A body with other members is not a stored document: its retry gets no order that lacks them.
+        let cents = members
+            .get("cents")?
+            .as_u64()
+            .filter(|_| members.len() == 1)?;
         Some(Self { cents })
     }
 
