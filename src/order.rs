@@ -1,9 +1,9 @@
 //! What an order is: its members and their rules, its total, its canonical form and its representation. The only file
 //! that knows.
 
+use exactly_once::json::{pointer, to_json};
+use exactly_once::{Collection, Document, Documentation, Resource, ResourceId, Violation};
 use iso_currency::Currency;
-use protocol::json::{pointer, to_json};
-use protocol::{Collection, Document, Documentation, Resource, ResourceId, Violation};
 use serde::Serialize;
 use serde_json::{Map, Value};
 

@@ -8,7 +8,7 @@ use reqwest::{Method, Url};
 use crate::support::Answer;
 
 static DOCUMENT: LazyLock<Document> = LazyLock::new(|| {
-    let file = devstack::workspace::root().join("web/static/openapi.json");
+    let file = devstack::workspace::root().join("showcase/console/static/openapi.json");
     Document::read(&file).unwrap()
 });
 

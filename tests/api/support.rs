@@ -194,7 +194,7 @@ impl Setup {
     fn embedded(self, folder: PathBuf) -> Service {
         assert!(
             !self.own_redis && !self.own_postgres,
-            "this test needs servers: crates/tasks/src/test.rs lists those that do not apply to the embedded store"
+            "this test needs servers: workshop/tasks/src/test.rs lists those that do not apply to the embedded store"
         );
         // More time than a busy machine's disk ever takes.
         let patience = ("database_timeout_ms", "20000");

@@ -14,9 +14,9 @@ const COLLECTION: &str = "docs/orders.postman_collection.json";
 
 /// The services: the collection's variable for where each is, and its document.
 const DOCUMENTS: [(&str, &str); 3] = [
-    ("{{baseUrl}}", "web/static/openapi.json"),
-    ("{{byKeyUrl}}", "examples/order-by-key/openapi.json"),
-    ("{{byEtagUrl}}", "examples/order-by-etag/openapi.json"),
+    ("{{baseUrl}}", "showcase/console/static/openapi.json"),
+    ("{{byKeyUrl}}", "showcase/order-by-key/openapi.json"),
+    ("{{byEtagUrl}}", "showcase/order-by-etag/openapi.json"),
 ];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -26,7 +26,7 @@ async fn the_collection_runs() {
     };
     let service = served("docs_postman").await;
     let example = async |name: &str| {
-        let manifest = format!("examples/order-by-{name}/spin.toml");
+        let manifest = format!("showcase/order-by-{name}/spin.toml");
         Served::start(&manifest, &format!("docs_postman_{name}"))
             .await
             .unwrap()

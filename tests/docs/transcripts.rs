@@ -29,10 +29,10 @@ async fn the_api_page_shows_what_happens() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_shop_shows_what_happens() {
     let tokens = [("operator_token", "local"), ("events_token", "local")];
-    let shop = Served::start_with("examples/shop/spin.toml", "docs_shop", &tokens);
+    let shop = Served::start_with("showcase/shop/spin.toml", "docs_shop", &tokens);
     let shop = shop.await.unwrap();
     let _puller = Puller::start(shop.address(), "local");
-    run("examples/shop/README.md", &shop);
+    run("showcase/shop/README.md", &shop);
 }
 
 fn run(page: &str, service: &Served) {

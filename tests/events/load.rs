@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use exactly_once::Resource;
 use orders::Order;
-use protocol::Resource;
 use serde_json::json;
 use tokio_postgres::Client;
 use uuid::Uuid;

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use devstack::{Postgres, Programs, or_skip};
+use exactly_once::{Document, Resource, ResourceId};
 use fixtures::Shared;
 use orders::Order;
 use pgwire_replication::{
     Lsn, PgWireError, ReplicationClient, ReplicationConfig, ReplicationEvent,
 };
-use protocol::{Document, Resource, ResourceId};
 use serde_json::{Value, json};
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;

@@ -2,12 +2,12 @@
 
 use std::sync::LazyLock;
 
-use http_api::PageRequest;
+use exactly_once::key::MAX_KEY_CHARS;
+use exactly_once::{IdempotencyKey, Resource};
+use exactly_once_http::PageRequest;
 use openapi_check::Document;
 use orders::Order;
 use orders::order::{MAX_ITEMS, MAX_NOTE_CHARS, MAX_QUANTITY, MAX_SKU_CHARS};
-use protocol::key::MAX_KEY_CHARS;
-use protocol::{IdempotencyKey, Resource};
 use serde_json::{Value, json};
 
 /// The largest page.
@@ -16,7 +16,7 @@ const MAX_LIMIT: usize = 100;
 /// The document of this API.
 pub fn orders_document() -> &'static Document {
     static DOCUMENT: LazyLock<Document> = LazyLock::new(|| {
-        let file = devstack::workspace::root().join("web/static/openapi.json");
+        let file = devstack::workspace::root().join("showcase/console/static/openapi.json");
         Document::read(&file).unwrap()
     });
     &DOCUMENT

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use http_api::identity::Unidentified;
-use http_api::{ETag, Problem, QueryError, Response};
+use exactly_once::json::Malformed;
+use exactly_once::key::KeyError;
+use exactly_once::{ListState, Resource, ResourceId, Violation};
+use exactly_once_http::identity::Unidentified;
+use exactly_once_http::{ETag, Problem, QueryError, Response};
 use openapi_check::same_shape;
 use orders::Order;
-use protocol::json::Malformed;
-use protocol::key::KeyError;
-use protocol::{ListState, Resource, ResourceId, Violation};
 use serde_json::{Value, json};
 
 use crate::document::orders_document;
@@ -26,7 +26,7 @@ fn every() -> Vec<Problem> {
     let invalid = json!({
         "currency": "EUR", "items": [{"sku": "A-1", "quantity": 0, "unitPrice": 1250}], "gift": true
     });
-    let malformed = protocol::json::parse(b"{\"currency\": \"EUR\"").unwrap_err();
+    let malformed = exactly_once::json::parse(b"{\"currency\": \"EUR\"").unwrap_err();
     vec![
         Problem::Unidentified(Unidentified::NotNamed),
         Problem::Unidentified(Unidentified::NoToken),
@@ -38,7 +38,7 @@ fn every() -> Vec<Problem> {
         Problem::Key(KeyError::Ambiguous),
         Problem::UnsupportedMediaType("application/json"),
         Problem::UnsupportedContentCoding,
-        Problem::BodyTooLarge(http_api::MAX_BODY_BYTES),
+        Problem::BodyTooLarge(exactly_once_http::MAX_BODY_BYTES),
         Problem::BodyTruncated,
         Problem::BodyTimedOut,
         Problem::NotJson(malformed),

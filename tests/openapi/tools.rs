@@ -18,20 +18,20 @@ struct Api {
 
 const ORDERS: Api = Api {
     manifest: "spin.toml",
-    document: "web/static/openapi.json",
+    document: "showcase/console/static/openapi.json",
     configuration: "tests/openapi/schemathesis.toml",
 };
 
 const BY_KEY: Api = Api {
-    manifest: "examples/order-by-key/spin.toml",
-    document: "examples/order-by-key/openapi.json",
-    configuration: "examples/order-by-key/schemathesis.toml",
+    manifest: "showcase/order-by-key/spin.toml",
+    document: "showcase/order-by-key/openapi.json",
+    configuration: "showcase/order-by-key/schemathesis.toml",
 };
 
 const BY_ETAG: Api = Api {
-    manifest: "examples/order-by-etag/spin.toml",
-    document: "examples/order-by-etag/openapi.json",
-    configuration: "examples/order-by-etag/schemathesis.toml",
+    manifest: "showcase/order-by-etag/spin.toml",
+    document: "showcase/order-by-etag/openapi.json",
+    configuration: "showcase/order-by-etag/schemathesis.toml",
 };
 
 /// Nobody knows the token: with it, requests would wait. What it opens is tested in `tests/api/events.rs`.

@@ -3,10 +3,12 @@
 
 use std::collections::BTreeSet;
 
-use http_api::Problem;
+use exactly_once::json::{self, Malformed};
+use exactly_once::{
+    Document, Fingerprint, IdempotencyKey, KeyScope, Resource, ResourceId, Violation,
+};
+use exactly_once_http::Problem;
 use orders::Order;
-use protocol::json::{self, Malformed};
-use protocol::{Document, Fingerprint, IdempotencyKey, KeyScope, Resource, ResourceId, Violation};
 use serde_json::{Value, json};
 
 /// A field value is taken for the key it stands for, or for none.

@@ -125,7 +125,7 @@ fn pointers(value: &Value) -> Vec<String> {
         let inner = pointers(value);
         inner
             .into_iter()
-            .map(|pointer| format!("{}{pointer}", protocol::json::pointer("", token)))
+            .map(|pointer| format!("{}{pointer}", exactly_once::json::pointer("", token)))
             .collect::<Vec<_>>()
     };
     let mut all = vec![String::new()];

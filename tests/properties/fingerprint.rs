@@ -1,10 +1,10 @@
 //! Fingerprints: the same for the same request however it is spelled, another for any other.
 
+use exactly_once::{Customer, Document, Fingerprint, IdempotencyKey, KeyScope, Resource, json};
 use orders::Order;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
-use protocol::{Customer, Document, Fingerprint, IdempotencyKey, KeyScope, Resource, json};
 use serde_json::Value;
 
 use crate::checks::{self, Request};

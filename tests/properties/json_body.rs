@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use exactly_once::json::{self, Malformed};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
-use protocol::json::{self, Malformed};
 use serde_json::Value;
 
 use crate::checks;

@@ -1,9 +1,9 @@
 //! The `Idempotency-Key` field: any bytes.
 
+use exactly_once::IdempotencyKey;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
-use protocol::IdempotencyKey;
 
 use crate::checks;
 

@@ -1,13 +1,13 @@
 //! Two collections: an order and a refund of one customer, under one key, with one id and one document, never meet.
 
-use orders::Order;
-use protocol::condition::Expected;
-use protocol::ports::{ConditionalInsertion, Insertion, List, NewResource, StoredResource};
-use protocol::{
+use exactly_once::condition::Expected;
+use exactly_once::ports::{ConditionalInsertion, Insertion, List, NewResource, StoredResource};
+use exactly_once::{
     Customer, Fingerprint, IdempotencyKey, KeyScope, Progress, Record, Resource, ResourceId, json,
 };
+use exactly_once_stores::redis::Reply;
+use orders::Order;
 use simulation::world::{Answer, Call};
-use stores::redis::Reply;
 
 use crate::native::{REFUNDS, Stores};
 

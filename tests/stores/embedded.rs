@@ -2,23 +2,23 @@
 
 use std::time::Duration;
 
-use orders::Order;
-use protocol::condition::Expected;
-use protocol::error::DatabaseUnavailable;
-use protocol::feed::{Cursor, FeedError};
-use protocol::ports::{
+use exactly_once::condition::Expected;
+use exactly_once::error::DatabaseUnavailable;
+use exactly_once::feed::{Cursor, FeedError};
+use exactly_once::ports::{
     ConditionalInsertion, Feed, FeedRows, Insertion, List, Outlook, Page, Writers,
 };
-use protocol::{KeyScope, ListState, Resource};
+use exactly_once::{KeyScope, ListState, Resource};
+use exactly_once_stores::postgres::{
+    Parameter, Row, Statement, Statements, attempts, conditional_insertion, feed_rows, found,
+    history, insertion, outlook, page,
+};
+use exactly_once_stores::sqlite::{setup, statements};
+use orders::Order;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rusqlite::types::Value;
 use simulation::world::{Answer, Call, World};
-use stores::postgres::{
-    Parameter, Row, Statement, Statements, attempts, conditional_insertion, feed_rows, found,
-    history, insertion, outlook, page,
-};
-use stores::sqlite::{setup, statements};
 
 use crate::feed::{orders, page_of};
 use crate::native::REFUNDS;
@@ -121,12 +121,17 @@ impl Embedded {
         }
     }
 
-    fn find_by_key(&self, scope: &KeyScope) -> Option<protocol::ports::StoredResource> {
+    fn find_by_key(&self, scope: &KeyScope) -> Option<exactly_once::ports::StoredResource> {
         let statement = self.statements(scope.collection).find_by_key(scope);
         found(self.rows(statement).first()).unwrap()
     }
 
-    fn page(&self, list: &List, after: Option<protocol::ResourceId>, limit: usize) -> Option<Page> {
+    fn page(
+        &self,
+        list: &List,
+        after: Option<exactly_once::ResourceId>,
+        limit: usize,
+    ) -> Option<Page> {
         let statement = self
             .statements(list.collection)
             .page(&list.customer, after, limit);

@@ -1,12 +1,12 @@
 //! The feed's statements on real databases, with each fault at its exact place: what commits late is not skipped, and each
-//! step of [`protocol::feed`] is needed.
+//! step of [`exactly_once::feed`] is needed.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use protocol::error::DatabaseUnavailable;
-use protocol::feed::{Cursor, FeedError, FeedPage, FeedRequest, next_page};
-use protocol::ports::{Clock, Feed, FeedRows, NewResource, Outlook, Writers};
+use exactly_once::error::DatabaseUnavailable;
+use exactly_once::feed::{Cursor, FeedError, FeedPage, FeedRequest, next_page};
+use exactly_once::ports::{Clock, Feed, FeedRows, NewResource, Outlook, Writers};
 use simulation::world::Call;
 
 use crate::native::Stores;
@@ -54,7 +54,7 @@ async fn page(stores: &Stores, after: Option<Cursor>) -> Result<FeedPage, FeedEr
 /// What a page has: the last parts of the orders' ids, which are the milliseconds that they were made with.
 pub fn orders(page: &FeedPage) -> Vec<u128> {
     let last =
-        |entry: &protocol::ports::FeedEntry| u128::from_be_bytes(*entry.id.as_bytes()) & 0xffff;
+        |entry: &exactly_once::ports::FeedEntry| u128::from_be_bytes(*entry.id.as_bytes()) & 0xffff;
     page.entries.iter().map(last).collect()
 }
 

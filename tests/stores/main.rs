@@ -16,18 +16,18 @@ mod reading;
 
 use std::collections::BTreeMap;
 
-use native::Stores;
-use orders::Order;
-use protocol::condition::Expected;
-use protocol::ports::{Attempt, ConditionalInsertion, Insertion, List, NewResource};
-use protocol::{
+use exactly_once::condition::Expected;
+use exactly_once::ports::{Attempt, ConditionalInsertion, Insertion, List, NewResource};
+use exactly_once::{
     Customer, Document, Fingerprint, IdempotencyKey, KeyScope, ListState, Progress, Record,
     Resource, ResourceId,
 };
+use exactly_once_stores::redis::Reply;
+use native::Stores;
+use orders::Order;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use simulation::world::{Answer, Call, World};
-use stores::redis::Reply;
 use uuid::Uuid;
 
 const SEQUENCES: u64 = 20;
@@ -64,7 +64,7 @@ fn document(rng: &mut StdRng) -> Document {
         [0, 1250, i64::MAX / 10_000][rng.random_range(0..3)],
         notes[rng.random_range(0..notes.len())],
     );
-    let json = protocol::json::parse(text.as_bytes()).unwrap();
+    let json = exactly_once::json::parse(text.as_bytes()).unwrap();
     Order::from_json(&json).unwrap().canonical()
 }
 
@@ -187,7 +187,7 @@ async fn the_simulated_stores_answer_as_the_real_ones_do() {
                 15 => {
                     let after = rng.random_bool(0.5).then_some(new.id);
                     let limit = rng.random_range(1..=2);
-                    let read = |page: protocol::ports::Page| (page.resources, page.more);
+                    let read = |page: exactly_once::ports::Page| (page.resources, page.more);
                     let simulated = world.tables.page(&list, after, limit).map(read);
                     let real = stores.page(&list, after, limit).await.map(read);
                     assert_eq!(simulated, real, "{seed}.{number}");

@@ -2,21 +2,21 @@
 
 use std::time::Duration;
 
+use exactly_once::error::DatabaseUnavailable;
+use exactly_once::ports::{
+    Feed, FeedRows, List, NewResource, Outlook, Page, ResourceLists, StoredResource, Writers,
+};
+use exactly_once::{Collection, Customer, KeyScope, Resource, ResourceId};
+use exactly_once_stores::postgres::{
+    self, Statement, Statements, conditional_insertion, found, history, insertion,
+};
+use exactly_once_stores::redis::locks::Locking;
+use exactly_once_stores::redis::{Command, Records, Reply};
 use fixtures::Shared;
 use native_stores::postgres::Row;
 use orders::Order;
-use protocol::error::DatabaseUnavailable;
-use protocol::ports::{
-    Feed, FeedRows, List, NewResource, Outlook, Page, ResourceLists, StoredResource, Writers,
-};
-use protocol::{Collection, Customer, KeyScope, Resource, ResourceId};
 use redis::aio::MultiplexedConnection;
 use simulation::world::{Answer, Call};
-use stores::postgres::{
-    self, Statement, Statements, conditional_insertion, found, history, insertion,
-};
-use stores::redis::locks::Locking;
-use stores::redis::{Command, Records, Reply};
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
 

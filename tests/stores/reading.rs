@@ -1,11 +1,13 @@
 //! The statements that read: pages and their state after insertions and after all migrations, documents of other
 //! releases, and the size of an order on the disk.
 
-use http_api::{Head, Method, PageRequest};
+use exactly_once::condition::Expected;
+use exactly_once::ports::{Insertion, NewResource, StoredResource};
+use exactly_once::{
+    Customer, Document, Fingerprint, IdempotencyKey, KeyScope, Resource, ResourceId,
+};
+use exactly_once_http::{Head, Method, PageRequest};
 use orders::Order;
-use protocol::condition::Expected;
-use protocol::ports::{Insertion, NewResource, StoredResource};
-use protocol::{Customer, Document, Fingerprint, IdempotencyKey, KeyScope, Resource, ResourceId};
 use serde_json::{Value, json};
 use simulation::world::{Answer, Call};
 use uuid::Uuid;
@@ -25,7 +27,7 @@ pub fn order_of(name: &str, millisecond: u128) -> NewResource {
         key: IdempotencyKey::parse(Uuid::new_v4().to_string().as_bytes()).unwrap(),
     };
     let json = br#"{"currency":"EUR","items":[{"sku":"A-1001","quantity":2,"unitPrice":1250}],"note":"ring twice"}"#;
-    let order = Order::from_json(&protocol::json::parse(json).unwrap()).unwrap();
+    let order = Order::from_json(&exactly_once::json::parse(json).unwrap()).unwrap();
     let document = order.canonical();
     NewResource {
         fingerprint: Fingerprint::of(&scope, "POST", Order::COLLECTION.path, &document),
@@ -179,7 +181,7 @@ async fn documents_of_other_releases_leave_a_page_complete() {
 
     let (limit, after) = (2, None);
     let request = PageRequest { limit, after };
-    let answer = http_api::list::<Order>(&customer("c"), request, &Plain, &stores).await;
+    let answer = exactly_once_http::list::<Order>(&customer("c"), request, &Plain, &stores).await;
     let first: Value = serde_json::from_str(&answer.unwrap().body).unwrap();
     assert_eq!(
         first["orders"],
@@ -204,7 +206,7 @@ async fn documents_of_other_releases_leave_a_page_complete() {
 
     let after = Some(newer.id);
     let request = PageRequest { limit, after };
-    let answer = http_api::list::<Order>(&customer("c"), request, &Plain, &stores).await;
+    let answer = exactly_once_http::list::<Order>(&customer("c"), request, &Plain, &stores).await;
     let last: Value = serde_json::from_str(&answer.unwrap().body).unwrap();
     assert_eq!(last["orders"][0]["orderId"], known.id.to_string());
     assert_eq!(last["orders"].as_array().map(Vec::len), Some(1));

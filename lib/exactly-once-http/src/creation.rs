@@ -1,0 +1,315 @@
+//! Creating resources over HTTP.
+
+use exactly_once::condition::{Expected, Precondition};
+use exactly_once::create::conditional::create_conditionally as create_on_condition;
+use exactly_once::create::{CreateRequest, Creation, ReplayPolicy, find_requested};
+use exactly_once::error::{CreateError, DatabaseUnavailable, ReservationsUnavailable};
+use exactly_once::key::KeyError;
+use exactly_once::ports::{
+    ConditionalResources, Histories, Locks, Reservation, Reservations, ResourceIds, Resources,
+    ResourcesByKey,
+};
+use exactly_once::{Customer, IdempotencyKey, KeyScope, Record, Resource};
+use http::{StatusCode, header};
+use serde_json::Value;
+
+use crate::conditions::if_match;
+use crate::etag::ETag;
+use crate::head::{Body, Head, MAX_BODY_BYTES, text};
+use crate::outcome::Outcome;
+use crate::problem::Problem;
+use crate::response::Response;
+
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// The field of an answer that repeats an earlier one.
+pub const IDEMPOTENT_REPLAYED: &str = "idempotent-replayed";
+const JSON: &str = "application/json";
+
+/// What the head of a request for a new resource asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CreateOperation {
+    /// Create it; for [`create`].
+    Unconditional(KeyScope),
+    /// Create it on a condition; for [`create_conditionally`].
+    Conditional(ConditionalRequest),
+    /// Refuse it, because it lacks a condition, unless its key has the resource already; for [`replay_or_refuse`].
+    WithoutCondition(KeyScope),
+}
+
+impl CreateOperation {
+    /// The scope of the request's key, if it has one.
+    pub fn scope<R: Resource>(self) -> Option<KeyScope> {
+        match self {
+            Self::Unconditional(scope) | Self::WithoutCondition(scope) => Some(scope),
+            Self::Conditional(ConditionalRequest { customer, key, .. }) => {
+                key.map(|key| scope_of::<R>(customer, key))
+            }
+        }
+    }
+}
+
+fn scope_of<R: Resource>(customer: Customer, key: IdempotencyKey) -> KeyScope {
+    KeyScope {
+        collection: R::COLLECTION.name,
+        customer,
+        key,
+    }
+}
+
+/// What the head of a request for a conditional creation says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConditionalRequest {
+    /// The customer.
+    pub customer: Customer,
+    /// The key, without which the request cannot be repeated.
+    pub key: Option<IdempotencyKey>,
+    /// The condition.
+    pub expected: Expected,
+}
+
+/// Judges the head of a request for a new resource, except for its body's type and length.
+///
+/// # Errors
+/// The key is missing where it is required, or malformed; or both are missing.
+pub fn read_head<R: Resource>(
+    customer: Customer,
+    head: &impl Head,
+    precondition: Precondition,
+) -> Result<CreateOperation, Problem> {
+    let key = match read_key(head) {
+        Err(Problem::Key(KeyError::Missing)) if precondition == Precondition::Etag => None,
+        key => Some(key?),
+    };
+    match (key, read_condition(head)) {
+        (Some(key), None) => {
+            let scope = scope_of::<R>(customer, key);
+            Ok(match precondition {
+                Precondition::Key => CreateOperation::Unconditional(scope),
+                Precondition::Etag | Precondition::Both => CreateOperation::WithoutCondition(scope),
+            })
+        }
+        // "*" is met by every state: without a key, each retry would create another resource.
+        (None, None | Some(Expected::Any)) => Err(Problem::PreconditionRequired),
+        (key, Some(expected)) => Ok(CreateOperation::Conditional(ConditionalRequest {
+            customer,
+            key,
+            expected,
+        })),
+    }
+}
+
+/// The `Idempotency-Key` of a request.
+///
+/// # Errors
+/// It is missing, malformed, or there are several.
+pub fn read_key(head: &impl Head) -> Result<IdempotencyKey, Problem> {
+    let values = head.values(IDEMPOTENCY_KEY);
+    IdempotencyKey::from_field_values(values.iter().map(Vec::as_slice)).map_err(Problem::Key)
+}
+
+/// The condition in `If-Match`, if there is one.
+pub fn read_condition(head: &impl Head) -> Option<Expected> {
+    if_match(head)
+}
+
+/// Reads and validates the body of a request for a new resource.
+///
+/// # Errors
+/// The body is not declared as JSON, is compressed, cannot be read, or is not a valid document.
+pub async fn read_resource<R: Resource>(head: &impl Head, body: impl Body) -> Result<R, Problem> {
+    R::from_json(&read_json(head, body).await?).map_err(Problem::Invalid)
+}
+
+/// Reads the body of a request for a new resource.
+///
+/// # Errors
+/// The body is not declared as JSON, is compressed, cannot be read, or is not JSON.
+pub async fn read_json(head: &impl Head, body: impl Body) -> Result<Value, Problem> {
+    let body = read_body(head, body, JSON, MAX_BODY_BYTES).await?;
+    exactly_once::json::parse(&body).map_err(Problem::NotJson)
+}
+
+/// Reads a body of at most `limit` bytes.
+///
+/// # Errors
+/// The body is not declared as being of that media type, is compressed, or cannot be read.
+pub async fn read_body(
+    head: &impl Head,
+    body: impl Body,
+    media_type: &'static str,
+    limit: usize,
+) -> Result<Vec<u8>, Problem> {
+    if !is_of_type(head, media_type) {
+        return Err(Problem::UnsupportedMediaType(media_type));
+    }
+    if is_encoded(head) {
+        return Err(Problem::UnsupportedContentCoding);
+    }
+    let declared = declared_length(head);
+    if declared.is_some_and(|length| length > limit as u64) {
+        return Err(Problem::BodyTooLarge(limit));
+    }
+    body.read(declared, limit)
+        .await
+        .map_err(|error| Problem::of_body(error, limit))
+}
+
+/// The body's length in bytes, according to the head (RFC 9110 section 8.6).
+fn declared_length(head: &impl Head) -> Option<u64> {
+    let values = head.values(header::CONTENT_LENGTH.as_str());
+    text(values.first()?)?.parse().ok()
+}
+
+/// Whether the body is of that media type, with or without parameters (RFC 9110 section 8.3.1), given once.
+fn is_of_type(head: &impl Head, media_type: &str) -> bool {
+    let values = head.values(header::CONTENT_TYPE.as_str());
+    let [value] = values.as_slice() else {
+        return false;
+    };
+    let essence = text(value).and_then(|text| text.split(';').next());
+    essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case(media_type))
+}
+
+/// Whether the body has a content coding, such as gzip (RFC 9110 section 8.4). An empty list and "identity" mean none.
+fn is_encoded(head: &impl Head) -> bool {
+    let is_none = |coding: &str| {
+        let coding = coding.trim();
+        coding.is_empty() || coding.eq_ignore_ascii_case("identity")
+    };
+    let values = head.values(header::CONTENT_ENCODING.as_str());
+    !values
+        .iter()
+        .all(|value| text(value).is_some_and(|value| value.split(',').all(is_none)))
+}
+
+/// Answers a request that is refused now, unless its key has the resource that it asks for: then its first try was valid.
+///
+/// # Errors
+/// The problem, or Postgres could not be asked.
+pub async fn replay_or_refuse<R: Resource>(
+    scope: Option<KeyScope>,
+    body: &Value,
+    problem: Problem,
+    policy: ReplayPolicy,
+    resources: &impl ResourcesByKey,
+) -> Result<Response, Problem> {
+    let Some(scope) = scope else {
+        return Err(problem);
+    };
+    match find_requested::<R>(&scope, body, policy.key_reuse, resources).await {
+        Ok(Some(creation)) => Ok(created(&creation)),
+        Ok(None) => Err(problem),
+        Err(DatabaseUnavailable) => Err(Problem::CreationUndecided),
+    }
+}
+
+/// Creates a resource, and answers.
+///
+/// # Errors
+/// See [`exactly_once::create::create`].
+pub async fn create<R: Resource>(
+    scope: KeyScope,
+    resource: R,
+    policy: ReplayPolicy,
+    reservations: &impl Reservations,
+    resources: &(impl Resources + Histories),
+    ids: &impl ResourceIds,
+) -> Result<Response, Problem> {
+    let request = CreateRequest::new(scope, resource);
+    let creation =
+        exactly_once::create::create(request, policy, reservations, resources, ids).await?;
+    Ok(created(&creation))
+}
+
+/// Creates a resource on a condition, and answers. The answer about a new resource has the list's new tag.
+///
+/// # Errors
+/// See [`create_on_condition`]. Without a key the client cannot find out whether a resource that was not acknowledged
+/// exists.
+pub async fn create_conditionally<R: Resource>(
+    conditional: ConditionalRequest,
+    resource: R,
+    policy: ReplayPolicy,
+    redis: &(impl Reservations + Locks),
+    postgres: &(impl ConditionalResources + ResourcesByKey + Histories),
+    ids: &impl ResourceIds,
+) -> Result<Response, Problem> {
+    let ConditionalRequest {
+        customer,
+        key,
+        expected,
+    } = conditional;
+    let request = |key| CreateRequest::new(scope_of::<R>(customer, key), resource);
+    let records = Records(key.as_ref().map(|_| redis));
+    let (creation, state) = match key {
+        Some(key) => {
+            let request = request(key);
+            create_on_condition(request, &expected, policy, &records, redis, postgres, ids).await?
+        }
+        None => {
+            let request = request(IdempotencyKey::substitute(ids.draw()));
+            create_on_condition(request, &expected, policy, &records, redis, postgres, ids)
+                .await
+                .map_err(|error| match error {
+                    CreateError::Unavailable => Problem::UndecidedWithoutKey,
+                    error => error.into(),
+                })?
+        }
+    };
+    let response = created(&creation);
+    Ok(match state {
+        Some(state) => response.with(header::ETAG.as_str(), ETag::of_state(&state).to_string()),
+        None => response,
+    })
+}
+
+/// The records of keys. For requests without a key there are none: no later request could find them. One type for both, so
+/// that the component has the conditional creation once.
+struct Records<'r, S>(Option<&'r S>);
+
+impl<S: Reservations> Reservations for Records<'_, S> {
+    async fn reserve(
+        &self,
+        scope: &KeyScope,
+        record: &Record,
+    ) -> Result<Reservation, ReservationsUnavailable> {
+        let records = self.0.ok_or(ReservationsUnavailable)?;
+        records.reserve(scope, record).await
+    }
+
+    async fn complete(
+        &self,
+        scope: &KeyScope,
+        record: &Record,
+    ) -> Result<(), ReservationsUnavailable> {
+        let records = self.0.ok_or(ReservationsUnavailable)?;
+        records.complete(scope, record).await
+    }
+
+    async fn withdraw(
+        &self,
+        scope: &KeyScope,
+        record: &Record,
+    ) -> Result<(), ReservationsUnavailable> {
+        let records = self.0.ok_or(ReservationsUnavailable)?;
+        records.withdraw(scope, record).await
+    }
+}
+
+/// The answer about a resource that was created or replayed.
+pub fn created<R: Resource>(creation: &Creation<R>) -> Response {
+    let (id, resource, replayed) = match creation {
+        Creation::Created(id, resource) => (*id, resource, false),
+        Creation::Replayed(id, resource) => (*id, resource, true),
+    };
+    let location = format!("{}/{id}", R::COLLECTION.path);
+    let response = Response::json(StatusCode::CREATED, resource.representation(id))
+        .with(header::LOCATION.as_str(), location);
+    if replayed {
+        response
+            .with(IDEMPOTENT_REPLAYED, "true")
+            .with_outcome(Outcome::Replayed)
+    } else {
+        response
+    }
+}

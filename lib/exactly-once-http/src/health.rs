@@ -1,0 +1,119 @@
+//! What the service says about its own state.
+
+use exactly_once::json::to_json;
+use http::{StatusCode, header};
+use serde::Serialize;
+
+use crate::response::Response;
+
+/// Says that the process is alive, and nothing about the stores.
+pub fn health() -> Response {
+    Response::json(StatusCode::OK, r#"{"status":"ok"}"#.to_owned())
+}
+
+/// The result of probing a store.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Probe {
+    /// Whether it answered as it should.
+    pub up: bool,
+    /// The time until its answer or until the deadline, in milliseconds.
+    pub latency_ms: f64,
+}
+
+/// Says whether resources can be created: not without Postgres; without Redis, only slower.
+pub fn readiness(redis: Probe, postgres: Probe) -> Response {
+    #[derive(Serialize)]
+    struct Readiness {
+        status: &'static str,
+        checks: Checks,
+    }
+
+    #[derive(Serialize)]
+    struct Checks {
+        redis: Check,
+        postgres: Check,
+    }
+
+    let (status, code) = match (postgres.up, redis.up) {
+        (true, true) => ("ready", StatusCode::OK),
+        (true, false) => ("degraded", StatusCode::OK),
+        (false, _) => ("unavailable", StatusCode::SERVICE_UNAVAILABLE),
+    };
+    let body = to_json(&Readiness {
+        status,
+        checks: Checks {
+            redis: redis.into(),
+            postgres: postgres.into(),
+        },
+    });
+    Response::json(code, body).with(header::CACHE_CONTROL.as_str(), "no-store")
+}
+
+/// The same for the embedded store, of which there is nothing else.
+pub fn embedded_readiness(sqlite: Probe) -> Response {
+    let (status, code) = match sqlite.up {
+        true => ("ready", StatusCode::OK),
+        false => ("unavailable", StatusCode::SERVICE_UNAVAILABLE),
+    };
+    let check = to_json(&Check::from(sqlite));
+    let body = format!(r#"{{"status":"{status}","checks":{{"sqlite":{check}}}}}"#);
+    Response::json(code, body).with(header::CACHE_CONTROL.as_str(), "no-store")
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Check {
+    status: &'static str,
+    latency_ms: f64,
+}
+
+impl From<Probe> for Check {
+    fn from(probe: Probe) -> Self {
+        Self {
+            status: if probe.up { "up" } else { "down" },
+            latency_ms: (probe.latency_ms * 1000.0).round() / 1000.0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn an_embedded_store_is_the_only_check() {
+        for (up, code, word) in [(true, 200, "up"), (false, 503, "down")] {
+            let latency_ms = 1.23456;
+            let response = embedded_readiness(Probe { up, latency_ms });
+            assert_eq!(response.status, code);
+            let body: Value = serde_json::from_str(&response.body).expect("JSON");
+            let check = serde_json::json!({"status": word, "latencyMs": 1.235});
+            assert_eq!(body["checks"], serde_json::json!({"sqlite": check}));
+        }
+    }
+
+    #[test]
+    fn readiness_follows_postgres_and_only_mentions_redis() {
+        let probe = |up| Probe {
+            up,
+            latency_ms: 1.23456,
+        };
+        for (redis, postgres, code, status) in [
+            (true, true, 200, "ready"),
+            (false, true, 200, "degraded"),
+            (true, false, 503, "unavailable"),
+            (false, false, 503, "unavailable"),
+        ] {
+            let response = readiness(probe(redis), probe(postgres));
+            assert_eq!(response.status, code);
+            let body: Value = serde_json::from_str(&response.body).expect("JSON");
+            assert_eq!(body["status"], status);
+            let word = |up| if up { "up" } else { "down" };
+            assert_eq!(body["checks"]["redis"]["status"], word(redis));
+            assert_eq!(body["checks"]["postgres"]["status"], word(postgres));
+            assert_eq!(body["checks"]["postgres"]["latencyMs"], 1.235);
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! What a request may use of the host that it runs on.
+
+use std::sync::Arc;
+
+use exactly_once::ports::{
+    Clock, ConditionalResources, Feed, Histories, Locks, RecordLookup, Reservations, ResourceIds,
+    ResourceLists, Resources, ResourcesByKey,
+};
+
+use crate::health::Probe;
+use crate::problem::Problem;
+use crate::settings::Settings;
+
+/// The host, as one request may use it. Stores keep the request's deadlines.
+#[allow(
+    async_fn_in_trait,
+    reason = "the callers are generic and single-threaded; none needs a Send bound"
+)]
+pub trait Host: Clock {
+    /// Redis; where there is none, every call fails at once.
+    type Redis<'h>: Reservations + Locks + RecordLookup + Probes
+    where
+        Self: 'h;
+    /// Postgres, or the embedded store.
+    type Postgres<'h>: Resources
+        + ConditionalResources
+        + ResourcesByKey
+        + ResourceLists
+        + Feed
+        + Histories
+        + Probes
+    where
+        Self: 'h;
+    /// Draws ids.
+    type Ids: ResourceIds;
+
+    /// The checked variables.
+    ///
+    /// # Errors
+    /// [`Problem::Misconfigured`]; the log names the variable.
+    async fn settings(&self) -> Result<Arc<Settings>, Problem>;
+
+    /// Redis, with this request's time for it.
+    fn redis<'h>(&'h self, settings: &'h Settings) -> Self::Redis<'h>;
+
+    /// Postgres or the embedded store, with this request's time for it.
+    fn postgres<'h>(&'h self, settings: &'h Settings) -> Self::Postgres<'h>;
+
+    /// Draws ids.
+    fn ids(&self) -> &Self::Ids;
+
+    /// The time, in seconds since the Unix epoch.
+    fn unix_seconds(&self) -> i64;
+
+    /// Probes both stores at the same time: Redis, then Postgres.
+    async fn probe_both(&self, settings: &Settings) -> (Probe, Probe);
+}
+
+/// A store that can be probed.
+#[allow(
+    async_fn_in_trait,
+    reason = "the callers are generic and single-threaded; none needs a Send bound"
+)]
+pub trait Probes {
+    /// Asks the store whether it answers as it should.
+    async fn probe(&self) -> Probe;
+}

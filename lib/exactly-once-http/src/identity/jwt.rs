@@ -1,0 +1,70 @@
+//! JSON Web Tokens (RFC 7519): which claims a signed token must have.
+
+use serde_json::Value;
+
+use super::keys::KeySet;
+use super::{Unidentified, jws};
+use exactly_once::Customer;
+use exactly_once::json;
+
+/// How much clocks may differ, in seconds.
+const LEEWAY: f64 = 60.0;
+
+/// The rules for tokens.
+pub struct TokenRules {
+    /// The keys of which one must have signed it.
+    pub keys: KeySet,
+    /// The issuer (`iss`) that it must name. If not set, it must name none: two issuers may give the same subject to two
+    /// customers.
+    pub issuer: Option<String>,
+    /// The audience (`aud`) that it must name. If not set, it must name none: a token for others is none for us
+    /// (RFC 7519 section 4.1.3).
+    pub audience: Option<String>,
+}
+
+impl TokenRules {
+    /// The customer that a token names as its subject (`sub`). `now` is in seconds since the Unix epoch.
+    ///
+    /// # Errors
+    /// The token is not valid, or has expired. A token that never expires is not valid.
+    pub fn customer(&self, token: &str, now: i64) -> Result<Customer, Unidentified> {
+        let (customer, expires) = self.read(token, now).ok_or(Unidentified::InvalidToken)?;
+        if seconds(now) < expires + LEEWAY {
+            Ok(customer)
+        } else {
+            Err(Unidentified::ExpiredToken)
+        }
+    }
+
+    /// The customer and the time of expiry, if everything else is valid.
+    fn read(&self, token: &str, now: i64) -> Option<(Customer, f64)> {
+        let payload = jws::payload(token, &self.keys)?;
+        let claims = json::parse(&payload).ok()?;
+        let not_before = match claims.get("nbf") {
+            Some(time) => time.as_f64()?,
+            None => f64::MIN,
+        };
+        let issued_by_them = match (claims.get("iss"), self.issuer.as_deref()) {
+            (None, None) => true,
+            (Some(iss), Some(issuer)) => iss == issuer,
+            _ => false,
+        };
+        let meant_for_us = match (claims.get("aud"), self.audience.as_deref()) {
+            (None, None) => true,
+            (Some(Value::Array(all)), Some(audience)) => all.iter().any(|one| one == audience),
+            (Some(one), Some(audience)) => one == audience,
+            _ => false,
+        };
+        if !issued_by_them || !meant_for_us || seconds(now) < not_before - LEEWAY {
+            return None;
+        }
+        let customer = Customer::named(claims.get("sub")?.as_str()?)?;
+        Some((customer, claims.get("exp")?.as_f64()?))
+    }
+}
+
+/// Times in tokens may have fractions. Exact for the next 285 million years.
+#[allow(clippy::cast_precision_loss, reason = "seconds fit into 53 bits")]
+fn seconds(now: i64) -> f64 {
+    now as f64
+}

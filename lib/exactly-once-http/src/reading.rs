@@ -1,0 +1,114 @@
+//! Reading resources, pages of them, and the state of keys over HTTP.
+
+use exactly_once::json::to_json;
+use exactly_once::key_state::{KeyState, key_state};
+use exactly_once::ports::{RecordLookup, ResourceLists, ResourcesByKey, StoredResource};
+use exactly_once::{Customer, KeyScope, Resource, ResourceId};
+use http::{StatusCode, header};
+
+use crate::conditions::check_if_match;
+use crate::etag::ETag;
+use crate::head::Head;
+use crate::problem::Problem;
+use crate::query::{PageRequest, QueryError};
+use crate::response::Response;
+
+/// Answers a request for one resource.
+///
+/// # Errors
+/// There is no such resource of this customer's, it is not the one that `If-Match` names, its document is unreadable, or
+/// the store does not answer.
+pub async fn show<R: Resource>(
+    customer: &Customer,
+    id: ResourceId,
+    head: &impl Head,
+    resources: &impl ResourceLists,
+) -> Result<Response, Problem> {
+    let stored = resources.find(customer, id).await?;
+    let stored = stored.ok_or(Problem::NotFound)?;
+    let body = represent::<R>(&stored).ok_or(Problem::Unreadable)?;
+    let etag = ETag::of_representation(&body);
+    Response::json(StatusCode::OK, body).if_expected(&etag, head)
+}
+
+/// Answers a request for a page of a customer's resources. The tag is that of the whole list: it says on every page
+/// whether anything has changed.
+///
+/// # Errors
+/// The cursor is none of this customer's, the list is not in a state that `If-Match` names, or the store does not answer.
+pub async fn list<R: Resource>(
+    customer: &Customer,
+    request: PageRequest,
+    head: &impl Head,
+    resources: &impl ResourceLists,
+) -> Result<Response, Problem> {
+    let page = resources
+        .page(customer, request.after, request.limit)
+        .await?;
+    let page = page.ok_or(Problem::Query(QueryError::Cursor))?;
+    let collection = R::COLLECTION;
+    let next = match page.resources.last() {
+        Some(last) if page.more => Some(format!(
+            "{}?{}",
+            collection.path,
+            request.following(last.id)
+        )),
+        _ => None,
+    };
+    let one = |stored| represent::<R>(stored).unwrap_or_else(|| unreadable::<R>(stored.id));
+    let all: Vec<String> = page.resources.iter().map(one).collect();
+    let body = format!(
+        r#"{{"{}":[{}],"next":{}}}"#,
+        collection.name,
+        all.join(","),
+        to_json(&next)
+    );
+    let mut answer = Response::json(StatusCode::OK, body);
+    if let Some(next) = next {
+        answer = answer.with(header::LINK.as_str(), format!("<{next}>; rel=\"next\""));
+    }
+    let etag = ETag::of_state(&page.state);
+    answer.if_expected(&etag, head)
+}
+
+/// Answers what has become of a key. Says nothing about the request that came with it.
+///
+/// # Errors
+/// No request with the key is known, `If-Match` names a tag (the answer has none), or the store that decides does not
+/// answer.
+pub async fn show_key<R: Resource>(
+    scope: &KeyScope,
+    head: &impl Head,
+    records: &impl RecordLookup,
+    resources: &impl ResourcesByKey,
+) -> Result<Response, Problem> {
+    let state = key_state(scope, records, resources).await?;
+    let key = to_json(&scope.key.as_str());
+    let state = state.ok_or(Problem::KeyNotFound)?;
+    check_if_match(head, None)?;
+    let body = match state {
+        KeyState::InProgress => format!(r#"{{"key":{key},"state":"in_progress"}}"#),
+        KeyState::Completed(id) => format!(
+            r#"{{"key":{key},"state":"completed","{}Id":"{id}","createdAt":"{}"}}"#,
+            R::COLLECTION.one,
+            id.created_at()
+        ),
+    };
+    Ok(Response::json(StatusCode::OK, body).with(header::CACHE_CONTROL.as_str(), "no-store"))
+}
+
+/// The representation of a stored resource; `None` when this release cannot read its document.
+pub fn represent<R: Resource>(stored: &StoredResource) -> Option<String> {
+    R::from_stored(&stored.document).map(|resource| resource.representation(stored.id))
+}
+
+/// What a page has in place of a resource whose document is unreadable: the page stays complete, and the others on it
+/// readable.
+pub(crate) fn unreadable<R: Resource>(id: ResourceId) -> String {
+    format!(
+        r#"{{"{}Id":"{}","status":"unreadable","createdAt":"{}"}}"#,
+        R::COLLECTION.one,
+        id,
+        id.created_at()
+    )
+}

@@ -1,0 +1,187 @@
+//! The request log: one line of JSON per request. It contains no key, no customer and nothing of a body: paths lose their
+//! parameters, and of the request's fields only a well-formed trace id is repeated.
+
+use exactly_once::Collection;
+use exactly_once::json::to_json;
+use serde::Serialize;
+
+use crate::feed::EVENTS;
+use crate::head::{Head, text};
+use crate::outcome::Outcome;
+use crate::respond::{KEYS, segment_below, segment_path};
+
+/// How many characters of a host's text are repeated at most.
+const MAX_CHARS: usize = 200;
+
+const TRACEPARENT: &str = "traceparent";
+
+/// What the log says about a request. The names of the members are an interface: metrics are derived from them.
+#[derive(Clone, Debug, Serialize)]
+pub struct LogLine {
+    /// When the answer was complete, RFC 3339.
+    pub time: String,
+    /// See [`route_pattern`].
+    pub route: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What became of the request.
+    pub outcome: Outcome,
+    /// From the request's head to the answer, in milliseconds.
+    pub duration_ms: f64,
+    /// How long the request waited for Redis, in milliseconds.
+    pub redis_ms: f64,
+    /// How long the request waited for Postgres, in milliseconds.
+    pub postgres_ms: f64,
+    /// How many commands and statements the request sent.
+    pub trips: u32,
+    /// The state of the breaker of Redis.
+    pub breaker: &'static str,
+    /// See [`trace_id`].
+    pub trace_id: Option<String>,
+}
+
+impl LogLine {
+    /// The line, without a line break.
+    pub fn to_json(&self) -> String {
+        to_json(self)
+    }
+}
+
+/// A number of seconds as milliseconds with three decimals.
+pub fn milliseconds(seconds: f64) -> f64 {
+    (seconds * 1_000_000.0).round() / 1000.0
+}
+
+/// The path with `{}` for its parameters, or `other` for a path that is none of this API's: it could contain anything.
+pub fn route_pattern(collection: &Collection, path: &str) -> String {
+    let (parent, _) = collection.path.rsplit_once('/').unwrap_or_default();
+    match path {
+        "/healthz" | "/readyz" => path.to_owned(),
+        _ if path == collection.path => path.to_owned(),
+        _ if segment_path(path, parent) == Some(EVENTS) => path.to_owned(),
+        _ if segment_below(path, collection.path.trim_end_matches('/')).is_some() => {
+            format!("{}/{{}}", collection.path.trim_end_matches('/'))
+        }
+        _ if segment_path(path, parent).is_some_and(|rest| segment_below(rest, KEYS).is_some()) => {
+            format!("{parent}/{KEYS}/{{}}")
+        }
+        _ => "other".to_owned(),
+    }
+}
+
+/// The trace id of `traceparent` (W3C Trace Context): 32 hexadecimal digits in lower case, not all of them zero. `None`
+/// where the field is missing, repeated or malformed.
+pub fn trace_id(head: &impl Head) -> Option<String> {
+    let values = head.values(TRACEPARENT);
+    let [value] = values.as_slice() else {
+        return None;
+    };
+    let mut parts = text(value)?.trim().split('-');
+    let mut part = |digits: usize| {
+        let is_hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
+        let part = parts.next()?;
+        (part.len() == digits && part.chars().all(is_hex)).then_some(part)
+    };
+    let (version, trace) = (part(2)?, part(32)?);
+    let (parent, _flags) = (part(16)?, part(2)?);
+    // Versions after 00 may append parts.
+    let complete = version != "ff" && (version != "00" || parts.next().is_none());
+    let is_set = |part: &str| part.chars().any(|c| c != '0');
+    (complete && is_set(trace) && is_set(parent)).then(|| trace.to_owned())
+}
+
+/// The first line of a host's text about a failure, at most 200 characters of it. A backtrace may follow.
+pub fn first_line(text: &str) -> String {
+    let line = text.trim_start().lines().next().unwrap_or_default();
+    let printable = line.chars().map(|c| if c.is_control() { ' ' } else { c });
+    printable.take(MAX_CHARS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::head::{Method, TestHead};
+
+    const ORDERS: Collection = Collection {
+        name: "orders",
+        one: "order",
+        path: "/api/v1/orders",
+    };
+
+    #[test]
+    fn a_route_is_a_path_without_its_parameters() {
+        for (path, pattern) in [
+            ("/healthz", "/healthz"),
+            ("/readyz", "/readyz"),
+            ("/api/v1/orders", "/api/v1/orders"),
+            ("/api/v1/orders/s3cret", "/api/v1/orders/{}"),
+            (
+                "/api/v1/idempotency-keys/s3cret",
+                "/api/v1/idempotency-keys/{}",
+            ),
+            ("/api/v1/events", "/api/v1/events"),
+            ("/api/v1/events/s3cret", "other"),
+            ("/api/v1/orders/", "other"),
+            ("/api/v1/orders/s3cret/items", "other"),
+            ("/api/v1/idempotency-keys/a/b", "other"),
+            ("/s3cret", "other"),
+            ("", "other"),
+        ] {
+            assert_eq!(route_pattern(&ORDERS, path), pattern, "{path}");
+        }
+        let root = Collection {
+            path: "/",
+            ..ORDERS
+        };
+        assert_eq!(route_pattern(&root, "/"), "/");
+        assert_eq!(route_pattern(&root, "/s3cret"), "/{}");
+    }
+
+    #[test]
+    fn a_backtrace_is_cut_and_so_is_a_long_line() {
+        let text = "\nno\tconnection\r\n\nStack backtrace:\n   0: frame\n".to_owned();
+        assert_eq!(first_line(&text), "no connection");
+        assert_eq!(
+            first_line(&"\u{fc}".repeat(3000)).chars().count(),
+            MAX_CHARS
+        );
+        assert_eq!(first_line(""), "");
+    }
+
+    #[test]
+    fn only_a_well_formed_trace_id_is_repeated() {
+        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+        let id = |fields: &[(&str, &str)]| {
+            trace_id(&TestHead {
+                method: Method::Get,
+                target: "/",
+                fields,
+            })
+        };
+        let of = |value: &str| id(&[(TRACEPARENT, value)]);
+        assert_eq!(
+            of(&format!("00-{trace}-00f067aa0ba902b7-01")).as_deref(),
+            Some(trace)
+        );
+        assert_eq!(
+            of(&format!("cc-{trace}-00f067aa0ba902b7-01-more")).as_deref(),
+            Some(trace)
+        );
+        for bad in [
+            String::new(),
+            "s3cret".to_owned(),
+            format!("00-{trace}-00f067aa0ba902b7"),
+            format!("00-{trace}-00f067aa0ba902b7-01-more"),
+            format!("ff-{trace}-00f067aa0ba902b7-01"),
+            format!("00-{}-00f067aa0ba902b7-01", trace.to_uppercase()),
+            format!("00-{}-00f067aa0ba902b7-01", "0".repeat(32)),
+            format!("00-{trace}-0000000000000000-01"),
+            format!("00-{}\"-00f067aa0ba902b7-01", &trace[1..]),
+        ] {
+            assert_eq!(of(&bad), None, "{bad}");
+        }
+        assert_eq!(id(&[]), None);
+        let good = format!("00-{trace}-00f067aa0ba902b7-01");
+        assert_eq!(id(&[(TRACEPARENT, &good), (TRACEPARENT, &good)]), None);
+    }
+}

@@ -1,0 +1,287 @@
+//! A request's way from its head and body to its answer.
+
+use exactly_once::condition::Precondition;
+use exactly_once::{Collection, Customer, IdempotencyKey, KeyScope, Resource, ResourceId};
+
+use http::header;
+
+use crate::conditions::refuse_if_none_match;
+use crate::creation::{self, CreateOperation};
+use crate::feed::{EVENTS, events};
+use crate::head::{Body, Head, Method};
+use crate::health::{embedded_readiness, health, readiness};
+use crate::host::{Host, Probes};
+use crate::identity::Identity;
+use crate::problem::Problem;
+use crate::query::{PageRequest, decoded};
+use crate::reading;
+use crate::response::Response;
+use crate::settings::{Settings, Store};
+
+/// The last segment of the path under which keys are shown; it is beside the collection.
+pub(crate) const KEYS: &str = "idempotency-keys";
+
+/// Answers a request to the collection of a resource: creates, lists and shows resources, shows keys and the feed, and
+/// reports the health of the service.
+pub async fn respond<R: Resource>(head: &impl Head, body: impl Body, host: &impl Host) -> Response {
+    let target = head.target();
+    let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+    let route = match route(&R::COLLECTION, head.method(), path) {
+        // Asks for nothing that could be missing.
+        Ok(Route::Health) => return health(),
+        route => route,
+    };
+    let settings = match host.settings().await {
+        Ok(settings) => settings,
+        Err(problem) => {
+            return route.err().unwrap_or(problem).into_response_of::<R>();
+        }
+    };
+    if let (Err(Problem::MethodNotAllowed { allow }), Some(origins)) =
+        (&route, &settings.cors_origins)
+        && let Some(answer) = origins.preflight(head, allow)
+    {
+        return vary(answer, &settings, false);
+    }
+    let of_customer = matches!(route, Ok(Route::OfCustomer(_)));
+    let answer = match route {
+        Ok(route) => answer::<R>(route, query, head, body, host, &settings).await,
+        Err(problem) => Err(problem),
+    };
+    let answer = answer.unwrap_or_else(Problem::into_response_of::<R>);
+    let answer = match &settings.cors_origins {
+        Some(origins) => origins.share(head, answer),
+        None => answer,
+    };
+    vary(answer, &settings, of_customer)
+}
+
+/// An answer with the names of the fields that it depends on (RFC 9110 section 12.5.5).
+fn vary(answer: Response, settings: &Settings, of_customer: bool) -> Response {
+    let origins = settings.cors_origins.as_ref();
+    let origin = origins.filter(|origins| origins.vary()).map(|_| "origin");
+    let identity = settings.identity.as_ref().filter(|_| of_customer);
+    let fields = [origin, identity.and_then(Identity::field)];
+    let fields: Vec<&str> = fields.into_iter().flatten().collect();
+    match fields.is_empty() {
+        true => answer,
+        false => answer.with(header::VARY.as_str(), fields.join(", ")),
+    }
+}
+
+async fn answer<R: Resource>(
+    route: Route<'_>,
+    query: &str,
+    head: &impl Head,
+    body: impl Body,
+    host: &impl Host,
+    settings: &Settings,
+) -> Result<Response, Problem> {
+    let route = match route {
+        Route::Health => return Ok(health()),
+        Route::Readiness => {
+            // No traffic for an instance that would refuse all of it.
+            chosen(settings)?;
+            if let Store::Embedded = settings.store {
+                return Ok(embedded_readiness(host.postgres(settings).probe().await));
+            }
+            let (redis, postgres) = host.probe_both(settings).await;
+            return Ok(readiness(redis, postgres));
+        }
+        Route::Feed => return events::<R>(query, head, host, settings).await,
+        Route::OfCustomer(route) => route,
+    };
+    let identity = chosen(settings)?;
+    let customer = identify(identity, head, || host.unix_seconds())?;
+    let operation = admit::<R>(route, customer, query, head, settings.precondition)?;
+    perform::<R>(operation, head, body, host, settings).await
+}
+
+/// How customers are identified.
+///
+/// # Errors
+/// It has not been chosen; the log names the variable.
+fn chosen(settings: &Settings) -> Result<&Identity, Problem> {
+    settings.identity().map_err(|error| {
+        eprintln!("{error}");
+        Problem::Misconfigured
+    })
+}
+
+/// What a method and a path name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Route<'p> {
+    /// Whether the process answers.
+    Health,
+    /// Whether the stores answer.
+    Readiness,
+    /// The feed, which belongs to the operator.
+    Feed,
+    /// Something that belongs to a customer, who must be identified first.
+    OfCustomer(CustomerRoute<'p>),
+}
+
+/// What every customer has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CustomerRoute<'p> {
+    /// `POST` to the collection.
+    New,
+    /// The list of resources.
+    List,
+    /// One of them, by the last segment of its path.
+    One(&'p str),
+    /// A key, by the last segment of its path.
+    Key(&'p str),
+}
+
+/// What an admissible request asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Operation {
+    Create(CreateOperation),
+    List(Customer, PageRequest),
+    Show(Customer, ResourceId),
+    ShowKey(KeyScope),
+}
+
+/// Finds what a request is about.
+///
+/// # Errors
+/// There is nothing at the path, or it does not support the method.
+fn route<'p>(collection: &Collection, method: Method, path: &'p str) -> Result<Route<'p>, Problem> {
+    let read = |route| match method {
+        Method::Get | Method::Head => Ok(route),
+        _ => Err(Problem::MethodNotAllowed { allow: "GET, HEAD" }),
+    };
+    let of_customer = |route| read(Route::OfCustomer(route));
+    let (parent, _) = collection.path.rsplit_once('/').unwrap_or_default();
+    match path {
+        "/healthz" => read(Route::Health),
+        "/readyz" => read(Route::Readiness),
+        _ if path == collection.path => match method {
+            Method::Post => Ok(Route::OfCustomer(CustomerRoute::New)),
+            Method::Get | Method::Head => Ok(Route::OfCustomer(CustomerRoute::List)),
+            Method::Options | Method::Other => Err(Problem::MethodNotAllowed {
+                allow: "GET, HEAD, POST",
+            }),
+        },
+        _ if segment_path(path, parent) == Some(EVENTS) => read(Route::Feed),
+        _ => {
+            let key = || segment_below(segment_path(path, parent)?, KEYS);
+            match (segment_below(path, collection.path), key()) {
+                (Some(id), _) => of_customer(CustomerRoute::One(id)),
+                (None, Some(key)) => of_customer(CustomerRoute::Key(key)),
+                (None, None) => Err(Problem::UnknownPath),
+            }
+        }
+    }
+}
+
+/// The path without the segments of its parent.
+pub(crate) fn segment_path<'p>(path: &'p str, parent: &str) -> Option<&'p str> {
+    path.strip_prefix(parent)?.strip_prefix('/')
+}
+
+/// The one segment that follows.
+pub(crate) fn segment_below<'p>(path: &'p str, start: &str) -> Option<&'p str> {
+    let segment = segment_path(path, start)?;
+    (!segment.is_empty() && !segment.contains('/')).then_some(segment)
+}
+
+/// Identifies the customer, before anything else is judged. `now` is in seconds since the Unix epoch.
+///
+/// # Errors
+/// The request does not identify one.
+pub fn identify(
+    identity: &Identity,
+    head: &impl Head,
+    now: impl FnOnce() -> i64,
+) -> Result<Customer, Problem> {
+    let values = identity.field().map(|name| head.values(name));
+    let values = values.iter().flatten();
+    identity
+        .customer(values.map(Vec::as_slice), now)
+        .map_err(Problem::Unidentified)
+}
+
+/// Judges the rest of the head.
+///
+/// # Errors
+/// The problem to answer with, when the request can be refused without its body and without a store.
+fn admit<R: Resource>(
+    route: CustomerRoute,
+    customer: Customer,
+    query: &str,
+    head: &impl Head,
+    precondition: Precondition,
+) -> Result<Operation, Problem> {
+    match route {
+        CustomerRoute::New => {
+            creation::read_head::<R>(customer, head, precondition).map(Operation::Create)
+        }
+        CustomerRoute::List => {
+            let page = PageRequest::parse(query).map_err(Problem::Query)?;
+            Ok(Operation::List(customer, page))
+        }
+        CustomerRoute::One(id) => ResourceId::parse(id)
+            .map(|id| Operation::Show(customer, id))
+            .ok_or(Problem::NotFound),
+        CustomerRoute::Key(key) => {
+            let key = IdempotencyKey::from_chars(decoded(key)).ok_or(Problem::KeyNotFound)?;
+            Ok(Operation::ShowKey(KeyScope {
+                collection: R::COLLECTION.name,
+                customer,
+                key,
+            }))
+        }
+    }
+}
+
+async fn perform<R: Resource>(
+    operation: Operation,
+    head: &impl Head,
+    body: impl Body,
+    host: &impl Host,
+    settings: &Settings,
+) -> Result<Response, Problem> {
+    match operation {
+        Operation::Create(operation) => {
+            let body = creation::read_json(head, body).await?;
+            let (redis, postgres) = (host.redis(settings), host.postgres(settings));
+            let (policy, ids) = (settings.replay_policy, host.ids());
+            let (scope, problem) = match (R::from_json(&body), operation) {
+                (Ok(resource), CreateOperation::Unconditional(scope)) => {
+                    refuse_if_none_match(head)?;
+                    return creation::create(scope, resource, policy, &redis, &postgres, ids).await;
+                }
+                (Ok(resource), CreateOperation::Conditional(request)) => {
+                    // Only for a request that is good otherwise (RFC 9110 section 13.2.1).
+                    refuse_if_none_match(head)?;
+                    return creation::create_conditionally(
+                        request, resource, policy, &redis, &postgres, ids,
+                    )
+                    .await;
+                }
+                (Ok(_), CreateOperation::WithoutCondition(scope)) => {
+                    (Some(scope), Problem::PreconditionRequired)
+                }
+                (Err(violations), operation) => {
+                    (operation.scope::<R>(), Problem::Invalid(violations))
+                }
+            };
+            creation::replay_or_refuse::<R>(scope, &body, problem, policy, &postgres).await
+        }
+        Operation::List(customer, page) => {
+            reading::list::<R>(&customer, page, head, &host.postgres(settings)).await
+        }
+        Operation::Show(customer, id) => {
+            reading::show::<R>(&customer, id, head, &host.postgres(settings)).await
+        }
+        Operation::ShowKey(scope) => {
+            let (redis, postgres) = (host.redis(settings), host.postgres(settings));
+            reading::show_key::<R>(&scope, head, &redis, &postgres).await
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

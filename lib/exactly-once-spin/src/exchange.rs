@@ -1,0 +1,133 @@
+//! Takes a request from Spin and hands the answer back, with as few calls of the host as possible: each call costs
+//! about as much as all of the protocol's own computing.
+
+use std::time::Duration;
+
+use exactly_once_http::{Body, BodyError, Head, Method};
+use http::{StatusCode, header};
+use spin_sdk::wasip3::http::types::{ErrorCode, Fields, Method as WasiMethod, Request, Response};
+use spin_sdk::wasip3::{spawn, wit_future, wit_stream};
+use spin_sdk::wit_bindgen::StreamResult;
+
+use crate::deadline::Timer;
+use crate::host::SpinHost;
+
+/// How much memory is reserved for a body that does not declare its length, in bytes.
+const UNKNOWN_LENGTH: usize = 4096;
+
+/// The longest time that a body may take to arrive. Spin itself waits for ever.
+const BODY_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A request's head. Its parts stay with the host until they are asked for.
+pub struct RequestHead {
+    method: Method,
+    target: String,
+    fields: Fields,
+}
+
+impl Head for RequestHead {
+    fn method(&self) -> Method {
+        self.method
+    }
+
+    fn target(&self) -> String {
+        self.target.clone()
+    }
+
+    fn values(&self, name: &str) -> Vec<Vec<u8>> {
+        self.fields.get(name)
+    }
+}
+
+/// A request's body.
+pub struct RequestBody<'h> {
+    request: Request,
+    timer: &'h Timer,
+}
+
+/// Takes a request apart.
+pub fn receive(request: Request, host: &SpinHost) -> (RequestHead, RequestBody<'_>) {
+    let head = RequestHead {
+        method: match request.get_method() {
+            WasiMethod::Get => Method::Get,
+            WasiMethod::Head => Method::Head,
+            WasiMethod::Post => Method::Post,
+            WasiMethod::Options => Method::Options,
+            _ => Method::Other,
+        },
+        target: request.get_path_with_query().unwrap_or_default(),
+        fields: request.get_headers(),
+    };
+    let timer = host.timer();
+    (head, RequestBody { request, timer })
+}
+
+impl Body for RequestBody<'_> {
+    async fn read(self, declared: Option<u64>, limit: usize) -> Result<Vec<u8>, BodyError> {
+        let arrival = read(self.request, declared, limit);
+        let body = self.timer.within_time(BODY_DEADLINE, arrival).await;
+        body.unwrap_or(Err(BodyError::TimedOut))
+    }
+}
+
+/// Reads a body up to the limit and not one chunk further.
+async fn read(request: Request, declared: Option<u64>, limit: usize) -> Result<Vec<u8>, BodyError> {
+    let declared = declared.and_then(|length| usize::try_from(length).ok());
+    let (_result, result) = wit_future::new(|| Ok(()));
+    let (mut stream, trailers) = Request::consume_body(request, result);
+    let mut body = Vec::with_capacity(declared.unwrap_or(UNKNOWN_LENGTH).min(limit));
+    // The declared length is the whole body: waiting for the end of the stream would be another call.
+    while declared.is_none_or(|declared| body.len() < declared) {
+        if body.len() > limit {
+            return Err(BodyError::TooLarge);
+        }
+        if body.len() == body.capacity() {
+            body.reserve(UNKNOWN_LENGTH);
+        }
+        let (status, read) = stream.read(body).await;
+        body = read;
+        if let StreamResult::Dropped | StreamResult::Cancelled = status {
+            return match trailers.await {
+                Ok(_) if declared.is_none() => Ok(body),
+                _ => Err(BodyError::Truncated),
+            };
+        }
+    }
+    Ok(body)
+}
+
+/// Hands an answer to the host, and its body once the host asks for it.
+///
+/// `Content-Length` is always set: without it the answer is sent in two segments, and a keep-alive client waits 40 ms
+/// for the second one, because Spin does not set TCP_NODELAY. A 204 must have none, and a 304 has none: it would have to be the length of the
+/// answer that is not repeated (RFC 9110 section 8.6).
+///
+/// # Errors
+/// The host refuses a field or the status.
+pub fn send(answer: exactly_once_http::Response) -> Result<Response, ErrorCode> {
+    let mut fields = Vec::with_capacity(answer.headers.len() + 1);
+    if !matches!(
+        answer.status,
+        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+    ) {
+        let length = answer.body.len().to_string();
+        fields.push((header::CONTENT_LENGTH.to_string(), length.into_bytes()));
+    }
+    for (name, value) in answer.headers {
+        fields.push((name.to_owned(), value.into_bytes()));
+    }
+    let fields = Fields::from_list(&fields).map_err(|_| ErrorCode::InternalError(None))?;
+    let (mut body, contents) = wit_stream::new();
+    // What the host gets when `end` is dropped. It finds out itself that a body is shorter than its `Content-Length`.
+    let (end, trailers) = wit_future::new(|| Ok(None));
+    let (response, _result) = Response::new(fields, Some(contents), trailers);
+    response
+        .set_status_code(answer.status.as_u16())
+        .map_err(|()| ErrorCode::InternalError(None))?;
+    spawn(async move {
+        // Something is left when the client has gone.
+        body.write_all(answer.body.into_bytes()).await;
+        drop((body, end));
+    });
+    Ok(response)
+}

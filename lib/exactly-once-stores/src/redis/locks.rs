@@ -1,0 +1,80 @@
+//! Locks as Redis scripts: each is one command, and so one step.
+
+use std::time::Duration;
+
+use exactly_once::ResourceId;
+use exactly_once::ports::{List, Lock};
+
+use super::{Command, Reply, delete_if_equal};
+
+/// Set-if-absent. The holder acquires its own lock again: the command may be sent twice. For another holder it returns
+/// the rest of the lease, in milliseconds.
+const ACQUIRE: &str = "\
+    local holder = redis.call('SET', KEYS[1], ARGV[1], 'NX', 'GET', 'PX', ARGV[2]) \
+    if holder == false or holder == ARGV[1] then return false end \
+    return redis.call('PTTL', KEYS[1])";
+
+/// Where locks are stored, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Locking<'s> {
+    /// The prefix of every name.
+    pub prefix: &'s str,
+    /// The lease: the longest time that a lock is held.
+    pub lease: Duration,
+}
+
+impl Locking<'_> {
+    /// Takes the lock of a list unless another request holds it; read the reply with [`lock`].
+    pub fn acquire(&self, list: &List, holder: &ResourceId) -> Command {
+        let (key, holder) = (self.key(list), holder.to_string());
+        let lease = self.lease.as_millis().to_string();
+        Command {
+            name: "EVAL",
+            arguments: [ACQUIRE, "1", &key, &holder, &lease].map(Into::into).into(),
+        }
+    }
+
+    /// Releases the lock of a list if the holder still has it: after the lease has ended, another request may.
+    pub fn release(&self, list: &List, holder: &ResourceId) -> Command {
+        delete_if_equal(self.key(list), holder.to_string().into_bytes())
+    }
+
+    /// The name of a list's lock. In a record's name a number follows the collection.
+    pub fn key(&self, list: &List) -> String {
+        format!(
+            "{}{}:lock:{}",
+            self.prefix,
+            list.collection,
+            list.customer.as_str()
+        )
+    }
+}
+
+/// What a reply to [`Locking::acquire`] says. A value without a lease is not a lock of ours, and would last for ever.
+pub fn lock(reply: Reply) -> Option<Lock> {
+    match reply {
+        Reply::Nil => Some(Lock::Acquired),
+        Reply::WrongType => None,
+        Reply::Bytes(milliseconds) => {
+            let milliseconds = str::from_utf8(&milliseconds).ok()?.parse().ok()?;
+            let remaining = Duration::from_millis(milliseconds);
+            Some(Lock::Held { remaining })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replies_are_read_as_locks() {
+        assert_eq!(lock(Reply::Nil), Some(Lock::Acquired));
+        let remaining = Duration::from_millis(1500);
+        let held = lock(Reply::Bytes(b"1500".to_vec()));
+        assert_eq!(held, Some(Lock::Held { remaining }));
+        for no_lock in [Reply::WrongType, Reply::Bytes(b"-1".to_vec())] {
+            assert_eq!(lock(no_lock), None);
+        }
+    }
+}

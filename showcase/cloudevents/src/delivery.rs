@@ -1,0 +1,61 @@
+//! A delivery over HTTP: its body, and the answer to an event that is refused. All status codes of refusals are here.
+
+use exactly_once::{Collection, Violation};
+use exactly_once_http::{Body, Head, Problem, Response, read_body};
+use http::StatusCode;
+
+use crate::event::{CloudEvent, NotAnEvent};
+
+/// The media type of an event in structured mode.
+pub const MEDIA_TYPE: &str = "application/cloudevents+json";
+
+/// The longest event, in bytes: an order of the longest body, whose text may grow when it is written anew.
+const MAX_EVENT_BYTES: usize = 512 * 1024;
+
+/// Why an event has no effect. The same event would be refused again: it is for an operator, who corrects the consumer or the
+/// event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The body is no CloudEvent.
+    NotAnEvent(NotAnEvent),
+    /// It is one that this consumer cannot use: another type, or data that does not fit.
+    Unusable(Vec<Violation>),
+    /// An event with this id had an effect, and said something else.
+    Contradiction,
+}
+
+impl Refusal {
+    /// The answer of a collection.
+    pub fn into_response(self, collection: &Collection) -> Response {
+        let name = collection.name;
+        match self {
+            Self::NotAnEvent(why) => Response::problem(
+                StatusCode::BAD_REQUEST,
+                name,
+                "malformed-event",
+                "The body is not a CloudEvent",
+                &format!("Send one CloudEvent 1.0 as {MEDIA_TYPE}: {why}."),
+            ),
+            Self::Unusable(violations) => Problem::Invalid(violations).into_response(collection),
+            Self::Contradiction => Response::problem(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                name,
+                "contradicting-event",
+                "An event with this id said something else",
+                "It had its effect once, and keeps it. Send another event with another id.",
+            ),
+        }
+    }
+}
+
+/// Reads a delivered event.
+///
+/// # Errors
+/// The body cannot be read. What is in it is the inner result.
+pub async fn read_event(
+    head: &impl Head,
+    body: impl Body,
+) -> Result<Result<CloudEvent, NotAnEvent>, Problem> {
+    let body = read_body(head, body, MEDIA_TYPE, MAX_EVENT_BYTES).await?;
+    Ok(CloudEvent::from_json(&body))
+}

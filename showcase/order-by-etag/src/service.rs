@@ -1,0 +1,171 @@
+//! The routes: an order is created only on the state of the list that the client has read. The gateway in front names the
+//! customer in `X-User-Id`.
+
+use std::slice;
+
+use exactly_once::condition::Expected;
+use exactly_once::create::conditional::create_conditionally;
+use exactly_once::create::{CreateRequest, KeyReuse, ReplayPolicy};
+use exactly_once::error::CreateError;
+use exactly_once::key::KeyError;
+use exactly_once::ports::{ResourceIds, ResourceLists, StoredResource};
+use exactly_once::{IdempotencyKey, KeyScope, Resource, ResourceId};
+use exactly_once_http::identity::Identity;
+use exactly_once_http::{
+    Body, ETag, Head, Host, Method, Problem, Response, events, feed_path, health, identify,
+    read_condition, read_key, read_resource, readiness,
+};
+use exactly_once_spin::{Database, SpinHost};
+use exactly_once_stores::postgres::{Parameter, Row, Statement};
+use http::{StatusCode, header};
+use serde_json::{Map, Value};
+
+use crate::{Order, Payment};
+
+/// How many orders a list has at most: the newest ones.
+const MAX_LISTED: usize = 10_000;
+
+/// Answers a request.
+async fn respond(head: &impl Head, body: impl Body, host: &SpinHost) -> Response {
+    let answer = answer(head, body, host).await;
+    answer.unwrap_or_else(|problem| problem.into_response(&Order::COLLECTION))
+}
+
+async fn answer(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Response, Problem> {
+    let target = head.target();
+    let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+    let settings = host.settings().await?;
+    let postgres = host.postgres(&settings);
+    let customer = || {
+        let gateway = Identity::Header("X-User-Id".to_owned());
+        identify(&gateway, head, || host.unix_seconds()).map_err(|_| Problem::Forbidden)
+    };
+    let id = || {
+        let segment = path.strip_prefix(Order::COLLECTION.path)?;
+        ResourceId::parse(segment.strip_prefix('/')?)
+    };
+    match (head.method(), path) {
+        (Method::Get | Method::Head, "/healthz") => Ok(health()),
+        (Method::Get | Method::Head, "/readyz") => {
+            let (redis, postgres) = host.probe_both(&settings).await;
+            Ok(readiness(redis, postgres))
+        }
+        (Method::Get | Method::Head, path) if path == feed_path(&Order::COLLECTION) => {
+            events::<Order>(query, head, host, &settings).await
+        }
+        (Method::Post, path) if path == Order::COLLECTION.path => {
+            let customer = customer()?;
+            let expected = read_condition(head).ok_or(Problem::PreconditionRequired)?;
+            let order = read_resource::<Order>(head, body).await?;
+            // A key is respected: with one, a retry gets its order.
+            let (key, keyless) = match read_key(head) {
+                // Every state meets "*": each retry would be another order.
+                Err(Problem::Key(KeyError::Missing)) if expected == Expected::Any => {
+                    return Err(Problem::PreconditionRequired);
+                }
+                Err(Problem::Key(KeyError::Missing)) => {
+                    (IdempotencyKey::substitute(host.ids().draw()), true)
+                }
+                key => (key?, false),
+            };
+            let collection = Order::COLLECTION.name;
+            let scope = KeyScope {
+                collection,
+                customer,
+                key,
+            };
+            let (request, redis) = (
+                CreateRequest::new(scope, order.clone()),
+                host.redis(&settings),
+            );
+            let policy = ReplayPolicy {
+                key_reuse: KeyReuse::Reject,
+                ..settings.replay_policy
+            };
+            let ids = host.ids();
+            let (creation, state) =
+                create_conditionally(request, &expected, policy, &redis, &redis, &postgres, ids)
+                    .await
+                    .map_err(|error| match error {
+                        CreateError::Unavailable if keyless => Problem::UndecidedWithoutKey,
+                        error => error.into(),
+                    })?;
+            let body = order.representation(creation.id());
+            let response = Response::json(StatusCode::ACCEPTED, body);
+            Ok(match state {
+                Some(state) => tagged(response, &ETag::of_state(&state)),
+                None => response,
+            })
+        }
+        (Method::Get | Method::Head, path) if path == Order::COLLECTION.path => {
+            let page = postgres.page(&customer()?, None, MAX_LISTED).await?;
+            let page = page.ok_or(Problem::DatabaseUnavailable)?;
+            let payments = Payments::of(&page.resources, host, &postgres).await?;
+            let orders = page.resources.iter().rev();
+            let orders: Vec<String> = orders.filter_map(|stored| payments.show(stored)).collect();
+            let response = Response::json(StatusCode::OK, format!("[{}]", orders.join(",")));
+            Ok(tagged(response, &ETag::of_state(&page.state)))
+        }
+        (Method::Get | Method::Head, _) => {
+            let (customer, id) = (customer()?, id().ok_or(Problem::UnknownPath)?);
+            let stored = postgres.find(&customer, id).await?;
+            let stored = stored.ok_or(Problem::NotFound)?;
+            let payments = Payments::of(slice::from_ref(&stored), host, &postgres).await?;
+            let order = payments.show(&stored).ok_or(Problem::Unreadable)?;
+            Ok(Response::json(StatusCode::OK, order))
+        }
+        (_, path) if path == Order::COLLECTION.path => Err(Problem::MethodNotAllowed {
+            allow: "GET, HEAD, POST",
+        }),
+        _ => Err(Problem::MethodNotAllowed { allow: "GET, HEAD" }),
+    }
+}
+
+fn tagged(response: Response, etag: &ETag) -> Response {
+    response.with(header::ETAG.as_str(), etag.to_string())
+}
+
+/// The payments of some orders, by the orders' ids.
+struct Payments(Map<String, Value>);
+
+impl Payments {
+    /// Reads them where payments are in the same database, which the variable `payments` says. Orders stay pending where they
+    /// are not.
+    async fn of(
+        orders: &[StoredResource],
+        host: &SpinHost,
+        postgres: &Database<'_>,
+    ) -> Result<Self, Problem> {
+        if host.variable("payments").await? != "true" || orders.is_empty() {
+            return Ok(Self(Map::new()));
+        }
+        let ids: Vec<String> = orders.iter().map(|order| order.id.to_string()).collect();
+        let rows = postgres
+            .rows(Statement {
+                sql: "SELECT json_object_agg(order_id, json_build_object( \
+                          'succeeded', refusal IS NULL, \
+                          'decidedAt', to_char(decided_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"') \
+                      ))::text AS payments \
+                      FROM payments WHERE order_id = ANY ($1::text::uuid[])",
+                parameters: vec![Parameter::Text(format!("{{{}}}", ids.join(",")))],
+            })
+            .await?;
+        let payments = rows.first().and_then(|row| row.text("payments"));
+        let payments = payments.and_then(|payments| serde_json::from_str(&payments).ok());
+        Ok(Self(payments.unwrap_or_default()))
+    }
+
+    /// An order with the status of its payment; `None` when its document is unreadable.
+    fn show(&self, stored: &StoredResource) -> Option<String> {
+        let order = Order::from_stored(&stored.document)?;
+        let payment = self.0.get(&stored.id.to_string()).and_then(|payment| {
+            Some(Payment {
+                succeeded: payment.get("succeeded")?.as_bool()?,
+                decided_at: payment.get("decidedAt")?.as_str()?.to_owned(),
+            })
+        });
+        Some(order.shown(stored.id, payment.as_ref()))
+    }
+}
+
+exactly_once_spin::component!(Order, respond);

@@ -1,0 +1,174 @@
+//! The routes of payments. All of them are the operator's: the puller delivers events, a bank's gateway makes deposits.
+
+use cloudevents::{MEDIA_TYPE, Refusal, read_event};
+use exactly_once::create::{CreateRequest, Creation, create};
+use exactly_once::{Customer, KeyScope, Resource, ResourceId};
+use exactly_once_http::{
+    Body, Head, Host, IDEMPOTENT_REPLAYED, Method, Outcome, Problem, QueryError, Response, admit,
+    decoded, health, read_key, read_resource, readiness,
+};
+use exactly_once_spin::SpinHost;
+use exactly_once_stores::postgres::{Parameter, Row, Statement};
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use crate::{Charge, Deposit, PAYMENTS, Payment};
+
+const ACCOUNTS: &str = "/api/v1/accounts/";
+
+/// Answers a request.
+async fn respond(head: &impl Head, body: impl Body, host: &SpinHost) -> Response {
+    let answer = answer(head, body, host).await;
+    let is_deposit = head.target().starts_with(ACCOUNTS);
+    let collection = if is_deposit {
+        &Deposit::COLLECTION
+    } else {
+        &PAYMENTS
+    };
+    answer.unwrap_or_else(|problem| problem.into_response(collection))
+}
+
+async fn answer(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Response, Problem> {
+    let target = head.target();
+    let (path, _) = target.split_once('?').unwrap_or((&target, ""));
+    match (head.method(), path) {
+        (Method::Get | Method::Head, "/healthz") => return Ok(health()),
+        (Method::Get | Method::Head, "/readyz") => {
+            let settings = host.settings().await?;
+            let (redis, postgres) = host.probe_both(&settings).await;
+            return Ok(readiness(redis, postgres));
+        }
+        _ => admit(&host.variable("operator_token").await?, head)?,
+    }
+    if let Some(account) = path.strip_prefix(ACCOUNTS) {
+        return match (head.method(), account.split_once('/')) {
+            (Method::Get | Method::Head, None) => show_account(customer(account)?, host).await,
+            (Method::Post, Some((account, "deposits"))) => {
+                deposit(customer(account)?, head, body, host).await
+            }
+            (_, None) => Err(Problem::MethodNotAllowed { allow: "GET, HEAD" }),
+            (_, Some((_, "deposits"))) => Err(Problem::MethodNotAllowed { allow: "POST" }),
+            _ => Err(Problem::UnknownPath),
+        };
+    }
+    let one = path
+        .strip_prefix(PAYMENTS.path)
+        .and_then(|rest| rest.strip_prefix('/'));
+    match (head.method(), one) {
+        (Method::Post, None) if path == PAYMENTS.path => pay(head, body, host).await,
+        (_, None) if path == PAYMENTS.path => Err(Problem::MethodNotAllowed { allow: "POST" }),
+        (Method::Get | Method::Head, Some(id)) => show_payment(id, host).await,
+        (_, Some(_)) => Err(Problem::MethodNotAllowed { allow: "GET, HEAD" }),
+        _ => Err(Problem::UnknownPath),
+    }
+}
+
+/// Takes the event of an order, and answers with the event of its payment: the same one, however often it is delivered.
+async fn pay(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Response, Problem> {
+    let event = read_event(head, body).await?;
+    let charge = event
+        .map_err(Refusal::NotAnEvent)
+        .and_then(|event| Charge::of(&event));
+    let charge = match charge {
+        Ok(charge) => charge,
+        Err(refusal) => return Ok(refusal.into_response(&PAYMENTS)),
+    };
+    let payment = one_payment(charge.statement(), host).await?;
+    let payment = payment.ok_or(Problem::DatabaseUnavailable)?;
+    if !charge.is_of(&payment) {
+        return Ok(Refusal::Contradiction.into_response(&PAYMENTS));
+    }
+    let answer = Response::of_type(MEDIA_TYPE, StatusCode::CREATED, payment.event().to_json());
+    Ok(repeated_unless(payment.is_new, answer))
+}
+
+/// Marks the answer to a request that had its effect before.
+fn repeated_unless(is_new: bool, answer: Response) -> Response {
+    match is_new {
+        true => answer,
+        false => answer
+            .with(IDEMPOTENT_REPLAYED, "true")
+            .with_outcome(Outcome::Replayed),
+    }
+}
+
+async fn show_payment(id: &str, host: &SpinHost) -> Result<Response, Problem> {
+    let id = ResourceId::parse(id).ok_or(Problem::NotFound)?;
+    let statement = Statement {
+        sql: "SELECT order_id::text, customer_id, currency, amount::text, refusal, false AS is_new, \
+              to_char(decided_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"') AS decided_at \
+              FROM payments WHERE order_id = $1::text::uuid",
+        parameters: vec![Parameter::Text(id.to_string())],
+    };
+    let payment = one_payment(statement, host).await?;
+    let payment = payment.ok_or(Problem::NotFound)?;
+    Ok(Response::json(
+        StatusCode::OK,
+        payment.event().data.to_string(),
+    ))
+}
+
+async fn one_payment(
+    statement: Statement<'_>,
+    host: &SpinHost,
+) -> Result<Option<Payment>, Problem> {
+    let settings = host.settings().await?;
+    let rows = host.postgres(&settings).rows(statement).await?;
+    let payment = rows.first().map(Payment::read);
+    payment
+        .map(|payment| payment.ok_or(Problem::Unreadable))
+        .transpose()
+}
+
+/// The balances of a customer, by currency. Who has never made a deposit has none.
+async fn show_account(customer: Customer, host: &SpinHost) -> Result<Response, Problem> {
+    let statement = Statement {
+        sql: "SELECT coalesce(json_object_agg(currency, balance ORDER BY currency), '{}')::text AS balances \
+              FROM accounts WHERE customer_id = $1",
+        parameters: vec![Parameter::Text(customer.as_str().to_owned())],
+    };
+    let settings = host.settings().await?;
+    let rows = host.postgres(&settings).rows(statement).await?;
+    let balances = rows.first().and_then(|row| row.text("balances"));
+    let balances: Option<Value> = balances.and_then(|text| serde_json::from_str(&text).ok());
+    let balances = balances.ok_or(Problem::Unreadable)?;
+    let body = json!({"customer": customer.as_str(), "balances": balances}).to_string();
+    Ok(Response::json(StatusCode::OK, body).with("cache-control", "no-store"))
+}
+
+/// Creates a deposit as any resource; the trigger of its table credits the account.
+async fn deposit(
+    customer: Customer,
+    head: &impl Head,
+    body: impl Body,
+    host: &SpinHost,
+) -> Result<Response, Problem> {
+    let scope = KeyScope {
+        collection: Deposit::COLLECTION.name,
+        customer,
+        key: read_key(head)?,
+    };
+    let request = CreateRequest::new(scope, read_resource::<Deposit>(head, body).await?);
+    let settings = host.settings().await?;
+    let (redis, postgres) = (host.redis(&settings), host.postgres(&settings));
+    let policy = settings.replay_policy;
+    let creation = create(request, policy, &redis, &postgres, host.ids()).await?;
+    let (id, deposit, is_new) = match creation {
+        Creation::Created(id, deposit) => (id, deposit, true),
+        Creation::Replayed(id, deposit) => (id, deposit, false),
+    };
+    let answer = Response::json(StatusCode::CREATED, deposit.representation(id));
+    Ok(repeated_unless(is_new, answer))
+}
+
+/// The customer in a path.
+fn customer(segment: &str) -> Result<Customer, Problem> {
+    let name = String::from_utf8(decoded(segment)).ok();
+    name.and_then(Customer::named)
+        .ok_or(Problem::Query(QueryError::Parameter {
+            name: "the customer",
+            rule: "must be a name of 1 to 128 characters",
+        }))
+}
+
+exactly_once_spin::component!(Deposit, respond);

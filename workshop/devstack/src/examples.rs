@@ -1,0 +1,24 @@
+//! The examples: which packages one consists of, and where they are.
+
+use std::path::PathBuf;
+
+use crate::workspace;
+
+/// The packages that an example is built from: the one of its name, and others that it serves beside it.
+pub fn packages(example: &str) -> Vec<&str> {
+    match example {
+        "shop" => vec![
+            "shop",
+            "order-by-etag",
+            "payments",
+            "notifications",
+            "console",
+        ],
+        example => vec![example],
+    }
+}
+
+/// The folder of an example.
+pub fn folder(example: &str) -> PathBuf {
+    workspace::root().join("showcase").join(example)
+}

@@ -1,0 +1,606 @@
+//! What must hold after every step.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+use exactly_once::create::{KeyReuse, OutageReplay, ReplayPolicy};
+use exactly_once::history::TRUSTED_FOR;
+use exactly_once::ports::{List, StoredResource};
+use exactly_once::{History, KeyScope, ListState, Progress, Record, ResourceId};
+use exactly_once_http::{Problem, Response};
+
+use crate::client_request::{ClientRequest, Condition};
+use crate::coverage::{Coverage, Event};
+use crate::host::CUSTOMER;
+use crate::kind::{AnyResource, Kind};
+use crate::tables::{LostRow, Moment, Row, StateChange, with};
+use crate::world::{REMAINING_LEASE, World};
+
+/// How much earlier than its request a resource may be dated: a request may continue another one that is under way.
+const CONTINUED_FOR: Duration = Duration::from_secs(60);
+
+/// An invariant that did not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Violation {
+    /// A key has more than one resource.
+    TwoResources(KeyScope),
+    /// A row changed.
+    RowChanged(KeyScope),
+    /// An acknowledged resource is not stored as acknowledged.
+    NotAsAcknowledged(KeyScope),
+    /// Two acknowledgements of one key differ.
+    Disagreement(KeyScope),
+    /// A request was refused although the stored document does not differ, or with wrong differences.
+    WronglyRefused(KeyScope),
+    /// More than one request was told that it created the resource.
+    CreatedTwice(KeyScope),
+    /// Two resources were created, based on one state of a list.
+    TwoBasedOnOneState(KeyScope),
+    /// A request was refused although the list was in the state that it expects, or with a state that it was not in.
+    WronglyStale(KeyScope),
+    /// A request was refused although its key had the resource.
+    RefusedThoughStored(KeyScope),
+    /// A resource was created on a condition, and the list was not in the expected state since the request arrived.
+    NotInExpectedState(KeyScope),
+    /// The tag in the answer is not that of the list in the statement's snapshot with the new resource.
+    WrongState(KeyScope),
+    /// A resource that a failover had lost long before was replayed.
+    PhantomReplay(KeyScope),
+    /// A resource that was lost was created again with another id, although its record had the id.
+    NotRestored(KeyScope),
+    /// A new resource is dated long before its request.
+    DatedBack(KeyScope),
+    /// Redis holds a completed record of a resource that does not exist.
+    FalseRecord(KeyScope),
+    /// A call has replaced a completed record by a record in progress.
+    CompletionLost(KeyScope),
+    /// After all faults, a retry did not succeed at once.
+    Stuck(ClientRequest),
+    /// An answer that this API does not give to this request.
+    UnexpectedAnswer(String),
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (what, scope) = match self {
+            Self::TwoResources(scope) => ("a key has more than one resource", scope),
+            Self::RowChanged(scope) => ("a stored resource changed", scope),
+            Self::NotAsAcknowledged(scope) => (
+                "an acknowledged resource is not stored as acknowledged",
+                scope,
+            ),
+            Self::Disagreement(scope) => ("acknowledgements of one key differ", scope),
+            Self::WronglyRefused(scope) => (
+                "a request was refused, though the stored document does not differ",
+                scope,
+            ),
+            Self::CreatedTwice(scope) => {
+                ("two requests were told that they created a resource", scope)
+            }
+            Self::TwoBasedOnOneState(scope) => {
+                ("two resources are based on one state of a list", scope)
+            }
+            Self::WronglyStale(scope) => (
+                "a request was refused, though the list was in no other state",
+                scope,
+            ),
+            Self::RefusedThoughStored(scope) => (
+                "a request was refused, though its resource was stored",
+                scope,
+            ),
+            Self::NotInExpectedState(scope) => (
+                "a resource was created on a state that the list was not in",
+                scope,
+            ),
+            Self::WrongState(scope) => (
+                "an answer has the tag of a list that the statement did not see",
+                scope,
+            ),
+            Self::PhantomReplay(scope) => {
+                ("a resource was replayed that was lost long before", scope)
+            }
+            Self::NotRestored(scope) => {
+                ("a lost resource was created again with another id", scope)
+            }
+            Self::DatedBack(scope) => ("a resource is dated long before its request", scope),
+            Self::FalseRecord(scope) => (
+                "Redis holds a completed record of a resource that is not stored",
+                scope,
+            ),
+            Self::CompletionLost(scope) => (
+                "a completed record was replaced by a record in progress",
+                scope,
+            ),
+            Self::Stuck(request) => {
+                return write!(
+                    f,
+                    "after all faults, the retry of {request:?} did not succeed"
+                );
+            }
+            Self::UnexpectedAnswer(answer) => return write!(f, "unexpected answer: {answer}"),
+        };
+        write!(
+            f,
+            "{what}: {} of {} in {}",
+            scope.key.as_str(),
+            scope.customer.as_str(),
+            scope.collection
+        )
+    }
+}
+
+/// What a correct answer means for its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The client has its final answer.
+    Final,
+    /// The final answer to this request: the list is in another state, with which the client may try again.
+    ListChanged(ListState),
+    /// The client must repeat the request.
+    Repeat,
+}
+
+/// When a request arrived, and what was known then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// By the number of changes to the rows.
+    pub moment: Moment,
+    /// By the clock.
+    pub time: Duration,
+    /// The last history that its instance had heard of.
+    pub heard: Option<History>,
+}
+
+/// A request that was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// What was requested.
+    pub request: ClientRequest,
+    /// The state of the list that its client knew.
+    pub known: ListState,
+    /// How retries are answered.
+    pub policy: ReplayPolicy,
+    /// When it arrived.
+    pub arrival: Arrival,
+    /// Whether its instance has seen a statement fail since then, or not long before.
+    pub outage: bool,
+}
+
+impl Asked {
+    /// Why the request may be answered from a row that is lost, if it may be.
+    fn excuse(&self, lost: &LostRow, replayed: bool) -> Option<Event> {
+        if lost.at > self.arrival.moment {
+            return Some(Event::LostMeanwhile);
+        }
+        let heard = self.arrival.heard.map(|history| *history.as_bytes());
+        let has_heard_of_it = heard.is_some_and(|heard| u64::from_be_bytes(heard) >= lost.failover);
+        if !replayed || has_heard_of_it {
+            return None;
+        }
+        if lost.time + TRUSTED_FOR > self.arrival.time {
+            return Some(Event::ReplayedWhileTrusted);
+        }
+        let is_believed = self.policy.outage == OutageReplay::FromRecord && self.outage;
+        is_believed.then_some(Event::ReplayedInOutage)
+    }
+}
+
+/// What was seen of a run so far.
+#[derive(Clone, Debug, Default)]
+pub struct Checker {
+    /// That of the stores that were checked last.
+    version: Option<(Moment, u64)>,
+    /// The answers about resources that are stored.
+    acknowledged: BTreeMap<KeyScope, String>,
+    /// The scopes of acknowledged resources that are lost and not yet created again.
+    lost_acknowledged: BTreeSet<KeyScope>,
+    created: BTreeMap<(KeyScope, ResourceId), usize>,
+    /// States that an acknowledged resource is based on.
+    based_on: Vec<(List, ListState, ResourceId)>,
+    rows_seen: Vec<(KeyScope, StoredResource)>,
+    /// How many of the lost rows were seen.
+    lost_seen: usize,
+    requested: BTreeMap<(Kind, u8), AnyResource>,
+}
+
+impl Checker {
+    /// Checks the stores.
+    ///
+    /// # Errors
+    /// The invariant that they violate.
+    pub fn world(&mut self, world: &World, coverage: &mut Coverage) -> Result<(), Violation> {
+        if let Some(scope) = &world.completion_lost {
+            return Err(Violation::CompletionLost(scope.clone()));
+        }
+        if self.version.replace(world.version()) == Some(world.version()) {
+            return Ok(());
+        }
+        self.forget_lost(world, coverage);
+        let rows = world.tables.rows();
+        for (index, row) in rows.iter().enumerate() {
+            match self.rows_seen.get(index) {
+                Some((scope, seen)) if *scope == row.scope && *seen == row.resource => continue,
+                Some((scope, _)) => return Err(Violation::RowChanged(scope.clone())),
+                None => {}
+            }
+            if self.rows_seen.iter().any(|(scope, _)| *scope == row.scope) {
+                return Err(Violation::TwoResources(row.scope.clone()));
+            }
+            let list = List::from(&row.scope);
+            let mut before = rows.iter().take(index);
+            let is_second =
+                |other: &Row| List::from(&other.scope) == list && other.based_on == row.based_on;
+            if row.based_on.is_some() && before.any(is_second) {
+                return Err(Violation::TwoBasedOnOneState(row.scope.clone()));
+            }
+            self.rows_seen
+                .push((row.scope.clone(), row.resource.clone()));
+        }
+        if let Some((scope, _)) = self.rows_seen.get(rows.len()) {
+            return Err(Violation::RowChanged(scope.clone()));
+        }
+        for (scope, bytes) in world.records() {
+            let Some(record) = Record::decode(bytes) else {
+                continue;
+            };
+            let stored = world.tables.row_of(scope).map(|row| &row.resource);
+            let is_true = stored.is_some_and(|stored| {
+                stored.id == record.id && stored.fingerprint == record.fingerprint
+            });
+            // A record of another history may tell of a row that was lost: it is not believed.
+            if record.progress == Progress::Completed(Some(world.tables.history())) && !is_true {
+                return Err(Violation::FalseRecord(scope.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes back what was said about rows that a failover has lost.
+    fn forget_lost(&mut self, world: &World, coverage: &mut Coverage) {
+        let lost = world.tables.lost().get(self.lost_seen..);
+        let lost = lost.unwrap_or_default();
+        self.lost_seen += lost.len();
+        let kept = self.rows_seen.len().saturating_sub(lost.len());
+        self.rows_seen.truncate(kept);
+        for LostRow { row, .. } in lost {
+            if self.acknowledged.remove(&row.scope).is_some() {
+                coverage.see(Event::Lost);
+                self.lost_acknowledged.insert(row.scope.clone());
+            }
+            let list = List::from(&row.scope);
+            let is_it = |(other, _, id): &(List, ListState, ResourceId)| {
+                *other == list && *id == row.resource.id
+            };
+            self.based_on.retain(|based_on| !is_it(based_on));
+        }
+    }
+
+    /// The id with which the next request has to create its resource again: that of a lost row, if Redis has the
+    /// completed record.
+    pub fn to_be_restored(&self, request: &ClientRequest, world: &World) -> Option<ResourceId> {
+        let scope = request.scope();
+        if !request.has_key() || request.condition == Condition::Missing {
+            return None;
+        }
+        if world.tables.row_of(&scope).is_some() {
+            return None;
+        }
+        let record = Record::decode(world.record(&scope)?)?;
+        let is_it = |lost: &&LostRow| {
+            lost.row.scope == scope
+                && lost.row.resource.id == record.id
+                && lost.row.resource.fingerprint == record.fingerprint
+        };
+        let lost = world.tables.lost().iter().find(is_it)?;
+        let document = request.kind.resource(&request.body())?.document();
+        let is_completed = record.progress != Progress::InProgress;
+        (is_completed && lost.row.resource.document == document).then_some(record.id)
+    }
+
+    /// Checks an answer.
+    ///
+    /// # Errors
+    /// The invariant that it violates.
+    pub fn answer(
+        &mut self,
+        asked: &Asked,
+        response: &Response,
+        world: &World,
+        coverage: &mut Coverage,
+    ) -> Result<Verdict, Violation> {
+        self.forget_lost(world, coverage);
+        let request = &asked.request;
+        let scope = request.scope();
+        let unexpected = || Err(Violation::UnexpectedAnswer(format!("{response:?}")));
+        match (response.status.as_u16(), request.condition) {
+            (201, _) => {
+                self.acknowledgement(asked, response, world, coverage)?;
+                Ok(Verdict::Final)
+            }
+            (409, Condition::Unchanged | Condition::Keyless) => {
+                let remaining = REMAINING_LEASE;
+                match is_problem(request, response, Problem::CollectionLocked { remaining }) {
+                    true => Ok(Verdict::Repeat),
+                    false => unexpected(),
+                }
+            }
+            (412, Condition::Unchanged | Condition::Keyless) => {
+                let Some(current) = state_of(response) else {
+                    return unexpected();
+                };
+                if !is_problem(request, response, Problem::PreconditionFailed { current }) {
+                    return unexpected();
+                }
+                stale(asked, &current, world, coverage)?;
+                Ok(Verdict::ListChanged(current))
+            }
+            (422, _) if request.has_key() && asked.policy.key_reuse == KeyReuse::Reject => {
+                let requested = self.requested(request);
+                let is_right = seen_rows(asked, world, &scope).any(|row| {
+                    let differs = requested.differences(&row.resource.document);
+                    let id = row.resource.id;
+                    !differs.is_empty()
+                        && is_problem(request, response, Problem::KeyReused { id, differs })
+                });
+                match is_right && request.condition != Condition::Missing {
+                    true => Ok(Verdict::Final),
+                    false => Err(Violation::WronglyRefused(scope)),
+                }
+            }
+            (428, Condition::Missing) => {
+                if !is_problem(request, response, Problem::PreconditionRequired) {
+                    return unexpected();
+                }
+                let replays_all = asked.policy.key_reuse == KeyReuse::Replay;
+                let requested = self.requested(request).document();
+                let was_stored = world.tables.row_of(&scope).is_some_and(|row| {
+                    row.committed <= asked.arrival.moment
+                        && (replays_all || row.resource.document == requested)
+                });
+                match was_stored {
+                    true => Err(Violation::RefusedThoughStored(scope)),
+                    false => Ok(Verdict::Final),
+                }
+            }
+            (503, _) => {
+                let problem = match request.has_key() {
+                    true => Problem::CreationUndecided,
+                    false => Problem::UndecidedWithoutKey,
+                };
+                match is_problem(request, response, problem) {
+                    true => Ok(Verdict::Repeat),
+                    false => unexpected(),
+                }
+            }
+            _ => unexpected(),
+        }
+    }
+
+    /// Checks a 201.
+    fn acknowledgement(
+        &mut self,
+        asked: &Asked,
+        response: &Response,
+        world: &World,
+        coverage: &mut Coverage,
+    ) -> Result<(), Violation> {
+        let request = &asked.request;
+        let replayed = field(response, "idempotent-replayed").is_some();
+        let unexpected = || Err(Violation::UnexpectedAnswer(format!("{response:?}")));
+        let Some(id) = id_of(request, response) else {
+            return unexpected();
+        };
+        if !replayed && request.condition == Condition::Missing {
+            return unexpected();
+        }
+        let list = List::from(&request.scope());
+        let is_it = |row: &Row| {
+            let has_scope = !request.has_key() || row.scope == request.scope();
+            row.resource.id == id && List::from(&row.scope) == list && has_scope
+        };
+        let stored = world.tables.rows().iter().find(|row| is_it(row));
+        let lost: Vec<&LostRow> = {
+            let lost = world.tables.lost().iter();
+            lost.filter(|lost| is_it(&lost.row)).collect()
+        };
+        let Some(row) = stored.or(lost.last().map(|lost| &lost.row)) else {
+            return Err(Violation::NotAsAcknowledged(request.scope()));
+        };
+        let scope = row.scope.clone();
+        // Stored as acknowledged, and as requested. It stays so: rows are seen not to change.
+        if !self.is_answer(asked, &row.resource, response) {
+            return Err(Violation::NotAsAcknowledged(scope));
+        }
+        let created_on_condition = !replayed
+            && matches!(
+                request.condition,
+                Condition::Unchanged | Condition::Keyless | Condition::Any
+            );
+        if created_on_condition {
+            let Some(state) = state_of(response) else {
+                return unexpected();
+            };
+            created_on_state(asked, id, &state, world)?;
+        }
+        if stored.is_none() {
+            let excuses = lost.iter().map(|lost| asked.excuse(lost, replayed));
+            let Some(excuse) = excuses.flatten().next() else {
+                return Err(Violation::PhantomReplay(scope));
+            };
+            coverage.see(excuse);
+        } else {
+            let acknowledged = self.acknowledged.entry(scope.clone());
+            if *acknowledged.or_insert_with(|| response.body.clone()) != response.body {
+                return Err(Violation::Disagreement(scope));
+            }
+            if self.lost_acknowledged.remove(&scope) {
+                coverage.see(Event::CreatedAgain);
+            }
+        }
+        if replayed {
+            return Ok(());
+        }
+        let created = self.created.entry((scope.clone(), id)).or_default();
+        *created += 1;
+        if *created > usize::from(stored.is_some()) + lost.len() {
+            return Err(Violation::CreatedTwice(scope));
+        }
+        let drawn = Duration::from_millis(id.created_at_millis().unsigned_abs());
+        if drawn + CONTINUED_FOR < asked.arrival.time && lost.is_empty() {
+            return Err(Violation::DatedBack(scope));
+        }
+        // A lost resource that another request created again with its id is based on what that request asked for.
+        let is_its_own = |row: &Row| lost.is_empty() || row.based_on == Some(asked.known);
+        if created_on_condition && request.expects_state() && stored.is_some_and(is_its_own) {
+            // A lost resource that was created again with its id may be acknowledged twice.
+            let is_second = |(other, state, other_id): &(List, ListState, ResourceId)| {
+                *other == list && *state == asked.known && *other_id != id
+            };
+            if self.based_on.iter().any(is_second) {
+                return Err(Violation::TwoBasedOnOneState(scope));
+            }
+            self.based_on.push((list, asked.known, id));
+        }
+        Ok(())
+    }
+
+    /// Whether the answer is the one about this resource: what was requested or, where that is configured, what the key
+    /// has.
+    fn is_answer(&mut self, asked: &Asked, stored: &StoredResource, response: &Response) -> bool {
+        let request = &asked.request;
+        let replayed = field(response, "idempotent-replayed").is_some();
+        let replays_all = replayed && asked.policy.key_reuse == KeyReuse::Replay;
+        let requested = self.requested(request);
+        let other;
+        let resource = if stored.document == requested.document() {
+            requested
+        } else if replays_all && let Some(found) = request.kind.stored(&stored.document) {
+            other = found;
+            &other
+        } else {
+            return false;
+        };
+        let mut expected = resource.answer(stored.id, replayed);
+        if !replayed && let Some(state) = field(response, "etag") {
+            expected = expected.with("etag", state);
+        }
+        *response == of_customer(expected)
+    }
+
+    /// The resource that a client requests.
+    fn requested(&mut self, request: &ClientRequest) -> &AnyResource {
+        let which = (request.kind, request.document);
+        self.requested.entry(which).or_insert_with(|| {
+            let resource = request.kind.resource(&request.body());
+            #[allow(clippy::expect_used, reason = "the bodies of all requests are valid")]
+            resource.expect("a valid resource")
+        })
+    }
+}
+
+/// The rows of a scope that a statement of the request can have seen.
+fn seen_rows<'w>(
+    asked: &Asked,
+    world: &'w World,
+    scope: &KeyScope,
+) -> impl Iterator<Item = &'w Row> {
+    let since = asked.arrival.moment;
+    let lost = world.tables.lost().iter();
+    let lost = lost
+        .filter(move |lost| lost.at > since)
+        .map(|lost| &lost.row);
+    let rows = lost.chain(world.tables.row_of(scope));
+    rows.filter(|row| row.scope == *scope)
+}
+
+/// Checks a creation on a condition: the list was in an expected state at some moment since the request arrived, and the
+/// answer has the tag of that state with the new resource. Resources without a condition that were committed meanwhile
+/// are in neither.
+fn created_on_state(
+    asked: &Asked,
+    id: ResourceId,
+    after: &ListState,
+    world: &World,
+) -> Result<(), Violation> {
+    let scope = asked.request.scope();
+    let list = List::from(&scope);
+    let mut states = world.tables.states_since(&list, asked.arrival.moment);
+    if asked.request.expects_state() {
+        if !states.any(|change| change.state == asked.known) {
+            return Err(Violation::NotInExpectedState(scope));
+        }
+        return match with(&asked.known, id) == *after {
+            true => Ok(()),
+            false => Err(Violation::WrongState(scope)),
+        };
+    }
+    match states.any(|change| with(&change.state, id) == *after) {
+        true => Ok(()),
+        false => Err(Violation::WrongState(scope)),
+    }
+}
+
+/// Checks a refusal because of the list's state: the list was in that state at some moment since the request arrived, and
+/// it had no resource of the request's key then. An earlier attempt of the request may have created it since.
+fn stale(
+    asked: &Asked,
+    current: &ListState,
+    world: &World,
+    coverage: &mut Coverage,
+) -> Result<(), Violation> {
+    let scope = asked.request.scope();
+    let list = List::from(&scope);
+    let states = world.tables.states_since(&list, asked.arrival.moment);
+    let of_current: Vec<StateChange> = states.filter(|change| change.state == *current).collect();
+    if *current == asked.known || of_current.is_empty() {
+        return Err(Violation::WronglyStale(scope));
+    }
+    if !asked.request.has_key() {
+        return Ok(());
+    }
+    let tables = &world.tables;
+    let was_stored = |at: Moment| {
+        let stored = tables.row_of(&scope);
+        let mut lost = tables.lost().iter();
+        stored.is_some_and(|row| row.committed <= at)
+            || lost.any(|lost| lost.row.scope == scope && lost.row.committed <= at && at < lost.at)
+    };
+    if of_current.iter().all(|change| was_stored(change.at)) {
+        return Err(Violation::RefusedThoughStored(scope));
+    }
+    if tables.row_of(&scope).is_some() {
+        coverage.see(Event::RefusedButLanded);
+    }
+    Ok(())
+}
+
+/// Whether the answer is the problem, in all its fields and its whole body.
+fn is_problem(request: &ClientRequest, response: &Response, problem: Problem) -> bool {
+    of_customer(request.kind.problem(problem)) == *response
+}
+
+/// An answer as customers get it: it depends on who they are.
+fn of_customer(answer: Response) -> Response {
+    answer.with("vary", CUSTOMER)
+}
+
+/// The first value of a field.
+fn field<'r>(response: &'r Response, name: &str) -> Option<&'r str> {
+    let mut fields = response.headers.iter();
+    let (_, value) = fields.find(|(other, _)| *other == name)?;
+    Some(value)
+}
+
+/// The state of the list in the answer's entity tag.
+fn state_of(response: &Response) -> Option<ListState> {
+    let tag = field(response, "etag")?;
+    ListState::parse(tag.strip_prefix('"')?.strip_suffix('"')?)
+}
+
+/// The id in the answer's location.
+fn id_of(request: &ClientRequest, response: &Response) -> Option<ResourceId> {
+    let path = request.kind.collection().path;
+    let location = field(response, "location")?;
+    ResourceId::parse(location.strip_prefix(path)?.strip_prefix('/')?)
+}

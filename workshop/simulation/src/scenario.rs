@@ -1,0 +1,98 @@
+//! The clients of a run, and the protocol (or a broken variant of it) that answers them.
+
+use std::pin::Pin;
+
+use exactly_once::ListState;
+use exactly_once::create::{KeyReuse, OutageReplay, ReplayPolicy};
+use exactly_once_http::{Response, respond};
+use orders::Order;
+
+use crate::client_request::ClientRequest;
+use crate::host::{SimulatedBody, SimulatedHead, SimulatedHost, Stores};
+use crate::kind::{Kind, Refund};
+use crate::port::Port;
+
+/// A request under way.
+pub type Running = Pin<Box<dyn Future<Output = Response>>>;
+
+/// The clients of a run, and how often each repeats its request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scenario {
+    /// One per client.
+    pub requests: Vec<ClientRequest>,
+    /// Retries per client while there are faults.
+    pub retries: u32,
+    /// How many instances the clients are spread over.
+    pub instances: usize,
+    /// How the instances answer retries.
+    pub policy: ReplayPolicy,
+    /// How many clients' first requests arrive one after the other, each when the earlier ones are answered. Those of the
+    /// other clients arrive at once, [`PAUSE`](crate::fault::PAUSE) later.
+    pub in_turn: usize,
+}
+
+/// The strict policies: a key that returns with another document is refused, and in an outage no record is believed.
+pub const STRICT: ReplayPolicy = ReplayPolicy {
+    key_reuse: KeyReuse::Reject,
+    outage: OutageReplay::Unavailable,
+};
+/// The default ones: in an outage records are believed.
+pub const DEFAULT: ReplayPolicy = ReplayPolicy {
+    outage: OutageReplay::FromRecord,
+    ..STRICT
+};
+/// A key that returns with another document gets the first one.
+pub const KEY_REPLAYS: ReplayPolicy = ReplayPolicy {
+    key_reuse: KeyReuse::Replay,
+    ..DEFAULT
+};
+
+/// Answers requests over a port.
+pub trait Protocol: Sync {
+    /// Its name.
+    fn name(&self) -> &'static str;
+
+    /// Starts a request of a client that knows this state of its list.
+    fn start(
+        &self,
+        request: &ClientRequest,
+        policy: ReplayPolicy,
+        known: ListState,
+        port: Port,
+    ) -> Running;
+}
+
+/// What the component runs.
+pub struct Real;
+
+impl Protocol for Real {
+    fn name(&self) -> &'static str {
+        "the protocol"
+    }
+
+    fn start(
+        &self,
+        request: &ClientRequest,
+        policy: ReplayPolicy,
+        known: ListState,
+        port: Port,
+    ) -> Running {
+        start(request, policy, known, port)
+    }
+}
+
+/// Runs what the component runs, over any stores.
+pub fn start(
+    request: &ClientRequest,
+    policy: ReplayPolicy,
+    known: ListState,
+    stores: impl Stores,
+) -> Running {
+    let head = SimulatedHead::new(request, &known);
+    let body = SimulatedBody(request.body());
+    let host = SimulatedHost::new(request, policy, stores);
+    match request.kind {
+        Kind::Order => Box::pin(async move { respond::<Order>(&head, body, &host).await }),
+        Kind::Refund => Box::pin(async move { respond::<Refund>(&head, body, &host).await }),
+    }
+}

@@ -1,0 +1,125 @@
+//! `cargo xtask chaos`: injects faults into a real deployment, and prints the checker's verdict.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use chaos::{Faults, Options};
+use devstack::{Host, Programs, examples, workspace};
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// How long faults are injected, in seconds.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// Repeat the faults and the client requests of another run; by default the seed is random.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// The number of clients.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..))]
+    clients: u16,
+    /// Inject failovers only: of Postgres with synchronous and asynchronous replication, and of Redis.
+    #[arg(long)]
+    failover: bool,
+    /// Break the shop instead: from order to payment and notification, once each.
+    #[arg(long, conflicts_with_all = ["failover", "clients"])]
+    shop: bool,
+    /// Fail rather than install a missing Redis or Postgres with apt.
+    #[arg(long)]
+    no_install: bool,
+}
+
+pub async fn chaos(arguments: Arguments) -> Result<()> {
+    workspace::ensure_wasm_target()?;
+    let programs = Programs::find_or_install(!arguments.no_install)?;
+    if arguments.shop {
+        workspace::build_for_wasm(workspace::Workspace::Showcase, &examples::packages("shop"))?;
+        workspace::build_tools(&["runner"])?;
+        return judge_shop(arguments.seconds, arguments.seed, programs).await;
+    }
+    workspace::build_components()?;
+    workspace::build_tools(&["runner"])?;
+    judge(arguments, programs).await
+}
+
+/// The run of `cargo xtask test`, after all builds.
+pub async fn for_test(programs: Programs) -> Result<()> {
+    let arguments = Arguments {
+        seconds: 60,
+        seed: None,
+        clients: 50,
+        failover: false,
+        shop: false,
+        no_install: true,
+    };
+    judge_shop(20, None, programs.clone()).await?;
+    judge(arguments, programs).await
+}
+
+async fn judge_shop(seconds: u64, seed: Option<u64>, programs: Programs) -> Result<()> {
+    let seed = seed.unwrap_or_else(|| rand::random::<u32>().into());
+    eprintln!("Chaos in the shop for {seconds} s, seed {seed}");
+    let verdict = chaos::shop::run(&chaos::shop::Options {
+        duration: Duration::from_secs(seconds),
+        seed,
+        programs,
+        host: Host::chosen()?,
+    })
+    .await?;
+    println!("{verdict}");
+    if verdict.is_clean() {
+        return Ok(());
+    }
+    for example in &verdict.examples {
+        eprintln!("{example}");
+    }
+    bail!(
+        "the shop lost or made money, or forgot something, with seed {seed}; the same faults again: cargo xtask chaos \
+         --shop --seconds {seconds} --seed {seed}"
+    );
+}
+
+async fn judge(arguments: Arguments, programs: Programs) -> Result<()> {
+    // 32 bits are short enough to type.
+    let seed = arguments
+        .seed
+        .unwrap_or_else(|| rand::random::<u32>().into());
+    let faults = match arguments.failover {
+        true => Faults::Failovers,
+        false => Faults::All,
+    };
+    let outcome = chaos::run(Options {
+        faults,
+        duration: Duration::from_secs(arguments.seconds),
+        seed,
+        clients: arguments.clients.into(),
+        programs,
+        host: Host::chosen()?,
+    })
+    .await?;
+    let verdict = &outcome.verdict;
+    for (name, recovery) in &verdict.recoveries {
+        eprintln!(
+            "{:3} x {name}: next acknowledgement within {} ms after its end",
+            recovery.faults, recovery.longest_ms
+        );
+    }
+    println!("{verdict}");
+    if verdict.is_clean() {
+        return Ok(());
+    }
+    for example in &verdict.examples {
+        eprintln!("{example}");
+    }
+    bail!(
+        "chaos found violations with seed {seed}; the history is {}; the same faults again: cargo xtask \
+         chaos --seconds {} --clients {} --seed {seed}{}",
+        outcome.history.display(),
+        arguments.seconds,
+        arguments.clients,
+        if arguments.failover {
+            " --failover"
+        } else {
+            ""
+        }
+    );
+}
