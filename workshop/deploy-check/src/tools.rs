@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use devstack::python::Environment;
@@ -60,7 +61,10 @@ impl Tools {
             .context(
                 "kubectl and the validators: cargo xtask deploy check installs them (500 MB)",
             )?;
-        let scratch = target.join(format!("deploy-check/{}", std::process::id()));
+        // Tests of one process run at the same time, too.
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let scratch = target.join(format!("deploy-check/{}-{number}", std::process::id()));
         Ok(Self {
             environment,
             scratch,

@@ -112,6 +112,14 @@ pub fn check(found: &mut Findings, overlay: &Overlay) {
                 found.when(pod.at(&field).is_null(), pod, &field, "is missing");
             }
         }
+        // Checkov is content with a number in runAsUser; "restricted" is not.
+        for (path, container) in containers(pod) {
+            let of_container = at(container, "securityContext.runAsNonRoot");
+            let of_pod = pod.at("spec.template.spec.securityContext.runAsNonRoot");
+            let is_set = of_container == true || (of_container.is_null() && of_pod == true);
+            let field = format!("{path}.securityContext.runAsNonRoot");
+            found.when(is_restricted && !is_set, pod, &field, "must be true");
+        }
         for (n, volume) in elements(pod.at("spec.template.spec.volumes")).enumerate() {
             let field = format!("spec.template.spec.volumes.{n}");
             let is_of_node = is_restricted && !volume["hostPath"].is_null();
