@@ -36,3 +36,8 @@ pub use query::{PageRequest, QueryError, decoded};
 pub use reading::{list, represent, show, show_key};
 pub use respond::{identify, respond};
 pub use response::Response;
+
+/// The examples of the README are compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
