@@ -11,8 +11,8 @@ use crate::problem::Problem;
 use crate::response::Response;
 
 impl Response {
-    /// This answer with its tag, or 304 to a client that has it already. An answer belongs to one customer: no cache may
-    /// share it, and each must revalidate it.
+    /// This answer with its tag, or 304 to a client that has it already. An answer belongs to one customer: no cache
+    /// may share it, and each must revalidate it.
     ///
     /// # Errors
     /// `If-Match` does not name the tag. It is judged first (RFC 9110 section 13.2.2).
@@ -35,8 +35,8 @@ impl Response {
     }
 }
 
-/// Judges `If-Match` of a request to read, where something can be read. `etag` is its tag, if it has one. Tags are compared
-/// strongly (RFC 9110 section 13.1.1).
+/// Judges `If-Match` of a request to read, where something can be read. `etag` is its tag, if it has one. Tags are
+/// compared strongly (RFC 9110 section 13.1.1).
 ///
 /// # Errors
 /// The field is there, is not `*` and does not name the tag.

@@ -189,7 +189,8 @@ fn is_encoded(head: &impl Head) -> bool {
         .all(|value| text(value).is_some_and(|value| value.split(',').all(is_none)))
 }
 
-/// Answers a request that is refused now, unless its key has the resource that it asks for: then its first try was valid.
+/// Answers a request that is refused now, unless its key has the resource that it asks for: then its first try was
+/// valid.
 ///
 /// # Errors
 /// The problem, or Postgres could not be asked.
@@ -268,8 +269,8 @@ pub async fn create_conditionally(
     })
 }
 
-/// The records of keys. For requests without a key there are none: no later request could find them. One type for both, so
-/// that the component has the conditional creation once.
+/// The records of keys. For requests without a key there are none: no later request could find them. One type for both,
+/// so that the component has the conditional creation once.
 struct Records<'r, S>(Option<&'r S>);
 
 impl<S: Reservations> Reservations for Records<'_, S> {

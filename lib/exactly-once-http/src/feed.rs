@@ -38,8 +38,8 @@ pub fn feed_path(collection: &Collection) -> String {
 /// Answers a request for the next events.
 ///
 /// # Errors
-/// The feed is off, the request has not its token, its query is not valid, its cursor is of another history, or the database
-/// does not answer.
+/// The feed is off, the request has not its token, its query is not valid, its cursor is of another history, or the
+/// database does not answer.
 pub async fn events(
     resource: &Resource,
     query: &str,

@@ -112,8 +112,8 @@ pub(crate) fn number(value: &[u8], range: RangeInclusive<usize>) -> Option<usize
     number.filter(|number| range.contains(number))
 }
 
-/// A cursor is the id of the last resource, without hyphens so that clients do not build one by hand. It tells the customer
-/// nothing new; a sequence number would tell how many resources all customers have.
+/// A cursor is the id of the last resource, without hyphens so that clients do not build one by hand. It tells the
+/// customer nothing new; a sequence number would tell how many resources all customers have.
 pub(crate) fn read_cursor(value: &[u8]) -> Result<ResourceId, QueryError> {
     (value.len() == 32)
         .then(|| Uuid::try_parse_ascii(value).ok())

@@ -16,8 +16,8 @@ use crate::response::Response;
 /// Answers a request for one resource.
 ///
 /// # Errors
-/// There is no such resource of this customer's, it is not the one that `If-Match` names, its document is unreadable, or
-/// the store does not answer.
+/// There is no such resource of this customer's, it is not the one that `If-Match` names, its document is unreadable,
+/// or the store does not answer.
 pub async fn show(
     resource: &Resource,
     customer: &Customer,
@@ -36,7 +36,8 @@ pub async fn show(
 /// whether anything has changed.
 ///
 /// # Errors
-/// The cursor is none of this customer's, the list is not in a state that `If-Match` names, or the store does not answer.
+/// The cursor is none of this customer's, the list is not in a state that `If-Match` names, or the store does not
+/// answer.
 pub async fn list(
     resource: &Resource,
     customer: &Customer,

@@ -1,5 +1,5 @@
-//! The request log: one line of JSON per request. It contains no key, no customer and nothing of a body: paths lose their
-//! parameters, and of the request's fields only a well-formed trace id is repeated.
+//! The request log: one line of JSON per request. It contains no key, no customer and nothing of a body: paths lose
+//! their parameters, and of the request's fields only a well-formed trace id is repeated.
 
 use exactly_once::Collection;
 use exactly_once::json::to_json;

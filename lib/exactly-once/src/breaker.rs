@@ -5,8 +5,8 @@ use std::time::Duration;
 /// How long a store is left alone after a failure.
 pub const COOL_DOWN: Duration = Duration::from_secs(2);
 
-/// Closed: calls are allowed. Open: calls are refused until the cool-down ends; then one call is allowed as a probe, and
-/// the others are refused until it succeeds. Times are of any monotonic clock, since its start.
+/// Closed: calls are allowed. Open: calls are refused until the cool-down ends; then one call is allowed as a probe,
+/// and the others are refused until it succeeds. Times are of any monotonic clock, since its start.
 #[derive(Debug, Default)]
 pub struct Breaker {
     open_until: Option<Duration>,

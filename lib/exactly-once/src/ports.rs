@@ -46,8 +46,8 @@ pub trait Reservations {
         record: &Record,
     ) -> Result<Reservation, ReservationsUnavailable>;
 
-    /// Stores the record, whatever the scope holds. Only for a record whose row was read, with the history that the same
-    /// statement returned: rows never change, so such a record is true whenever it is written.
+    /// Stores the record, whatever the scope holds. Only for a record whose row was read, with the history that the
+    /// same statement returned: rows never change, so such a record is true whenever it is written.
     async fn complete(
         &self,
         scope: &KeyScope,
@@ -134,8 +134,9 @@ pub trait Histories {
     /// What is known now.
     fn known_history(&self) -> KnownHistory;
 
-    /// Asks the database, with one statement for all requests of the instance that ask at the same time, and returns what is
-    /// known then. The statement waits for no other transaction. Where it has no answer, the history stays unknown.
+    /// Asks the database, with one statement for all requests of the instance that ask at the same time, and returns
+    /// what is known then. The statement waits for no other transaction. Where it has no answer, the history stays
+    /// unknown.
     async fn ask_history(&self) -> KnownHistory;
 }
 
@@ -277,7 +278,8 @@ pub trait Clock {
     async fn sleep(&self, time: Duration);
 }
 
-/// The transactions that may have drawn a sequence number and are not decided. Opaque names; empty where there are none.
+/// The transactions that may have drawn a sequence number and are not decided. Opaque names; empty where there are
+/// none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Writers(pub String);
 
@@ -288,8 +290,8 @@ pub struct Outlook {
     pub mark: Mark,
     /// The greatest number of the next page; `None` when there are no greater numbers.
     pub last: Option<i64>,
-    /// Who may have drawn a number up to that one and is not decided. Looked for after the snapshot in which the number is
-    /// visible.
+    /// Who may have drawn a number up to that one and is not decided. Looked for after the snapshot in which the number
+    /// is visible.
     pub writers: Writers,
 }
 
@@ -315,12 +317,12 @@ pub struct FeedRows {
     pub entries: Vec<FeedEntry>,
 }
 
-/// The resources of all customers, by their sequence numbers (Postgres). Numbers are drawn in ascending order, and never
-/// twice under one mark. A transaction must be among the writers before it draws a number, and until its end is visible to
-/// every statement that begins later.
+/// The resources of all customers, by their sequence numbers (Postgres). Numbers are drawn in ascending order, and
+/// never twice under one mark. A transaction must be among the writers before it draws a number, and until its end is
+/// visible to every statement that begins later.
 pub trait Feed {
-    /// What follows a sequence number: a page of up to `limit` resources. The writers are only those that may be `among`
-    /// these, if they are given.
+    /// What follows a sequence number: a page of up to `limit` resources. The writers are only those that may be
+    /// `among` these, if they are given.
     async fn look(
         &self,
         after: i64,
@@ -328,8 +330,8 @@ pub trait Feed {
         among: Option<&Writers>,
     ) -> Result<Outlook, DatabaseUnavailable>;
 
-    /// The first of the resources with a number above `after` and up to `last`: at least one, if there is one, and at most
-    /// `limit`.
+    /// The first of the resources with a number above `after` and up to `last`: at least one, if there is one, and at
+    /// most `limit`.
     async fn read(
         &self,
         after: i64,

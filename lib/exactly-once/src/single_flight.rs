@@ -1,5 +1,5 @@
-//! Single flight: when several requests of an instance need the same thing at the same time, one of them gets it, and the
-//! others wait. The one that gets it may die at any await.
+//! Single flight: when several requests of an instance need the same thing at the same time, one of them gets it, and
+//! the others wait. The one that gets it may die at any await.
 
 use std::cell::RefCell;
 

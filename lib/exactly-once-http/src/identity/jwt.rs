@@ -14,8 +14,8 @@ const LEEWAY: f64 = 60.0;
 pub struct TokenRules {
     /// The keys of which one must have signed it.
     pub keys: KeySet,
-    /// The issuer (`iss`) that it must name. If not set, it must name none: two issuers may give the same subject to two
-    /// customers.
+    /// The issuer (`iss`) that it must name. If not set, it must name none: two issuers may give the same subject to
+    /// two customers.
     pub issuer: Option<String>,
     /// The audience (`aud`) that it must name. If not set, it must name none: a token for others is none for us
     /// (RFC 7519 section 4.1.3).

@@ -30,8 +30,8 @@ impl KeySet {
         (!keys.is_empty()).then_some(Self(keys))
     }
 
-    /// The keys that may have signed a token with this algorithm and, if it names one, this key. A token that names a key is
-    /// not verified by a key without a name.
+    /// The keys that may have signed a token with this algorithm and, if it names one, this key. A token that names a
+    /// key is not verified by a key without a name.
     pub fn matching<'s>(
         &'s self,
         algorithm: &'s str,

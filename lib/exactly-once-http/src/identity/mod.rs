@@ -1,10 +1,11 @@
 //! Identifies the customer of a request: by nothing, by a gateway's field, or by a signed token.
 //!
-//! No JWT library verifies the tokens. `jsonwebtoken` 10 builds for wasm32-wasip2 with its feature `rust_crypto` (the other one is
-//! aws-lc, in C), over the same crates for the cryptography as ours, most of them a release older. The checks that this module is
-//! reviewed for would stay ours: `typ`, `crit`, keys that are too short, and `iss` where no issuer is set. A component with nothing
-//! else in it has 643 kB with it and 222 kB with this module (both `opt-level = "s"`): P-384, RSA-PSS, PEM and signing come along.
-//! `jwt-simple` brings more of these, and `josekit` needs OpenSSL. Ours is JWS in compact form and five claims, 200 lines.
+//! No JWT library verifies the tokens. `jsonwebtoken` 10 builds for wasm32-wasip2 with its feature `rust_crypto` (the
+//! other one is aws-lc, in C), over the same crates for the cryptography as ours, most of them a release older. The
+//! checks that this module is reviewed for would stay ours: `typ`, `crit`, keys that are too short, and `iss` where no
+//! issuer is set. A component with nothing else in it has 643 kB with it and 222 kB with this module (both `opt-level =
+//! "s"`): P-384, RSA-PSS, PEM and signing come along. `jwt-simple` brings more of these, and `josekit` needs OpenSSL.
+//! Ours is JWS in compact form and five claims, 200 lines.
 
 mod jws;
 mod jwt;
