@@ -36,8 +36,8 @@ const POLL: Duration = Duration::from_millis(250);
 /// The first pause in step B: most writers need a few milliseconds. Each pause is twice as long as the one before.
 const FIRST_PAUSE: Duration = Duration::from_millis(4);
 
-/// What the numbers up to a position belong to: with the same mark they mean the same resources, with another one
-/// numbers may have been given to other resources. Opaque: the database computes it.
+/// What the numbers up to a position mean. With the same mark they mean the same resources; with another mark they may
+/// belong to other resources. Opaque: the database computes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark([u8; Self::BYTES]);
 
@@ -129,9 +129,9 @@ impl From<DatabaseUnavailable> for FeedError {
     }
 }
 
-/// The next page. It is empty when there is no further resource within the time that the request waits, and when a
-/// writer is still undecided after that time or `patience`, whichever is longer. Nothing of the database is held
-/// between two calls.
+/// Reads the next page. It is empty when no further resource appears while the request waits, and when a writer is
+/// still undecided after that time or `patience`, whichever is longer. Between two calls, no connection and no lock is
+/// held.
 ///
 /// # Errors
 /// [`FeedError`].

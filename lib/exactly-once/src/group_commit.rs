@@ -104,7 +104,7 @@ impl<S: Signals> Group<S> {
             match turn.outcome().await {
                 Some(Outcome::Attempted(attempt)) => return attempt,
                 Some(Outcome::Lead) => {}
-                // The leader died while our insertion was under way.
+                // The leader died while the insertion was under way.
                 None => return Attempt::Undecided,
             }
         }
@@ -135,7 +135,7 @@ impl<S: Signals> Group<S> {
         })
     }
 
-    /// Waits for ticket holders and for as many requests as last time, at most for the batch window.
+    /// Waits for ticket holders and for as many requests as the last batch had, for at most the batch window.
     async fn fill_batch(&self, batches: &impl Batches) {
         if self.queue.borrow().is_full() {
             return;

@@ -35,18 +35,18 @@ use crate::ports::{
     Reservation, Reservations, ResourceIds, ResourcesByKey,
 };
 
-/// Creates the resource if the list is in an expected state, or finds the one that the key already belongs to,
-/// whatever state the list is in. A new resource comes with the state that the list is in with it.
+/// Creates the resource if the list is in an expected state, or finds the key's resource in any state of the list. With
+/// a new resource it returns the list's new state.
 ///
 /// The list was in an expected state at some moment during the call: in the snapshot of the statement that inserts. Of
-/// the resources that are based on one state, at most one is created. Resources without a condition that are committed
-/// while the statement runs are not compared, nor are they in the returned state.
+/// the resources that are based on one state, at most one is created. Unconditional resources that commit while the
+/// statement runs are neither compared nor contained in the returned state.
 ///
 /// A creation is one call each of `reserve`, `acquire`, `insert_based_on` and `release`.
 ///
 /// # Errors
-/// [`CreateError::Stale`] and [`CreateError::KeyReused`] only on Postgres's word,
-/// [`CreateError::Locked`] on Redis's; [`CreateError::Unavailable`] when Postgres could not be asked.
+/// [`CreateError::Stale`] and [`CreateError::KeyReused`] when Postgres says so, [`CreateError::Locked`] when Redis says
+/// so; [`CreateError::Unavailable`] when Postgres did not answer.
 pub async fn create_conditionally(
     request: CreateRequest,
     expected: &Expected,
@@ -120,7 +120,7 @@ async fn find(
     Err(CreateError::Locked { remaining })
 }
 
-/// Inserts the resource on an expected state. A new one comes with the state of the list with it.
+/// Inserts the resource if the list is in an expected state. With a new one it returns the list's new state.
 async fn insert(
     mut new: NewResource,
     expected: &Expected,
