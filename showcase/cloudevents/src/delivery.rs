@@ -12,8 +12,8 @@ pub const MEDIA_TYPE: &str = "application/cloudevents+json";
 /// The longest event, in bytes: an order of the longest body, whose text may grow when it is written anew.
 const MAX_EVENT_BYTES: usize = 512 * 1024;
 
-/// Why an event has no effect. The same event would be refused again: it is for an operator, who corrects the consumer or the
-/// event.
+/// Why an event has no effect. The same event would be refused again: it is for an operator, who corrects the consumer
+/// or the event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// The body is no CloudEvent.

@@ -11,7 +11,8 @@ use serde_json::json;
 use crate::files::{File, Found, find};
 
 /// Pages run the scripts and styles of this origin and no others, ask only this origin, and are in no frame.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+    connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Where the API is described (RFC 8631), for who has found a page or the document.
@@ -81,7 +82,9 @@ fn problem(problem: &Problem) -> Response<Bytes> {
             "not-found",
             "</openapi.json>; rel=\"service-desc\", </reference/#not-found>; rel=\"help\"",
             "There is nothing at this path",
-            "The console is at /, the description of the API at /openapi.json, its reference at /reference/.".to_owned(),
+            "The console is at /, the description of the API at /openapi.json, its reference at \
+             /reference/."
+                .to_owned(),
         ),
         Problem::MethodNotAllowed => (
             StatusCode::METHOD_NOT_ALLOWED,

@@ -1,5 +1,5 @@
-//! What a payment is: read from an order's event, decided by the database, and told by an event of its own; and what a deposit
-//! is. The routes are in `service.rs`.
+//! What a payment is: read from an order's event, decided by the database, and told by an event of its own; and what a
+//! deposit is. The routes are in `service.rs`.
 
 #[cfg(target_arch = "wasm32")]
 mod service;

@@ -1,5 +1,5 @@
-//! The puller: reads the events of orders from a feed, delivers each to payments, and the event that payments answers with to
-//! notifications. What is here needs no host; the rest is in `service.rs`.
+//! The puller: reads the events of orders from a feed, delivers each to payments, and the event that payments answers
+//! with to notifications. What is here needs no host; the rest is in `service.rs`.
 
 #[cfg(target_arch = "wasm32")]
 mod service;

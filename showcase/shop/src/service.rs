@@ -1,7 +1,7 @@
 //! The routes of the puller, which are the operator's: any scheduler calls `POST /api/v1/pull`, again and again.
 //!
-//! The cursor is stored after its page was delivered: a pull that dies is repeated, and consumers know repeated events. Two
-//! pulls at once deliver everything twice, in order: each delivers a page only after all pages before it.
+//! The cursor is stored after its page was delivered: a pull that dies is repeated, and consumers know repeated events.
+//! Two pulls at once deliver everything twice, in order: each delivers a page only after all pages before it.
 
 use std::pin::pin;
 use std::time::Duration;
