@@ -447,7 +447,8 @@ impl Service {
         self.database_url.as_deref().expect("served locally")
     }
 
-    /// How many orders these keys have in the database, and how many of the keys have any; `None` where that is not known.
+    /// How many orders these keys have in the database, and how many of the keys have any; `None` where that is not
+    /// known.
     pub async fn stored(&self, keys: &[&str]) -> Option<(i64, i64)> {
         if self.store == Store::Embedded && !self.file_path().exists() {
             return Some((0, 0));

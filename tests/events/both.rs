@@ -1,5 +1,5 @@
-//! Both readers at once, the feed's and the log's, while 64 clients create 10,000 orders with rollbacks and late commits, the log's
-//! reader dies several times, and the database fails over.
+//! Both readers at once, the feed's and the log's, while 64 clients create 10,000 orders with rollbacks and late
+//! commits, the log's reader dies several times, and the database fails over.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Debezium's connector with the settings of deploy/events, on a real Postgres: what it would send to Kafka is what is stored,
-//! though it is killed.
+//! Debezium's connector with the settings of deploy/events, on a real Postgres: what it would send to Kafka is what is
+//! stored, though it is killed.
 
 use std::collections::{HashMap, HashSet};
 use std::process::Stdio;

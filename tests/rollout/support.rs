@@ -184,7 +184,10 @@ impl Served {
 pub fn an_order(note: &str) -> Value {
     json!({
         "currency": "EUR",
-        "items": [{"sku": "A-1", "quantity": 2, "unitPrice": 1250}, {"sku": "\"\u{1}é😀", "quantity": 1, "unitPrice": 0}],
+        "items": [
+            {"sku": "A-1", "quantity": 2, "unitPrice": 1250},
+            {"sku": "\"\u{1}é😀", "quantity": 1, "unitPrice": 0},
+        ],
         "note": note,
     })
 }
