@@ -73,7 +73,8 @@ pub enum Break {
     OldRecordsBelieved,
     /// A history that was heard is believed for ever.
     HistoryTrustedForever,
-    /// A request that has waited for another one's question believes its record, although that one has died without an answer.
+    /// A request that has waited for another one's question believes its record, although that one has died without an
+    /// answer.
     UnansweredTakenForConfirmed,
     /// In an outage a record is believed, although the database has said that it is in another history.
     OtherHistoryBelievedInOutage,

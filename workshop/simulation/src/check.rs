@@ -516,9 +516,9 @@ fn seen_rows<'w>(
     rows.filter(|row| row.scope == *scope)
 }
 
-/// Checks a creation on a condition: the list was in an expected state at some moment since the request arrived, and the
-/// answer has the tag of that state with the new resource. Resources without a condition that were committed meanwhile
-/// are in neither.
+/// Checks a creation on a condition: the list was in an expected state at some moment since the request arrived, and
+/// the answer has the tag of that state with the new resource. Resources without a condition that were committed
+/// meanwhile are in neither.
 fn created_on_state(
     asked: &Asked,
     id: ResourceId,
@@ -543,8 +543,8 @@ fn created_on_state(
     }
 }
 
-/// Checks a refusal because of the list's state: the list was in that state at some moment since the request arrived, and
-/// it had no resource of the request's key then. An earlier attempt of the request may have created it since.
+/// Checks a refusal because of the list's state: the list was in that state at some moment since the request arrived,
+/// and it had no resource of the request's key then. An earlier attempt of the request may have created it since.
 fn stale(
     asked: &Asked,
     current: &ListState,

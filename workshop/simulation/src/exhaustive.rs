@@ -148,8 +148,8 @@ impl Driver for PathDriver<'_> {
     }
 }
 
-/// Runs all schedules, or as many as it can until `stop` is set. Of schedules that differ only in which of two equal clients is
-/// which, one is run.
+/// Runs all schedules, or as many as it can until `stop` is set. Of schedules that differ only in which of two equal
+/// clients is which, one is run.
 ///
 /// # Errors
 /// The first failure.

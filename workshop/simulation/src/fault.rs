@@ -160,8 +160,8 @@ impl Fault {
     ];
 
     /// Whether it can happen at that call. Postgres's answers are checked by its protocol and driver, and no request
-    /// reads the answer to a completion. A waiting request makes no call: it can only die. What happens to Redis
-    /// during an insertion on a condition happens before it. A shared insertion and Redis have so little time that a slow
+    /// reads the answer to a completion. A waiting request makes no call: it can only die. What happens to Redis during
+    /// an insertion on a condition happens before it. A shared insertion and Redis have so little time that a slow
     /// answer is one that is lost.
     pub fn applies_at(self, point: Point) -> bool {
         match (self, point) {

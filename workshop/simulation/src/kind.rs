@@ -1,5 +1,5 @@
-//! The kinds of resources that clients request: orders, and refunds, which have a collection of their own. Both have the
-//! same members: only the collection distinguishes the two.
+//! The kinds of resources that clients request: orders, and refunds, which have a collection of their own. Both have
+//! the same members: only the collection distinguishes the two.
 
 use exactly_once::members::{
     Member, created_at, id, integer, list, money, nullable, required, text,

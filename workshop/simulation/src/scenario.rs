@@ -24,8 +24,8 @@ pub struct Scenario {
     pub instances: usize,
     /// How the instances answer retries.
     pub policy: ReplayPolicy,
-    /// How many clients' first requests arrive one after the other, each when the earlier ones are answered. Those of the
-    /// other clients arrive at once, [`PAUSE`](crate::fault::PAUSE) later.
+    /// How many clients' first requests arrive one after the other, each when the earlier ones are answered. Those of
+    /// the other clients arrive at once, [`PAUSE`](crate::fault::PAUSE) later.
     pub in_turn: usize,
 }
 

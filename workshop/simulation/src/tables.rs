@@ -181,7 +181,8 @@ impl Tables {
         std::iter::once(first).chain(later)
     }
 
-    /// `exactly_once_stores::postgres::Statements::insert`: constraints apply to all rows, everything else sees the snapshot.
+    /// `exactly_once_stores::postgres::Statements::insert`: constraints apply to all rows, everything else sees the
+    /// snapshot.
     pub fn insert(&mut self, new: &NewResource, Snapshot(visible): Snapshot) -> Insertion {
         if self.attempt(new, None) == Attempt::Inserted {
             return Insertion::Inserted;
@@ -309,8 +310,8 @@ impl Tables {
         });
     }
 
-    /// A server that lacks the last commits takes over: the newer half of the rows is lost, and statements under way are
-    /// undone. Another history begins.
+    /// A server that lacks the last commits takes over: the newer half of the rows is lost, and statements under way
+    /// are undone. Another history begins.
     pub fn fail_over(&mut self, time: Duration) {
         self.now.0 += 1;
         self.failovers += 1;
