@@ -1,6 +1,6 @@
 //! Checks a run by its history and the final table alone. Rows never change, so the final table determines which
-//! responses were correct at any time. The exception is a failover with asynchronous replication: the history says which
-//! orders were stored after it, and all others that were acknowledged before must be created again by a retry.
+//! responses were correct at any time. The exception is a failover with asynchronous replication: the history says
+//! which orders were stored after it, and all others that were acknowledged before must be created again by a retry.
 
 mod judging;
 mod key;
@@ -270,13 +270,14 @@ impl Checker {
         }
     }
 
-    /// Whether a failover that may lose orders occurred since a request was sent: its response may be from before or after.
+    /// Whether a failover that may lose orders occurred since a request was sent: its response may be from before or
+    /// after.
     fn spans_loss(&self, era: usize) -> bool {
         self.promotions.iter().skip(era).any(|loses| *loses)
     }
 
-    /// Counts an acknowledgement that is not marked as a replay. If it may be from before a loss, it is counted there unless
-    /// there was one already.
+    /// Counts an acknowledgement that is not marked as a replay. If it may be from before a loss, it is counted there
+    /// unless there was one already.
     fn acknowledged_as_new(&mut self, key: &str, spans_loss: bool) {
         let before = spans_loss && !self.survived(key);
         let known = self.key(key);
@@ -403,9 +404,9 @@ impl Checker {
         true
     }
 
-    /// A 409 says that another request holds the lock of the customer's list. Checked is that there was such a request: a
-    /// conditional one of the same customer that was open at the same time, or ended so shortly before that the service may
-    /// still have been at work on it, or its lock have been left to its lease.
+    /// A 409 says that another request holds the lock of the customer's list. Checked is that there was such a request:
+    /// a conditional one of the same customer that was open at the same time, or ended so shortly before that the
+    /// service may still have been at work on it, or its lock have been left to its lease.
     fn locked(&mut self, request: u64, key: &str, sent: &Open, body: &str) {
         self.verdict.refusals.locked += 1;
         if self.is_wrong_refusal(request, key, sent, &format!("409 {body}")) {

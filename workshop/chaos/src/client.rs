@@ -130,8 +130,8 @@ enum HangUp {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Acknowledged,
-    /// Acknowledged, but the order may be lost: the acknowledgement was on its way during a failover, or there is no such
-    /// order.
+    /// Acknowledged, but the order may be lost: the acknowledgement was on its way during a failover, or there is no
+    /// such order.
     Unconfirmed,
     Refused,
     Retry,
@@ -285,8 +285,8 @@ impl Client {
         }
     }
 
-    /// Repeats a client request that was acknowledged until its order can be read. Without If-Match, so that the other orders
-    /// of the list do not matter.
+    /// Repeats a client request that was acknowledged until its order can be read. Without If-Match, so that the other
+    /// orders of the list do not matter.
     async fn confirm(
         &mut self,
         op: u64,
@@ -592,8 +592,8 @@ fn order_id(body: &str) -> Option<String> {
     Some(body.get("orderId")?.as_str()?.to_owned())
 }
 
-/// Repeats all client requests that were acknowledged since the last loss and whose orders have not survived a promotion,
-/// until their orders can be read. Call it when the promoted server serves.
+/// Repeats all client requests that were acknowledged since the last loss and whose orders have not survived a
+/// promotion, until their orders can be read. Call it when the promoted server serves.
 pub async fn heal(shared: Arc<Shared>, survivors: HashSet<String>, seed: u64) -> Result<()> {
     shared.losses.fetch_add(1, Ordering::SeqCst);
     let acknowledged = std::mem::take(&mut *lock(&shared.since_loss));

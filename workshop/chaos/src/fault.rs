@@ -159,8 +159,8 @@ impl Kind {
             && !other.would_delay_healing(self)
     }
 
-    /// Whether lost orders could not be healed in time because hosts or Postgres are unreachable. (Redis may be: that costs a
-    /// few hundred milliseconds.)
+    /// Whether lost orders could not be healed in time because hosts or Postgres are unreachable. (Redis may be: that
+    /// costs a few hundred milliseconds.)
     fn would_delay_healing(self, failover: Self) -> bool {
         failover == Self::PostgresFailover(Replication::Asynchronous)
             && matches!(

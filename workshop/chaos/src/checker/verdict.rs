@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// How long after a promotion, in milliseconds, an instance may answer from records of the lost orders, and their retries
-/// may take to create them again.
+/// How long after a promotion, in milliseconds, an instance may answer from records of the lost orders, and their
+/// retries may take to create them again.
 pub const HEALING_MS: u64 = 5000;
 
 /// How the system recovered from faults of one kind.
@@ -21,8 +21,8 @@ pub struct Recovery {
 pub struct Losses {
     /// The number of promotions.
     pub promotions: u64,
-    /// Orders that were acknowledged and did not survive. One whose acknowledgement was on its way during the promotion is
-    /// counted if it is not among the survivors: its client must ask again.
+    /// Orders that were acknowledged and did not survive. One whose acknowledgement was on its way during the promotion
+    /// is counted if it is not among the survivors: its client must ask again.
     pub lost: u64,
     /// Those that a retry created again and that were read then.
     pub healed: u64,

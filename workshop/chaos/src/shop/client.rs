@@ -1,4 +1,5 @@
-//! The clients: customers, who retry what was not acknowledged and repeat what was, and one who delivers events out of order.
+//! The clients: customers, who retry what was not acknowledged and repeat what was, and one who delivers events out of
+//! order.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -191,8 +192,8 @@ pub async fn customer(shop: Arc<Shop>, number: usize, seed: u64) -> Result<()> {
     Ok(())
 }
 
-/// Reads pages of the feed and delivers their events in random order, some more than once, some only to payments, while the
-/// pullers do their work. Only those of every other customer: what it delivers, a puller may forget.
+/// Reads pages of the feed and delivers their events in random order, some more than once, some only to payments, while
+/// the pullers do their work. Only those of every other customer: what it delivers, a puller may forget.
 pub async fn deliver_out_of_order(shop: Arc<Shop>, seed: u64) -> Result<()> {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut cursor = String::new();
