@@ -17,8 +17,8 @@ pub fn load(engine: &Engine, source: &Path, folder: &Path) -> Result<Component> 
     let name = source.file_stem().unwrap_or_default().to_string_lossy();
     let file = folder.join(format!("{name}.{:016x}.compiled", hasher.finish()));
     if file.exists() {
-        // SAFETY: this function wrote the file, and all of it, see below. Whoever else may write here may as well write the
-        // component.
+        // SAFETY: this function wrote the file, and all of it, see below. Whoever else may write here may as well write
+        // the component.
         if let Ok(component) = unsafe { Component::deserialize_file(engine, &file) } {
             return Ok(component);
         }

@@ -1,5 +1,5 @@
-//! Implements `spin:postgres`. As in Spin: connections come from a pool and are reset without a rollback when
-//! they go back, and nothing times out. Every statement is prepared anew, unless `--postgres-statements` says otherwise.
+//! Implements `spin:postgres`. As in Spin: connections come from a pool and are reset without a rollback when they go
+//! back, and nothing times out. Every statement is prepared anew, unless `--postgres-statements` says otherwise.
 
 use std::pin::pin;
 
