@@ -40,7 +40,7 @@ pub static ORDERS: Resource = Resource::new(
     constant("currency", CURRENCY),
 ]);
 
-/// What has become of an order's payment.
+/// The payment of an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payment {
     /// Whether the money has moved.
