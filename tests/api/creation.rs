@@ -1,4 +1,4 @@
-//! One order per key: the first answer, and every repetition of it.
+//! One order per key: the first response, and every repetition of it.
 
 use std::time::Duration;
 

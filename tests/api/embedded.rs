@@ -170,7 +170,7 @@ async fn a_creation_is_one_statement_and_a_replay_two() {
     }
 }
 
-/// How many statements a request for an order of that quantity takes.
+/// The number of statements of a request for an order with this quantity.
 async fn cost(service: &Service, key: &str, quantity: u64) -> u64 {
     let statements = async || {
         let calls: Value = service.get("/.well-known/runner/calls").await.json();

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 
 use crate::support::{Service, an_order, new_key, service};
 
-/// Longer than an instance works on after an answer: it returns its connection to Postgres after two idle times of 50
+/// Longer than an instance works on after a response: it returns its connection to Postgres after two idle times of 50
 /// ms.
 const SETTLED: Duration = Duration::from_millis(250);
 

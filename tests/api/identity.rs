@@ -1,4 +1,4 @@
-//! Who is asking: refused before any store is asked, and customers who never meet.
+//! Identity: unidentified requests are rejected before any store is asked, and customers never see each other's orders.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -1,4 +1,4 @@
-//! The programs of docs/clients.md, each in front of a service that loses the first answer and refuses the second
+//! The programs of docs/clients.md, each in front of a service that loses the first response and rejects the second
 //! request: then there is one order, and the program prints it.
 
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ const REFUSAL: &[u8] =
     Connection: close\r\n\r\n";
 
 /// A way to a service for requests on connections of their own: the first one's answer is lost, the second request is
-/// refused.
+/// rejected.
 struct BadWay {
     url: String,
     task: tokio::task::JoinHandle<()>,

@@ -1,4 +1,4 @@
-//! From order to payment and notification over HTTP: once each, whatever is delivered again or refused.
+//! From order to payment and notification over HTTP: once each, also when deliveries are repeated or rejected.
 
 mod page;
 mod support;

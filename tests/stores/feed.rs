@@ -51,7 +51,7 @@ async fn page(stores: &Stores, after: Option<Cursor>) -> Result<FeedPage, FeedEr
     page_of(stores, after).await
 }
 
-/// What a page has: the last parts of the orders' ids, which are the milliseconds that they were made with.
+/// The orders of a page, by the milliseconds in their ids.
 pub fn orders(page: &FeedPage) -> Vec<u128> {
     let last =
         |entry: &exactly_once::ports::FeedEntry| u128::from_be_bytes(*entry.id.as_bytes()) & 0xffff;
