@@ -33,7 +33,7 @@ pub enum Break {
     NoUniqueConstraint,
     /// The record is completed before the insertion has committed.
     CompletedBeforeCommit,
-    /// A request is refused because of another request's record, without asking Postgres.
+    /// A request is rejected because of another request's record, without asking Postgres.
     RefusedByRecord,
     /// A record in progress is taken for a completed one.
     InProgressTakenForCompleted,
@@ -94,9 +94,9 @@ pub enum Break {
     StateComparedBeforeKey,
     /// "Any state" means the state that the list is in when the request arrives.
     AnyTakenForCurrent,
-    /// A request that lacks a condition is refused, and its key is not looked up.
+    /// A request that lacks a condition is rejected, and its key is not looked up.
     RefusedWithoutLookup,
-    /// A request that is refused deletes the key's record, whatever it is.
+    /// A rejected request deletes any record of the key.
     WithdrawsAnyRecord,
 }
 
@@ -202,7 +202,7 @@ struct Broken {
     seen: Rc<Seen>,
 }
 
-/// What a request has seen so far.
+/// The answers that a request has had so far.
 #[derive(Default)]
 struct Seen {
     /// The record that it tried to reserve with.

@@ -33,15 +33,15 @@ pub enum Violation {
     NotAsAcknowledged(KeyScope),
     /// Two acknowledgements of one key differ.
     Disagreement(KeyScope),
-    /// A request was refused although the stored document does not differ, or with wrong differences.
+    /// A request was rejected although the stored document does not differ, or with wrong differences.
     WronglyRefused(KeyScope),
     /// More than one request was told that it created the resource.
     CreatedTwice(KeyScope),
     /// Two resources were created, based on one state of a list.
     TwoBasedOnOneState(KeyScope),
-    /// A request was refused although the list was in the state that it expects, or with a state that it was not in.
+    /// A request was rejected although the list was in the state that it expects, or with a state that it was not in.
     WronglyStale(KeyScope),
-    /// A request was refused although its key had the resource.
+    /// A request was rejected although its key had the resource.
     RefusedThoughStored(KeyScope),
     /// A resource was created on a condition, and the list was not in the expected state since the request arrived.
     NotInExpectedState(KeyScope),
@@ -543,7 +543,7 @@ fn created_on_state(
     }
 }
 
-/// Checks a refusal because of the list's state: the list was in that state at some moment since the request arrived,
+/// Checks a rejection because of the list's state: the list was in that state at some moment since the request arrived,
 /// and it had no resource of the request's key then. An earlier attempt of the request may have created it since.
 fn stale(
     asked: &Asked,

@@ -26,7 +26,7 @@ pub enum Event {
     TooLate,
     /// A statement inserted a resource after its request had given up or died.
     LandedLate,
-    /// A request was refused because of the list, and an earlier attempt of it inserted the resource meanwhile.
+    /// A request was rejected because of the list, and an earlier attempt of it inserted the resource meanwhile.
     RefusedButLanded,
 }
 

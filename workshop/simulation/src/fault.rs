@@ -28,7 +28,7 @@ pub enum Point {
     Commit,
     /// Releasing the lock.
     Release,
-    /// Deleting the record of a refused request.
+    /// Deleting the record of a rejected request.
     Withdraw,
     /// Writing the completed record.
     Complete,
@@ -68,7 +68,7 @@ pub enum Fault {
     TimesOut,
     /// The store executes the call; its answer takes [`SLOW`]. The second such answer comes after the request's time.
     Slow,
-    /// The store refuses the call; before a commit: it undoes the statement.
+    /// The store rejects the call; before a commit: it undoes the statement.
     Refuses,
     /// The store executes the call; its answer is replaced by bytes without meaning.
     Garbage,

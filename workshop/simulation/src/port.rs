@@ -146,7 +146,7 @@ pub struct Port {
 }
 
 impl Port {
-    /// The port of one request for a resource of that kind.
+    /// The port of one request for a resource of this kind.
     pub fn new(world: SharedWorld, kind: Kind, instance: &Instance) -> Self {
         Self {
             world,

@@ -29,7 +29,7 @@ pub struct Scenario {
     pub in_turn: usize,
 }
 
-/// The strict policies: a key that returns with another document is refused, and in an outage no record is believed.
+/// The strict policies: a key that returns with another document is rejected, and in an outage no record is believed.
 pub const STRICT: ReplayPolicy = ReplayPolicy {
     key_reuse: KeyReuse::Reject,
     outage: OutageReplay::Unavailable,
