@@ -127,7 +127,7 @@ struct Checker {
     survivors: HashSet<String>,
     /// The number of active faults.
     active_faults: usize,
-    /// Faults that ended while another was active: their recovery is measured from the end of that one.
+    /// Faults that ended while another one was active. Their recovery is measured from the end of the other one.
     overlapped: Vec<String>,
     /// Faults without an acknowledgement since their end, and the time of their end.
     ended: Vec<(String, u64)>,
@@ -377,7 +377,7 @@ impl Checker {
             self.verdict.losses.taken += 1;
         }
         if spans_loss {
-            // The order that it was refused for may be lost.
+            // The order that it was rejected for may be lost.
             return;
         }
         let kind = Kind::Refused {
@@ -388,8 +388,8 @@ impl Checker {
         self.key(key).unjudged.push(Response { request, kind });
     }
 
-    /// Whether a 409 or 412 is wrong whatever other requests do: the request has no condition; or its key's order was
-    /// acknowledged before it was sent (and not lost since), so that it is a retry, which must get its order.
+    /// Whether a 409 or 412 is wrong for any behaviour of other requests: the request has no condition; or its key's
+    /// order was acknowledged before it was sent (and not lost since), so that it is a retry, which must get its order.
     fn is_wrong_refusal(&mut self, request: u64, key: &str, sent: &Open, refusal: &str) -> bool {
         let spans_loss = self.spans_loss(sent.era);
         let acknowledged_ms = self.key(key).first_acknowledged_ms;

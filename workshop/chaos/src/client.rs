@@ -540,7 +540,7 @@ async fn expect_hidden(
 
 const HUNG_UP: &str = "the client hung up";
 
-/// Why there is no complete response, and its head if that was read: status, and whether it is a replay.
+/// Why a response is incomplete, and its head if it was read: status, and whether it is a replay.
 struct Failure {
     reason: String,
     head: Option<(u16, bool)>,

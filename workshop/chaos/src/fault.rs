@@ -60,7 +60,7 @@ pub enum Store {
 pub enum Damage {
     /// Its connections are reset, twice.
     Cut,
-    /// Its connections are reset, and new ones are refused.
+    /// Its connections are reset, and new ones are rejected.
     Refused,
     /// No bytes pass.
     Stalled,
@@ -229,7 +229,7 @@ impl Fault {
         }
     }
 
-    /// Begins what is no failover.
+    /// Begins a fault that is not a failover.
     fn act(&self, deployment: &mut Deployment) -> Result<()> {
         match self.kind {
             Kind::RunnerKilled => self.each(deployment, |runner| runner.app.kill()),

@@ -99,7 +99,7 @@ impl Checker {
                 order_id,
                 body,
             } => {
-                // The order that it was refused for may be lost, and another one created since.
+                // The order that it was rejected for may be lost, and another one created since.
                 if !order_id.as_ref().is_some_and(|id| self.is_lost(id, end)) {
                     self.judge_refused(request, key, &sent, order_id.as_ref(), &body);
                 }

@@ -1,4 +1,4 @@
-//! What the checker has found, and how it is printed.
+//! The checker's findings, and how they are printed.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,7 +16,7 @@ pub struct Recovery {
     pub longest_ms: u64,
 }
 
-/// Failovers of Postgres with asynchronous replication, which may lose orders, and what became of these.
+/// Failovers of Postgres with asynchronous replication, and the orders that they lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Losses {
     /// The number of promotions.

@@ -22,7 +22,7 @@ pub const CUSTOMERS: usize = 8;
 /// Longer than the services' own deadlines.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a customer has been acknowledged, by the key of the request: in minor units.
+/// The amounts that were acknowledged to a customer, by the key of the request, in minor units.
 #[derive(Clone, Debug, Default)]
 pub struct Account {
     /// Deposits.
@@ -82,7 +82,7 @@ impl Shop {
         format!("http://{}{path}", host.unwrap_or_default())
     }
 
-    /// The answer's body, if the status is this one. Some clients hang up early.
+    /// The response's body, if the status is this one. Some clients hang up early.
     async fn answer(
         &self,
         request: RequestBuilder,
