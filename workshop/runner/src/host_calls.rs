@@ -51,7 +51,7 @@ static RUNS: Counter = Counter::new();
 pub struct Calling(Option<Interface>);
 
 impl Calling {
-    /// The call is one of that interface. Between calls it says nothing.
+    /// The call belongs to this interface. Between calls the value has no meaning.
     pub fn is_of(&mut self, interface: Interface) {
         if let Some(Interface::Intrinsic) = self.0 {
             self.0 = Some(interface);
