@@ -82,7 +82,7 @@ pub fn build_for_wasm(workspace: Workspace, packages: &[&str]) -> Result<()> {
 }
 
 /// What cargo builds for the tests: everything that runs on this machine but the contestants of the bench. No tests of
-/// documentation: there are none, and to find that out takes half a minute.
+/// documentation: there are none, and finding that out takes half a minute.
 pub const TESTED: [&str; 5] = [
     "--workspace",
     "--exclude",
