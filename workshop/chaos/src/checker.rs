@@ -1,6 +1,11 @@
-//! Checks a run by its history and the final table alone. Rows never change, so the final table determines which
+//! Checks a run only by its history and the final table. Rows never change, so the final table determines which
 //! responses were correct at any time. The exception is a failover with asynchronous replication: the history says
-//! which orders were stored after it, and all others that were acknowledged before must be created again by a retry.
+//! which orders were stored after it, and a retry must
+//! create all others that were acknowledged before again, readable within 5 s.
+//!
+//! Conditional orders: no two are based on one state, and an order that is acknowledged as new is based on the
+//! requested state. A 412 needs an order of another client that has changed the list. A retry of an acknowledged order
+//! gets neither 412 nor 409. At the end, a key means nothing to another customer.
 
 mod judging;
 mod key;

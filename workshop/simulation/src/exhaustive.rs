@@ -67,7 +67,7 @@ struct PathDriver<'p> {
     kinds: &'static [Fault],
     preemptions: Option<u32>,
     last: Option<Actor>,
-    /// For each client, the one before it that nothing distinguishes from it until one of the two takes a step.
+    /// For each client, an earlier one that is equal to it until one of the two takes a step.
     twins: &'p [Option<usize>],
     /// The clients that have taken a step.
     moved: Vec<usize>,

@@ -10,7 +10,7 @@ use serde_json::Value;
 /// A kind of resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// What the component serves.
+    /// The resource of the component.
     Order,
     /// A second one.
     Refund,
