@@ -1,6 +1,7 @@
 //! What the service says about its own state.
 
 use exactly_once::json::to_json;
+use exactly_once::ports::Probe;
 use http::{StatusCode, header};
 use serde::Serialize;
 
@@ -9,15 +10,6 @@ use crate::response::Response;
 /// Says that the process is alive, and nothing about the stores.
 pub fn health() -> Response {
     Response::json(StatusCode::OK, r#"{"status":"ok"}"#.to_owned())
-}
-
-/// The result of probing a store.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Probe {
-    /// Whether it answered as it should.
-    pub up: bool,
-    /// The time until its answer or until the deadline, in milliseconds.
-    pub latency_ms: f64,
 }
 
 /// Says whether resources can be created: not without Postgres; without Redis, only slower.

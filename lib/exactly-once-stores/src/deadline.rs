@@ -1,33 +1,28 @@
-//! Deadlines: nothing in Spin times out by itself. A timer costs two calls of the host, so a request has one timer for
-//! everything that it waits for.
+//! Deadlines: no host has to time anything out by itself. A timer costs Spin two calls of the host, so a request has one
+//! timer for everything that it waits for.
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use exactly_once::ports::Clock;
 
 /// The longest time that the timer is set to. It is shorter than most deadlines: the next wait, with another deadline,
 /// need not set the timer again.
 const AHEAD: Duration = Duration::from_millis(500);
 
-static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
-
-/// The time since the instance first asked for it.
-pub fn now() -> Duration {
-    STARTED.elapsed()
-}
-
 /// The one timer of a request.
-#[derive(Default)]
-pub struct Timer {
+pub struct Timer<C> {
+    clock: C,
     armed: RefCell<Option<Armed>>,
 }
 
 struct Armed {
-    rings: Instant,
+    rings: Duration,
     sleep: Pin<Box<dyn Future<Output = ()>>>,
     bell: Option<Arc<Bell>>,
 }
@@ -64,86 +59,89 @@ impl Armed {
     }
 }
 
-/// The time that a request may wait for one store in all. Only waits for that store consume it: while the request waits
-/// for another store, the answer of this one may lie ready, and is not too late.
+/// How much of its time for one store a request has used. Only waits for that store use it: while the request waits for
+/// another store, the answer of this one may lie ready, and is not too late.
+#[derive(Default)]
 pub struct Budget {
-    rest: Cell<Duration>,
+    used: Cell<Duration>,
 }
 
 impl Budget {
-    /// A budget of that much time.
-    pub const fn of(limit: Duration) -> Self {
-        Self {
-            rest: Cell::new(limit),
-        }
-    }
-
-    /// What is left of it.
-    pub fn rest(&self) -> Duration {
-        self.rest.get()
+    /// What is left of that much time.
+    pub fn rest(&self, limit: Duration) -> Duration {
+        limit.saturating_sub(self.used.get())
     }
 }
 
-/// A wait that consumes a budget, if it has one, until it is dropped.
-struct Wait<'b> {
+/// A wait that uses a budget, if it has one, until it is dropped.
+struct Wait<'b, C: Clock> {
+    clock: &'b C,
     budget: Option<&'b Budget>,
     /// The most that the wait may take.
     limit: Duration,
-    started: Cell<Option<Instant>>,
+    started: Cell<Option<Duration>>,
 }
 
-impl Wait<'_> {
+impl<C: Clock> Wait<'_, C> {
     /// When the wait must end. It begins with the first call, so that what is ready at once costs no look at the clock.
-    fn end(&self, now: Instant) -> Instant {
+    fn end(&self, now: Duration) -> Duration {
         let started = self.started.get().unwrap_or(now);
         self.started.set(Some(started));
         started + self.limit
     }
 }
 
-impl Drop for Wait<'_> {
+impl<C: Clock> Drop for Wait<'_, C> {
     fn drop(&mut self) {
         if let (Some(budget), Some(started)) = (self.budget, self.started.get()) {
-            let rest = budget.rest.get();
-            budget.rest.set(rest.saturating_sub(started.elapsed()));
+            let waited = self.clock.now().saturating_sub(started);
+            budget.used.set(budget.used.get() + waited);
         }
     }
 }
 
-impl Timer {
-    /// The future's output, or `None` when the budget runs out first. Then the dropped future cancels the host's call: a
-    /// query that was sent may still take effect.
-    pub async fn within<F: Future>(&self, budget: &Budget, future: F) -> Option<F::Output> {
-        self.within_part(budget, budget.rest.get(), future).await
+impl<C: Clock + Clone + 'static> Timer<C> {
+    /// A timer that is not set.
+    pub const fn new(clock: C) -> Self {
+        Self {
+            clock,
+            armed: RefCell::new(None),
+        }
     }
 
-    /// The same with a part of the budget.
-    pub async fn within_part<F: Future>(
+    /// The clock.
+    pub fn clock(&self) -> &C {
+        &self.clock
+    }
+
+    /// The future's output, or `None` when that time is over. Then the dropped future cancels the host's call: a query that was
+    /// sent may still take effect. The wait uses the budget.
+    pub async fn within<F: Future>(
         &self,
         budget: &Budget,
-        part: Duration,
+        limit: Duration,
+        future: F,
+    ) -> Option<F::Output> {
+        self.during(Some(budget), limit, future).await
+    }
+
+    /// The same without a budget, which saves a look at the clock.
+    pub async fn within_time<F: Future>(&self, limit: Duration, future: F) -> Option<F::Output> {
+        self.during(None, limit, future).await
+    }
+
+    async fn during<F: Future>(
+        &self,
+        budget: Option<&Budget>,
+        limit: Duration,
         future: F,
     ) -> Option<F::Output> {
         let wait = Wait {
-            budget: Some(budget),
-            limit: part.min(budget.rest.get()),
-            started: Cell::new(None),
-        };
-        self.during(wait, future).await
-    }
-
-    /// The future's output, or `None` when that time is over. What it has taken is not accounted for, which saves a look at
-    /// the clock.
-    pub async fn within_time<F: Future>(&self, limit: Duration, future: F) -> Option<F::Output> {
-        let wait = Wait {
-            budget: None,
+            clock: &self.clock,
+            budget,
             limit,
             started: Cell::new(None),
         };
-        self.during(wait, future).await
-    }
-
-    async fn during<F: Future>(&self, wait: Wait<'_>, future: F) -> Option<F::Output> {
         let mut future = pin!(future);
         poll_fn(|cx| match future.as_mut().poll(cx) {
             Poll::Ready(output) => Poll::Ready(Some(output)),
@@ -153,7 +151,7 @@ impl Timer {
     }
 
     /// Ready when the wait must end. Otherwise it makes sure that the task is woken in time.
-    fn poll_end(&self, wait: &Wait<'_>, cx: &Context<'_>) -> Poll<()> {
+    fn poll_end(&self, wait: &Wait<'_, C>, cx: &Context<'_>) -> Poll<()> {
         let mut slot = self.armed.borrow_mut();
         loop {
             if let (Some(armed), Some(started)) = (&mut *slot, wait.started.get())
@@ -165,16 +163,17 @@ impl Timer {
                 *slot = None;
                 continue;
             }
-            let now = Instant::now();
+            let now = self.clock.now();
             let end = wait.end(now);
             if end <= now {
                 return Poll::Ready(());
             }
             if slot.as_ref().is_none_or(|armed| armed.rings > end) {
                 let ahead = AHEAD.min(end - now);
+                let clock = self.clock.clone();
                 *slot = Some(Armed {
                     rings: now + ahead,
-                    sleep: Box::pin(spin_sdk::time::sleep(ahead)),
+                    sleep: Box::pin(async move { clock.sleep(ahead).await }),
                     bell: None,
                 });
             }
