@@ -2,12 +2,11 @@
 
 use std::sync::LazyLock;
 
+use exactly_once::IdempotencyKey;
 use exactly_once::key::MAX_KEY_CHARS;
-use exactly_once::{IdempotencyKey, Resource};
 use exactly_once_http::PageRequest;
 use openapi_check::Document;
-use orders::Order;
-use orders::order::{MAX_ITEMS, MAX_NOTE_CHARS, MAX_QUANTITY, MAX_SKU_CHARS};
+use orders::ORDERS;
 use serde_json::{Value, json};
 
 /// The largest page.
@@ -35,7 +34,7 @@ const NEW_ORDER: &str = "/components/schemas/NewOrder";
 /// Whether the document's schema and the code accept an order; they have to agree.
 fn accepted(order: &Value) -> bool {
     let violations = orders_document().violations(NEW_ORDER, order).unwrap();
-    let by_code = Order::from_json(order);
+    let by_code = ORDERS.validate(order);
     assert_eq!(
         violations.is_empty(),
         by_code.is_ok(),
@@ -56,30 +55,14 @@ fn with(pointer: &str, value: Value) -> Value {
 fn the_limits_of_an_order_are_those_of_the_code() {
     let item = json!({"sku": "A-1", "quantity": 1, "unitPrice": 1});
     for (pointer, good, bad) in [
-        (
-            "/items",
-            json!(vec![&item; MAX_ITEMS]),
-            json!(vec![&item; MAX_ITEMS + 1]),
-        ),
+        ("/items", json!(vec![&item; 100]), json!(vec![&item; 101])),
         ("/items", json!([item]), json!([])),
-        (
-            "/items/0/quantity",
-            json!(MAX_QUANTITY),
-            json!(MAX_QUANTITY + 1),
-        ),
+        ("/items/0/quantity", json!(10_000), json!(10_001)),
         ("/items/0/quantity", json!(1), json!(0)),
         ("/items/0/quantity", json!(1), json!(1.5)),
         ("/items/0/quantity", json!(1), json!("1")),
-        (
-            "/items/0/sku",
-            json!("€".repeat(MAX_SKU_CHARS)),
-            json!("€".repeat(MAX_SKU_CHARS + 1)),
-        ),
-        (
-            "/items/0/sku",
-            json!("𝄞".repeat(MAX_SKU_CHARS)),
-            json!("𝄞".repeat(MAX_SKU_CHARS + 1)),
-        ),
+        ("/items/0/sku", json!("€".repeat(64)), json!("€".repeat(65))),
+        ("/items/0/sku", json!("𝄞".repeat(64)), json!("𝄞".repeat(65))),
         ("/items/0/sku", json!("\u{1}"), json!("")),
         ("/items/0/sku", json!("\n"), json!("a\u{0}b")),
         ("/items/0/sku", json!("1"), json!(1)),
@@ -90,11 +73,7 @@ fn the_limits_of_an_order_are_those_of_the_code() {
             json!(i64::MAX as u64 + 1),
         ),
         ("/items/0/unitPrice", json!(1), json!(null)),
-        (
-            "/note",
-            json!("ñ".repeat(MAX_NOTE_CHARS)),
-            json!("ñ".repeat(MAX_NOTE_CHARS + 1)),
-        ),
+        ("/note", json!("ñ".repeat(500)), json!("ñ".repeat(501))),
         ("/note", json!(null), json!("\u{0}")),
         ("/note", json!(""), json!(7)),
         ("/currency", json!("CHF"), json!("chf")),

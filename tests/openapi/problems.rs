@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use exactly_once::json::Malformed;
 use exactly_once::key::KeyError;
-use exactly_once::{ListState, Resource, ResourceId, Violation};
+use exactly_once::{ListState, ResourceId, Violation};
 use exactly_once_http::identity::Unidentified;
 use exactly_once_http::{ETag, Problem, QueryError, Response};
 use openapi_check::same_shape;
-use orders::Order;
+use orders::ORDERS;
 use serde_json::{Value, json};
 
 use crate::document::orders_document;
@@ -19,10 +19,6 @@ const SCHEMAS: &str = "/components/schemas";
 /// At least one of every variant. Compilation of [`variant`] fails when there is a new one: add it here, too.
 fn every() -> Vec<Problem> {
     let state = ListState::parse("52e44b94ab36d2c4c5232665e6f4b664").unwrap();
-    let violation = |pointer: &str, detail| Violation {
-        pointer: pointer.to_owned(),
-        detail,
-    };
     let invalid = json!({
         "currency": "EUR", "items": [{"sku": "A-1", "quantity": 0, "unitPrice": 1250}], "gift": true
     });
@@ -43,8 +39,8 @@ fn every() -> Vec<Problem> {
         Problem::BodyTimedOut,
         Problem::NotJson(malformed),
         Problem::NotJson(Malformed(String::new())),
-        Problem::Invalid(Order::from_json(&invalid).unwrap_err()),
-        Problem::Invalid(vec![violation("/x", "is required"); 60]),
+        Problem::Invalid(ORDERS.validate(&invalid).unwrap_err()),
+        Problem::Invalid(vec![Violation::new("/x", "is required"); 60]),
         Problem::KeyReused {
             id: ResourceId::parse("01a200a8-c63f-7136-bf4f-05cf9d2ee2a7").unwrap(),
             differs: vec!["/items/0/quantity".to_owned()],
@@ -134,7 +130,7 @@ fn variant(problem: &Problem) -> usize {
 
 /// The answer to a problem, and its body.
 fn answer(problem: Problem) -> (Response, Value) {
-    let response = problem.into_response_of::<Order>();
+    let response = problem.into_response_of(&ORDERS);
     let body = serde_json::from_str(&response.body).unwrap();
     (response, body)
 }

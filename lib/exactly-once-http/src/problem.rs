@@ -116,7 +116,6 @@ impl From<CreateError> for Problem {
             CreateError::KeyReused { id, differs } => Self::KeyReused { id, differs },
             CreateError::Stale(current) => Self::PreconditionFailed { current },
             CreateError::Locked { remaining } => Self::CollectionLocked { remaining },
-            CreateError::Unreadable(_) => Self::Unreadable,
             CreateError::Unavailable => Self::CreationUndecided,
         }
     }
@@ -366,16 +365,16 @@ impl Problem {
     }
 
     /// The answer of an API to requests for a kind of resource, with links to where it is described.
-    pub fn into_response_of<R: Resource>(self) -> Response {
-        let links = R::DOCUMENTATION.map(|documentation| {
-            let (kind, _) = self.kind(&R::COLLECTION);
+    pub fn into_response_of(self, resource: &Resource) -> Response {
+        let links = resource.documentation.map(|documentation| {
+            let (kind, _) = self.kind(&resource.collection);
             let Documentation {
                 description,
                 reference,
             } = documentation;
             format!("<{description}>; rel=\"service-desc\", <{reference}#{kind}>; rel=\"help\"")
         });
-        let response = self.into_response(&R::COLLECTION);
+        let response = self.into_response(&resource.collection);
         match links {
             Some(links) => response.with(header::LINK.as_str(), links),
             None => response,
@@ -560,7 +559,7 @@ mod tests {
     fn an_invalid_document_is_answered_with_its_violations() {
         let violations = vec![Violation {
             pointer: "/items".into(),
-            detail: "is required",
+            detail: "is required".into(),
         }];
         let response = Problem::Invalid(violations).into_response(&ORDERS);
         assert_eq!(response.status, 422);
@@ -590,7 +589,7 @@ mod tests {
         };
         let with_pointer = |pointer: String| Violation {
             pointer,
-            detail: "is unknown",
+            detail: "is unknown".into(),
         };
         let short = |count: usize| (0..count).map(|n| with_pointer(format!("/{n}"))).collect();
         assert_eq!(

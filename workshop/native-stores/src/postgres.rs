@@ -1,6 +1,6 @@
 //! Statements over `tokio-postgres`.
 
-use exactly_once_stores::postgres::Parameter;
+use exactly_once_stores::sql::Parameter;
 use futures::TryStreamExt;
 use tokio_postgres::types::{FromSql, ToSql};
 use tokio_postgres::{Client, Error, ToStatement};
@@ -22,7 +22,7 @@ impl Row {
     }
 }
 
-impl exactly_once_stores::postgres::Row for Row {
+impl exactly_once_stores::sql::Row for Row {
     fn boolean(&self, column: &str) -> Option<bool> {
         self.read(column)
     }
