@@ -477,3 +477,6 @@ impl<P: Platform> Probes for Database<'_, P> {
         Probe::since(start, self.platform().now(), up)
     }
 }
+
+#[cfg(test)]
+mod tests;

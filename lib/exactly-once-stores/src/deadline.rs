@@ -180,3 +180,57 @@ impl<C: Clock + Clone + 'static> Timer<C> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+    use crate::testing::{MS, TestPlatform};
+
+    #[test]
+    fn waits_end_in_time_and_use_the_budget() {
+        let platform = TestPlatform::default();
+        let (timer, budget) = (Timer::new(platform.clone()), Budget::default());
+        let limit = MS * 1200;
+        let wait = timer.within(&budget, MS * 700, pending::<()>());
+        assert_eq!(platform.run(wait), None);
+        assert_eq!(
+            platform.now(),
+            MS * 700,
+            "later than the timer is set ahead"
+        );
+        assert_eq!(budget.rest(limit), MS * 500);
+        platform.pass(MS * 100);
+        assert_eq!(budget.rest(limit), MS * 500, "no wait");
+        let answered = timer.within(&budget, budget.rest(limit), platform.sleep(MS * 400));
+        assert_eq!(platform.run(answered), Some(()));
+        assert_eq!(budget.rest(limit), MS * 100);
+        let wait = timer.within(&budget, budget.rest(limit), pending::<()>());
+        assert_eq!(platform.run(wait), None);
+        assert_eq!(budget.rest(limit), Duration::ZERO);
+        let ready = timer.within(&budget, Duration::ZERO, ready(1));
+        assert_eq!(
+            platform.run(ready),
+            Some(1),
+            "what is ready is not too late"
+        );
+        let wait = timer.within_time(MS * 30, pending::<()>());
+        assert_eq!(platform.run(wait), None);
+        assert_eq!(platform.now(), MS * 1330);
+    }
+
+    #[test]
+    fn two_waits_at_a_time_share_the_timer() {
+        let platform = TestPlatform::default();
+        let (timer, budget) = (Timer::new(platform.clone()), Budget::default());
+        let waits = async {
+            futures::join!(
+                timer.within(&budget, MS * 300, pending::<()>()),
+                timer.within_time(MS * 20, pending::<()>()),
+            )
+        };
+        assert_eq!(platform.run(waits), (None, None));
+        assert_eq!(platform.now(), MS * 300);
+    }
+}

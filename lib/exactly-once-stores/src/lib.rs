@@ -12,6 +12,8 @@ pub mod redis;
 mod reservations;
 pub mod sql;
 pub mod sqlite;
+#[cfg(test)]
+mod testing;
 
 pub use database::{BATCH_WINDOW, Database, DatabaseSettings};
 pub use instance::{Instance, Request};

@@ -77,3 +77,42 @@ fn first_line(text: &str) -> String {
     let printable = line.chars().map(|c| if c.is_control() { ' ' } else { c });
     printable.take(MAX_CHARS).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use exactly_once::ports::Clock;
+
+    use super::*;
+    use crate::testing::{MS, TestPlatform};
+
+    #[test]
+    fn failures_within_a_cool_down_are_one_outage() {
+        let (platform, outage) = (TestPlatform::default(), Outage::default());
+        outage.succeeded(&platform, "store");
+        outage.failed(&platform, "store", "why\nbacktrace", "so what");
+        assert_eq!(platform.lines(), ["store: down: why; so what"]);
+        platform.pass(COOL_DOWN - MS);
+        outage.succeeded(&platform, "store");
+        outage.failed(&platform, "store", "why", "so what");
+        platform.pass(COOL_DOWN - MS);
+        outage.succeeded(&platform, "store");
+        assert!(platform.lines().is_empty());
+        platform.pass(MS);
+        outage.succeeded(&platform, "store");
+        let seconds = platform.now().as_secs();
+        assert_eq!(platform.lines(), [format!("store: back after {seconds} s")]);
+        outage.failed(&platform, "store", "again", "so what");
+        assert_eq!(platform.lines().len(), 1);
+    }
+
+    #[test]
+    fn a_backtrace_is_cut_and_so_is_a_long_line() {
+        let text = "\nno\tconnection\r\n\nStack backtrace:\n   0: frame\n".to_owned();
+        assert_eq!(first_line(&text), "no connection");
+        assert_eq!(
+            first_line(&"\u{fc}".repeat(3000)).chars().count(),
+            MAX_CHARS
+        );
+        assert_eq!(first_line(""), "");
+    }
+}

@@ -193,3 +193,47 @@ pub(crate) fn describe(error: &StatementError) -> String {
         Some(code) => format!("{code} {message}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(code: &str) -> StatementError {
+        StatementError {
+            sqlstate: Some(code.to_owned()),
+            text: "s3cret".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_sqlstate_says_whether_to_try_again_and_whether_the_server_is_up() {
+        for (codes, meaning) in [
+            (
+                &["40001", "40P01", "55P03", "57014"][..],
+                Failure::Transient,
+            ),
+            (&["42P01", "22P02", "23505", "0A000", "0"], Failure::Refused),
+            (
+                &["08006", "53300", "57P01", "57P03", "58030", "25006"],
+                Failure::Outage,
+            ),
+        ] {
+            for code in codes {
+                assert_eq!(failure(&error(code)), meaning, "{code}");
+            }
+        }
+        let no_server = StatementError {
+            sqlstate: None,
+            text: "no server".to_owned(),
+        };
+        assert_eq!(failure(&no_server), Failure::Outage);
+        assert_eq!(describe(&no_server), "no server");
+    }
+
+    #[test]
+    fn values_are_not_logged_and_a_missing_migration_is_named() {
+        assert!(!describe(&error("22P02")).contains("s3cret"));
+        assert_eq!(describe(&error("53300")), "53300 s3cret");
+        assert!(describe(&error("42883")).ends_with("; apply the migrations"));
+    }
+}

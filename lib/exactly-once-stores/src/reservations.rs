@@ -194,3 +194,222 @@ impl<P: Platform> Probes for Redis<'_, P> {
         Probe::since(start, platform.now(), up)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use exactly_once::breaker::{COOL_DOWN, State};
+    use exactly_once::ports::Clock;
+    use exactly_once::{Document, Fingerprint, Progress};
+    use futures::join;
+
+    use super::*;
+    use crate::testing::RedisScript::{Error, Never, Reply as Replies};
+    use crate::testing::*;
+
+    const TIMEOUT: Duration = Duration::from_millis(500);
+
+    struct Fixture {
+        platform: TestPlatform,
+        instance: Instance<TestPlatform>,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            Self {
+                platform: TestPlatform::default(),
+                instance: Instance::new(TestSignals),
+            }
+        }
+
+        fn request(&self) -> Request<TestPlatform> {
+            Request::new(self.platform.clone(), true)
+        }
+
+        fn redis<'r>(&'r self, request: &'r Request<TestPlatform>) -> Redis<'r, TestPlatform> {
+            self.at(request, Some("redis"))
+        }
+
+        fn at<'r>(
+            &'r self,
+            request: &'r Request<TestPlatform>,
+            url: Option<&'r str>,
+        ) -> Redis<'r, TestPlatform> {
+            let settings = RedisSettings {
+                url,
+                records: Records {
+                    prefix: "p:",
+                    ttl: MS,
+                },
+                locking: Locking {
+                    prefix: "p:",
+                    lease: MS,
+                },
+                timeout: TIMEOUT,
+            };
+            Redis::new(&self.instance, request, settings)
+        }
+
+        /// A reservation of a new request.
+        fn reserve(&self) -> Result<Reservation, ReservationsUnavailable> {
+            let request = self.request();
+            let redis = self.redis(&request);
+            self.platform
+                .run(redis.reserve(&new_order().scope, &record_of()))
+        }
+
+        fn probe(&self) -> bool {
+            let request = self.request();
+            self.platform.run(self.redis(&request).probe()).up
+        }
+
+        fn breaker(&self) -> State {
+            self.instance.breaker(&self.platform)
+        }
+    }
+
+    fn record_of() -> Record {
+        let new = new_order();
+        Record {
+            progress: Progress::InProgress,
+            fingerprint: Fingerprint::of(&new.scope, "POST", "/", &Document::from_text("")),
+            id: new.id,
+        }
+    }
+
+    #[test]
+    fn the_connection_is_kept_and_shared() {
+        let it = Fixture::new();
+        it.platform.commands(vec![Replies(Reply::Nil); 3]);
+        let requests = [it.request(), it.request()];
+        let [one, other] = [0, 1].map(|n| it.redis(&requests[n]));
+        let (scope, record) = (new_order().scope, record_of());
+        let both = async { join!(one.reserve(&scope, &record), other.find_record(&scope)) };
+        assert_eq!(it.platform.run(both), (Ok(Reservation::Acquired), Ok(None)));
+        assert_eq!(it.reserve(), Ok(Reservation::Acquired));
+        assert_eq!(it.platform.sent(), ["1 dial", "1 SET", "1 GET", "1 SET"]);
+    }
+
+    #[test]
+    fn a_command_is_sent_again_over_a_new_connection_if_the_kept_one_is_dead() {
+        let it = Fixture::new();
+        it.platform.commands([
+            Replies(Reply::Nil),
+            Error("broken pipe"),
+            Replies(Reply::Nil),
+        ]);
+        assert_eq!(it.reserve(), Ok(Reservation::Acquired));
+        let request = it.request();
+        let redis = it.redis(&request);
+        let reserved = it
+            .platform
+            .run(redis.reserve(&new_order().scope, &record_of()));
+        assert_eq!(reserved, Ok(Reservation::Acquired));
+        assert_eq!(request.trips(), 2);
+        let sent = it.platform.sent();
+        assert_eq!(sent, ["1 dial", "1 SET", "1 SET", "2 dial", "2 SET"]);
+        assert_eq!(it.breaker(), State::Closed);
+        assert!(it.platform.lines().is_empty());
+    }
+
+    #[test]
+    fn after_a_failure_requests_do_without_redis_until_a_probe_succeeds() {
+        let it = Fixture::new();
+        it.platform.commands([Error("one"), Error("two")]);
+        assert_eq!(it.reserve(), Err(ReservationsUnavailable));
+        assert_eq!(it.platform.sent().len(), 4, "two connections");
+        assert_eq!(
+            it.platform.lines(),
+            ["redis: down: two; requests do without it"]
+        );
+        assert_eq!(it.breaker(), State::Open);
+        assert_eq!(it.reserve(), Err(ReservationsUnavailable));
+        assert!(it.platform.sent().is_empty());
+
+        it.platform.pass(COOL_DOWN);
+        assert_eq!(it.breaker(), State::HalfOpen);
+        it.platform.dials([Error("refused")]);
+        assert_eq!(it.reserve(), Err(ReservationsUnavailable));
+        assert_eq!(it.platform.sent(), ["3 dial"]);
+        it.platform.pass(COOL_DOWN);
+        it.platform.commands([Replies(Reply::Nil)]);
+        assert_eq!(it.reserve(), Ok(Reservation::Acquired));
+        assert_eq!(it.breaker(), State::Closed);
+        assert_eq!(it.platform.lines(), ["redis: back after 4 s"]);
+    }
+
+    #[test]
+    fn no_answer_in_time_is_a_failure_and_the_time_is_the_requests() {
+        let it = Fixture::new();
+        it.platform.commands([Never]);
+        let request = it.request();
+        let redis = it.redis(&request);
+        let start = it.platform.now();
+        let (scope, record) = (new_order().scope, record_of());
+        assert!(it.platform.run(redis.reserve(&scope, &record)).is_err());
+        assert_eq!(it.platform.now() - start, TIMEOUT);
+        assert_eq!(request.redis_time(), TIMEOUT);
+        assert_eq!(it.breaker(), State::Open);
+        it.platform.sent();
+        // Nothing is sent, although the breaker would allow it.
+        it.platform.pass(COOL_DOWN);
+        assert!(it.platform.run(redis.complete(&scope, &record)).is_err());
+        assert!(it.platform.sent().is_empty());
+    }
+
+    #[test]
+    fn a_probe_asks_also_when_the_breaker_is_open_and_closes_it() {
+        let it = Fixture::new();
+        it.platform.dials([Error("refused")]);
+        assert!(!it.probe());
+        assert_eq!(it.breaker(), State::Open);
+        it.platform
+            .commands([Replies(Reply::Bytes(b"PONG".into()))]);
+        assert!(it.probe());
+        assert_eq!(it.breaker(), State::Closed);
+    }
+
+    #[test]
+    fn a_key_of_another_type_is_no_outage() {
+        let it = Fixture::new();
+        it.platform.commands([Error(
+            "WRONGTYPE Operation against a key holding the wrong kind of value",
+        )]);
+        assert_eq!(it.reserve(), Ok(Reservation::Unintelligible));
+        assert_eq!(it.breaker(), State::Closed);
+        assert_eq!(it.platform.sent(), ["1 dial", "1 SET"]);
+    }
+
+    #[test]
+    fn without_an_address_every_call_fails_at_once() {
+        let it = Fixture::new();
+        let request = it.request();
+        let redis = it.at(&request, None);
+        assert!(!it.platform.run(redis.probe()).up);
+        assert!(it.platform.sent().is_empty() && it.platform.lines().is_empty());
+        assert_eq!(it.breaker(), State::Closed);
+    }
+
+    #[test]
+    fn locks_are_commands_as_well() {
+        let it = Fixture::new();
+        let request = it.request();
+        let redis = it.redis(&request);
+        let list = List::from(&new_order().scope);
+        it.platform.commands([
+            Replies(Reply::Nil),
+            Replies(Reply::Bytes(b"7".into())),
+            Replies(Reply::WrongType),
+            Replies(Reply::Bytes(b"1".into())),
+            Replies(Reply::Bytes(b"1".into())),
+        ]);
+        let id = new_order().id;
+        let acquire = || it.platform.run(redis.acquire(&list, &id));
+        assert_eq!(acquire(), Ok(Lock::Acquired));
+        assert_eq!(acquire(), Ok(Lock::Held { remaining: MS * 7 }));
+        assert_eq!(acquire(), Err(ReservationsUnavailable));
+        assert_eq!(it.platform.run(redis.release(&list, &id)), Ok(()));
+        let (scope, record) = (new_order().scope, record_of());
+        assert_eq!(it.platform.run(redis.withdraw(&scope, &record)), Ok(()));
+        assert_eq!(it.platform.sent().len(), 6);
+    }
+}

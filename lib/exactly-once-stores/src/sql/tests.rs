@@ -4,36 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use exactly_once::condition::Expected;
-use exactly_once::{Customer, IdempotencyKey, KeyScope};
 
 use super::*;
-
-const ORDERS: Collection = Collection {
-    name: "orders",
-    one: "order",
-    path: "/orders",
-};
-
-fn new_order() -> NewResource {
-    let scope = KeyScope {
-        collection: "orders",
-        customer: Customer::anonymous(),
-        key: IdempotencyKey::parse(b"k").expect("a key"),
-    };
-    let document = Document::from_text(r#"{"note":"a \"note\""}"#);
-    NewResource {
-        id: ResourceId::parse("01970000-0000-7000-8000-000000000001").expect("an id"),
-        fingerprint: Fingerprint::of(&scope, "POST", "/", &document),
-        document,
-        scope,
-    }
-}
-
-/// A row with these columns.
-fn row_of(columns: impl IntoIterator<Item = (&'static str, Value)>) -> Row {
-    let (names, values): (Vec<_>, Vec<_>) = columns.into_iter().unzip();
-    Row::new(names.into_iter().map(str::to_owned).collect(), values)
-}
+use crate::testing::{ORDERS, new_order, row_of};
 
 /// The columns of an inserted resource, as they are selected.
 fn columns(new: &NewResource) -> BTreeMap<&'static str, Value> {
