@@ -55,6 +55,8 @@ struct State {
     connections: Cell<u32>,
     lines: RefCell<Vec<String>>,
     tasks: RefCell<Vec<Pin<Box<dyn Future<Output = ()>>>>>,
+    /// Who sleeps.
+    sleepers: RefCell<Vec<Waker>>,
 }
 
 /// The host. Clones share its state.
@@ -76,6 +78,7 @@ impl TestPlatform {
 
     pub fn pass(&self, time: Duration) {
         self.0.now.set(self.0.now.get() + time);
+        self.0.sleepers.take().iter().for_each(Waker::wake_by_ref);
     }
 
     /// What was sent since the last call of this.
@@ -153,9 +156,12 @@ impl Clock for TestPlatform {
 
     async fn sleep(&self, time: Duration) {
         let end = self.now() + time;
-        poll_fn(|_| match self.now() >= end {
+        poll_fn(|cx| match self.now() >= end {
             true => Poll::Ready(()),
-            false => Poll::Pending,
+            false => {
+                self.0.sleepers.borrow_mut().push(cx.waker().clone());
+                Poll::Pending
+            }
         })
         .await;
     }
