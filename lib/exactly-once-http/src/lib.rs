@@ -28,8 +28,8 @@ pub use creation::{
 pub use etag::ETag;
 pub use feed::{admit, events, feed_path};
 pub use head::{Body, BodyError, Head, MAX_BODY_BYTES, Method};
-pub use health::{Probe, embedded_readiness, health, readiness};
-pub use host::{Host, Probes};
+pub use health::{embedded_readiness, health, readiness};
+pub use host::Host;
 pub use outcome::Outcome;
 pub use problem::Problem;
 pub use query::{PageRequest, QueryError, decoded};
