@@ -5,8 +5,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use exactly_once::Resource;
-use orders::Order;
+use orders::ORDERS;
 use serde_json::json;
 use tokio_postgres::Client;
 use uuid::Uuid;
@@ -29,7 +28,7 @@ async fn try_insert(database: &Client, customer: &str) -> Result<String, tokio_p
     let id = Uuid::now_v7();
     let order = json!({"currency": "EUR", "note": "é\"\\\n",
                        "items": [{"sku": "A-1", "quantity": 2, "unitPrice": 1250}]});
-    let document = Order::from_json(&order).unwrap().canonical().value();
+    let document = ORDERS.validate(&order).unwrap();
     let (seconds, nanos) = id.get_timestamp().unwrap().to_unix();
     let row = json!([{
         "id": id.to_string(), "customer_id": customer, "idempotency_key": id.to_string(), "fingerprint": "00ff", "document": document,

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use devstack::{Postgres, Programs, or_skip};
-use exactly_once::{Document, Resource, ResourceId};
+use exactly_once::{Document, ResourceId};
 use fixtures::Shared;
-use orders::Order;
+use orders::ORDERS;
 use pgwire_replication::{
     Lsn, PgWireError, ReplicationClient, ReplicationConfig, ReplicationEvent,
 };
@@ -48,8 +48,8 @@ impl Row {
     /// The event, by the table in docs/events.md.
     pub fn event(&self) -> Value {
         let id = ResourceId::parse(&self.order_id).unwrap();
-        let order = Order::from_stored(&Document::from_text(&*self.document)).unwrap();
-        let data: Value = serde_json::from_str(&order.representation(id)).unwrap();
+        let order = Document::from_text(&*self.document).value();
+        let data: Value = serde_json::from_str(&ORDERS.represent(id, &order).unwrap()).unwrap();
         json!({
             "specversion": "1.0",
             "type": "orders.order.created.v1",

@@ -2,12 +2,11 @@
 
 use std::sync::LazyLock;
 
+use exactly_once::IdempotencyKey;
 use exactly_once::key::MAX_KEY_CHARS;
-use exactly_once::{IdempotencyKey, Resource};
 use exactly_once_http::PageRequest;
 use openapi_check::Document;
-use orders::Order;
-use orders::order::{MAX_ITEMS, MAX_NOTE_CHARS, MAX_QUANTITY, MAX_SKU_CHARS};
+use orders::ORDERS;
 use serde_json::{Value, json};
 
 /// The document of this API.
@@ -28,7 +27,7 @@ fn accepted(schema: &str, value: &Value, by_code: bool) -> bool {
 }
 
 fn order_accepted(order: &Value) -> bool {
-    accepted("schemas/NewOrder", order, Order::from_json(order).is_ok())
+    accepted("schemas/NewOrder", order, ORDERS.validate(order).is_ok())
 }
 
 /// An order with another value at a JSON Pointer, or, for the `null` of `Value`, without the member there.
@@ -53,31 +52,15 @@ fn the_limits_of_an_order_are_those_of_the_code() {
             count
         ])
     };
-    let (sku, note) = (
-        (MAX_SKU_CHARS, MAX_SKU_CHARS + 1),
-        (MAX_NOTE_CHARS, MAX_NOTE_CHARS + 1),
-    );
     for (pointer, good, bad) in [
-        ("/items", items(MAX_ITEMS), items(MAX_ITEMS + 1)),
+        ("/items", items(100), items(101)),
         ("/items", items(1), json!([])),
-        (
-            "/items/0/quantity",
-            json!(MAX_QUANTITY),
-            json!(MAX_QUANTITY + 1),
-        ),
+        ("/items/0/quantity", json!(10_000), json!(10_001)),
         ("/items/0/quantity", json!(1), json!(0)),
         ("/items/0/quantity", json!(1), json!(1.5)),
         ("/items/0/quantity", json!(1), json!("1")),
-        (
-            "/items/0/sku",
-            json!("€".repeat(sku.0)),
-            json!("€".repeat(sku.1)),
-        ),
-        (
-            "/items/0/sku",
-            json!("𝄞".repeat(sku.0)),
-            json!("𝄞".repeat(sku.1)),
-        ),
+        ("/items/0/sku", json!("€".repeat(64)), json!("€".repeat(65))),
+        ("/items/0/sku", json!("𝄞".repeat(64)), json!("𝄞".repeat(65))),
         ("/items/0/sku", json!("\u{1}"), json!("")),
         ("/items/0/sku", json!("\n"), json!("a\u{0}b")),
         ("/items/0/sku", json!("1"), json!(1)),
@@ -88,11 +71,7 @@ fn the_limits_of_an_order_are_those_of_the_code() {
             json!(i64::MAX as u64 + 1),
         ),
         ("/items/0/unitPrice", json!(1), json!(null)),
-        (
-            "/note",
-            json!("ñ".repeat(note.0)),
-            json!("ñ".repeat(note.1)),
-        ),
+        ("/note", json!("ñ".repeat(500)), json!("ñ".repeat(501))),
         ("/note", json!(null), json!("\u{0}")),
         ("/note", json!(""), json!(7)),
         ("/currency", json!("CHF"), json!("chf")),

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use exactly_once::key::KeyError;
-use exactly_once::{ListState, Resource, ResourceId, Violation};
+use exactly_once::{ListState, ResourceId, Violation};
 use exactly_once_http::identity::Unidentified;
 use exactly_once_http::{MAX_BODY_BYTES, PROBLEMS, Problem, QueryError};
-use orders::Order;
+use orders::ORDERS;
 use serde_json::{Map, Value, json};
 
 use crate::document::orders_document;
@@ -35,7 +35,7 @@ fn every() -> Vec<Problem> {
         Problem::BodyTruncated,
         Problem::BodyTimedOut,
         Problem::NotJson(exactly_once::json::parse(b"{\"currency\": \"EUR\"").unwrap_err()),
-        Problem::Invalid(Order::from_json(&invalid).unwrap_err()),
+        Problem::Invalid(ORDERS.validate(&invalid).unwrap_err()),
         Problem::KeyReused {
             id,
             differs: vec!["/items/0/quantity".to_owned()],
@@ -87,7 +87,7 @@ fn kinds() -> BTreeMap<String, Kind> {
         .filter(|problem| *problem != Problem::Forbidden)
     {
         let field = problem.row().field;
-        let response = problem.into_response_of::<Order>();
+        let response = problem.into_response_of(&ORDERS);
         let body: Value = serde_json::from_str(&response.body).unwrap();
         let kind = body["type"]
             .as_str()
@@ -160,11 +160,8 @@ fn every_type_has_its_schema_and_no_schema_is_left_over() {
     assert_eq!(documented, kinds.keys().collect());
     for (name, (kind, _, bodies)) in &kinds {
         let members = schemas[name]["properties"].as_object().unwrap();
-        let violation = Violation {
-            pointer: "/x".to_owned(),
-            detail: "is required",
-        };
-        let many = Problem::Invalid(vec![violation; 60]).into_response_of::<Order>();
+        let violation = Violation::new("/x", "is required");
+        let many = Problem::Invalid(vec![violation; 60]).into_response_of(&ORDERS);
         let many: Value = serde_json::from_str(&many.body).unwrap();
         for body in bodies
             .iter()

@@ -3,10 +3,10 @@
 use exactly_once::condition::Expected;
 use exactly_once::ports::{ConditionalInsertion, Insertion, List, NewResource, StoredResource};
 use exactly_once::{
-    Customer, Fingerprint, IdempotencyKey, KeyScope, Progress, Record, Resource, ResourceId, json,
+    Customer, Document, Fingerprint, IdempotencyKey, KeyScope, Progress, Record, ResourceId, json,
 };
 use exactly_once_stores::redis::Reply;
-use orders::Order;
+use orders::ORDERS;
 use simulation::world::{Answer, Call};
 
 use crate::native::{REFUNDS, Stores};
@@ -18,8 +18,8 @@ fn new(collection: &'static str) -> NewResource {
         key: IdempotencyKey::parse(b"k").unwrap(),
     };
     let body = br#"{"currency":"EUR","items":[{"sku":"A-1","quantity":1,"unitPrice":5}]}"#;
-    let order = Order::from_json(&json::parse(body).unwrap()).unwrap();
-    let document = order.canonical();
+    let order = ORDERS.validate(&json::parse(body).unwrap()).unwrap();
+    let document = Document::of(&order);
     NewResource {
         id: ResourceId::parse("01970000-0000-7000-8000-000000000001").unwrap(),
         fingerprint: Fingerprint::of(&scope, "POST", "/same/path", &document),
@@ -37,7 +37,7 @@ fn stored(new: &NewResource) -> StoredResource {
 }
 
 fn both() -> [NewResource; 2] {
-    [Order::COLLECTION.name, REFUNDS.name].map(new)
+    [ORDERS.collection.name, REFUNDS.name].map(new)
 }
 
 #[tokio::test]
@@ -108,7 +108,7 @@ async fn an_order_and_a_refund_with_one_key_never_meet_in_postgres() {
         let page = stores.page(list, None, 5).await.unwrap();
         assert_eq!(page.resources, [stored(new)]);
     }
-    for (new, other) in [(&order, REFUNDS.name), (&refund, Order::COLLECTION.name)] {
+    for (new, other) in [(&order, REFUNDS.name), (&refund, ORDERS.collection.name)] {
         let again = Call::Insert(Box::new(new.clone()));
         let existing = Answer::Postgres(Insertion::Existing(stored(new)));
         assert_eq!(stores.execute(&again).await, existing);

@@ -8,13 +8,13 @@ use exactly_once::feed::{Cursor, FeedError};
 use exactly_once::ports::{
     ConditionalInsertion, Feed, FeedRows, Insertion, List, Outlook, Page, Writers,
 };
-use exactly_once::{KeyScope, ListState, Resource};
+use exactly_once::{KeyScope, ListState};
 use exactly_once_stores::postgres::{
     Parameter, Row, Statement, Statements, attempts, conditional_insertion, feed_rows, found,
     history, insertion, outlook, page,
 };
 use exactly_once_stores::sqlite::{setup, statements};
-use orders::Order;
+use orders::ORDERS;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rusqlite::types::Value;
@@ -74,10 +74,10 @@ impl Embedded {
         let connection = rusqlite::Connection::open_in_memory().unwrap();
         let embedded = Self {
             connection,
-            orders: statements(&Order::COLLECTION),
+            orders: statements(&ORDERS.collection),
             refunds: statements(&REFUNDS),
         };
-        for collection in [Order::COLLECTION, REFUNDS, REFUNDS] {
+        for collection in [ORDERS.collection, REFUNDS, REFUNDS] {
             for sql in setup(&collection) {
                 let parameters = Vec::new();
                 embedded.rows(Statement {

@@ -20,11 +20,11 @@ use exactly_once::condition::Expected;
 use exactly_once::ports::{Attempt, ConditionalInsertion, Insertion, List, NewResource};
 use exactly_once::{
     Customer, Document, Fingerprint, IdempotencyKey, KeyScope, ListState, Progress, Record,
-    Resource, ResourceId,
+    ResourceId,
 };
 use exactly_once_stores::redis::Reply;
 use native::Stores;
-use orders::Order;
+use orders::ORDERS;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use simulation::world::{Answer, Call, World};
@@ -65,7 +65,7 @@ fn document(rng: &mut StdRng) -> Document {
         notes[rng.random_range(0..notes.len())],
     );
     let json = exactly_once::json::parse(text.as_bytes()).unwrap();
-    Order::from_json(&json).unwrap().canonical()
+    Document::of(&ORDERS.validate(&json).unwrap())
 }
 
 fn new_resource(rng: &mut StdRng, collection: &'static str) -> NewResource {

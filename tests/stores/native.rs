@@ -6,7 +6,7 @@ use exactly_once::error::DatabaseUnavailable;
 use exactly_once::ports::{
     Feed, FeedRows, List, NewResource, Outlook, Page, ResourceLists, StoredResource, Writers,
 };
-use exactly_once::{Collection, Customer, KeyScope, Resource, ResourceId};
+use exactly_once::{Collection, Customer, KeyScope, ResourceId};
 use exactly_once_stores::postgres::{
     self, Statement, Statements, conditional_insertion, found, history, insertion,
 };
@@ -14,7 +14,7 @@ use exactly_once_stores::redis::locks::Locking;
 use exactly_once_stores::redis::{Command, Records, Reply};
 use fixtures::Shared;
 use native_stores::postgres::Row;
-use orders::Order;
+use orders::ORDERS;
 use redis::aio::MultiplexedConnection;
 use simulation::world::{Answer, Call};
 use tokio_postgres::{Client, NoTls};
@@ -85,7 +85,7 @@ impl Stores {
             prefix: format!("{name}:"),
             postgres: connect(&database_url).await,
             database_url,
-            orders: Statements::of(&Order::COLLECTION),
+            orders: Statements::of(&ORDERS.collection),
             refunds: Statements::of(&REFUNDS),
         }
     }
@@ -107,7 +107,7 @@ impl Stores {
             prefix: self.prefix.clone(),
             postgres: connect(&self.database_url).await,
             database_url: self.database_url.clone(),
-            orders: Statements::of(&Order::COLLECTION),
+            orders: Statements::of(&ORDERS.collection),
             refunds: Statements::of(&REFUNDS),
         }
     }
@@ -353,7 +353,7 @@ impl Feed for Stores {
 /// The list of a customer's orders.
 pub fn orders_of(customer: &Customer) -> List {
     List {
-        collection: Order::COLLECTION.name,
+        collection: ORDERS.collection.name,
         customer: customer.clone(),
     }
 }

@@ -3,11 +3,9 @@
 
 use exactly_once::condition::Expected;
 use exactly_once::ports::{Insertion, NewResource, StoredResource};
-use exactly_once::{
-    Customer, Document, Fingerprint, IdempotencyKey, KeyScope, Resource, ResourceId,
-};
+use exactly_once::{Customer, Document, Fingerprint, IdempotencyKey, KeyScope, ResourceId};
 use exactly_once_http::{Head, Method, PageRequest};
-use orders::Order;
+use orders::ORDERS;
 use serde_json::{Value, json};
 use simulation::world::{Answer, Call};
 use uuid::Uuid;
@@ -22,15 +20,17 @@ fn customer(name: &str) -> Customer {
 pub fn order_of(name: &str, millisecond: u128) -> NewResource {
     let id = (0x0197_0000_0000 + millisecond) << 80 | 7 << 76 | 2 << 62 | millisecond;
     let scope = KeyScope {
-        collection: Order::COLLECTION.name,
+        collection: ORDERS.collection.name,
         customer: customer(name),
         key: IdempotencyKey::parse(Uuid::new_v4().to_string().as_bytes()).unwrap(),
     };
     let json = br#"{"currency":"EUR","items":[{"sku":"A-1001","quantity":2,"unitPrice":1250}],"note":"ring twice"}"#;
-    let order = Order::from_json(&exactly_once::json::parse(json).unwrap()).unwrap();
-    let document = order.canonical();
+    let order = ORDERS
+        .validate(&exactly_once::json::parse(json).unwrap())
+        .unwrap();
+    let document = Document::of(&order);
     NewResource {
-        fingerprint: Fingerprint::of(&scope, "POST", Order::COLLECTION.path, &document),
+        fingerprint: Fingerprint::of(&scope, "POST", ORDERS.collection.path, &document),
         id: ResourceId::from_uuid(Uuid::from_u128(id)),
         scope,
         document,
@@ -151,7 +151,7 @@ impl Head for Plain {
     }
 
     fn target(&self) -> String {
-        Order::COLLECTION.path.to_owned()
+        ORDERS.collection.path.to_owned()
     }
 
     fn values(&self, _: &str) -> Vec<Vec<u8>> {
@@ -181,7 +181,7 @@ async fn documents_of_other_releases_leave_a_page_complete() {
 
     let (limit, after) = (2, None);
     let request = PageRequest { limit, after };
-    let answer = exactly_once_http::list::<Order>(&customer("c"), request, &Plain, &stores).await;
+    let answer = exactly_once_http::list(&ORDERS, &customer("c"), request, &Plain, &stores).await;
     let first: Value = serde_json::from_str(&answer.unwrap().body).unwrap();
     assert_eq!(
         first["orders"],
@@ -206,7 +206,7 @@ async fn documents_of_other_releases_leave_a_page_complete() {
 
     let after = Some(newer.id);
     let request = PageRequest { limit, after };
-    let answer = exactly_once_http::list::<Order>(&customer("c"), request, &Plain, &stores).await;
+    let answer = exactly_once_http::list(&ORDERS, &customer("c"), request, &Plain, &stores).await;
     let last: Value = serde_json::from_str(&answer.unwrap().body).unwrap();
     assert_eq!(last["orders"][0]["orderId"], known.id.to_string());
     assert_eq!(last["orders"].as_array().map(Vec::len), Some(1));

@@ -9,7 +9,7 @@ use exactly_once::ports::{
     ConditionalResources, Histories, Locks, Reservation, Reservations, ResourceIds, Resources,
     ResourcesByKey,
 };
-use exactly_once::{Customer, IdempotencyKey, KeyScope, Record, Resource};
+use exactly_once::{Collection, Customer, Document, IdempotencyKey, KeyScope, Record, Resource};
 use http::{StatusCode, header};
 use serde_json::Value;
 
@@ -18,6 +18,7 @@ use crate::etag::ETag;
 use crate::head::{Body, Head, MAX_BODY_BYTES, text};
 use crate::outcome::Outcome;
 use crate::problem::Problem;
+use crate::reading::represent;
 use crate::response::Response;
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -38,19 +39,19 @@ pub enum CreateOperation {
 
 impl CreateOperation {
     /// The scope of the request's key, if it has one.
-    pub fn scope<R: Resource>(self) -> Option<KeyScope> {
+    pub fn scope(self, collection: &Collection) -> Option<KeyScope> {
         match self {
             Self::Unconditional(scope) | Self::WithoutCondition(scope) => Some(scope),
             Self::Conditional(ConditionalRequest { customer, key, .. }) => {
-                key.map(|key| scope_of::<R>(customer, key))
+                key.map(|key| scope_of(collection, customer, key))
             }
         }
     }
 }
 
-fn scope_of<R: Resource>(customer: Customer, key: IdempotencyKey) -> KeyScope {
+fn scope_of(collection: &Collection, customer: Customer, key: IdempotencyKey) -> KeyScope {
     KeyScope {
-        collection: R::COLLECTION.name,
+        collection: collection.name,
         customer,
         key,
     }
@@ -71,7 +72,8 @@ pub struct ConditionalRequest {
 ///
 /// # Errors
 /// The key is missing where it is required, or malformed; or both are missing.
-pub fn read_head<R: Resource>(
+pub fn read_head(
+    collection: &Collection,
     customer: Customer,
     head: &impl Head,
     precondition: Precondition,
@@ -82,7 +84,7 @@ pub fn read_head<R: Resource>(
     };
     match (key, read_condition(head)) {
         (Some(key), None) => {
-            let scope = scope_of::<R>(customer, key);
+            let scope = scope_of(collection, customer, key);
             Ok(match precondition {
                 Precondition::Key => CreateOperation::Unconditional(scope),
                 Precondition::Etag | Precondition::Both => CreateOperation::WithoutCondition(scope),
@@ -112,12 +114,17 @@ pub fn read_condition(head: &impl Head) -> Option<Expected> {
     if_match(head)
 }
 
-/// Reads and validates the body of a request for a new resource.
+/// Reads and validates the body of a request for a new resource, and returns its document.
 ///
 /// # Errors
 /// The body is not declared as JSON, is compressed, cannot be read, or is not a valid document.
-pub async fn read_resource<R: Resource>(head: &impl Head, body: impl Body) -> Result<R, Problem> {
-    R::from_json(&read_json(head, body).await?).map_err(Problem::Invalid)
+pub async fn read_document(
+    resource: &Resource,
+    head: &impl Head,
+    body: impl Body,
+) -> Result<Value, Problem> {
+    let body = read_json(head, body).await?;
+    resource.validate(&body).map_err(Problem::Invalid)
 }
 
 /// Reads the body of a request for a new resource.
@@ -186,7 +193,8 @@ fn is_encoded(head: &impl Head) -> bool {
 ///
 /// # Errors
 /// The problem, or Postgres could not be asked.
-pub async fn replay_or_refuse<R: Resource>(
+pub async fn replay_or_refuse(
+    resource: &Resource,
     scope: Option<KeyScope>,
     body: &Value,
     problem: Problem,
@@ -196,29 +204,31 @@ pub async fn replay_or_refuse<R: Resource>(
     let Some(scope) = scope else {
         return Err(problem);
     };
-    match find_requested::<R>(&scope, body, policy.key_reuse, resources).await {
-        Ok(Some(creation)) => Ok(created(&creation)),
+    let requested = resource.as_stored(body).as_ref().map(Document::of);
+    match find_requested(&scope, requested.as_ref(), policy.key_reuse, resources).await {
+        Ok(Some(stored)) => created(resource, &Creation::Reused(stored), body),
         Ok(None) => Err(problem),
         Err(DatabaseUnavailable) => Err(Problem::CreationUndecided),
     }
 }
 
-/// Creates a resource, and answers.
+/// Creates a resource, and answers. The document is one that [`Resource::validate`] returned.
 ///
 /// # Errors
 /// See [`exactly_once::create::create`].
-pub async fn create<R: Resource>(
+pub async fn create(
+    resource: &Resource,
     scope: KeyScope,
-    resource: R,
+    document: &Value,
     policy: ReplayPolicy,
     reservations: &impl Reservations,
     resources: &(impl Resources + Histories),
     ids: &impl ResourceIds,
 ) -> Result<Response, Problem> {
-    let request = CreateRequest::new(scope, resource);
+    let request = CreateRequest::new(scope, &resource.collection, Document::of(document));
     let creation =
         exactly_once::create::create(request, policy, reservations, resources, ids).await?;
-    Ok(created(&creation))
+    created(resource, &creation, document)
 }
 
 /// Creates a resource on a condition, and answers. The answer about a new resource has the list's new tag.
@@ -226,9 +236,10 @@ pub async fn create<R: Resource>(
 /// # Errors
 /// See [`create_on_condition`]. Without a key the client cannot find out whether a resource that was not acknowledged
 /// exists.
-pub async fn create_conditionally<R: Resource>(
+pub async fn create_conditionally(
+    resource: &Resource,
     conditional: ConditionalRequest,
-    resource: R,
+    document: &Value,
     policy: ReplayPolicy,
     redis: &(impl Reservations + Locks),
     postgres: &(impl ConditionalResources + ResourcesByKey + Histories),
@@ -239,24 +250,18 @@ pub async fn create_conditionally<R: Resource>(
         key,
         expected,
     } = conditional;
-    let request = |key| CreateRequest::new(scope_of::<R>(customer, key), resource);
     let records = Records(key.as_ref().map(|_| redis));
-    let (creation, state) = match key {
-        Some(key) => {
-            let request = request(key);
-            create_on_condition(request, &expected, policy, &records, redis, postgres, ids).await?
-        }
-        None => {
-            let request = request(IdempotencyKey::substitute(ids.draw()));
-            create_on_condition(request, &expected, policy, &records, redis, postgres, ids)
-                .await
-                .map_err(|error| match error {
-                    CreateError::Unavailable => Problem::UndecidedWithoutKey,
-                    error => error.into(),
-                })?
-        }
-    };
-    let response = created(&creation);
+    let has_key = key.is_some();
+    let key = key.unwrap_or_else(|| IdempotencyKey::substitute(ids.draw()));
+    let scope = scope_of(&resource.collection, customer, key);
+    let request = CreateRequest::new(scope, &resource.collection, Document::of(document));
+    let created_or_refused =
+        create_on_condition(request, &expected, policy, &records, redis, postgres, ids).await;
+    let (creation, state) = created_or_refused.map_err(|error| match error {
+        CreateError::Unavailable if !has_key => Problem::UndecidedWithoutKey,
+        error => error.into(),
+    })?;
+    let response = created(resource, &creation, document)?;
     Ok(match state {
         Some(state) => response.with(header::ETAG.as_str(), ETag::of_state(&state).to_string()),
         None => response,
@@ -296,20 +301,28 @@ impl<S: Reservations> Reservations for Records<'_, S> {
     }
 }
 
-/// The answer about a resource that was created or replayed.
-pub fn created<R: Resource>(creation: &Creation<R>) -> Response {
-    let (id, resource, replayed) = match creation {
-        Creation::Created(id, resource) => (*id, resource, false),
-        Creation::Replayed(id, resource) => (*id, resource, true),
+/// The answer about a resource that was created or replayed for a request with this document.
+///
+/// # Errors
+/// [`Problem::Unreadable`] when a stored document lacks what a representation needs.
+pub fn created(
+    resource: &Resource,
+    creation: &Creation,
+    document: &Value,
+) -> Result<Response, Problem> {
+    let id = creation.id();
+    let representation = match creation {
+        Creation::Created(_) | Creation::Replayed(_) => resource.represent(id, document),
+        Creation::Reused(stored) => represent(resource, stored),
     };
-    let location = format!("{}/{id}", R::COLLECTION.path);
-    let response = Response::json(StatusCode::CREATED, resource.representation(id))
-        .with(header::LOCATION.as_str(), location);
-    if replayed {
-        response
+    let body = representation.ok_or(Problem::Unreadable)?;
+    let location = format!("{}/{id}", resource.collection.path);
+    let response =
+        Response::json(StatusCode::CREATED, body).with(header::LOCATION.as_str(), location);
+    Ok(match creation {
+        Creation::Created(_) => response,
+        Creation::Replayed(_) | Creation::Reused(_) => response
             .with(IDEMPOTENT_REPLAYED, "true")
-            .with_outcome(Outcome::Replayed)
-    } else {
-        response
-    }
+            .with_outcome(Outcome::Replayed),
+    })
 }

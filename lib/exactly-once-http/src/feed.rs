@@ -40,7 +40,8 @@ pub fn feed_path(collection: &Collection) -> String {
 /// # Errors
 /// The feed is off, the request has not its token, its query is not valid, its cursor is of another history, or the database
 /// does not answer.
-pub async fn events<R: Resource>(
+pub async fn events(
+    resource: &Resource,
     query: &str,
     head: &impl Head,
     host: &impl Host,
@@ -58,12 +59,12 @@ pub async fn events<R: Resource>(
         if batch.len() > 1 {
             batch.push(',');
         }
-        batch.push_str(&event::<R>(entry));
+        batch.push_str(&event(resource, entry));
     }
     batch.push(']');
     let next = format!(
         "<{}?limit={}&wait={}&after={}>; rel=\"next\"",
-        feed_path(&R::COLLECTION),
+        feed_path(&resource.collection),
         request.limit,
         request.wait.as_secs(),
         Uuid::from_bytes(page.next.encode()).simple()
@@ -142,11 +143,10 @@ const fn rule(name: &'static str, rule: &'static str) -> QueryError {
 
 /// The event of a resource. Its source is relative: the component does not know under which names it is reached, and an
 /// event must have the same source for every reader.
-fn event<R: Resource>(entry: &FeedEntry) -> String {
-    let Collection { name, one, path } = R::COLLECTION;
-    let resource = R::from_stored(&entry.document);
-    let data = resource.map(|resource| resource.event_data(entry.id));
-    let data = data.unwrap_or_else(|| unreadable::<R>(entry.id));
+fn event(resource: &Resource, entry: &FeedEntry) -> String {
+    let Collection { name, one, path } = resource.collection;
+    let data = resource.event_data(entry.id, &entry.document.value());
+    let data = data.unwrap_or_else(|| unreadable(&resource.collection, entry.id));
     format!(
         r#"{{"specversion":"1.0","type":"{name}.{one}.created.v1","source":"{path}","id":"{id}","time":"{}","partitionkey":{},"datacontenttype":"application/json","data":{data}}}"#,
         entry.id.created_at(),

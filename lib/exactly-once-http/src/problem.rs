@@ -93,7 +93,6 @@ impl From<CreateError> for Problem {
             CreateError::KeyReused { id, differs } => Self::KeyReused { id, differs },
             CreateError::Stale(current) => Self::PreconditionFailed { current },
             CreateError::Locked { remaining } => Self::CollectionLocked { remaining },
-            CreateError::Unreadable(_) => Self::Unreadable,
             CreateError::Unavailable => Self::CreationUndecided,
         }
     }
@@ -180,16 +179,16 @@ impl Problem {
     }
 
     /// The answer of an API to requests for a kind of resource, with links to where it is described.
-    pub fn into_response_of<R: Resource>(self) -> Response {
-        let links = R::DOCUMENTATION.map(|documentation| {
-            let kind = text(self.row().kind, &R::COLLECTION);
+    pub fn into_response_of(self, resource: &Resource) -> Response {
+        let links = resource.documentation.map(|documentation| {
+            let kind = text(self.row().kind, &resource.collection);
             let Documentation {
                 description,
                 reference,
             } = documentation;
             format!("<{description}>; rel=\"service-desc\", <{reference}#{kind}>; rel=\"help\"")
         });
-        let response = self.into_response(&R::COLLECTION);
+        let response = self.into_response(&resource.collection);
         match links {
             Some(links) => response.with(header::LINK.as_str(), links),
             None => response,
@@ -457,10 +456,7 @@ mod tests {
         let detail = "Send one JSON document: {one}{value}.";
         let why = Malformed("{one}{value}".into());
         assert_eq!(body_of(Problem::NotJson(why))["detail"], detail);
-        let violation = Violation {
-            pointer: "/x".into(),
-            detail: "is unknown",
-        };
+        let violation = Violation::new("/x", "is unknown");
         let count = |violations| body_of(Problem::Invalid(violations))["violationCount"].clone();
         assert_eq!(count(vec![violation.clone()]), Value::Null);
         assert_eq!(count(vec![violation; 51]), 51);

@@ -3,7 +3,7 @@
 use exactly_once::json::to_json;
 use exactly_once::key_state::{KeyState, key_state};
 use exactly_once::ports::{RecordLookup, ResourceLists, ResourcesByKey, StoredResource};
-use exactly_once::{Customer, KeyScope, Resource, ResourceId};
+use exactly_once::{Collection, Customer, KeyScope, Resource, ResourceId};
 use http::{StatusCode, header};
 
 use crate::conditions::check_if_match;
@@ -18,7 +18,8 @@ use crate::response::Response;
 /// # Errors
 /// There is no such resource of this customer's, it is not the one that `If-Match` names, its document is unreadable, or
 /// the store does not answer.
-pub async fn show<R: Resource>(
+pub async fn show(
+    resource: &Resource,
     customer: &Customer,
     id: ResourceId,
     head: &impl Head,
@@ -26,7 +27,7 @@ pub async fn show<R: Resource>(
 ) -> Result<Response, Problem> {
     let stored = resources.find(customer, id).await?;
     let stored = stored.ok_or(Problem::NotFound)?;
-    let body = represent::<R>(&stored).ok_or(Problem::Unreadable)?;
+    let body = represent(resource, &stored).ok_or(Problem::Unreadable)?;
     let etag = ETag::of_representation(&body);
     Response::json(StatusCode::OK, body).if_expected(&etag, head)
 }
@@ -36,7 +37,8 @@ pub async fn show<R: Resource>(
 ///
 /// # Errors
 /// The cursor is none of this customer's, the list is not in a state that `If-Match` names, or the store does not answer.
-pub async fn list<R: Resource>(
+pub async fn list(
+    resource: &Resource,
     customer: &Customer,
     request: PageRequest,
     head: &impl Head,
@@ -46,7 +48,7 @@ pub async fn list<R: Resource>(
         .page(customer, request.after, request.limit)
         .await?;
     let page = page.ok_or(Problem::Query(QueryError::Cursor))?;
-    let collection = R::COLLECTION;
+    let collection = &resource.collection;
     let next = match page.resources.last() {
         Some(last) if page.more => Some(format!(
             "{}?{}",
@@ -55,7 +57,9 @@ pub async fn list<R: Resource>(
         )),
         _ => None,
     };
-    let one = |stored| represent::<R>(stored).unwrap_or_else(|| unreadable::<R>(stored.id));
+    let one = |stored: &StoredResource| {
+        represent(resource, stored).unwrap_or_else(|| unreadable(collection, stored.id))
+    };
     let all: Vec<String> = page.resources.iter().map(one).collect();
     let body = format!(
         r#"{{"{}":[{}],"next":{}}}"#,
@@ -76,7 +80,8 @@ pub async fn list<R: Resource>(
 /// # Errors
 /// No request with the key is known, `If-Match` names a tag (the answer has none), or the store that decides does not
 /// answer.
-pub async fn show_key<R: Resource>(
+pub async fn show_key(
+    collection: &Collection,
     scope: &KeyScope,
     head: &impl Head,
     records: &impl RecordLookup,
@@ -90,7 +95,7 @@ pub async fn show_key<R: Resource>(
         KeyState::InProgress => format!(r#"{{"key":{key},"state":"in_progress"}}"#),
         KeyState::Completed(id) => format!(
             r#"{{"key":{key},"state":"completed","{}Id":"{id}","createdAt":"{}"}}"#,
-            R::COLLECTION.one,
+            collection.one,
             id.created_at()
         ),
     };
@@ -98,16 +103,16 @@ pub async fn show_key<R: Resource>(
 }
 
 /// The representation of a stored resource; `None` when this release cannot read its document.
-pub fn represent<R: Resource>(stored: &StoredResource) -> Option<String> {
-    R::from_stored(&stored.document).map(|resource| resource.representation(stored.id))
+pub fn represent(resource: &Resource, stored: &StoredResource) -> Option<String> {
+    resource.represent(stored.id, &stored.document.value())
 }
 
 /// What a page has in place of a resource whose document is unreadable: the page stays complete, and the others on it
 /// readable.
-pub(crate) fn unreadable<R: Resource>(id: ResourceId) -> String {
+pub(crate) fn unreadable(collection: &Collection, id: ResourceId) -> String {
     format!(
         r#"{{"{}Id":"{}","status":"unreadable","createdAt":"{}"}}"#,
-        R::COLLECTION.one,
+        collection.one,
         id,
         id.created_at()
     )

@@ -23,10 +23,15 @@ pub(crate) const KEYS: &str = "idempotency-keys";
 
 /// Answers a request to the collection of a resource: creates, lists and shows resources, shows keys and the feed, and
 /// reports the health of the service.
-pub async fn respond<R: Resource>(head: &impl Head, body: impl Body, host: &impl Host) -> Response {
+pub async fn respond(
+    resource: &Resource,
+    head: &impl Head,
+    body: impl Body,
+    host: &impl Host,
+) -> Response {
     let target = head.target();
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
-    let route = match route(&R::COLLECTION, head.method(), path) {
+    let route = match route(&resource.collection, head.method(), path) {
         // Asks for nothing that could be missing.
         Ok(Route::Health) => return health(),
         route => route,
@@ -34,7 +39,7 @@ pub async fn respond<R: Resource>(head: &impl Head, body: impl Body, host: &impl
     let settings = match host.settings().await {
         Ok(settings) => settings,
         Err(problem) => {
-            return route.err().unwrap_or(problem).into_response_of::<R>();
+            return route.err().unwrap_or(problem).into_response_of(resource);
         }
     };
     if let (Err(Problem::MethodNotAllowed { allow }), Some(origins)) =
@@ -45,10 +50,10 @@ pub async fn respond<R: Resource>(head: &impl Head, body: impl Body, host: &impl
     }
     let of_customer = matches!(route, Ok(Route::OfCustomer(_)));
     let answer = match route {
-        Ok(route) => answer::<R>(route, query, head, body, host, &settings).await,
+        Ok(route) => answer(resource, route, query, head, body, host, &settings).await,
         Err(problem) => Err(problem),
     };
-    let answer = answer.unwrap_or_else(Problem::into_response_of::<R>);
+    let answer = answer.unwrap_or_else(|problem| problem.into_response_of(resource));
     let answer = match &settings.cors_origins {
         Some(origins) => origins.share(head, answer),
         None => answer,
@@ -69,7 +74,8 @@ fn vary(answer: Response, settings: &Settings, of_customer: bool) -> Response {
     }
 }
 
-async fn answer<R: Resource>(
+async fn answer(
+    resource: &Resource,
     route: Route<'_>,
     query: &str,
     head: &impl Head,
@@ -88,13 +94,21 @@ async fn answer<R: Resource>(
             let (redis, postgres) = host.probe_both(settings).await;
             return Ok(readiness(redis, postgres));
         }
-        Route::Feed => return events::<R>(query, head, host, settings).await,
+        Route::Feed => return events(resource, query, head, host, settings).await,
         Route::OfCustomer(route) => route,
     };
     let identity = chosen(settings)?;
     let customer = identify(identity, head, || host.unix_seconds())?;
-    let operation = admit::<R>(route, customer, query, head, settings.precondition)?;
-    perform::<R>(operation, head, body, host, settings).await
+    let collection = &resource.collection;
+    let operation = admit(
+        collection,
+        route,
+        customer,
+        query,
+        head,
+        settings.precondition,
+    )?;
+    perform(resource, operation, head, body, host, settings).await
 }
 
 /// How customers are identified.
@@ -207,7 +221,8 @@ pub fn identify(
 ///
 /// # Errors
 /// The problem to answer with, when the request can be refused without its body and without a store.
-fn admit<R: Resource>(
+fn admit(
+    collection: &Collection,
     route: CustomerRoute,
     customer: Customer,
     query: &str,
@@ -216,7 +231,7 @@ fn admit<R: Resource>(
 ) -> Result<Operation, Problem> {
     match route {
         CustomerRoute::New => {
-            creation::read_head::<R>(customer, head, precondition).map(Operation::Create)
+            creation::read_head(collection, customer, head, precondition).map(Operation::Create)
         }
         CustomerRoute::List => {
             let page = PageRequest::parse(query).map_err(Problem::Query)?;
@@ -228,7 +243,7 @@ fn admit<R: Resource>(
         CustomerRoute::Key(key) => {
             let key = IdempotencyKey::from_chars(decoded(key)).ok_or(Problem::KeyNotFound)?;
             Ok(Operation::ShowKey(KeyScope {
-                collection: R::COLLECTION.name,
+                collection: collection.name,
                 customer,
                 key,
             }))
@@ -236,7 +251,8 @@ fn admit<R: Resource>(
     }
 }
 
-async fn perform<R: Resource>(
+async fn perform(
+    resource: &Resource,
     operation: Operation,
     head: &impl Head,
     body: impl Body,
@@ -248,37 +264,41 @@ async fn perform<R: Resource>(
             let body = creation::read_json(head, body).await?;
             let (redis, postgres) = (host.redis(settings), host.postgres(settings));
             let (policy, ids) = (settings.replay_policy, host.ids());
-            let (scope, problem) = match (R::from_json(&body), operation) {
-                (Ok(resource), CreateOperation::Unconditional(scope)) => {
+            let (scope, problem) = match (resource.validate(&body), operation) {
+                (Ok(document), CreateOperation::Unconditional(scope)) => {
                     refuse_if_none_match(head)?;
-                    return creation::create(scope, resource, policy, &redis, &postgres, ids).await;
+                    return creation::create(
+                        resource, scope, &document, policy, &redis, &postgres, ids,
+                    )
+                    .await;
                 }
-                (Ok(resource), CreateOperation::Conditional(request)) => {
+                (Ok(document), CreateOperation::Conditional(request)) => {
                     // Only for a request that is good otherwise (RFC 9110 section 13.2.1).
                     refuse_if_none_match(head)?;
                     return creation::create_conditionally(
-                        request, resource, policy, &redis, &postgres, ids,
+                        resource, request, &document, policy, &redis, &postgres, ids,
                     )
                     .await;
                 }
                 (Ok(_), CreateOperation::WithoutCondition(scope)) => {
                     (Some(scope), Problem::PreconditionRequired)
                 }
-                (Err(violations), operation) => {
-                    (operation.scope::<R>(), Problem::Invalid(violations))
-                }
+                (Err(violations), operation) => (
+                    operation.scope(&resource.collection),
+                    Problem::Invalid(violations),
+                ),
             };
-            creation::replay_or_refuse::<R>(scope, &body, problem, policy, &postgres).await
+            creation::replay_or_refuse(resource, scope, &body, problem, policy, &postgres).await
         }
         Operation::List(customer, page) => {
-            reading::list::<R>(&customer, page, head, &host.postgres(settings)).await
+            reading::list(resource, &customer, page, head, &host.postgres(settings)).await
         }
         Operation::Show(customer, id) => {
-            reading::show::<R>(&customer, id, head, &host.postgres(settings)).await
+            reading::show(resource, &customer, id, head, &host.postgres(settings)).await
         }
         Operation::ShowKey(scope) => {
             let (redis, postgres) = (host.redis(settings), host.postgres(settings));
-            reading::show_key::<R>(&scope, head, &redis, &postgres).await
+            reading::show_key(&resource.collection, &scope, head, &redis, &postgres).await
         }
     }
 }

@@ -43,8 +43,7 @@ mod tests {
     #[test]
     fn violations_are_few_and_short_enough() {
         let shown = |pointer: String, count| {
-            let detail = "is unknown";
-            let shown = shown(&vec![Violation { pointer, detail }; count]);
+            let shown = shown(&vec![Violation::new(pointer, "is unknown"); count]);
             assert!(to_json(&shown).len() < 9 * 1024);
             (shown.len(), shown.into_iter().next().expect("the first"))
         };

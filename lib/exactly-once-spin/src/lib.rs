@@ -26,12 +26,21 @@ pub use host::SpinHost;
 #[doc(hidden)]
 pub use spin_sdk::wasip3;
 
-/// Makes a crate the component that answers requests about resources of a type with a function such as
-/// `exactly_once_http::respond`; or, where there is no such type, requests about a collection. The SDK's `#[http_service]` would
-/// convert every request and answer, which takes a third more calls of the host.
+#[doc(hidden)]
+pub use exactly_once_http::respond;
+
+/// Makes a crate the component that serves a resource (a static [`exactly_once::Resource`]); or, with a function such as
+/// `exactly_once_http::respond` without its first argument, one that answers requests about a collection in its own
+/// way. The SDK's `#[http_service]` would convert every request and response, which takes a third more calls of the host.
 #[macro_export]
 macro_rules! component {
-    (of $collection:expr, $respond:path) => {
+    ($collection:expr, $respond:path) => {
+        $crate::component!(@ $collection, |head, body, host| $respond(head, body, host));
+    };
+    ($resource:expr) => {
+        $crate::component!(@ $resource.collection, |head, body, host| $crate::respond(&$resource, head, body, host));
+    };
+    (@ $collection:expr, |$head:ident, $body:ident, $host:ident| $answer:expr) => {
         struct Component;
 
         $crate::wasip3::http::service::export!(Component);
@@ -42,15 +51,13 @@ macro_rules! component {
             ) -> Result<$crate::wasip3::http::types::Response, $crate::wasip3::http::types::ErrorCode>
             {
                 let collection = $collection;
-                let host = $crate::SpinHost::for_collection(&collection);
-                let (head, body) = $crate::receive(request, &host);
-                let answer = $respond(&head, body, &host).await;
-                host.log(&collection, &head, &answer).await;
+                let spin = $crate::SpinHost::for_collection(&collection);
+                let (read, $body) = $crate::receive(request, &spin);
+                let ($head, $host) = (&read, &spin);
+                let answer = $answer.await;
+                spin.log(&collection, &read, &answer).await;
                 $crate::send(answer)
             }
         }
-    };
-    ($resource:ty, $respond:path) => {
-        $crate::component!(of <$resource as ::exactly_once::Resource>::COLLECTION, $respond);
     };
 }

@@ -7,19 +7,17 @@
 
 pub mod conditional;
 
-use serde_json::Value;
-
 use crate::error::{CreateError, DatabaseUnavailable, ReservationsUnavailable};
 use crate::fingerprint::Fingerprint;
 use crate::history::{History, InHistory, KnownHistory};
-use crate::json::to_json;
+use crate::json::differences;
 use crate::key::KeyScope;
 use crate::ports::{
     Attempt, Histories, Insertion, NewResource, Reservation, Reservations, ResourceIds, Resources,
     ResourcesByKey, StoredResource,
 };
 use crate::record::{Progress, Record};
-use crate::resource::{Document, Resource, ResourceId};
+use crate::resource::{Collection, Document, ResourceId};
 
 /// What a key gets that returns with another document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,42 +49,42 @@ pub struct ReplayPolicy {
 
 /// A valid request for a new resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CreateRequest<R> {
+pub struct CreateRequest {
     scope: KeyScope,
     fingerprint: Fingerprint,
     document: Document,
-    resource: R,
 }
 
-impl<R: Resource> CreateRequest<R> {
-    /// A request to create the resource under a key.
+impl CreateRequest {
+    /// A request to create a resource of the scope's collection under its key.
     ///
     /// A condition is not part of the fingerprint: a retry may have another one.
-    pub fn new(scope: KeyScope, resource: R) -> Self {
-        let document = resource.canonical();
+    pub fn new(scope: KeyScope, collection: &Collection, document: Document) -> Self {
         Self {
-            fingerprint: Fingerprint::of(&scope, "POST", R::COLLECTION.path, &document),
+            fingerprint: Fingerprint::of(&scope, "POST", collection.path, &document),
             scope,
             document,
-            resource,
         }
     }
 }
 
 /// The resource that a key belongs to, and whether this request created it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Creation<R> {
-    /// This request inserted it. At most one request per key gets this answer.
-    Created(ResourceId, R),
-    /// It existed before.
-    Replayed(ResourceId, R),
+pub enum Creation {
+    /// This request inserted it. At most one request per key gets this result.
+    Created(ResourceId),
+    /// It existed before, with the document of the request.
+    Replayed(ResourceId),
+    /// It existed before, with another document; only with [`KeyReuse::Replay`].
+    Reused(StoredResource),
 }
 
-impl<R> Creation<R> {
+impl Creation {
     /// Its id.
     pub fn id(&self) -> ResourceId {
         match self {
-            Self::Created(id, _) | Self::Replayed(id, _) => *id,
+            Self::Created(id) | Self::Replayed(id) => *id,
+            Self::Reused(stored) => stored.id,
         }
     }
 }
@@ -104,97 +102,89 @@ const MAX_REQUEST_MILLIS: i64 = 60_000;
 /// `reserve` where the record's history is known to be the database's, and otherwise one of `ask_history` more.
 ///
 /// # Errors
-/// [`CreateError::KeyReused`] and [`CreateError::Unreadable`] only when Postgres holds another document for the key;
-/// [`CreateError::Unavailable`] when Postgres could not be asked. Redis causes no error.
-pub async fn create<R: Resource>(
-    request: CreateRequest<R>,
+/// [`CreateError::KeyReused`] only when Postgres holds another document for the key; [`CreateError::Unavailable`] when Postgres could not be asked. Redis causes no error.
+pub async fn create(
+    request: CreateRequest,
     policy: ReplayPolicy,
     reservations: &impl Reservations,
     resources: &(impl Resources + Histories),
     ids: &impl ResourceIds,
-) -> Result<Creation<R>, CreateError> {
+) -> Result<Creation, CreateError> {
     resources.announce_insertion();
     let claim = claim(request, policy.outage, reservations, resources, ids).await;
-    let (new, resource, reservation) = match claim {
-        Claim::Completed(creation) => return Ok(creation),
-        Claim::Open {
-            new,
-            resource,
-            reservation,
-        } => (new, resource, reservation),
+    let (new, reservation) = match claim {
+        Claim::Completed(id) => return Ok(Creation::Replayed(id)),
+        Claim::Open { new, reservation } => (new, reservation),
     };
     if likely_new(&reservation) && resources.insert_new(&new).await == Attempt::Inserted {
         // The record stays in progress: most resources are never requested again, and the first retry completes it.
-        return Ok(Creation::Created(new.id, resource));
+        return Ok(Creation::Created(new.id));
     }
     let fingerprint = new.fingerprint;
     let Ok(settled) = insert(new, resources, ids).await else {
         return replay_in_outage(&reservation, &fingerprint, policy.outage, resources)
-            .map(|id| Creation::Replayed(id, resource))
+            .map(Creation::Replayed)
             .ok_or(CreateError::Unavailable);
     };
     complete_record(&settled, &reservation, reservations).await;
-    settled.value.creation(resource, policy.key_reuse)
+    settled.value.creation(policy.key_reuse)
 }
 
-/// The resource that a key belongs to, if it is what the body of a request asks for; for a request that is refused
-/// otherwise. It may be the retry of one that was valid when the resource was created: limits and conditions change.
+/// The resource that a key belongs to, if it is what a request asks for that is refused otherwise. The request may be the
+/// retry of one that was valid when the resource was created: limits and conditions change. `requested` is its
+/// document as it would be stored, if it has one.
 ///
-/// One call of `find_by_key`, and none for a body that asks for no resource of this kind under any rules.
+/// One call of `find_by_key`, and none for a request without a document.
 ///
 /// # Errors
 /// [`DatabaseUnavailable`] when Postgres could not be asked.
-pub async fn find_requested<R: Resource>(
+pub async fn find_requested(
     scope: &KeyScope,
-    body: &Value,
+    requested: Option<&Document>,
     key_reuse: KeyReuse,
     resources: &impl ResourcesByKey,
-) -> Result<Option<Creation<R>>, DatabaseUnavailable> {
-    let sent = Document::from_text(to_json(body));
-    // The rules for stored documents are those of all releases.
-    let requested = R::from_stored(&sent).map(|requested| requested.canonical());
+) -> Result<Option<StoredResource>, DatabaseUnavailable> {
     if requested.is_none() && key_reuse == KeyReuse::Reject {
         return Ok(None);
     }
-    let found = resources.find_by_key(scope).await?;
-    Ok(found.value.and_then(|stored| {
-        let is_stored = |document: &Document| R::differences(&stored.document, document).is_empty();
-        let is_requested = key_reuse == KeyReuse::Replay
-            || requested.is_some_and(|requested| is_stored(&requested))
-            // With members that this release does not know.
-            || is_stored(&sent);
-        let resource = R::from_stored(&stored.document).filter(|_| is_requested);
-        resource.map(|resource| Creation::Replayed(stored.id, resource))
+    let found = resources.find_by_key(scope).await?.value;
+    Ok(found.filter(|stored| {
+        let is_requested = |document: &Document| are_equal(&stored.document, document);
+        key_reuse == KeyReuse::Replay || requested.is_some_and(is_requested)
     }))
+}
+
+/// Whether two documents say the same. The texts of equal documents differ where Postgres or another program has
+/// written one of them.
+fn are_equal(stored: &Document, requested: &Document) -> bool {
+    stored == requested || stored.value() == requested.value()
 }
 
 /// What Redis answers to a reservation.
 type Reserved = Result<Reservation, ReservationsUnavailable>;
 
 /// What a request finds in Redis.
-enum Claim<R> {
+enum Claim {
     /// Its resource.
-    Completed(Creation<R>),
+    Completed(ResourceId),
     /// Nothing final. `new` has the id to insert it with.
     Open {
         new: NewResource,
-        resource: R,
         reservation: Reserved,
     },
 }
 
-async fn claim<R>(
-    request: CreateRequest<R>,
+async fn claim(
+    request: CreateRequest,
     outage: OutageReplay,
     reservations: &impl Reservations,
     histories: &impl Histories,
     ids: &impl ResourceIds,
-) -> Claim<R> {
+) -> Claim {
     let CreateRequest {
         scope,
         fingerprint,
         document,
-        resource,
     } = request;
     let own = Record {
         progress: Progress::InProgress,
@@ -210,7 +200,7 @@ async fn claim<R>(
                 Progress::Completed(history)
                     if is_believed(history, known_history(histories).await, outage) =>
                 {
-                    return Claim::Completed(Creation::Replayed(record.id, resource));
+                    return Claim::Completed(record.id);
                 }
                 // The row was read in another history and may be lost: it is found, or created again as it was.
                 Progress::Completed(_) => record.id,
@@ -231,7 +221,6 @@ async fn claim<R>(
             fingerprint,
             document,
         },
-        resource,
         reservation,
     }
 }
@@ -325,33 +314,24 @@ impl Settled {
         }
     }
 
-    fn creation<R: Resource>(
-        self,
-        resource: R,
-        key_reuse: KeyReuse,
-    ) -> Result<Creation<R>, CreateError> {
+    fn creation(self, key_reuse: KeyReuse) -> Result<Creation, CreateError> {
         let (stored, requested) = match self {
-            Self::Inserted(new) => return Ok(Creation::Created(new.id, resource)),
+            Self::Inserted(new) => return Ok(Creation::Created(new.id)),
             Self::Existing { stored, requested } => (stored, requested),
         };
-        // An equal fingerprint is an equal document: the request itself has the content of the answer.
-        if stored.fingerprint == requested.fingerprint {
-            return Ok(Creation::Replayed(stored.id, resource));
-        }
-        let differs = R::differences(&stored.document, &requested.document);
-        // The same document under a fingerprint of another algorithm is still the same document.
-        if differs.is_empty() {
-            return Ok(Creation::Replayed(stored.id, resource));
+        // An equal fingerprint is an equal document; and the same document under a fingerprint of another algorithm is
+        // still the same document.
+        if stored.fingerprint == requested.fingerprint
+            || are_equal(&stored.document, &requested.document)
+        {
+            return Ok(Creation::Replayed(stored.id));
         }
         if key_reuse == KeyReuse::Replay {
-            let first = R::from_stored(&stored.document);
-            return first
-                .map(|first| Creation::Replayed(stored.id, first))
-                .ok_or(CreateError::Unreadable(stored.id));
+            return Ok(Creation::Reused(stored));
         }
         Err(CreateError::KeyReused {
             id: stored.id,
-            differs,
+            differs: differences(&stored.document.value(), &requested.document.value()),
         })
     }
 }

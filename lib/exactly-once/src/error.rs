@@ -53,11 +53,6 @@ pub enum CreateError {
         /// The rest of its lease.
         remaining: Duration,
     },
-    /// The key belongs to a resource whose stored document this release cannot read.
-    Unreadable(
-        /// The resource.
-        ResourceId,
-    ),
     /// See [`DatabaseUnavailable`].
     Unavailable,
 }
@@ -68,7 +63,6 @@ impl fmt::Display for CreateError {
             Self::KeyReused { id, .. } => write!(f, "the key belongs to {id}, which differs"),
             Self::Stale(state) => write!(f, "the list is in state {state}"),
             Self::Locked { .. } => f.write_str("the list is locked"),
-            Self::Unreadable(id) => write!(f, "the stored document of {id} is not readable"),
             Self::Unavailable => DatabaseUnavailable.fmt(f),
         }
     }

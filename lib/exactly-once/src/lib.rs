@@ -1,7 +1,7 @@
 //! Creates a resource exactly once per customer and `Idempotency-Key`.
 //!
 //! Plain Rust over the traits in [`ports`]: no HTTP, no Spin, no SQL, no clock and no randomness of its own, and
-//! nothing of any particular resource. What is created is a type that implements [`Resource`].
+//! nothing of any particular resource: a document is a text. What a resource is made of says a table ([`members`]).
 
 pub mod breaker;
 pub mod condition;
@@ -16,10 +16,13 @@ pub mod history;
 pub mod json;
 pub mod key;
 pub mod key_state;
+pub mod laws;
 pub mod list_state;
+pub mod members;
 pub mod ports;
 pub mod record;
 pub mod resource;
+pub mod schema;
 pub mod signals;
 pub mod single_flight;
 
@@ -28,5 +31,6 @@ pub use fingerprint::Fingerprint;
 pub use history::{History, InHistory, KnownHistory};
 pub use key::{IdempotencyKey, KeyScope};
 pub use list_state::ListState;
+pub use members::{Resource, Violation};
 pub use record::{Progress, Record};
-pub use resource::{Collection, Document, Documentation, Resource, ResourceId, Violation};
+pub use resource::{Collection, Document, Documentation, ResourceId};

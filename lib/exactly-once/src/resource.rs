@@ -1,58 +1,12 @@
-//! What is created: the trait that a kind of resource implements, and what all kinds have in common.
+//! What all kinds of resources have in common: the names of their collection, the stored document, and the id.
 
 use std::fmt;
 
 use chrono::{DateTime, SecondsFormat};
-use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::json;
-
-/// A kind of resource, such as an order: the one thing that the protocol does not know.
-///
-/// A value of the implementing type is a valid document of that kind.
-pub trait Resource: Clone {
-    /// The collection that resources of this kind belong to.
-    const COLLECTION: Collection;
-
-    /// Where its API is described, if it is.
-    const DOCUMENTATION: Option<Documentation> = None;
-
-    /// Validates a request's body.
-    ///
-    /// # Errors
-    /// Every violation found, in document order; never empty.
-    fn from_json(body: &Value) -> Result<Self, Vec<Violation>>;
-
-    /// Reads a stored document. It was valid when it was stored: later rules do not make it invalid. Members that
-    /// this release does not know were written by another one and belong to the representation.
-    ///
-    /// `None` when the document lacks what a representation needs.
-    fn from_stored(document: &Document) -> Option<Self>;
-
-    /// The one text of this document. Equal documents have equal texts, however a client wrote them.
-    ///
-    /// An optional member that a later release adds must be left out where it is absent: then the text of a
-    /// request that does not use it stays the same, and so does its fingerprint.
-    fn canonical(&self) -> Document;
-
-    /// The representation that every answer about the resource repeats byte for byte: one JSON object.
-    ///
-    /// A pure function of id and document, which is why a replay needs neither the first answer's bytes nor a
-    /// clock. Changing it changes what replays of old resources say: a new shape needs a new API version.
-    fn representation(&self, id: ResourceId) -> String;
-
-    /// What consumers of the feed get about the resource: one JSON object, and a pure function of id and document as well.
-    fn event_data(&self, id: ResourceId) -> String {
-        self.representation(id)
-    }
-
-    /// Where two documents of this kind differ, as JSON Pointers; empty when they do not.
-    fn differences(stored: &Document, requested: &Document) -> Vec<String> {
-        crate::json::differences(&stored.value(), &requested.value())
-    }
-}
 
 /// The names of a collection of resources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -75,21 +29,19 @@ pub struct Documentation {
     pub reference: &'static str,
 }
 
-/// A member that makes a document invalid.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Violation {
-    /// The member, as a JSON Pointer (RFC 6901) into the request's body.
-    pub pointer: String,
-    /// The rule that it breaks.
-    pub detail: &'static str,
-}
-
 /// A canonical JSON document, as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Document(String);
 
 impl Document {
-    /// Wraps the result of [`Resource::canonical`], or a document read from a store.
+    /// The document of a value. Equal values have equal texts, however a client wrote them: serde_json keeps members in the
+    /// order of their names. (Where another package turns its feature `preserve_order` on, a retry with members in
+    /// another order is recognised by comparing documents.)
+    pub fn of(value: &Value) -> Self {
+        Self(json::to_json(value))
+    }
+
+    /// Wraps a document that was read from a store.
     pub fn from_text(text: impl Into<String>) -> Self {
         Self(text.into())
     }

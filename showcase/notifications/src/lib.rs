@@ -4,10 +4,9 @@
 mod service;
 
 use cloudevents::{CloudEvent, Refusal};
-use exactly_once::{
-    Collection, Document, IdempotencyKey, KeyScope, Resource, ResourceId, Violation,
-};
-use serde_json::{Value, json};
+use exactly_once::members::{computed, created_at, id, money, nullable, required, text};
+use exactly_once::{Collection, IdempotencyKey, KeyScope, Resource, Violation};
+use serde_json::{Map, Value};
 
 /// The outcomes of a payment, by the types of their events.
 const OUTCOMES: [(&str, &str); 2] = [
@@ -15,121 +14,97 @@ const OUTCOMES: [(&str, &str); 2] = [
     ("payments.payment.failed.v1", "failed"),
 ];
 
-/// What a customer is told about a payment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notification {
-    order: String,
-    status: String,
-    reason: Option<String>,
-    currency: String,
-    /// In minor units.
-    amount: i64,
-}
+/// What customers are told about payments.
+pub static NOTIFICATIONS: Resource = Resource::new(
+    COLLECTION,
+    &[
+        required("amount", money(i64::MIN, i64::MAX)),
+        created_at("createdAt"),
+        required("currency", text(1, 3)),
+        id("notificationId"),
+        required("orderId", text(1, 36)),
+        nullable("reason", text(1, 100)),
+        required("status", text(1, 20)),
+        computed("text", text(1, 200), |notification| {
+            told(notification).map(Value::from)
+        }),
+    ],
+);
 
-impl Notification {
-    /// Reads the event of an outcome. Its id is the notification's key: one payment has one notification.
-    ///
-    /// # Errors
-    /// [`Refusal::Unusable`] with what does not fit.
-    pub fn of(event: &CloudEvent) -> Result<(KeyScope, Self), Refusal> {
-        let unusable = |pointer, detail| Refusal::Unusable(vec![violation(pointer, detail)]);
-        let outcome = OUTCOMES.iter().find(|(kind, _)| *kind == event.kind);
-        let (_, status) = outcome.ok_or_else(|| {
-            unusable(
-                "/type",
-                "must be payments.payment.succeeded.v1 or payments.payment.failed.v1",
-            )
-        })?;
-        let key = IdempotencyKey::from_chars(event.id.clone().into_bytes());
-        let key =
-            key.ok_or_else(|| unusable("/id", "must be 1 to 255 visible ASCII characters"))?;
-        let customer = event.customer();
-        let customer = customer.ok_or_else(|| unusable("/partitionkey", "must name a customer"))?;
-        let notification = Self::from_json(&event.data).map_err(|violations| {
-            let below = |violation: Violation| Violation {
-                pointer: format!("/data{}", violation.pointer),
-                ..violation
-            };
-            Refusal::Unusable(violations.into_iter().map(below).collect())
-        })?;
-        if notification.status != *status {
-            return Err(unusable("/data/status", "must be what the type says"));
-        }
-        let scope = KeyScope {
-            collection: Self::COLLECTION.name,
-            customer,
-            key,
+const COLLECTION: Collection = Collection {
+    name: "notifications",
+    one: "notification",
+    path: "/api/v1/notifications",
+};
+
+/// What a payment's event has for its notification.
+const FROM_EVENT: [&str; 5] = ["orderId", "status", "reason", "currency", "amount"];
+
+/// Reads the event of an outcome: the scope and the document of its notification. Its id is the notification's key: one
+/// payment has one notification.
+///
+/// # Errors
+/// [`Refusal::Unusable`] with what does not fit.
+pub fn notification_of(event: &CloudEvent) -> Result<(KeyScope, Value), Refusal> {
+    let unusable = |pointer, detail| Refusal::Unusable(vec![Violation::new(pointer, detail)]);
+    let outcome = OUTCOMES.iter().find(|(kind, _)| *kind == event.kind);
+    let (_, status) = outcome.ok_or_else(|| {
+        unusable(
+            "/type",
+            "must be payments.payment.succeeded.v1 or payments.payment.failed.v1",
+        )
+    })?;
+    let key = IdempotencyKey::from_chars(event.id.clone().into_bytes());
+    let key = key.ok_or_else(|| unusable("/id", "must be 1 to 255 visible ASCII characters"))?;
+    let customer = event.customer();
+    let customer = customer.ok_or_else(|| unusable("/partitionkey", "must name a customer"))?;
+    // A later release of payments may add members.
+    let members = FROM_EVENT.iter().filter_map(|name| {
+        let value = event.data.get(*name)?;
+        Some(((*name).to_owned(), value.clone()))
+    });
+    let document = NOTIFICATIONS.validate(&Value::Object(members.collect()));
+    let document = document.map_err(|violations| {
+        let below = |violation: Violation| Violation {
+            pointer: format!("/data{}", violation.pointer),
+            ..violation
         };
-        Ok((scope, notification))
+        Refusal::Unusable(violations.into_iter().map(below).collect())
+    })?;
+    if document.get("status") != Some(&Value::from(*status)) {
+        return Err(unusable("/data/status", "must be what the type says"));
     }
-
-    fn read(value: &Value) -> Option<Self> {
-        let text = |name| Some(value.get(name)?.as_str()?.to_owned());
-        Some(Self {
-            order: text("orderId")?,
-            status: text("status")?,
-            reason: text("reason"),
-            currency: text("currency")?,
-            amount: value.get("amount")?.as_i64()?,
-        })
-    }
-
-    fn text(&self) -> String {
-        match self.reason.as_deref() {
-            None => "Your order is paid.".to_owned(),
-            Some(reason) => format!(
-                "Your order could not be paid: {}.",
-                reason.replace('_', " ")
-            ),
-        }
-    }
-}
-
-impl Resource for Notification {
-    const COLLECTION: Collection = Collection {
-        name: "notifications",
-        one: "notification",
-        path: "/api/v1/notifications",
+    let scope = KeyScope {
+        collection: COLLECTION.name,
+        customer,
+        key,
     };
-
-    fn from_json(body: &Value) -> Result<Self, Vec<Violation>> {
-        let rule = "must be an object with orderId, status, reason, currency and amount";
-        Self::read(body).ok_or_else(|| vec![violation("", rule)])
-    }
-
-    fn from_stored(document: &Document) -> Option<Self> {
-        Self::read(&document.value())
-    }
-
-    fn canonical(&self) -> Document {
-        let members = json!({
-            "orderId": self.order,
-            "status": self.status,
-            "reason": self.reason,
-            "currency": self.currency,
-            "amount": self.amount,
-        });
-        Document::from_text(members.to_string())
-    }
-
-    fn representation(&self, id: ResourceId) -> String {
-        json!({
-            "notificationId": id.to_string(),
-            "orderId": self.order,
-            "status": self.status,
-            "reason": self.reason,
-            "currency": self.currency,
-            "amount": self.amount,
-            "text": self.text(),
-            "createdAt": id.created_at(),
-        })
-        .to_string()
-    }
+    Ok((scope, document))
 }
 
-fn violation(pointer: &str, detail: &'static str) -> Violation {
-    Violation {
-        pointer: pointer.to_owned(),
-        detail,
+fn told(notification: &Map<String, Value>) -> Option<String> {
+    Some(match notification.get("reason").and_then(Value::as_str) {
+        None => "Your order is paid.".to_owned(),
+        Some(reason) => format!(
+            "Your order could not be paid: {}.",
+            reason.replace('_', " ")
+        ),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_laws_of_every_resource_hold() {
+        let body = serde_json::json!({
+            "orderId": "01970000-0000-7000-8000-000000000001",
+            "status": "failed",
+            "reason": "too_little",
+            "currency": "EUR",
+            "amount": 5,
+        });
+        assert_eq!(exactly_once::laws::check(&NOTIFICATIONS, &body), Ok(()));
     }
 }

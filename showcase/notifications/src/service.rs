@@ -2,7 +2,6 @@
 //! them.
 
 use cloudevents::{Refusal, read_event};
-use exactly_once::Resource;
 use exactly_once_http::identity::Identity;
 use exactly_once_http::{
     Body, Head, Host, Method, PageRequest, Problem, Response, admit, create, health, identify,
@@ -10,12 +9,12 @@ use exactly_once_http::{
 };
 use exactly_once_spin::SpinHost;
 
-use crate::Notification;
+use crate::{COLLECTION, NOTIFICATIONS, notification_of};
 
 /// Answers a request.
 async fn respond(head: &impl Head, body: impl Body, host: &SpinHost) -> Response {
     let answer = answer(head, body, host).await;
-    answer.unwrap_or_else(|problem| problem.into_response(&Notification::COLLECTION))
+    answer.unwrap_or_else(|problem| problem.into_response(&COLLECTION))
 }
 
 async fn answer(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Response, Problem> {
@@ -29,35 +28,46 @@ async fn answer(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Re
             let (redis, postgres) = host.probe_both(&settings).await;
             Ok(readiness(redis, postgres))
         }
-        (Method::Post, path) if path == Notification::COLLECTION.path => {
+        (Method::Post, path) if path == COLLECTION.path => {
             admit(&host.variable("operator_token").await?, head)?;
             let event = read_event(head, body).await?;
             let notification = event
                 .map_err(Refusal::NotAnEvent)
-                .and_then(|event| Notification::of(&event));
+                .and_then(|event| notification_of(&event));
             let (scope, notification) = match notification {
                 Ok(notification) => notification,
-                Err(refusal) => return Ok(refusal.into_response(&Notification::COLLECTION)),
+                Err(refusal) => return Ok(refusal.into_response(&COLLECTION)),
             };
             let policy = settings.replay_policy;
-            match create(scope, notification, policy, &redis, &postgres, host.ids()).await {
+            let (document, ids) = (&notification, host.ids());
+            match create(
+                &NOTIFICATIONS,
+                scope,
+                document,
+                policy,
+                &redis,
+                &postgres,
+                ids,
+            )
+            .await
+            {
                 Err(Problem::KeyReused { .. }) => {
-                    Ok(Refusal::Contradiction.into_response(&Notification::COLLECTION))
+                    Ok(Refusal::Contradiction.into_response(&COLLECTION))
                 }
                 created => created,
             }
         }
-        (Method::Get | Method::Head, path) if path == Notification::COLLECTION.path => {
+        (Method::Get | Method::Head, path) if path == COLLECTION.path => {
             let gateway = Identity::Header("x-user-id".to_owned());
             let customer = identify(&gateway, head, || host.unix_seconds())?;
             let page = PageRequest::parse(query).map_err(Problem::Query)?;
-            list::<Notification>(&customer, page, head, &postgres).await
+            list(&NOTIFICATIONS, &customer, page, head, &postgres).await
         }
-        (_, path) if path == Notification::COLLECTION.path => Err(Problem::MethodNotAllowed {
+        (_, path) if path == COLLECTION.path => Err(Problem::MethodNotAllowed {
             allow: "GET, HEAD, POST",
         }),
         _ => Err(Problem::UnknownPath),
     }
 }
 
-exactly_once_spin::component!(Notification, respond);
+exactly_once_spin::component!(COLLECTION, respond);

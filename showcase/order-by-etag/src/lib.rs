@@ -3,8 +3,9 @@
 #[cfg(target_arch = "wasm32")]
 mod service;
 
-use exactly_once::{Collection, Document, Resource, ResourceId, Violation};
-use serde_json::Value;
+use exactly_once::members::{computed, constant, created_at, id, money, number, required};
+use exactly_once::{Collection, Resource, ResourceId};
+use serde_json::{Map, Value};
 
 /// The largest price, in cents.
 const MAX_CENTS: f64 = 100_000_000_000.0;
@@ -12,73 +13,32 @@ const MAX_CENTS: f64 = 100_000_000_000.0;
 /// The currency of all prices.
 const CURRENCY: &str = "EUR";
 
-/// An order of some price.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Order {
-    /// In cents; at least 100.
-    cents: u64,
-}
+const COLLECTION: Collection = Collection {
+    name: "orders",
+    one: "order",
+    path: "/api/v1/ordering/orders",
+};
 
-impl Resource for Order {
-    const COLLECTION: Collection = Collection {
-        name: "orders",
-        one: "order",
-        path: "/api/v1/ordering/orders",
-    };
+const PRICE: &str = "must be a number from 1 to 1000000000 with at most two decimal places";
 
-    fn from_json(body: &Value) -> Result<Self, Vec<Violation>> {
-        let Value::Object(members) = body else {
-            return Err(vec![violation("", "must be an object with price")]);
-        };
-        let mut violations: Vec<Violation> = members
-            .keys()
-            .filter(|name| *name != "price")
-            .map(|name| Violation {
-                pointer: exactly_once::json::pointer("", name),
-                detail: "is not a member this API knows",
-            })
-            .collect();
-        match members.get("price").and_then(cents) {
-            Some(cents) if violations.is_empty() => Ok(Self { cents }),
-            Some(_) => Err(violations),
-            None => {
-                let rule = "must be a number from 1 to 1000000000 with at most two decimal places";
-                violations.push(violation("/price", rule));
-                Err(violations)
-            }
-        }
-    }
+/// What an order without a payment is.
+const PENDING: &str = "pending";
 
-    fn from_stored(document: &Document) -> Option<Self> {
-        let Value::Object(members) = document.value() else {
-            return None;
-        };
-        // A body with other members is not a stored document: its retry gets no order that lacks them.
-        let cents = members
-            .get("cents")?
-            .as_u64()
-            .filter(|_| members.len() == 1)?;
-        Some(Self { cents })
-    }
-
-    fn canonical(&self) -> Document {
-        Document::from_text(format!(r#"{{"cents":{}}}"#, self.cents))
-    }
-
-    fn representation(&self, id: ResourceId) -> String {
-        self.shown(id, None)
-    }
-
-    /// With what payment needs: the price in cents, and its currency.
-    fn event_data(&self, id: ResourceId) -> String {
-        let shown = self.representation(id);
-        let shown = shown.strip_suffix('}').unwrap_or(&shown);
-        format!(
-            r#"{shown},"total":{},"currency":"{CURRENCY}"}}"#,
-            self.cents
-        )
-    }
-}
+/// Orders of some price. Their events have what payment needs: the price in cents, and its currency.
+pub static ORDERS: Resource = Resource::new(
+    COLLECTION,
+    &[
+        id("id"),
+        required("price", number(PRICE, |price| cents(price).map(price_of))),
+        constant("status", PENDING),
+        created_at("createdAt"),
+        created_at("updatedAt"),
+    ],
+)
+.with_event_members(&[
+    computed("total", money(100, i64::MAX), total),
+    constant("currency", CURRENCY),
+]);
 
 /// What has become of an order's payment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,43 +49,83 @@ pub struct Payment {
     pub decided_at: String,
 }
 
-impl Order {
-    /// The order with the status of its payment; pending without one. Nothing of the order itself changes.
-    pub fn shown(&self, id: ResourceId, payment: Option<&Payment>) -> String {
-        let (whole, cents, at) = (self.cents / 100, self.cents % 100, id.created_at());
-        let price = match cents {
-            0 => whole.to_string(),
-            _ => format!("{whole}.{cents:02}")
-                .trim_end_matches('0')
-                .to_owned(),
-        };
-        let (status, updated) = match payment {
-            None => ("pending", &at),
-            Some(payment) if payment.succeeded => ("succeeded", &payment.decided_at),
-            Some(payment) => ("failed", &payment.decided_at),
-        };
-        format!(
-            r#"{{"id":"{id}","price":{price},"status":"{status}","createdAt":"{at}","updatedAt":"{updated}"}}"#
-        )
-    }
-}
-
-fn violation(pointer: &str, detail: &'static str) -> Violation {
-    Violation {
-        pointer: pointer.to_owned(),
-        detail,
-    }
+/// An order with the status of its payment; pending without one. Nothing of the order itself changes. `None` when its
+/// document is unreadable.
+pub fn shown(id: ResourceId, document: &Value, payment: Option<&Payment>) -> Option<String> {
+    let order = ORDERS.represent(id, document)?;
+    let Some(payment) = payment else {
+        return Some(order);
+    };
+    let status = if payment.succeeded {
+        "succeeded"
+    } else {
+        "failed"
+    };
+    let (before, updated) = order.split_once(r#""updatedAt":""#)?;
+    let before = before.replacen(PENDING, status, 1);
+    let after = updated.strip_prefix(&id.created_at())?;
+    Some(format!(
+        r#"{before}"updatedAt":"{}{after}"#,
+        payment.decided_at
+    ))
 }
 
 /// A price in whole cents. Up to [`MAX_CENTS`] a double is exact to far less than a cent.
-#[allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "the range is checked"
-)]
-fn cents(price: &Value) -> Option<u64> {
-    let exact = price.as_f64()? * 100.0;
+#[allow(clippy::cast_possible_truncation, reason = "the range is checked")]
+fn cents(price: f64) -> Option<i64> {
+    let exact = price * 100.0;
     let cents = exact.round();
     let valid = (exact - cents).abs() < 0.000_1 && (100.0..=MAX_CENTS).contains(&cents);
-    valid.then_some(cents as u64)
+    valid.then_some(cents as i64)
+}
+
+/// The price as it is stored and shown: without a fraction where it has none.
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "up to MAX_CENTS a double has every cent"
+)]
+fn price_of(cents: i64) -> Value {
+    match cents % 100 {
+        0 => (cents / 100).into(),
+        _ => (cents as f64 / 100.0).into(),
+    }
+}
+
+fn total(order: &Map<String, Value>) -> Option<Value> {
+    cents(order.get("price")?.as_f64()?).map(Value::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_laws_of_every_resource_hold() {
+        for price in [
+            json!(12),
+            json!(12.0),
+            json!(6.5),
+            json!(9.99),
+            json!(1_000_000_000),
+        ] {
+            assert_eq!(
+                exactly_once::laws::check(&ORDERS, &json!({"price": price})),
+                Ok(())
+            );
+        }
+    }
+
+    #[test]
+    fn an_order_has_the_status_of_its_payment() {
+        let id = ResourceId::parse("01970000-0000-7000-8000-000000000001").expect("an id");
+        let payment = Payment {
+            succeeded: true,
+            decided_at: "2026-01-01T00:00:00.000Z".to_owned(),
+        };
+        let paid = shown(id, &json!({"price": 6.5}), Some(&payment)).expect("readable");
+        let expected = r#"{"id":"01970000-0000-7000-8000-000000000001","price":6.5,"status":"succeeded","createdAt":"2025-05-24T01:54:49.472Z","updatedAt":"2026-01-01T00:00:00.000Z"}"#;
+        assert_eq!(paid, expected);
+    }
 }

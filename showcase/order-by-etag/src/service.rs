@@ -9,18 +9,18 @@ use exactly_once::create::{CreateRequest, KeyReuse, ReplayPolicy};
 use exactly_once::error::CreateError;
 use exactly_once::key::KeyError;
 use exactly_once::ports::{ResourceIds, ResourceLists, StoredResource};
-use exactly_once::{IdempotencyKey, KeyScope, Resource, ResourceId};
+use exactly_once::{Document, IdempotencyKey, KeyScope, ResourceId};
 use exactly_once_http::identity::Identity;
 use exactly_once_http::{
     Body, ETag, Head, Host, Method, Problem, Response, events, feed_path, health, identify,
-    read_condition, read_key, read_resource, readiness,
+    read_condition, read_document, read_key, readiness,
 };
 use exactly_once_spin::{Database, SpinHost};
 use exactly_once_stores::postgres::{Parameter, Row, Statement};
 use http::{StatusCode, header};
 use serde_json::{Map, Value};
 
-use crate::{Order, Payment};
+use crate::{COLLECTION, ORDERS, Payment, shown};
 
 /// How many orders a list has at most: the newest ones.
 const MAX_LISTED: usize = 10_000;
@@ -28,7 +28,7 @@ const MAX_LISTED: usize = 10_000;
 /// Answers a request.
 async fn respond(head: &impl Head, body: impl Body, host: &SpinHost) -> Response {
     let answer = answer(head, body, host).await;
-    answer.unwrap_or_else(|problem| problem.into_response(&Order::COLLECTION))
+    answer.unwrap_or_else(|problem| problem.into_response(&COLLECTION))
 }
 
 async fn answer(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Response, Problem> {
@@ -41,7 +41,7 @@ async fn answer(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Re
         identify(&gateway, head, || host.unix_seconds()).map_err(|_| Problem::Forbidden)
     };
     let id = || {
-        let segment = path.strip_prefix(Order::COLLECTION.path)?;
+        let segment = path.strip_prefix(COLLECTION.path)?;
         ResourceId::parse(segment.strip_prefix('/')?)
     };
     match (head.method(), path) {
@@ -50,13 +50,13 @@ async fn answer(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Re
             let (redis, postgres) = host.probe_both(&settings).await;
             Ok(readiness(redis, postgres))
         }
-        (Method::Get | Method::Head, path) if path == feed_path(&Order::COLLECTION) => {
-            events::<Order>(query, head, host, &settings).await
+        (Method::Get | Method::Head, path) if path == feed_path(&COLLECTION) => {
+            events(&ORDERS, query, head, host, &settings).await
         }
-        (Method::Post, path) if path == Order::COLLECTION.path => {
+        (Method::Post, path) if path == COLLECTION.path => {
             let customer = customer()?;
             let expected = read_condition(head).ok_or(Problem::PreconditionRequired)?;
-            let order = read_resource::<Order>(head, body).await?;
+            let order = read_document(&ORDERS, head, body).await?;
             // A key is respected: with one, a retry gets its order.
             let (key, keyless) = match read_key(head) {
                 // Every state meets "*": each retry would be another order.
@@ -68,14 +68,14 @@ async fn answer(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Re
                 }
                 key => (key?, false),
             };
-            let collection = Order::COLLECTION.name;
+            let collection = COLLECTION.name;
             let scope = KeyScope {
                 collection,
                 customer,
                 key,
             };
             let (request, redis) = (
-                CreateRequest::new(scope, order.clone()),
+                CreateRequest::new(scope, &COLLECTION, Document::of(&order)),
                 host.redis(&settings),
             );
             let policy = ReplayPolicy {
@@ -90,14 +90,14 @@ async fn answer(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Re
                         CreateError::Unavailable if keyless => Problem::UndecidedWithoutKey,
                         error => error.into(),
                     })?;
-            let body = order.representation(creation.id());
+            let body = shown(creation.id(), &order, None).ok_or(Problem::Unreadable)?;
             let response = Response::json(StatusCode::ACCEPTED, body);
             Ok(match state {
                 Some(state) => tagged(response, &ETag::of_state(&state)),
                 None => response,
             })
         }
-        (Method::Get | Method::Head, path) if path == Order::COLLECTION.path => {
+        (Method::Get | Method::Head, path) if path == COLLECTION.path => {
             let page = postgres.page(&customer()?, None, MAX_LISTED).await?;
             let page = page.ok_or(Problem::DatabaseUnavailable)?;
             let payments = Payments::of(&page.resources, host, &postgres).await?;
@@ -114,7 +114,7 @@ async fn answer(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Re
             let order = payments.show(&stored).ok_or(Problem::Unreadable)?;
             Ok(Response::json(StatusCode::OK, order))
         }
-        (_, path) if path == Order::COLLECTION.path => Err(Problem::MethodNotAllowed {
+        (_, path) if path == COLLECTION.path => Err(Problem::MethodNotAllowed {
             allow: "GET, HEAD, POST",
         }),
         _ => Err(Problem::MethodNotAllowed { allow: "GET, HEAD" }),
@@ -157,15 +157,14 @@ impl Payments {
 
     /// An order with the status of its payment; `None` when its document is unreadable.
     fn show(&self, stored: &StoredResource) -> Option<String> {
-        let order = Order::from_stored(&stored.document)?;
         let payment = self.0.get(&stored.id.to_string()).and_then(|payment| {
             Some(Payment {
                 succeeded: payment.get("succeeded")?.as_bool()?,
                 decided_at: payment.get("decidedAt")?.as_str()?.to_owned(),
             })
         });
-        Some(order.shown(stored.id, payment.as_ref()))
+        shown(stored.id, &stored.document.value(), payment.as_ref())
     }
 }
 
-exactly_once_spin::component!(Order, respond);
+exactly_once_spin::component!(COLLECTION, respond);

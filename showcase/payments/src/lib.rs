@@ -5,7 +5,8 @@
 mod service;
 
 use cloudevents::{CloudEvent, Refusal};
-use exactly_once::{Collection, Customer, Document, Resource, ResourceId, Violation};
+use exactly_once::members::{code, created_at, id, money, required};
+use exactly_once::{Collection, Customer, Resource, ResourceId, Violation};
 use exactly_once_stores::postgres::{Parameter, Row, Statement};
 use serde_json::{Value, json};
 
@@ -23,10 +24,6 @@ pub const PAYMENTS: Collection = Collection {
     path: "/api/v1/payments",
 };
 
-/// The largest deposit, in minor units.
-const MAX_DEPOSIT: i64 = 1_000_000_000_000;
-
-const AMOUNT: &str = "must be an integer of minor units, 1 to 1000000000000";
 const CURRENCY: &str = "must be three capital letters, such as \"EUR\"";
 
 /// What an order costs, and whom.
@@ -48,7 +45,7 @@ impl Charge {
         let mut violations = Vec::new();
         let mut rule = |pointer: &str, detail, holds: bool| {
             if !holds {
-                violations.push(violation(pointer, detail));
+                violations.push(Violation::new(pointer, detail));
             }
         };
         let member = |name| event.data.get(name);
@@ -152,80 +149,38 @@ impl Payment {
 }
 
 /// Money that a customer has paid in. It is created as an order is: once per customer and key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Deposit {
-    currency: String,
-    /// In minor units.
-    amount: i64,
-}
+pub static DEPOSITS: Resource = Resource::new(
+    DEPOSIT_COLLECTION,
+    &[
+        required("amount", money(1, 1_000_000_000_000)),
+        created_at("createdAt"),
+        required("currency", code("Currency", CURRENCY, is_currency)),
+        id("depositId"),
+    ],
+);
 
-impl Resource for Deposit {
-    const COLLECTION: Collection = Collection {
-        name: "deposits",
-        one: "deposit",
-        path: "/api/v1/deposits",
-    };
+const DEPOSIT_COLLECTION: Collection = Collection {
+    name: "deposits",
+    one: "deposit",
+    path: "/api/v1/deposits",
+};
 
-    fn from_json(body: &Value) -> Result<Self, Vec<Violation>> {
-        let Value::Object(members) = body else {
-            let rule = "must be an object with amount and currency";
-            return Err(vec![violation("", rule)]);
-        };
-        let mut violations: Vec<Violation> = members
-            .keys()
-            .filter(|name| !["amount", "currency"].contains(&name.as_str()))
-            .map(|name| violation(&exactly_once::json::pointer("", name), "is unknown"))
-            .collect();
-        let amount = members.get("amount").and_then(Value::as_i64);
-        let amount = amount.filter(|amount| (1..=MAX_DEPOSIT).contains(amount));
-        if amount.is_none() {
-            violations.push(violation("/amount", AMOUNT));
-        }
-        let currency = members.get("currency").and_then(currency);
-        if currency.is_none() {
-            violations.push(violation("/currency", CURRENCY));
-        }
-        match (currency, amount) {
-            (Some(currency), Some(amount)) if violations.is_empty() => {
-                Ok(Self { currency, amount })
-            }
-            _ => Err(violations),
-        }
-    }
-
-    fn from_stored(document: &Document) -> Option<Self> {
-        let stored = document.value();
-        Some(Self {
-            currency: stored.get("currency")?.as_str()?.to_owned(),
-            amount: stored.get("amount")?.as_i64()?,
-        })
-    }
-
-    fn canonical(&self) -> Document {
-        let Self { currency, amount } = self;
-        Document::from_text(json!({"amount": amount, "currency": currency}).to_string())
-    }
-
-    fn representation(&self, id: ResourceId) -> String {
-        json!({
-            "depositId": id.to_string(),
-            "currency": self.currency,
-            "amount": self.amount,
-            "createdAt": id.created_at(),
-        })
-        .to_string()
-    }
+fn is_currency(code: &str) -> bool {
+    code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase())
 }
 
 fn currency(value: &Value) -> Option<String> {
-    let code = value.as_str()?;
-    let is_code = code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase());
-    is_code.then(|| code.to_owned())
+    let code = value.as_str().filter(|code| is_currency(code))?;
+    Some(code.to_owned())
 }
 
-fn violation(pointer: &str, detail: &'static str) -> Violation {
-    Violation {
-        pointer: pointer.to_owned(),
-        detail,
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_laws_of_every_resource_hold() {
+        let body = json!({"amount": 500, "currency": "EUR"});
+        assert_eq!(exactly_once::laws::check(&DEPOSITS, &body), Ok(()));
     }
 }

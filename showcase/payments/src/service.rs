@@ -2,17 +2,17 @@
 
 use cloudevents::{MEDIA_TYPE, Refusal, read_event};
 use exactly_once::create::{CreateRequest, Creation, create};
-use exactly_once::{Customer, KeyScope, Resource, ResourceId};
+use exactly_once::{Customer, Document, KeyScope, ResourceId};
 use exactly_once_http::{
     Body, Head, Host, IDEMPOTENT_REPLAYED, Method, Outcome, Problem, QueryError, Response, admit,
-    decoded, health, read_key, read_resource, readiness,
+    decoded, health, read_document, read_key, readiness, represent,
 };
 use exactly_once_spin::SpinHost;
 use exactly_once_stores::postgres::{Parameter, Row, Statement};
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::{Charge, Deposit, PAYMENTS, Payment};
+use crate::{Charge, DEPOSIT_COLLECTION, DEPOSITS, PAYMENTS, Payment};
 
 const ACCOUNTS: &str = "/api/v1/accounts/";
 
@@ -21,7 +21,7 @@ async fn respond(head: &impl Head, body: impl Body, host: &SpinHost) -> Response
     let answer = answer(head, body, host).await;
     let is_deposit = head.target().starts_with(ACCOUNTS);
     let collection = if is_deposit {
-        &Deposit::COLLECTION
+        &DEPOSIT_COLLECTION
     } else {
         &PAYMENTS
     };
@@ -144,21 +144,26 @@ async fn deposit(
     host: &SpinHost,
 ) -> Result<Response, Problem> {
     let scope = KeyScope {
-        collection: Deposit::COLLECTION.name,
+        collection: DEPOSIT_COLLECTION.name,
         customer,
         key: read_key(head)?,
     };
-    let request = CreateRequest::new(scope, read_resource::<Deposit>(head, body).await?);
+    let deposit = read_document(&DEPOSITS, head, body).await?;
+    let request = CreateRequest::new(scope, &DEPOSIT_COLLECTION, Document::of(&deposit));
     let settings = host.settings().await?;
     let (redis, postgres) = (host.redis(&settings), host.postgres(&settings));
     let policy = settings.replay_policy;
     let creation = create(request, policy, &redis, &postgres, host.ids()).await?;
-    let (id, deposit, is_new) = match creation {
-        Creation::Created(id, deposit) => (id, deposit, true),
-        Creation::Replayed(id, deposit) => (id, deposit, false),
+    let (representation, is_new) = match creation {
+        Creation::Created(id) => (DEPOSITS.represent(id, &deposit), true),
+        Creation::Replayed(id) => (DEPOSITS.represent(id, &deposit), false),
+        Creation::Reused(stored) => (represent(&DEPOSITS, &stored), false),
     };
-    let answer = Response::json(StatusCode::CREATED, deposit.representation(id));
-    Ok(repeated_unless(is_new, answer))
+    let body = representation.ok_or(Problem::Unreadable)?;
+    Ok(repeated_unless(
+        is_new,
+        Response::json(StatusCode::CREATED, body),
+    ))
 }
 
 /// The customer in a path.
@@ -171,4 +176,4 @@ fn customer(segment: &str) -> Result<Customer, Problem> {
         }))
 }
 
-exactly_once_spin::component!(Deposit, respond);
+exactly_once_spin::component!(DEPOSIT_COLLECTION, respond);

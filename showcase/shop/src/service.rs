@@ -320,4 +320,4 @@ async fn call(
     }
 }
 
-exactly_once_spin::component!(of PULLER, respond);
+exactly_once_spin::component!(PULLER, respond);

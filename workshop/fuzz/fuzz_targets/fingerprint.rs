@@ -3,21 +3,21 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use orders::Order;
+use orders::ORDERS;
 use orders_fuzz::checks::{self, Request};
 use orders_fuzz::spelling::spell;
-use exactly_once::{Customer, IdempotencyKey, KeyScope, Resource, json};
+use exactly_once::{Customer, IdempotencyKey, KeyScope, json};
 
 fn request(customer: &str, key: &str, method: &str, path: &str, body: &str) -> Option<Request> {
     Some(Request {
         scope: KeyScope {
-            collection: Order::COLLECTION.name,
+            collection: ORDERS.collection.name,
             customer: Customer::named(customer)?,
             key: IdempotencyKey::parse(key.as_bytes())?,
         },
         method: method.to_owned(),
         path: path.to_owned(),
-        order: Order::from_json(&json::parse(body.as_bytes()).ok()?).ok()?,
+        order: ORDERS.validate(&json::parse(body.as_bytes()).ok()?).ok()?,
     })
 }
 

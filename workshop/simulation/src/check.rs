@@ -4,16 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use exactly_once::create::{KeyReuse, OutageReplay, ReplayPolicy};
+use exactly_once::create::{Creation, KeyReuse, OutageReplay, ReplayPolicy};
 use exactly_once::history::TRUSTED_FOR;
+use exactly_once::json::differences;
 use exactly_once::ports::{List, StoredResource};
-use exactly_once::{History, KeyScope, ListState, Progress, Record, ResourceId};
-use exactly_once_http::{Problem, Response};
+use exactly_once::{Document, History, KeyScope, ListState, Progress, Record, ResourceId};
+use exactly_once_http::{Problem, Response, created};
+use serde_json::Value;
 
 use crate::client_request::{ClientRequest, Condition};
 use crate::coverage::{Coverage, Event};
 use crate::host::CUSTOMER;
-use crate::kind::{AnyResource, Kind};
+use crate::kind::Kind;
 use crate::tables::{LostRow, Moment, Row, StateChange, with};
 use crate::world::{REMAINING_LEASE, World};
 
@@ -201,7 +203,7 @@ pub struct Checker {
     rows_seen: Vec<(KeyScope, StoredResource)>,
     /// How many of the lost rows were seen.
     lost_seen: usize,
-    requested: BTreeMap<(Kind, u8), AnyResource>,
+    requested: BTreeMap<(Kind, u8), Value>,
 }
 
 impl Checker {
@@ -293,7 +295,7 @@ impl Checker {
                 && lost.row.resource.fingerprint == record.fingerprint
         };
         let lost = world.tables.lost().iter().find(is_it)?;
-        let document = request.kind.resource(&request.body())?.document();
+        let document = Document::of(&request.kind.document(&request.body())?);
         let is_completed = record.progress != Progress::InProgress;
         (is_completed && lost.row.resource.document == document).then_some(record.id)
     }
@@ -338,7 +340,7 @@ impl Checker {
             (422, _) if request.has_key() && asked.policy.key_reuse == KeyReuse::Reject => {
                 let requested = self.requested(request);
                 let is_right = seen_rows(asked, world, &scope).any(|row| {
-                    let differs = requested.differences(&row.resource.document);
+                    let differs = differences(&row.resource.document.value(), requested);
                     let id = row.resource.id;
                     !differs.is_empty()
                         && is_problem(request, response, Problem::KeyReused { id, differs })
@@ -353,7 +355,7 @@ impl Checker {
                     return unexpected();
                 }
                 let replays_all = asked.policy.key_reuse == KeyReuse::Replay;
-                let requested = self.requested(request).document();
+                let requested = Document::of(self.requested(request));
                 let was_stored = world.tables.row_of(&scope).is_some_and(|row| {
                     row.committed <= asked.arrival.moment
                         && (replays_all || row.resource.document == requested)
@@ -471,17 +473,17 @@ impl Checker {
         let request = &asked.request;
         let replayed = field(response, "idempotent-replayed").is_some();
         let replays_all = replayed && asked.policy.key_reuse == KeyReuse::Replay;
+        let resource = request.kind.resource();
         let requested = self.requested(request);
-        let other;
-        let resource = if stored.document == requested.document() {
-            requested
-        } else if replays_all && let Some(found) = request.kind.stored(&stored.document) {
-            other = found;
-            &other
-        } else {
+        let creation = match stored.document == Document::of(requested) {
+            true if replayed => Creation::Replayed(stored.id),
+            true => Creation::Created(stored.id),
+            false if replays_all => Creation::Reused(stored.clone()),
+            false => return false,
+        };
+        let Ok(mut expected) = created(resource, &creation, requested) else {
             return false;
         };
-        let mut expected = resource.answer(stored.id, replayed);
         if !replayed && let Some(state) = field(response, "etag") {
             expected = expected.with("etag", state);
         }
@@ -489,12 +491,12 @@ impl Checker {
     }
 
     /// The resource that a client requests.
-    fn requested(&mut self, request: &ClientRequest) -> &AnyResource {
+    fn requested(&mut self, request: &ClientRequest) -> &Value {
         let which = (request.kind, request.document);
         self.requested.entry(which).or_insert_with(|| {
-            let resource = request.kind.resource(&request.body());
+            let document = request.kind.document(&request.body());
             #[allow(clippy::expect_used, reason = "the bodies of all requests are valid")]
-            resource.expect("a valid resource")
+            document.expect("a valid document")
         })
     }
 }
@@ -577,7 +579,7 @@ fn stale(
 
 /// Whether the answer is the problem, in all its fields and its whole body.
 fn is_problem(request: &ClientRequest, response: &Response, problem: Problem) -> bool {
-    of_customer(request.kind.problem(problem)) == *response
+    of_customer(problem.into_response_of(request.kind.resource())) == *response
 }
 
 /// An answer as customers get it: it depends on who they are.

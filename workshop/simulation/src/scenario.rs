@@ -5,11 +5,9 @@ use std::pin::Pin;
 use exactly_once::ListState;
 use exactly_once::create::{KeyReuse, OutageReplay, ReplayPolicy};
 use exactly_once_http::{Response, respond};
-use orders::Order;
 
 use crate::client_request::ClientRequest;
 use crate::host::{SimulatedBody, SimulatedHead, SimulatedHost, Stores};
-use crate::kind::{Kind, Refund};
 use crate::port::Port;
 
 /// A request under way.
@@ -91,8 +89,6 @@ pub fn start(
     let head = SimulatedHead::new(request, &known);
     let body = SimulatedBody(request.body());
     let host = SimulatedHost::new(request, policy, stores);
-    match request.kind {
-        Kind::Order => Box::pin(async move { respond::<Order>(&head, body, &host).await }),
-        Kind::Refund => Box::pin(async move { respond::<Refund>(&head, body, &host).await }),
-    }
+    let resource = request.kind.resource();
+    Box::pin(async move { respond(resource, &head, body, &host).await })
 }

@@ -2,41 +2,21 @@
 
 use exactly_once::condition::Expected;
 use exactly_once::key::KeyError;
-use exactly_once::{Document, Violation};
-use serde_json::Value;
+use exactly_once::members::id;
 
 use super::*;
 use crate::creation::ConditionalRequest;
 use crate::head::{BodyError, MAX_BODY_BYTES, TestHead};
 use crate::query::QueryError;
 
-/// A resource whose documents are all valid and equal.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Order;
+const COLLECTION: Collection = Collection {
+    name: "orders",
+    one: "order",
+    path: ORDERS,
+};
 
-impl Resource for Order {
-    const COLLECTION: Collection = Collection {
-        name: "orders",
-        one: "order",
-        path: ORDERS,
-    };
-
-    fn from_json(_: &Value) -> Result<Self, Vec<Violation>> {
-        Ok(Self)
-    }
-
-    fn from_stored(_: &Document) -> Option<Self> {
-        Some(Self)
-    }
-
-    fn canonical(&self) -> Document {
-        Document::from_text("{}")
-    }
-
-    fn representation(&self, id: ResourceId) -> String {
-        format!(r#"{{"orderId":"{id}"}}"#)
-    }
-}
+/// A resource without members.
+const RESOURCE: Resource = Resource::new(COLLECTION, &[id("orderId")]);
 
 const ORDERS: &str = "/api/v1/orders";
 const KEYS: &str = "/api/v1/idempotency-keys";
@@ -57,8 +37,9 @@ fn post(fields: &[(&str, &str)]) -> Result<CreateOperation, Problem> {
         target: ORDERS,
         fields,
     };
-    let operation = creation::read_head::<Order>(Customer::anonymous(), &head, Precondition::Key)?;
-    futures::executor::block_on(creation::read_resource::<Order>(&head, EmptyObject))?;
+    let operation =
+        creation::read_head(&COLLECTION, Customer::anonymous(), &head, Precondition::Key)?;
+    futures::executor::block_on(creation::read_document(&RESOURCE, &head, EmptyObject))?;
     Ok(operation)
 }
 
@@ -70,8 +51,9 @@ fn ask(method: Method, target: &str) -> Result<Operation, Problem> {
         target,
         fields: &[],
     };
-    match route(&Order::COLLECTION, method, path)? {
-        Route::OfCustomer(route) => admit::<Order>(
+    match route(&COLLECTION, method, path)? {
+        Route::OfCustomer(route) => admit(
+            &COLLECTION,
             route,
             Customer::anonymous(),
             query,
@@ -142,7 +124,7 @@ fn a_creation_needs_what_the_precondition_says() {
             target: ORDERS,
             fields,
         };
-        creation::read_head::<Order>(Customer::anonymous(), &head, precondition)
+        creation::read_head(&COLLECTION, Customer::anonymous(), &head, precondition)
     };
     let any = ("if-match", "*");
     let conditional = Ok(CreateOperation::Conditional(ConditionalRequest {
@@ -185,15 +167,15 @@ fn paths_and_methods() {
         Ok(Operation::List(_, PageRequest { limit: 1, .. }))
     ));
     assert_eq!(
-        route(&Order::COLLECTION, Method::Head, "/healthz"),
+        route(&COLLECTION, Method::Head, "/healthz"),
         Ok(Route::Health)
     );
     assert_eq!(
-        route(&Order::COLLECTION, Method::Get, "/readyz"),
+        route(&COLLECTION, Method::Get, "/readyz"),
         Ok(Route::Readiness)
     );
     assert_eq!(
-        route(&Order::COLLECTION, Method::Get, "/api/v1/events"),
+        route(&COLLECTION, Method::Get, "/api/v1/events"),
         Ok(Route::Feed)
     );
     assert_eq!(
@@ -215,7 +197,7 @@ fn paths_and_methods() {
         "/api/v1/idempotency-keys/a/b",
     ] {
         assert_eq!(
-            route(&Order::COLLECTION, Method::Get, path),
+            route(&COLLECTION, Method::Get, path),
             Err(Problem::UnknownPath),
             "{path}"
         );
@@ -231,9 +213,9 @@ fn paths_and_methods() {
         (Method::Post, "/healthz", "GET, HEAD"),
         (Method::Other, "/readyz", "GET, HEAD"),
     ] {
-        let problem = route(&Order::COLLECTION, method, path).expect_err("not allowed");
+        let problem = route(&COLLECTION, method, path).expect_err("not allowed");
         assert_eq!(problem, Problem::MethodNotAllowed { allow });
-        let response = problem.into_response(&Order::COLLECTION);
+        let response = problem.into_response(&COLLECTION);
         assert_eq!(response.status, 405);
         assert!(response.headers.contains(&("allow", allow.to_owned())));
     }

@@ -15,7 +15,6 @@ use crate::ports::{
     ConditionalInsertion, ConditionalResources, Histories, List, Lock, Locks, NewResource,
     Reservation, Reservations, ResourceIds, ResourcesByKey,
 };
-use crate::resource::Resource;
 
 /// Creates the resource if the list is in an expected state, or finds the one that the key already belongs to,
 /// whatever state the list is in. A new resource comes with the state that the list is in with it.
@@ -27,26 +26,22 @@ use crate::resource::Resource;
 /// A creation is one call each of `reserve`, `acquire`, `insert_based_on` and `release`.
 ///
 /// # Errors
-/// [`CreateError::Stale`], [`CreateError::KeyReused`] and [`CreateError::Unreadable`] only on Postgres's word,
+/// [`CreateError::Stale`] and [`CreateError::KeyReused`] only on Postgres's word,
 /// [`CreateError::Locked`] on Redis's; [`CreateError::Unavailable`] when Postgres could not be asked.
-pub async fn create_conditionally<R: Resource>(
-    request: CreateRequest<R>,
+pub async fn create_conditionally(
+    request: CreateRequest,
     expected: &Expected,
     policy: ReplayPolicy,
     reservations: &impl Reservations,
     locks: &impl Locks,
     resources: &(impl ConditionalResources + ResourcesByKey + Histories),
     ids: &impl ResourceIds,
-) -> Result<(Creation<R>, Option<ListState>), CreateError> {
-    let (new, resource, reservation) =
-        match claim(request, policy.outage, reservations, resources, ids).await {
-            Claim::Completed(creation) => return Ok((creation, None)),
-            Claim::Open {
-                new,
-                resource,
-                reservation,
-            } => (new, resource, reservation),
-        };
+) -> Result<(Creation, Option<ListState>), CreateError> {
+    let (new, reservation) = match claim(request, policy.outage, reservations, resources, ids).await
+    {
+        Claim::Completed(id) => return Ok((Creation::Replayed(id), None)),
+        Claim::Open { new, reservation } => (new, reservation),
+    };
     let (list, scope, own) = (List::from(&new.scope), new.scope.clone(), new.in_progress());
     // Not the resource's id: a request that continues an interrupted one shares it.
     let holder = ids.draw();
@@ -73,7 +68,7 @@ pub async fn create_conditionally<R: Resource>(
         Ok(decided) => decided,
         Err(CreateError::Unavailable) => {
             return replay_in_outage(&reservation, &own.fingerprint, policy.outage, resources)
-                .map(|id| (Creation::Replayed(id, resource), None))
+                .map(|id| (Creation::Replayed(id), None))
                 .ok_or(CreateError::Unavailable);
         }
         Err(refusal) => {
@@ -85,7 +80,7 @@ pub async fn create_conditionally<R: Resource>(
         }
     };
     complete_record(&settled, &reservation, reservations).await;
-    Ok((settled.value.creation(resource, policy.key_reuse)?, state))
+    Ok((settled.value.creation(policy.key_reuse)?, state))
 }
 
 /// While another request holds the lock: a retry need not wait for its own resource. Redis may have lost the record of a

@@ -12,12 +12,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use exactly_once::condition::Precondition;
 use exactly_once::ports::{NewResource, ResourceIds};
-use exactly_once::{Customer, Fingerprint, KeyScope, Resource};
-use exactly_once_http::{self as api, CreateOperation, Problem, read_head, read_resource};
+use exactly_once::{Customer, Document, Fingerprint, KeyScope};
+use exactly_once_http::{self as api, CreateOperation, Problem, read_document, read_head};
 use exactly_once_stores::postgres::{Statement, row_parameters};
 use native_stores::RandomIds;
-use orders::Order;
+use orders::ORDERS;
 use redis::AsyncCommands;
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::server::{receive, send};
@@ -54,7 +55,7 @@ pub fn router(baseline: Baseline, stores: Stores) -> Router {
     let create = async move |State(stores): State<Arc<Stores>>, request: Request| {
         let (new, order) = match read(request).await {
             Ok(read) => read,
-            Err(problem) => return send(problem.into_response(&Order::COLLECTION)),
+            Err(problem) => return send(problem.into_response(&ORDERS.collection)),
         };
         answer(match baseline {
             Baseline::GetSet => create_get_set(&stores, &new, &order).await,
@@ -62,26 +63,31 @@ pub fn router(baseline: Baseline, stores: Stores) -> Router {
         })
     };
     Router::new()
-        .route(Order::COLLECTION.path, post(create))
+        .route(ORDERS.collection.path, post(create))
         .route("/healthz", get(async || send(api::health())))
         .with_state(Arc::new(stores))
 }
 
 /// Judges a request for a new order and reads its body, as the component does.
-async fn read(request: Request) -> Result<(NewResource, Order), Problem> {
+async fn read(request: Request) -> Result<(NewResource, Value), Problem> {
     let (head, body) = receive(request);
-    let scope = match read_head::<Order>(Customer::anonymous(), &head, Precondition::Key)? {
+    let scope = match read_head(
+        &ORDERS.collection,
+        Customer::anonymous(),
+        &head,
+        Precondition::Key,
+    )? {
         CreateOperation::Unconditional(scope) => scope,
         // The baselines know no conditions.
         CreateOperation::Conditional(_) | CreateOperation::WithoutCondition(_) => {
             return Err(Problem::UnknownPath);
         }
     };
-    let order: Order = read_resource(&head, body).await?;
-    let document = order.canonical();
+    let order = read_document(&ORDERS, &head, body).await?;
+    let document = Document::of(&order);
     let new = NewResource {
         id: RandomIds.draw(),
-        fingerprint: Fingerprint::of(&scope, "POST", Order::COLLECTION.path, &document),
+        fingerprint: Fingerprint::of(&scope, "POST", ORDERS.collection.path, &document),
         scope,
         document,
     };
@@ -111,19 +117,25 @@ async fn insert(stores: &Stores, new: &NewResource) -> Result<()> {
     Ok(())
 }
 
-async fn create_get_set(stores: &Stores, new: &NewResource, order: &Order) -> Result<String> {
+fn represent(new: &NewResource, order: &Value) -> Result<String> {
+    ORDERS
+        .represent(new.id, order)
+        .context("the order has no representation")
+}
+
+async fn create_get_set(stores: &Stores, new: &NewResource, order: &Value) -> Result<String> {
     let key = key(stores, &new.scope);
     let mut redis = stores.redis.clone();
     if let Some(known) = redis.get(&key).await? {
         return Ok(known);
     }
     insert(stores, new).await?;
-    let created = order.representation(new.id);
+    let created = represent(new, order)?;
     let () = redis.set_ex(&key, &created, TTL).await?;
     Ok(created)
 }
 
-async fn create_locked(stores: &Stores, new: &NewResource, order: &Order) -> Result<String> {
+async fn create_locked(stores: &Stores, new: &NewResource, order: &Value) -> Result<String> {
     let lock = format!("{}lock", stores.prefix);
     let holder = Uuid::new_v4().to_string();
     while !take(stores, &lock, &holder).await? {
@@ -138,7 +150,7 @@ async fn create_locked(stores: &Stores, new: &NewResource, order: &Order) -> Res
     created
 }
 
-async fn insert_counted(stores: &Stores, new: &NewResource, order: &Order) -> Result<String> {
+async fn insert_counted(stores: &Stores, new: &NewResource, order: &Value) -> Result<String> {
     let connection = stores.connection().await?;
     let count = connection.prepare_cached(COUNT).await?;
     let row = connection.query_opt(&count, &[]).await?;
@@ -146,7 +158,7 @@ async fn insert_counted(stores: &Stores, new: &NewResource, order: &Order) -> Re
     // The insertion takes a connection of its own.
     drop(connection);
     insert(stores, new).await?;
-    Ok(format!("\"{etag}\" {}", order.representation(new.id)))
+    Ok(format!("\"{etag}\" {}", represent(new, order)?))
 }
 
 async fn take(stores: &Stores, lock: &str, holder: &str) -> Result<bool> {

@@ -6,13 +6,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use exactly_once::ports::{NewResource, ResourceIds};
-use exactly_once::{
-    Customer, Document, Fingerprint, IdempotencyKey, KeyScope, Progress, Record, Resource,
-};
+use exactly_once::{Customer, Document, Fingerprint, IdempotencyKey, KeyScope, Progress, Record};
 use exactly_once_stores::redis::Reply;
 use hdrhistogram::Histogram;
 use native_stores::RandomIds;
-use orders::Order;
+use orders::ORDERS;
 use uuid::Uuid;
 
 use crate::stores::Stores;
@@ -92,20 +90,20 @@ fn document() -> Result<Document> {
         "currency": "EUR",
         "items": [{"sku": "A-1", "quantity": 2, "unitPrice": 1250}],
     });
-    let order = Order::from_json(&body).ok();
-    Ok(order.context("the order is not valid")?.canonical())
+    let order = ORDERS.validate(&body).ok();
+    Ok(Document::of(&order.context("the order is not valid")?))
 }
 
 fn new(document: &Document) -> Result<NewResource> {
     let key = Uuid::new_v4().to_string();
     let scope = KeyScope {
-        collection: Order::COLLECTION.name,
+        collection: ORDERS.collection.name,
         customer: Customer::anonymous(),
         key: IdempotencyKey::parse(key.as_bytes()).context("the key is not valid")?,
     };
     Ok(NewResource {
         id: RandomIds.draw(),
-        fingerprint: Fingerprint::of(&scope, "POST", Order::COLLECTION.path, document),
+        fingerprint: Fingerprint::of(&scope, "POST", ORDERS.collection.path, document),
         scope,
         document: document.clone(),
     })

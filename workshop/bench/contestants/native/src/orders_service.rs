@@ -6,7 +6,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use exactly_once_http::respond;
-use orders::Order;
+use orders::ORDERS;
 
 use crate::host::NativeHost;
 use crate::server::{receive, send};
@@ -18,5 +18,5 @@ pub fn router(host: NativeHost) -> Router {
 
 async fn answer(State(host): State<Arc<NativeHost>>, request: Request) -> Response {
     let (head, body) = receive(request);
-    send(respond::<Order>(&head, body, &*host).await)
+    send(respond(&ORDERS, &head, body, &*host).await)
 }

@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use deadpool_postgres::{Manager, Object, Pool};
-use exactly_once::Resource;
 use exactly_once::ports::NewResource;
 use exactly_once_stores::postgres::{Statement, Statements, row_parameters};
 use exactly_once_stores::redis::locks::Locking;
 use exactly_once_stores::redis::{Command, Records, Reply};
 use native_stores::postgres::{Row, execute, rows};
-use orders::Order;
+use orders::ORDERS;
 use redis::aio::MultiplexedConnection;
 use tokio_postgres::NoTls;
 
@@ -52,7 +51,7 @@ impl Stores {
                 .await
                 .context("connecting to Redis")?,
             prefix,
-            statements: Statements::of(&Order::COLLECTION),
+            statements: Statements::of(&ORDERS.collection),
             postgres: postgres.build()?,
         })
     }
