@@ -12,4 +12,5 @@ mod documents;
 mod fingerprint;
 mod json_body;
 mod key_header;
+mod schemas;
 mod spelling;

@@ -34,51 +34,13 @@ pub fn to_json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
-/// The JSON text of a value with the members of every object in the order of their names. serde_json keeps them in that
-/// order as well, unless another package turns its feature `preserve_order` on.
-pub fn sorted(value: &Value) -> String {
-    let mut text = String::new();
-    write_sorted(&mut text, value);
-    text
-}
-
-fn write_sorted(text: &mut String, value: &Value) {
-    match value {
-        Value::Object(members) => {
-            let mut members: Vec<_> = members.iter().collect();
-            members.sort_unstable_by_key(|(name, _)| *name);
-            text.push('{');
-            for (index, (name, value)) in members.into_iter().enumerate() {
-                if index > 0 {
-                    text.push(',');
-                }
-                text.push_str(&to_json(name));
-                text.push(':');
-                write_sorted(text, value);
-            }
-            text.push('}');
-        }
-        Value::Array(items) => {
-            text.push('[');
-            for (index, value) in items.iter().enumerate() {
-                if index > 0 {
-                    text.push(',');
-                }
-                write_sorted(text, value);
-            }
-            text.push(']');
-        }
-        other => text.push_str(&to_json(other)),
-    }
-}
-
 /// `base` extended by one reference token, escaped as RFC 6901 §3 says.
 pub fn pointer(base: &str, token: &str) -> String {
     format!("{base}/{}", token.replace('~', "~0").replace('/', "~1"))
 }
 
-/// The pointers at which two documents differ, members by name: the shortest that tell them
-/// apart, so a member that only one side has is named itself, never its contents.
+/// The pointers at which two documents differ, by the names of members. A member that only one document has is named
+/// itself, not its contents.
 pub fn differences(a: &Value, b: &Value) -> Vec<String> {
     let mut found = Vec::new();
     collect_differences("", a, b, &mut found);

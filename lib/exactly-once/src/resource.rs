@@ -34,9 +34,11 @@ pub struct Documentation {
 pub struct Document(String);
 
 impl Document {
-    /// The document of a value. Equal values have equal texts, however a client wrote them.
+    /// The document of a value. Equal values have equal texts, however a client wrote them: serde_json keeps members in the
+    /// order of their names. (Where another package turns its feature `preserve_order` on, a retry with members in
+    /// another order is recognised by comparing documents.)
     pub fn of(value: &Value) -> Self {
-        Self(json::sorted(value))
+        Self(json::to_json(value))
     }
 
     /// Wraps a document that was read from a store.
