@@ -1,6 +1,7 @@
 //! Liveness and readiness of the service.
 
 use exactly_once::json::to_json;
+use exactly_once::ports::Probe;
 use http::{StatusCode, header};
 use serde::Serialize;
 
@@ -11,16 +12,7 @@ pub fn health() -> Response {
     Response::json(StatusCode::OK, r#"{"status":"ok"}"#.to_owned())
 }
 
-/// The result of probing a store.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Probe {
-    /// Whether it gave the expected answer.
-    pub up: bool,
-    /// The time until its answer or until the deadline, in milliseconds.
-    pub latency_ms: f64,
-}
-
-/// Whether resources can be created: not without Postgres; without Redis only more slowly.
+/// Says whether resources can be created: not without Postgres; without Redis, only slower.
 pub fn readiness(redis: Probe, postgres: Probe) -> Response {
     #[derive(Serialize)]
     struct Readiness {

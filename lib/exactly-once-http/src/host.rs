@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use exactly_once::ports::{
-    Clock, ConditionalResources, Feed, Histories, Locks, RecordLookup, Reservations, ResourceIds,
-    ResourceLists, Resources, ResourcesByKey,
+    Clock, ConditionalResources, Feed, Histories, Locks, Probe, Probes, RecordLookup, Reservations,
+    ResourceIds, ResourceLists, Resources, ResourcesByKey,
 };
 
-use crate::health::Probe;
 use crate::problem::Problem;
 use crate::settings::Settings;
 
@@ -54,14 +53,4 @@ pub trait Host: Clock {
 
     /// Probes both stores at the same time: Redis, then Postgres.
     async fn probe_both(&self, settings: &Settings) -> (Probe, Probe);
-}
-
-/// A store that can be probed.
-#[allow(
-    async_fn_in_trait,
-    reason = "the callers are generic and single-threaded; none needs a Send bound"
-)]
-pub trait Probes {
-    /// Asks the store whether it works.
-    async fn probe(&self) -> Probe;
 }

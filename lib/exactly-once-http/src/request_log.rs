@@ -10,9 +10,6 @@ use crate::head::{Head, text};
 use crate::outcome::Outcome;
 use crate::respond::{KEYS, segment_below, segment_path};
 
-/// How many characters of a host's text are repeated at most.
-const MAX_CHARS: usize = 200;
-
 const TRACEPARENT: &str = "traceparent";
 
 /// A line of the log. The names of the members are an interface: metrics are derived from them.
@@ -90,13 +87,6 @@ pub fn trace_id(head: &impl Head) -> Option<String> {
     (complete && is_set(trace) && is_set(parent)).then(|| trace.to_owned())
 }
 
-/// The first line of a host's text about a failure, at most 200 characters of it. A backtrace may follow.
-pub fn first_line(text: &str) -> String {
-    let line = text.trim_start().lines().next().unwrap_or_default();
-    let printable = line.chars().map(|c| if c.is_control() { ' ' } else { c });
-    printable.take(MAX_CHARS).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,17 +125,6 @@ mod tests {
         };
         assert_eq!(route_pattern(&root, "/"), "/");
         assert_eq!(route_pattern(&root, "/s3cret"), "/{}");
-    }
-
-    #[test]
-    fn a_backtrace_is_cut_and_so_is_a_long_line() {
-        let text = "\nno\tconnection\r\n\nStack backtrace:\n   0: frame\n".to_owned();
-        assert_eq!(first_line(&text), "no connection");
-        assert_eq!(
-            first_line(&"\u{fc}".repeat(3000)).chars().count(),
-            MAX_CHARS
-        );
-        assert_eq!(first_line(""), "");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! From a request's head and body to its response.
 
 use exactly_once::condition::Precondition;
+use exactly_once::ports::Probes;
 use exactly_once::{Collection, Customer, IdempotencyKey, KeyScope, Resource, ResourceId};
 
 use http::header;
@@ -10,7 +11,7 @@ use crate::creation::{self, CreateOperation};
 use crate::feed::{EVENTS, events};
 use crate::head::{Body, Head, Method};
 use crate::health::{embedded_readiness, health, readiness};
-use crate::host::{Host, Probes};
+use crate::host::Host;
 use crate::identity::Identity;
 use crate::problem::Problem;
 use crate::query::{PageRequest, decoded};

@@ -338,3 +338,28 @@ pub trait Feed {
         limit: usize,
     ) -> Result<FeedRows, DatabaseUnavailable>;
 }
+
+/// The result of probing a store.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Probe {
+    /// Whether it answered as it should.
+    pub up: bool,
+    /// The time until its answer or until the deadline, in milliseconds.
+    pub latency_ms: f64,
+}
+
+impl Probe {
+    /// The result of a probe that was sent and has ended at these times.
+    pub fn since(sent: Duration, ended: Duration, up: bool) -> Self {
+        Self {
+            up,
+            latency_ms: ended.saturating_sub(sent).as_secs_f64() * 1000.0,
+        }
+    }
+}
+
+/// A store that can be probed.
+pub trait Probes {
+    /// Asks the store whether it answers as it should.
+    async fn probe(&self) -> Probe;
+}

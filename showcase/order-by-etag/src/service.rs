@@ -16,7 +16,7 @@ use exactly_once_http::{
     read_condition, read_document, read_key, readiness,
 };
 use exactly_once_spin::{Database, SpinHost};
-use exactly_once_stores::postgres::{Parameter, Row, Statement};
+use exactly_once_stores::sql::{Parameter, Statement};
 use http::{StatusCode, header};
 use serde_json::{Map, Value};
 

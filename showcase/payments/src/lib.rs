@@ -7,7 +7,7 @@ mod service;
 use cloudevents::{CloudEvent, Refusal};
 use exactly_once::members::{code, created_at, id, money, required};
 use exactly_once::{Collection, Customer, Resource, ResourceId, Violation};
-use exactly_once_stores::postgres::{Parameter, Row, Statement};
+use exactly_once_stores::sql::{Parameter, Row, Statement};
 use serde_json::{Value, json};
 
 /// The events that are paid.
@@ -112,7 +112,7 @@ pub struct Payment {
 
 impl Payment {
     /// Reads a row; `None` if it is not as the statement returns it.
-    pub fn read(row: &impl Row) -> Option<Self> {
+    pub fn read(row: &Row) -> Option<Self> {
         Some(Self {
             order: row.text("order_id")?,
             customer: row.text("customer_id")?,

@@ -8,7 +8,7 @@ use exactly_once_http::{
     decoded, health, read_document, read_key, readiness, represent,
 };
 use exactly_once_spin::SpinHost;
-use exactly_once_stores::postgres::{Parameter, Row, Statement};
+use exactly_once_stores::sql::{Parameter, Statement};
 use http::StatusCode;
 use serde_json::{Value, json};
 

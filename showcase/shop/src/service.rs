@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use cloudevents::MEDIA_TYPE;
 use exactly_once_http::{Body, Head, Host, Method, Problem, QueryError, Response, admit, health};
-use exactly_once_spin::{AnyRow, SpinHost};
-use exactly_once_stores::postgres::{Parameter, Row, Statement};
+use exactly_once_spin::SpinHost;
+use exactly_once_stores::sql::{Parameter, Row, Statement};
 use futures::future::{Either, select};
 use http::{Method as HttpMethod, Request, StatusCode, header};
 use serde_json::{Value, json};
@@ -233,7 +233,7 @@ impl Puller<'_> {
             parameters: vec![Parameter::Int64(MAX_LETTERS)],
         };
         let letters = self.rows(statement).await?;
-        let letter = |row: &AnyRow| serde_json::from_str(&row.text("letter")?).ok();
+        let letter = |row: &Row| serde_json::from_str(&row.text("letter")?).ok();
         Ok(letters.iter().filter_map(letter).collect())
     }
 
@@ -266,12 +266,12 @@ impl Puller<'_> {
         &self,
         sql: &str,
         parameters: [String; N],
-    ) -> Result<Vec<AnyRow>, Failure> {
+    ) -> Result<Vec<Row>, Failure> {
         let parameters = parameters.map(Parameter::Text).to_vec();
         self.rows(Statement { sql, parameters }).await
     }
 
-    async fn rows(&self, statement: Statement<'_>) -> Result<Vec<AnyRow>, Failure> {
+    async fn rows(&self, statement: Statement<'_>) -> Result<Vec<Row>, Failure> {
         let settings = self.host.settings().await?;
         Ok(self.host.postgres(&settings).rows(statement).await?)
     }

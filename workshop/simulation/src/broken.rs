@@ -13,11 +13,11 @@ use exactly_once::ports::{
     List, Lock, Locks, NewResource, Outlook, Page, RecordLookup, Reservation, Reservations,
     ResourceIds, ResourceLists, Resources, ResourcesByKey, StoredResource, Writers,
 };
+use exactly_once::ports::{Probe, Probes};
 use exactly_once::{
     Customer, Document, History, InHistory, KeyScope, KnownHistory, ListState, Progress, Record,
     ResourceId,
 };
-use exactly_once_http::{Probe, Probes};
 use exactly_once_stores::redis::{Reply, reservation};
 
 use crate::client_request::ClientRequest;

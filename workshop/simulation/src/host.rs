@@ -11,8 +11,9 @@ use exactly_once::ports::{
     Clock, ConditionalResources, Feed, Histories, Locks, RecordLookup, Reservations, ResourceIds,
     ResourceLists, Resources, ResourcesByKey,
 };
+use exactly_once::ports::{Probe, Probes};
 use exactly_once_http::settings::{RawSettings, Settings};
-use exactly_once_http::{Body, BodyError, ETag, Head, Host, Method, Probe, Probes, Problem};
+use exactly_once_http::{Body, BodyError, ETag, Head, Host, Method, Problem};
 
 use crate::client_request::{ClientRequest, Condition};
 

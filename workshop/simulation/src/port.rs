@@ -17,12 +17,12 @@ use exactly_once::ports::{
     Insertion, List, Lock, Locks, NewResource, Outlook, Page, RecordLookup, Reservation,
     Reservations, ResourceIds, ResourceLists, Resources, ResourcesByKey, StoredResource, Writers,
 };
+use exactly_once::ports::{Probe, Probes};
 use exactly_once::signals::Signals;
 use exactly_once::single_flight::SingleFlight;
 use exactly_once::{
     Customer, History, InHistory, KeyScope, KnownHistory, ListState, Record, ResourceId,
 };
-use exactly_once_http::{Probe, Probes};
 use exactly_once_stores::redis::locks::lock;
 use exactly_once_stores::redis::{Reply, reservation};
 

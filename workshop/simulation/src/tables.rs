@@ -181,8 +181,7 @@ impl Tables {
         std::iter::once(first).chain(later)
     }
 
-    /// `exactly_once_stores::postgres::Statements::insert`: constraints apply to all rows, everything else sees the
-    /// snapshot.
+    /// `exactly_once_stores::sql::Statements::insert`: constraints apply to all rows, everything else sees the snapshot.
     pub fn insert(&mut self, new: &NewResource, Snapshot(visible): Snapshot) -> Insertion {
         if self.attempt(new, None) == Attempt::Inserted {
             return Insertion::Inserted;
@@ -196,7 +195,7 @@ impl Tables {
             })
     }
 
-    /// `exactly_once_stores::postgres::Statements::insert_based_on`, in the same way, with its commit.
+    /// `exactly_once_stores::sql::Statements::insert_based_on`, in the same way, with its commit.
     pub fn insert_based_on(
         &mut self,
         new: &NewResource,

@@ -14,7 +14,7 @@ use exactly_once::condition::Precondition;
 use exactly_once::ports::{NewResource, ResourceIds};
 use exactly_once::{Customer, Document, Fingerprint, KeyScope};
 use exactly_once_http::{self as api, CreateOperation, Problem, read_document, read_head};
-use exactly_once_stores::postgres::{Statement, row_parameters};
+use exactly_once_stores::sql::{Statement, row_parameters};
 use native_stores::RandomIds;
 use orders::ORDERS;
 use redis::AsyncCommands;

@@ -15,7 +15,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::baseline::Baseline;
-use crate::host::NativeHost;
+use crate::host::Service;
 use crate::stores::Stores;
 
 #[derive(Parser)]
@@ -79,7 +79,12 @@ async fn main() -> Result<()> {
     match arguments.task {
         Task::Serve { protocol, listen } => {
             let router = match protocol {
-                Protocol::Orders => orders_service::router(NativeHost::new(stores)?),
+                Protocol::Orders => orders_service::router(Service::new(
+                    arguments.redis_url,
+                    arguments.database_url,
+                    stores.prefix,
+                    stores.postgres,
+                )?),
                 Protocol::GetSet => baseline::router(Baseline::GetSet, stores),
                 Protocol::Lock => baseline::router(Baseline::Lock, stores),
             };

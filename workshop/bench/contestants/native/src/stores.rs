@@ -6,20 +6,17 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use deadpool_postgres::{Manager, Object, Pool};
 use exactly_once::ports::NewResource;
-use exactly_once_stores::postgres::{Statement, Statements, row_parameters};
-use exactly_once_stores::redis::locks::Locking;
 use exactly_once_stores::redis::{Command, Records, Reply};
-use native_stores::postgres::{Row, execute, rows};
-use orders::ORDERS;
+use exactly_once_stores::sql::{Statement, row_parameters};
+use native_stores::postgres::execute;
 use redis::aio::MultiplexedConnection;
 use tokio_postgres::NoTls;
 
 /// As many Postgres connections as a Spin host has for one database.
 const POOL_SIZE: usize = 64;
 
-/// The component's defaults.
+/// The component's default.
 const RESERVATION_TTL: Duration = Duration::from_secs(86_400);
-const LOCK_LEASE: Duration = Duration::from_secs(5);
 
 /// Inserts the order if it conflicts with nothing: the cheapest statement that does, which a connection plans once.
 /// The component's is a function because Spin prepares each statement anew.
@@ -34,9 +31,8 @@ pub struct Stores {
     pub redis: MultiplexedConnection,
     /// The prefix of every name in Redis.
     pub prefix: String,
-    /// The statements of the table of orders.
-    pub statements: Statements,
-    postgres: Pool,
+    /// Connections to Postgres.
+    pub postgres: Pool,
 }
 
 impl Stores {
@@ -51,7 +47,6 @@ impl Stores {
                 .await
                 .context("connecting to Redis")?,
             prefix,
-            statements: Statements::of(&ORDERS.collection),
             postgres: postgres.build()?,
         })
     }
@@ -64,24 +59,9 @@ impl Stores {
         }
     }
 
-    /// Where its locks are.
-    pub fn locking(&self) -> Locking<'_> {
-        Locking {
-            prefix: &self.prefix,
-            lease: LOCK_LEASE,
-        }
-    }
-
     /// Sends a command to Redis.
     pub async fn send(&self, command: &Command) -> Result<Reply> {
         Ok(native_stores::redis::send(&mut self.redis.clone(), command).await?)
-    }
-
-    /// The rows of a statement, which is prepared once per connection.
-    pub async fn rows(&self, statement: Statement<'_>) -> Result<Vec<Row>> {
-        let connection = self.connection().await?;
-        let prepared = connection.prepare_cached(statement.sql).await?;
-        Ok(rows(&connection, &prepared, statement.parameters).await?)
     }
 
     /// The number of rows that a statement inserted.
