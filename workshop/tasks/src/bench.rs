@@ -23,11 +23,12 @@ pub struct Arguments {
     /// Compare the component with another build of it instead of contestants; may be given more than once.
     #[arg(long, value_name = "WASM", conflicts_with_all = ["orders", "flags", "switches"])]
     against: Vec<PathBuf>,
-    /// Measure how cost grows with clients, stored orders, bytes of an order and one customer's orders instead of contestants, on
-    /// Spin where it is on PATH (20 minutes, and 7 more to store 50 million orders).
+    /// Measure how cost grows with clients, stored orders, bytes of an order and one customer's orders instead of
+    /// contestants, on Spin where it is on PATH (20 minutes, and 7 more to store 50 million orders).
     #[arg(long, conflicts_with_all = ["flags", "switches", "against"])]
     growth: bool,
-    /// Write the figures to a file; of contestants and of growth, also a chart to the same path with the extension .svg.
+    /// Write the figures to a file; of contestants and of growth, also a chart to the same path with the extension
+    /// .svg.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// The number of stored orders and keys to measure creation with, 0 to leave this out; by default

@@ -1,5 +1,5 @@
-//! The commands that `cargo xtask` passes on: they link the simulation, chaos, the benchmarks and the check of `deploy/`, which
-//! `cargo xtask up` does not have to wait for.
+//! The commands that `cargo xtask` passes on: they link the simulation, chaos, the benchmarks and the check of
+//! `deploy/`, which `cargo xtask up` does not have to wait for.
 
 mod bench;
 mod chaos;

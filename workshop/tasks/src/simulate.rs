@@ -37,8 +37,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     }
 }
 
-/// A simulation beside the tests, in a process that gets only the processor time that the tests leave: they often wait for a
-/// store or for time to pass. It always has the same seeds, so that a change is what makes a difference.
+/// A simulation beside the tests, in a process that gets only the processor time that the tests leave: they often wait
+/// for a store or for time to pass. It always has the same seeds, so that a change is what makes a difference.
 pub struct BesideTests {
     process: Process,
     output: File,

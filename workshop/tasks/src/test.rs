@@ -1,5 +1,6 @@
-//! `cargo xtask test`, which has built all programs and the application's components: builds those of the examples, starts the stores that tests share, runs all tests and
-//! chaos for a minute, with the longest test beside the last of them and the simulation beside all of it.
+//! `cargo xtask test`, which has built all programs and the application's components: builds those of the examples,
+//! starts the stores that tests share, runs all tests and chaos for a minute, with the longest test beside the last of
+//! them and the simulation beside all of it.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -84,8 +85,8 @@ const NOT_EMBEDDED: [&str; 42] = [
     "trips::",
 ];
 
-/// The longest test, and the program that has it. In a run of all tests it runs beside chaos and the tests before it: all of
-/// them often wait.
+/// The longest test, and the program that has it. In a run of all tests it runs beside chaos and the tests before it:
+/// all of them often wait.
 const LONGEST: (&str, &str) = (
     "tests/rollout/main.rs",
     "live::a_large_table_is_migrated_under_load",
@@ -236,8 +237,8 @@ fn cargo_test() -> Command {
     cargo
 }
 
-/// The programs that are built from these files. Asking cargo to run only one would compile its dependencies once more, as
-/// [`workspace::build_all`] says.
+/// The programs that are built from these files. Asking cargo to run only one would compile its dependencies once more,
+/// as [`workspace::build_all`] says.
 fn test_programs<const N: usize>(files: [&str; N]) -> Result<[PathBuf; N]> {
     let output = cargo_test()
         .args(["--no-run", "--message-format=json-render-diagnostics"])

@@ -1,5 +1,5 @@
-//! The project's commands. Each does all it needs on a fresh machine: see `cargo xtask --help`. Those that need much more than
-//! servers and a build are in `workshop/tasks`, so that `up` compiles as little as it can.
+//! The project's commands. Each does all it needs on a fresh machine: see `cargo xtask --help`. Those that need much
+//! more than servers and a build are in `workshop/tasks`, so that `up` compiles as little as it can.
 
 mod clean;
 mod migrate;
