@@ -18,13 +18,13 @@ pub enum Arguments {
 
 pub fn deploy(arguments: &Arguments) -> Result<()> {
     let Arguments::Check { no_install } = arguments;
-    let tools = Tools::find_or_install(workspace::root(), !no_install)?;
+    let tools = Tools::find_or_install(!no_install)?;
     let start = Instant::now();
     let report = deploy_check::check(workspace::root(), &tools)?;
     for finding in &report.findings {
         println!("{finding}");
     }
-    let overlays = report.overlays.len();
+    let overlays = report.overlays;
     ensure!(
         report.findings.is_empty(),
         "{} findings in {} objects of {overlays} kustomizations",
