@@ -125,7 +125,6 @@ async fn the_migrating_role_migrates_what_the_serving_role_may_use_next() {
     admin.batch_execute(&roles).await.unwrap();
     let migrating_url = url_of("orders_migrating", &url);
     migrator::migrate(&migrating_url).await.unwrap();
-    migrator::migrate_all(&migrating_url).await.unwrap();
     let migrating = connect(&migrating_url).await;
     let create = "SELECT create_resource_table('refunds', 'refund', 2)";
     migrating.batch_execute(create).await.unwrap();

@@ -74,17 +74,6 @@ impl Stores {
         Self::at(shared, name, database_url.to_owned()).await
     }
 
-    /// Empty ones with the schema of a version of the migrations.
-    pub async fn of_version(version: i64) -> Self {
-        let shared = Shared::told().unwrap();
-        let name = Uuid::new_v4().simple().to_string();
-        let admin = &shared.postgres_url;
-        migrator::create_database(admin, &name, None).await.unwrap();
-        let database_url = admin.replace("/postgres", &format!("/{name}"));
-        migrator::migrate_to(&database_url, version).await.unwrap();
-        Self::at(shared, name, database_url).await
-    }
-
     async fn at(shared: Shared, name: String, database_url: String) -> Self {
         let redis = redis::Client::open(shared.redis_url).unwrap();
         let redis = redis.get_multiplexed_async_connection().await.unwrap();
@@ -103,16 +92,6 @@ impl Stores {
             orders: statements(&ORDERS.collection),
             refunds: statements(&REFUNDS),
         }
-    }
-
-    /// Applies the expand steps of the migrations.
-    pub async fn expand(&self) {
-        migrator::migrate(&self.database_url).await.unwrap();
-    }
-
-    /// Applies the contract steps as well.
-    pub async fn contract(&self) {
-        migrator::migrate_all(&self.database_url).await.unwrap();
     }
 
     /// The same stores over another connection.

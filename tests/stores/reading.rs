@@ -1,10 +1,11 @@
-//! The statements that read: pages and their state after insertions and after all migrations, documents of other
-//! releases, and the size of an order on the disk.
+//! The statements that read: pages and their state after insertions, documents of other releases, and the size of an
+//! order on the disk; and what a migration leaves when it is repeated.
 
 use exactly_once::condition::Expected;
 use exactly_once::ports::{Insertion, NewResource, StoredResource};
 use exactly_once::{Customer, Document, Fingerprint, IdempotencyKey, KeyScope, ResourceId};
 use exactly_once_http::{Head, Method, PageRequest};
+use fixtures::Shared;
 use orders::ORDERS;
 use serde_json::{Value, json};
 use simulation::world::{Answer, Call};
@@ -52,22 +53,6 @@ pub async fn insert(stores: &Stores, order: &NewResource) {
     assert_eq!(inserted, Answer::Postgres(Insertion::Inserted));
 }
 
-/// Inserts an order as the first release did.
-async fn insert_as_first_release(stores: &Stores, order: &NewResource) {
-    let sql = format!(
-        r#"INSERT INTO orders (order_id, customer_id, idempotency_key, fingerprint,
-                               currency, items, note, total, created_at)
-           VALUES ('{}', '{}', '{}', '\x{}', 'EUR', '[{{"sku":"A-1001","quantity":2,"unitPrice":1250}}]',
-                   'ring twice', 2500, to_timestamp({} / 1000.0))"#,
-        order.id,
-        order.scope.customer.as_str(),
-        order.scope.key.as_str(),
-        order.fingerprint,
-        order.id.created_at_millis(),
-    );
-    stores.run_sql(&sql).await;
-}
-
 /// All of a customer's orders, read in pages.
 async fn all(stores: &Stores, name: &str, limit: usize) -> Vec<StoredResource> {
     let list = orders_of(&customer(name));
@@ -84,45 +69,44 @@ async fn all(stores: &Stores, name: &str, limit: usize) -> Vec<StoredResource> {
 }
 
 #[tokio::test]
-async fn orders_of_the_first_release_are_read_after_each_stage_of_the_migration() {
-    let stores = Stores::of_version(1).await;
-    // Neither in the order of their times nor one customer's at a time.
-    let old = [5, 1, 4, 2, 3].map(|ms| order_of(if ms % 2 == 0 { "even" } else { "odd" }, ms));
-    for order in &old {
-        insert_as_first_release(&stores, order).await;
+async fn a_migration_is_repeated_and_run_twice_at_once_without_a_change() {
+    let shared = Shared::told().unwrap();
+    let name = Uuid::new_v4().simple().to_string();
+    let admin = &shared.postgres_url;
+    migrator::create_database(admin, &name, None).await.unwrap();
+    let url = admin.replace("/postgres", &format!("/{name}"));
+    let (first, second) = tokio::join!(migrator::migrate(&url), migrator::migrate(&url));
+    let (first, second) = (first.unwrap(), second.unwrap());
+    assert_eq!(first.len() + second.len(), 2, "{first:?} {second:?}");
+    assert!(
+        first.is_empty() || second.is_empty(),
+        "{first:?} {second:?}"
+    );
+
+    let stores = Stores::on(&url).await;
+    let order = order_of("c", 1);
+    insert(&stores, &order).await;
+    assert_eq!(migrator::migrate(&url).await.unwrap(), Vec::<String>::new());
+    assert_eq!(all(&stores, "c", 1).await, [stored(&order)]);
+}
+
+/// Newest first is the order of the insertions, also where the ids and the customers come in another one.
+#[tokio::test]
+async fn orders_are_listed_in_the_order_of_their_insertions() {
+    let stores = Stores::fresh().await;
+    let orders = [5, 1, 4, 2, 3].map(|ms| order_of(if ms % 2 == 0 { "even" } else { "odd" }, ms));
+    for order in &orders {
+        insert(&stores, order).await;
+        let list = orders_of(&order.scope.customer);
+        assert_eq!(stores.find(&list, order.id).await, Some(stored(order)));
+        assert_eq!(stores.find_by_key(&order.scope).await, Some(stored(order)));
     }
     let newest_first = |wanted: &[usize]| -> Vec<StoredResource> {
-        wanted.iter().map(|at| stored(&old[*at])).collect()
+        wanted.iter().map(|at| stored(&orders[*at])).collect()
     };
-    let mut odd = newest_first(&[0, 4, 1]);
-    for contracted in [false, true] {
-        // Migrations can be repeated.
-        for _ in 0..2 {
-            match contracted {
-                false => stores.expand().await,
-                true => stores.contract().await,
-            }
-        }
-        for order in &old {
-            let list = orders_of(&order.scope.customer);
-            let found = stores.find(&list, order.id).await;
-            assert_eq!(found, Some(stored(order)));
-            assert_eq!(stores.find_by_key(&order.scope).await, Some(stored(order)));
-        }
-        assert_eq!(all(&stores, "odd", 2).await, odd);
-        let even = newest_first(&[2, 3]);
-        assert_eq!(all(&stores, "even", 100).await, even);
-
-        // The next one is the newest, although its id is older.
-        let next = order_of("odd", u128::from(contracted) + 10);
-        insert(&stores, &next).await;
-        odd.insert(0, stored(&next));
-        assert_eq!(all(&stores, "odd", 1).await, odd);
-    }
-
-    let empty = Stores::of_version(1).await;
-    empty.expand().await;
-    assert!(all(&empty, "odd", 1).await.is_empty());
+    assert_eq!(all(&stores, "odd", 2).await, newest_first(&[4, 1, 0]));
+    assert_eq!(all(&stores, "even", 100).await, newest_first(&[3, 2]));
+    assert!(all(&stores, "nobody", 1).await.is_empty());
 }
 
 #[tokio::test]

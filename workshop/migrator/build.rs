@@ -2,4 +2,6 @@
 
 fn main() {
     println!("cargo::rerun-if-changed=../../migrations");
+    // A link in that folder leads to it.
+    println!("cargo::rerun-if-changed=../../lib/exactly-once-stores/schema.sql");
 }

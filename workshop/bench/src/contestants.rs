@@ -22,8 +22,6 @@ pub enum Contestant {
 pub enum Component {
     /// The order component.
     Ours,
-    /// The order component of the previous release, on the schema of its time.
-    Previous,
     /// A component that makes the same host calls as ours and nothing else.
     Bare,
     /// A component written like the SDK's examples.
@@ -37,7 +35,6 @@ impl Component {
     pub fn manifest(self) -> PathBuf {
         workspace::root().join(match self {
             Self::Ours => "spin.toml",
-            Self::Previous => "tests/rollout/previous/spin.toml",
             Self::Bare => "workshop/bench/contestants/bare/spin.toml",
             Self::Naive => "workshop/bench/contestants/naive/spin.toml",
             Self::Floor => "workshop/bench/contestants/floor/spin.toml",
@@ -93,7 +90,6 @@ const fn row(name: &'static str, contestant: Contestant, workload: Workload) -> 
 }
 
 const OURS: Contestant = Contestant::Component(Component::Ours);
-const PREVIOUS: Contestant = Contestant::Component(Component::Previous);
 const BARE: Contestant = Contestant::Component(Component::Bare);
 const NATIVE: Contestant = Contestant::Native("orders");
 
@@ -102,8 +98,6 @@ pub const CREATE: &str = "create";
 pub const REPLAY: &str = "replay";
 pub const MIX: &str = "mix";
 pub const FLOOR: &str = "floor";
-pub const PREVIOUS_CREATE: &str = "previous create";
-pub const PREVIOUS_REPLAY: &str = "previous replay";
 pub const BARE_CREATE: &str = "bare create";
 pub const BARE_REPLAY: &str = "bare replay";
 pub const NAIVE_CREATE: &str = "naive create";
@@ -112,18 +106,16 @@ pub const NATIVE_REPLAY: &str = "native replay";
 pub const NATIVE_MIX: &str = "native mix";
 
 /// All rows, in the order in which they take turns.
-pub const ROWS: [Row; 16] = [
+pub const ROWS: [Row; 14] = [
     row(
         FLOOR,
         Contestant::Component(Component::Floor),
         Workload::Nothing,
     ),
     row(CREATE, OURS, Workload::Create),
-    row(PREVIOUS_CREATE, PREVIOUS, Workload::Create),
     row(BARE_CREATE, BARE, Workload::Create),
     row(NATIVE_CREATE, NATIVE, Workload::Create),
     row(REPLAY, OURS, Workload::Replay),
-    row(PREVIOUS_REPLAY, PREVIOUS, Workload::Replay),
     row(BARE_REPLAY, BARE, Workload::Replay),
     row(NATIVE_REPLAY, NATIVE, Workload::Replay),
     row(MIX, OURS, Workload::Mix),
@@ -171,10 +163,6 @@ impl Row {
         if self.contestant == BARE && connections > GOAL_CONNECTIONS {
             return false;
         }
-        // The goal compares it with 64 clients only.
-        if self.contestant == PREVIOUS && connections != GOAL_CONNECTIONS {
-            return false;
-        }
         let for_goals = match connections {
             // No goal compares them.
             GOAL_CONNECTIONS => self.workload != Workload::Mix,
@@ -187,7 +175,7 @@ impl Row {
 
     /// How long each of its turns is measured, in seconds. A quick run is short for rows that vary little.
     pub fn seconds(&self, connections: usize, quick: bool) -> u64 {
-        let varies = [CREATE, PREVIOUS_CREATE, BARE_CREATE, NAIVE_CREATE].contains(&self.name);
+        let varies = [CREATE, BARE_CREATE, NAIVE_CREATE].contains(&self.name);
         match (quick, varies, connections) {
             (false, _, _) => 3,
             (true, true, GOAL_CONNECTIONS) => 2,

@@ -20,9 +20,6 @@ const REPLAYED_KEYS: u64 = 64;
 /// The migrated database that the contestants' databases are copied from.
 const TEMPLATE: &str = "orders_template";
 
-/// The last migration of the previous release.
-const PREVIOUS_SCHEMA: i64 = 3;
-
 /// The servers that all contestants share.
 pub struct Environment {
     /// Redis.
@@ -117,14 +114,6 @@ impl Environment {
         Ok(self.storage_in(&name))
     }
 
-    /// The same with the schema of the previous release.
-    async fn previous_storage(&self, name: &str) -> Result<Storage> {
-        let name = name.replace(' ', "-");
-        migrator::create_database(&self.postgres.url("postgres"), &name, None).await?;
-        migrator::migrate_to(&self.postgres.url(&name), PREVIOUS_SCHEMA).await?;
-        Ok(self.storage_in(&name))
-    }
-
     /// The same as [`Self::storage`] with a table of hash partitions, one customer's orders in one of them.
     pub async fn partitioned_storage(&self, name: &str, partitions: u32) -> Result<Storage> {
         let storage = self.storage(name).await?;
@@ -196,10 +185,7 @@ impl Environment {
             Host::Spin(_) => format!("{} spin", row.name),
             Host::Runner(_) => row.name.to_owned(),
         };
-        let storage = match row.contestant {
-            Contestant::Component(Component::Previous) => self.previous_storage(&name).await?,
-            _ => self.storage(&name).await?,
-        };
+        let storage = self.storage(&name).await?;
         let app = match row.contestant {
             Contestant::Component(component) => Some(self.serve(host, component, &storage)?),
             Contestant::Native(protocol) => Some(self.serve_natively(options, protocol, &storage)?),

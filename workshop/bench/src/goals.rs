@@ -1,9 +1,6 @@
 //! The goals, and whether the measured figures reach them.
 
-use crate::contestants::{
-    BARE_CREATE, BARE_REPLAY, CREATE, NAIVE_CREATE, NATIVE_CREATE, PREVIOUS_CREATE,
-    PREVIOUS_REPLAY, REPLAY,
-};
+use crate::contestants::{BARE_CREATE, BARE_REPLAY, CREATE, NAIVE_CREATE, NATIVE_CREATE, REPLAY};
 use crate::figures::{Bound, Goal, GuestShare, Measurement, Sizes, find};
 use crate::options::{GOAL_CONNECTIONS, RUNNER, TAIL_CONNECTIONS};
 use crate::statistics::median_ratio;
@@ -34,7 +31,6 @@ pub fn judge(measured: &Measured) -> Vec<Goal> {
             host,
             rounds: measured.rounds,
         };
-        goals.extend(on.against_previous());
         goals.extend(on.against_bare_and_naive());
         goals.extend(on.tails());
         if host == RUNNER {
@@ -84,24 +80,6 @@ impl<'m> On<'m> {
     fn latency(&self, ours: &str, theirs: &str) -> Option<f64> {
         let ours = self.row(ours, 1)?.p50s();
         median_ratio(&ours, &self.row(theirs, 1)?.p50s())
-    }
-
-    /// No slower than the previous release, as far as turns of a few seconds can tell.
-    fn against_previous(&self) -> Vec<Goal> {
-        vec![
-            self.goal(
-                "create, 64 clients: rate / rate of the previous release",
-                Bound::AtLeast(0.95),
-                "x",
-                self.rate(CREATE, PREVIOUS_CREATE),
-            ),
-            self.goal(
-                "replay, 64 clients: rate / rate of the previous release",
-                Bound::AtLeast(0.95),
-                "x",
-                self.rate(REPLAY, PREVIOUS_REPLAY),
-            ),
-        ]
     }
 
     fn against_bare_and_naive(&self) -> Vec<Goal> {

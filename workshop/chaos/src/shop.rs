@@ -205,7 +205,9 @@ impl Deployment {
         let postgres = Postgres::start(&options.programs, &folder.join("postgres"))?;
         let database_url = postgres.url("postgres");
         migrator::migrate(&database_url).await?;
-        migrator::migrate_example("shop", &database_url).await?;
+        for package in examples::migrated("shop") {
+            migrator::migrate_package(&package, &database_url).await?;
+        }
         let variables = [
             ("redis_url", redis.url()),
             ("database_url", database_url),

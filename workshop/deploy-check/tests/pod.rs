@@ -267,7 +267,6 @@ impl Stores {
         let postgres = Postgres::start(&programs, &folder.join("postgres")).unwrap();
         let database_url = postgres.url("postgres");
         let migrated = Command::new(workspace::tool("migrator"))
-            .arg("expand")
             .env("DATABASE_URL", &database_url)
             .status();
         assert!(migrated.unwrap().success());

@@ -18,6 +18,14 @@ pub fn packages(example: &str) -> Vec<&str> {
     }
 }
 
+/// The folders of those packages of an example that have migrations.
+pub fn migrated(example: &str) -> Vec<PathBuf> {
+    let folders = packages(example).into_iter().map(folder);
+    folders
+        .filter(|folder| folder.join("migrations").is_dir())
+        .collect()
+}
+
 /// The folder of an example.
 pub fn folder(example: &str) -> PathBuf {
     workspace::root().join("showcase").join(example)

@@ -13,7 +13,7 @@ use nix::fcntl::{Flock, FlockArg};
 use tokio::signal::unix::{SignalKind, signal};
 use url::Url;
 
-use crate::migrate::{self, Steps};
+use crate::migrate;
 
 /// The database that `up` keeps its orders in.
 const DATABASE: &str = "orders";
@@ -141,15 +141,15 @@ fn start_servers(
         None => start_postgres(servers, arguments)?,
     };
     eprintln!("Applying migrations ...");
-    let (steps, mut options) = match arguments.database_url {
-        // It may serve the previous release's component, too.
-        Some(_) => (Steps::Expand, vec![]),
-        None => (Steps::Contract, vec!["--create-database"]),
+    let mut options = match arguments.database_url {
+        Some(_) => vec![],
+        None => vec!["--create-database".to_owned()],
     };
     if let Some(example) = &arguments.example {
-        options.extend(["--example", example]);
+        let packages = examples::migrated(example).into_iter();
+        options.extend(packages.map(|package| format!("--package={}", package.display())));
     }
-    migrate::run(steps, &database_url, &options)?;
+    migrate::run(&database_url, &options)?;
     Ok(vec![
         ("redis_allowed_host", allowed_host(&redis_url)?),
         ("database_allowed_host", allowed_host(&database_url)?),

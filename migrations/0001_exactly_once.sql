@@ -1,0 +1,1 @@
+../lib/exactly-once-stores/schema.sql
