@@ -82,8 +82,14 @@ async fn a_new_project_creates_its_resource_once() {
             .await
             .unwrap();
     tokio::spawn(connection);
-    let schema = std::fs::read_to_string(project.join("schema.sql")).unwrap();
-    client.batch_execute(&schema).await.unwrap();
+    // The project's database has nothing of the orders.
+    let empty = "DROP SCHEMA public CASCADE; CREATE SCHEMA public; DROP PUBLICATION orders_created";
+    client.batch_execute(empty).await.unwrap();
+    let library = root.join("lib/exactly-once-stores/schema.sql");
+    for file in [library, project.join("schema.sql")] {
+        let schema = std::fs::read_to_string(file).unwrap();
+        client.batch_execute(&schema).await.unwrap();
+    }
 
     let send = async || {
         let response = reqwest::Client::new()
