@@ -206,7 +206,7 @@ impl Stores {
         outlook(self.row(look).await.as_ref()).unwrap()
     }
 
-    /// Removes everything under our prefix.
+    /// Removes everything under the test's prefix.
     pub async fn flush(&self) {
         let pattern = format!("{}*", self.prefix);
         let keys: Vec<Vec<u8>> = redis::cmd("KEYS")

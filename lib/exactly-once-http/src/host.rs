@@ -1,4 +1,4 @@
-//! What a request may use of the host that it runs on.
+//! The parts of the host that a request uses.
 
 use std::sync::Arc;
 
@@ -10,13 +10,13 @@ use exactly_once::ports::{
 use crate::problem::Problem;
 use crate::settings::Settings;
 
-/// The host, as one request may use it. Stores keep the request's deadlines.
+/// The host of one request. Its stores keep the request's deadlines.
 #[allow(
     async_fn_in_trait,
     reason = "the callers are generic and single-threaded; none needs a Send bound"
 )]
 pub trait Host: Clock {
-    /// Redis; where there is none, every call fails at once.
+    /// Redis. Without a Redis, every call fails at once.
     type Redis<'h>: Reservations + Locks + RecordLookup + Probes
     where
         Self: 'h;

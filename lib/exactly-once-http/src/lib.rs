@@ -1,5 +1,5 @@
-//! The API over HTTP, for any resource: [`respond`] takes a request's head and body and gives the answer. Knows methods,
-//! paths, fields and bodies; knows no Spin and no SQL. All status codes of problems are in `problem.rs`.
+//! The API over HTTP, for any resource: [`respond`] turns a request's head and body into a response. It knows methods,
+//! paths, headers and bodies, and knows no Spin and no SQL. All status codes of problems are in `problem.rs`.
 //!
 //! The steps of [`respond`] are public, so that a component with another API can be built from them.
 
@@ -20,6 +20,7 @@ pub mod request_log;
 mod respond;
 mod response;
 pub mod settings;
+mod violations;
 
 pub use creation::{
     ConditionalRequest, CreateOperation, IDEMPOTENT_REPLAYED, create, create_conditionally,
@@ -31,8 +32,13 @@ pub use head::{Body, BodyError, Head, MAX_BODY_BYTES, Method};
 pub use health::{embedded_readiness, health, readiness};
 pub use host::Host;
 pub use outcome::Outcome;
-pub use problem::Problem;
+pub use problem::{PROBLEMS, Problem, Row};
 pub use query::{PageRequest, QueryError, decoded};
 pub use reading::{list, represent, show, show_key};
 pub use respond::{identify, respond};
 pub use response::Response;
+
+/// The examples of the README are compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

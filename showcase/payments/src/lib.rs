@@ -1,5 +1,5 @@
-//! What a payment is: read from an order's event, decided by the database, and told by an event of its own; and what a deposit
-//! is. The routes are in `service.rs`.
+//! What a payment is: read from an order's event, decided by the database, and told by an event of its own; and what a
+//! deposit is. The routes are in `service.rs`.
 
 #[cfg(target_arch = "wasm32")]
 mod service;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 pub const ORDER_CREATED: &str = "orders.order.created.v1";
 /// The event of a payment that was made.
 pub const SUCCEEDED: &str = "payments.payment.succeeded.v1";
-/// The event of a payment that was refused.
+/// The event of a payment that was rejected.
 pub const FAILED: &str = "payments.payment.failed.v1";
 
 /// The names of payments.

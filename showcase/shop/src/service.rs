@@ -1,7 +1,7 @@
 //! The routes of the puller, which are the operator's: any scheduler calls `POST /api/v1/pull`, again and again.
 //!
-//! The cursor is stored after its page was delivered: a pull that dies is repeated, and consumers know repeated events. Two
-//! pulls at once deliver everything twice, in order: each delivers a page only after all pages before it.
+//! The cursor is stored after its page was delivered: a pull that dies is repeated, and consumers know repeated events.
+//! Two pulls at once deliver everything twice, in order: each delivers a page only after all pages before it.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -97,11 +97,11 @@ fn wait(query: &str) -> Result<u64, Problem> {
         }))
 }
 
-/// What became of an event.
+/// The result of delivering an event.
 enum Delivery {
     /// All consumers have accepted it.
     Done,
-    /// A consumer has refused the event that it got.
+    /// A consumer has rejected the event that it got.
     Refused {
         consumer: Consumer,
         event: String,
@@ -198,7 +198,7 @@ impl Puller<'_> {
         }
     }
 
-    /// Keeps an event that was refused. One that was refused before gets the present reason.
+    /// Keeps an event that was rejected. One that was rejected before gets the present reason.
     async fn keep(&self, delivery: Delivery) -> Result<(), Failure> {
         let Delivery::Refused {
             consumer,
@@ -277,7 +277,7 @@ impl Puller<'_> {
     }
 }
 
-/// An answer of another component of this application.
+/// A response of another component of this application.
 struct Answer {
     status: u16,
     link: String,

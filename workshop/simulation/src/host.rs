@@ -1,4 +1,4 @@
-//! A simulated HTTP request, and the host that it runs on: what `exactly_once_http::respond` needs besides the stores.
+//! A simulated HTTP request and its host: everything that `exactly_once_http::respond` needs besides the stores.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
