@@ -1,5 +1,5 @@
-//! The examples of responses are responses of a running service, but for ids, times, tags and durations; the examples of
-//! requests are accepted. The examples of problems are in `problems`.
+//! The examples of responses are responses of a running service, but for ids, times, tags and durations; the examples
+//! of requests are accepted. The examples of problems are in `problems`.
 
 use fixtures::Served;
 use openapi_check::{Answer, same_shape};
@@ -18,7 +18,8 @@ async fn served(name: &str, variables: &[(&str, &str)]) -> Served {
         .unwrap()
 }
 
-/// Creates an order, or reads if there is none; demands that the response is documented, and returns its status and body.
+/// Creates an order, or reads if there is none; demands that the response is documented, and returns its status and
+/// body.
 async fn exchange(service: &Served, path: &str, order: Option<(&str, &Value)>) -> (u16, Value) {
     let method = if order.is_some() {
         Method::POST

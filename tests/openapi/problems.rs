@@ -79,7 +79,8 @@ fn there_is_one_of_every_row() {
 /// A type of problem: its name, the header that it may have, and the bodies.
 type Kind = (String, &'static str, Vec<Value>);
 
-/// The types of problems of this API by the name of their schema. Only an example of this repository refuses as a gateway.
+/// The types of problems of this API by the name of their schema. Only an example of this repository refuses as a
+/// gateway.
 fn kinds() -> BTreeMap<String, Kind> {
     let mut kinds: BTreeMap<String, Kind> = BTreeMap::new();
     for problem in every()

@@ -9,7 +9,10 @@ use serde_json::Value;
 static NEW: LazyLock<Regex> = LazyLock::new(|| {
     #[allow(clippy::expect_used, reason = "a literal")]
     Regex::new(
-        r"(?<id>^[[:xdigit:]]{8}(?:-[[:xdigit:]]{4}){3}-[[:xdigit:]]{12}$)|(?<tag>^[[:xdigit:]]{32}$)|^[0-9]{4}(?:-[0-9]{2}){2}T(?:[0-9]{2}:){2}[0-9]{2}\.[0-9]{3}Z$",
+        concat!(
+            r"(?<id>^[[:xdigit:]]{8}(?:-[[:xdigit:]]{4}){3}-[[:xdigit:]]{12}$)|(?<tag>^[[:xdigit:]]{32}$)|",
+            r"^[0-9]{4}(?:-[0-9]{2}){2}T(?:[0-9]{2}:){2}[0-9]{2}\.[0-9]{3}Z$"
+        ),
     )
     .expect("a pattern")
 });
