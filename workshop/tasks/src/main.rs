@@ -1,7 +1,6 @@
-//! The commands that `cargo xtask` passes on: they link the simulation, chaos, the benchmarks and the check of `deploy/`, which
+//! The commands that `cargo xtask` passes on: they link the simulation, chaos and the check of `deploy/`, which
 //! `cargo xtask up` does not have to wait for.
 
-mod bench;
 mod chaos;
 mod deploy;
 mod simulate;
@@ -34,8 +33,6 @@ enum Task {
     Simulate(simulate::Arguments),
     /// Break a real deployment in every way we know while clients retry, and check what became of it.
     Chaos(chaos::Arguments),
-    /// Measure the component against its host's floor, a naive component and native services.
-    Bench(bench::Arguments),
     /// Check the manifests in deploy/ without a cluster.
     #[command(subcommand)]
     Deploy(deploy::Arguments),
@@ -58,7 +55,6 @@ async fn run() -> Result<()> {
         Task::Test(arguments) => test::test(arguments).await,
         Task::Simulate(arguments) => simulate::run(&arguments),
         Task::Chaos(arguments) => chaos::chaos(arguments).await,
-        Task::Bench(arguments) => bench::bench(arguments).await,
         Task::Deploy(arguments) => deploy::deploy(&arguments),
     }
 }

@@ -38,7 +38,7 @@ enum Task {
     /// Break a real deployment in every way we know while clients retry, and check what became of it.
     #[command(disable_help_flag = true)]
     Chaos(PassedOn),
-    /// Measure the component against its host's floor, a naive component and native services.
+    /// Measure the component against its host's floor, a bare and a naive component and a native service.
     #[command(disable_help_flag = true)]
     Bench(PassedOn),
     /// Bring a database of your own to the current schema, while components of two releases may run.
@@ -86,17 +86,19 @@ async fn run() -> Result<()> {
             })?;
             become_tasks(Command::new(workspace::target().join("debug/tasks")))
         }
-        Task::Simulate(_) | Task::Chaos(_) | Task::Bench(_) | Task::Deploy(_) => {
-            become_tasks(cargo_run_tasks())
+        Task::Simulate(_) | Task::Chaos(_) | Task::Deploy(_) => become_tasks(cargo_run("tasks")),
+        Task::Bench(PassedOn { arguments }) => {
+            let failed = cargo_run("bench").args(arguments).exec();
+            Err(failed).context("running workshop/bench")
         }
     }
 }
 
-/// Builds and runs `workshop/tasks` alone, without the tests.
-fn cargo_run_tasks() -> Command {
+/// Builds and runs one program of the workshop, without the tests.
+fn cargo_run(program: &str) -> Command {
     let mut cargo = workspace::cargo_command();
     cargo
-        .args(["run", "--quiet", "--package", "tasks", "--manifest-path"])
+        .args(["run", "--quiet", "--package", program, "--manifest-path"])
         .arg(workspace::root().join("workshop/Cargo.toml"))
         .arg("--");
     cargo

@@ -1,10 +1,6 @@
-//! What one would run instead of a component, as a process of its own: the same protocol natively, the two baselines
-//! that it is based on, and loops that only call a store.
+//! What one would run instead of a component, as a process of its own: the same protocol natively.
 
-mod baseline;
-mod floors;
 mod host;
-mod orders_service;
 mod server;
 mod stores;
 
@@ -12,9 +8,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand, ValueEnum};
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use clap::Parser;
+use exactly_once_http::respond;
+use orders::ORDERS;
 
-use crate::baseline::Baseline;
 use crate::host::NativeHost;
 use crate::stores::Stores;
 
@@ -30,65 +30,23 @@ struct Arguments {
     /// The prefix of every name in Redis.
     #[arg(long, env = "REDIS_KEY_PREFIX", default_value = "orders:")]
     redis_key_prefix: String,
-    #[command(subcommand)]
-    task: Task,
-}
-
-#[derive(Subcommand)]
-enum Task {
-    /// Serve one of the protocols over HTTP.
-    Serve {
-        /// Which.
-        protocol: Protocol,
-        /// Address and port to listen on.
-        #[arg(long)]
-        listen: SocketAddr,
-    },
-    /// Only call a store, from many clients at once; print the result as JSON.
-    Floor {
-        /// What is called.
-        call: floors::Call,
-        /// How many clients.
-        #[arg(long)]
-        connections: usize,
-        /// For how long.
-        #[arg(long)]
-        seconds: f64,
-    },
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Protocol {
-    /// The component's: reserve in Redis, insert unless it exists.
-    Orders,
-    /// GET the key, INSERT the order, SET the key.
-    GetSet,
-    /// Take an exclusive lock, count the orders (their ETag), INSERT, unlock.
-    Lock,
+    /// Address and port to listen on.
+    #[arg(long)]
+    listen: SocketAddr,
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let stores = Stores::connect(
-        &arguments.redis_url,
-        &arguments.database_url,
-        arguments.redis_key_prefix,
-    )
-    .await?;
-    match arguments.task {
-        Task::Serve { protocol, listen } => {
-            let router = match protocol {
-                Protocol::Orders => orders_service::router(NativeHost::new(stores)?),
-                Protocol::GetSet => baseline::router(Baseline::GetSet, stores),
-                Protocol::Lock => baseline::router(Baseline::Lock, stores),
-            };
-            server::serve(router, listen).await
-        }
-        Task::Floor {
-            call,
-            connections,
-            seconds,
-        } => floors::measure(Arc::new(stores), call, connections, seconds).await,
-    }
+    let (redis_url, database_url) = (&arguments.redis_url, &arguments.database_url);
+    let stores = Stores::connect(redis_url, database_url, arguments.redis_key_prefix).await?;
+    let host = Arc::new(NativeHost::new(stores)?);
+    let router = Router::new().fallback(answer).with_state(host);
+    server::serve(router, arguments.listen).await
+}
+
+/// Serves everything that the component serves.
+async fn answer(State(host): State<Arc<NativeHost>>, request: Request) -> Response {
+    let (head, body) = server::receive(request);
+    server::send(respond(&ORDERS, &head, body, &*host).await)
 }

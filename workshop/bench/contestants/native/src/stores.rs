@@ -30,8 +30,8 @@ const INSERT_ALONE: &str = "\
 
 /// Both stores.
 pub struct Stores {
-    /// Redis; clones share the connection.
-    pub redis: MultiplexedConnection,
+    /// Clones share the connection.
+    redis: MultiplexedConnection,
     /// The prefix of every name in Redis.
     pub prefix: String,
     /// The statements of the table of orders.
@@ -91,8 +91,7 @@ impl Stores {
         Ok(execute(&connection, &prepared, statement.parameters).await?)
     }
 
-    /// A connection of the pool.
-    pub async fn connection(&self) -> Result<Object> {
+    async fn connection(&self) -> Result<Object> {
         Ok(self.postgres.get().await?)
     }
 
