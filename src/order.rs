@@ -230,13 +230,20 @@ mod tests {
             document.as_str(),
             r#"{"currency":"EUR","items":[{"quantity":2,"sku":"A-1","unitPrice":1250}],"note":"ring twice"}"#
         );
-        let expected = r#"{"orderId":"01970000-0000-7000-8000-000000000001","status":"accepted","currency":"EUR","items":[{"sku":"A-1","quantity":2,"unitPrice":1250}],"note":"ring twice","total":2500,"createdAt":"2025-05-24T01:54:49.472Z"}"#;
+        let expected = concat!(
+            r#"{"orderId":"01970000-0000-7000-8000-000000000001","status":"accepted","currency":"EUR","#,
+            r#""items":[{"sku":"A-1","quantity":2,"unitPrice":1250}],"note":"ring twice","total":2500,"#,
+            r#""createdAt":"2025-05-24T01:54:49.472Z"}"#
+        );
         assert_eq!(represent(document.as_str()).as_deref(), Some(expected));
     }
 
     #[test]
     fn members_of_another_release_are_shown() {
-        let document = r#"{"currency":"EUR","giftWrap":true,"items":[{"colour":"red","quantity":1,"sku":"A","unitPrice":5}]}"#;
+        let document = concat!(
+            r#"{"currency":"EUR","giftWrap":true,"#,
+            r#""items":[{"colour":"red","quantity":1,"sku":"A","unitPrice":5}]}"#
+        );
         let body: Value =
             serde_json::from_str(&represent(document).expect("readable")).expect("JSON");
         assert_eq!(

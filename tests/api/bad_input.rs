@@ -1,4 +1,4 @@
-//! Input that no client should send: it is refused, stores nothing, delays no other request and breaks nothing.
+//! Input that no client should send: it is rejected, stores nothing, delays no other request and breaks nothing.
 
 use std::time::{Duration, Instant};
 
@@ -136,7 +136,7 @@ async fn heads_that_are_no_http() {
     let service = service().own_redis().start().await;
     let key = new_key();
     let order = an_order().to_string();
-    // What the host answers is its own affair, as long as it refuses.
+    // What the host answers is its own affair, as long as it rejects.
     for field in [
         &b"Idempotency-Key: k\0"[..],
         b"Idempotency-Key: \0",
@@ -160,7 +160,7 @@ async fn heads_that_are_no_http() {
             "{field:?}: {refused:?}"
         );
     }
-    // Spin takes bytes that are no UTF-8 for a failure of its own (ARCHITECTURE.md).
+    // Spin answers bytes that are not UTF-8 with an error of its own (workshop/runner/README.md).
     let on_spin = std::env::var_os("ORDERS_HOST").is_some_and(|host| host == "spin");
     for field in [
         &b"Idempotency-Key: k\xff"[..],

@@ -121,7 +121,7 @@ async fn two_thousand_clients_are_all_answered_and_latency_recovers() {
     latencies.sort();
     let worst = latencies[latencies.len() - 1];
     eprintln!("2,000 clients: the slowest answer after {worst:?}");
-    // 500 ms and 5 s of ours, and what queues before us on a busy machine.
+    // The component's deadlines of 500 ms and 5 s, and the queue before it on a busy machine.
     assert!(
         worst < Duration::from_secs(40),
         "worst answer after {worst:?}"
@@ -152,7 +152,7 @@ async fn a_host_killed_during_requests_loses_and_duplicates_no_order() {
         let keys: Vec<_> = (0..50).map(|_| new_key()).collect();
         let order = an_order();
         let mut killed = service.apps.remove(0);
-        // The statement of this request is running when the host dies, whatever the others do.
+        // The statement of this request is certainly running when the host dies.
         let blockade = insert_and_stay(&mut database, &keys[0], None).await;
         let (answered, kill_now) = (AtomicUsize::new(0), Notify::new());
         let in_flight = join_all(keys.iter().map(async |key| {

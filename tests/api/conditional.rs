@@ -16,7 +16,7 @@ pub async fn current(service: &Service) -> String {
     list.field("etag").expect("a tag").to_owned()
 }
 
-/// Asks one of several hosts for an order; an empty key is none.
+/// Sends an order to one of several hosts; an empty key means no key.
 pub async fn ask_at(
     service: &Service,
     host: usize,
@@ -35,7 +35,7 @@ pub async fn ask(service: &Service, key: &str, tags: &str) -> Answer {
     ask_at(service, 0, key, tags, &an_order()).await
 }
 
-/// Asserts that the order was refused for the list's state, and gives the tag to go on with.
+/// Asserts that the order was rejected for the list's state, and gives the tag to go on with.
 pub fn refused(answer: &Answer) -> String {
     answer.assert_problem(412, "precondition-failed");
     answer.field("etag").expect("a tag").to_owned()
@@ -81,12 +81,12 @@ async fn a_conditional_order_is_created_only_on_the_current_list() {
     assert_eq!(now, after);
     assert!(!is_locked(&service).await, "released after a refusal");
 
-    // With the tag of the refusal it works, under the same key.
+    // With the tag of the rejection it works, under the same key.
     let second = ask(&service, &other, &now).await;
     second.assert_created();
     assert_eq!(second.field("etag").unwrap(), current(&service).await);
 
-    // Another order under a key that is taken is refused for that, whatever the list's state.
+    // Another order under a used key is rejected in any state of the list.
     for tags in [&empty, &current(&service).await] {
         let reused = ask_at(&service, 0, &key, tags, &an_order_of(3)).await;
         reused.assert_problem(422, "idempotency-key-reused");

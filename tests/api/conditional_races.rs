@@ -8,7 +8,7 @@ use tokio_postgres::Transaction;
 use crate::conditional::{ask, ask_at, assert_locked, current, is_locked, refused};
 use crate::support::{Answer, Service, an_order, insert_and_stay, new_key, service};
 
-/// Of all answers to requests with one tag, one is a creation; the others were refused.
+/// Of all answers to requests with one tag, one is a creation; the others were rejected.
 fn assert_one_winner(answers: &[Answer]) -> &Answer {
     let created: Vec<_> = answers.iter().filter(|a| a.status == 201).collect();
     assert_eq!(created.len(), 1, "creations: {answers:?}");
@@ -101,7 +101,7 @@ async fn of_two_hundred_on_three_hosts_one_creates_while_redis_is_killed() {
     assert_eq!(service.all_stored().await, 1);
 
     service.redis().kill().unwrap();
-    // All requests are repeated with the same tag: one is a replay, the others are refused.
+    // All requests are repeated with the same tag: one is a replay, the others are rejected.
     let again = ask_all(&service).await;
     let (replays, others): (Vec<_>, Vec<_>) = again.iter().partition(|a| a.status == 201);
     assert_eq!(replays.len(), 1);

@@ -1,4 +1,4 @@
-//! One order per key: the first answer, and every repetition of it.
+//! One order per key: the first response, and every repetition of it.
 
 use std::time::Duration;
 
@@ -80,7 +80,8 @@ async fn member_order_and_white_space_do_not_matter() {
     ];
     let spellings = [
         r#"{"currency":"EUR","items":[{"sku":"A","quantity":2,"unitPrice":5}]}"#,
-        "{ \"items\" : [ {\"unitPrice\":5,\n\"quantity\":2, \"sku\":\"\\u0041\"} ],\n\t\"currency\":\"EUR\", \"note\": null }",
+        "{ \"items\" : [ {\"unitPrice\":5,\n\"quantity\":2, \"sku\":\"\\u0041\"} ],\n\t\"currency\":\"EUR\", \
+         \"note\": null }",
     ];
     let post = |body: &'static str| {
         service.request(reqwest::Method::POST, "/api/v1/orders", &fields, body)

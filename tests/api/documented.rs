@@ -12,18 +12,18 @@ static DOCUMENT: LazyLock<Document> = LazyLock::new(|| {
     Document::read(&file).unwrap()
 });
 
-/// What only a host answers: about itself, or because it has refused the request before any component has seen it.
+/// Whether the host itself has answered: about itself, or because it rejected the request before any component saw it.
 fn is_of_host(path: &str, answer: &Answer) -> bool {
     let refused = answer.field("content-type").is_none() && matches!(answer.status, 400 | 500);
     refused || path.starts_with("/.well-known/runner/")
 }
 
-/// What the component `web` answers, whose pages are no part of the API.
+/// Whether the component `console` answers: its pages do not belong to the API.
 fn is_of_web(answer: &Answer) -> bool {
     answer.field("content-security-policy").is_some()
 }
 
-/// Asserts that the document has an answer: its status, fields and body.
+/// Asserts that the document has a response: its status, fields and body.
 pub fn assert_documented(method: &Method, url: &str, answer: &Answer) {
     let url = Url::parse(url).unwrap();
     if is_of_host(url.path(), answer) || is_of_web(answer) {

@@ -79,7 +79,8 @@ async fn every_order_that_was_acknowledged_before_a_kill_is_there_once() {
     assert_eq!(service.stored(&keys).await, Some((all, all)));
 }
 
-/// In memory, each instance would have a database of its own, and a retry that reaches another one would be another order.
+/// In memory, each instance would have a database of its own, and a retry that reaches another one would be another
+/// order.
 #[tokio::test]
 #[cfg_attr(deployment, ignore = "needs a host of its own")]
 async fn a_database_in_memory_is_refused() {
@@ -169,7 +170,7 @@ async fn a_creation_is_one_statement_and_a_replay_two() {
     }
 }
 
-/// How many statements a request for an order of that quantity takes.
+/// The number of statements of a request for an order with this quantity.
 async fn cost(service: &Service, key: &str, quantity: u64) -> u64 {
     let statements = async || {
         let calls: Value = service.get("/.well-known/runner/calls").await.json();
@@ -182,8 +183,8 @@ async fn cost(service: &Service, key: &str, quantity: u64) -> u64 {
     statements().await - before
 }
 
-/// The settings that keep an acknowledged order through a crash of the host (the log) and a power cut (`synchronous`, which
-/// is the connection's own and not seen here).
+/// The settings that keep an acknowledged order through a crash of the host (the log) and a power cut (`synchronous`,
+/// which is the connection's own and not seen here).
 #[tokio::test]
 #[cfg_attr(deployment, ignore = "needs a host of its own")]
 async fn the_file_is_in_write_ahead_mode_and_has_no_other_index_than_its_constraints() {

@@ -1,4 +1,5 @@
-//! What a request asks of the host, counted by the runner: calls by interface, and what wasmtime keeps for calls that wait.
+//! What a request asks of the host, counted by the runner: calls by interface, and what wasmtime keeps for calls that
+//! wait.
 
 use std::time::Duration;
 
@@ -7,7 +8,8 @@ use tokio::time::sleep;
 
 use crate::support::{Service, an_order, new_key, service};
 
-/// Longer than an instance works on after an answer: it returns its connection to Postgres after two idle times of 50 ms.
+/// Longer than an instance works on after a response: it returns its connection to Postgres after two idle times of 50
+/// ms.
 const SETTLED: Duration = Duration::from_millis(250);
 
 /// The counters by name.
@@ -65,8 +67,8 @@ const CERTAIN: [&str; 8] = [
     "waitableSets",
 ];
 
-/// What depends on how much of a body or a row is there when it is asked for. The limits are a little above what was seen on
-/// a busy machine.
+/// What depends on how much of a body or a row is there when it is asked for. The limits are a little above what was
+/// seen on a busy machine.
 const AT_MOST: [&str; 4] = ["wasi", "intrinsics", "events", "runs"];
 
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! The same key with another order: refused with what differs, or, where so configured, replayed.
+//! The same key with another order: rejected with what differs, or, where so configured, replayed.
 
 use serde_json::json;
 

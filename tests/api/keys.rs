@@ -1,4 +1,4 @@
-//! The state of a key, whatever the stores still have of it.
+//! The state of a key, also when Redis has lost its record.
 
 use reqwest::Method;
 

@@ -37,7 +37,7 @@ fn requests(service: &Service) -> Vec<Value> {
         .collect()
 }
 
-/// The line about the latest request, which is line `number`. It is written before the answer is sent.
+/// The line about the latest request, which is line `number`. It is written before the response is sent.
 fn line(service: &Service, number: usize) -> Value {
     let mut lines = requests(service);
     assert_eq!(lines.len(), number, "{lines:?}");
@@ -130,7 +130,7 @@ async fn each_outcome_is_a_line() {
     );
 
     let new = new_key();
-    // A tag of no state: nothing to lock. The third trip withdraws the record.
+    // A tag of no state: nothing to lock. The third round trip withdraws the record.
     let based_on = [("idempotency-key", &*new), ("if-match", "\"00\"")];
     expect(ask(&based_on, order.clone()).await, ORDERS, "stale", 3);
     let lock = service.lock();

@@ -55,7 +55,7 @@ async fn postgres_that_hangs_is_given_up_at_the_deadline() {
     let mut service = setup.variable("database_timeout_ms", 700).start().await;
     let (key, order) = (new_key(), an_order());
     service.postgres().pause().unwrap();
-    // A busy machine only ever delays an answer: the fastest of three shows the limit.
+    // A busy machine only ever delays a response: the fastest of three shows the limit.
     let mut fastest = Duration::MAX;
     for _ in 0..3 {
         let start = Instant::now();

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::{Service, an_order, an_order_of, new_key, service};
 
-/// Creation, replay and refusal, as they always are.
+/// Creation, replay and rejection, as they always are.
 async fn assert_normal_service(service: &Service) {
     let (key, order) = (new_key(), an_order());
     let first = service.order(&key, &order).await;
@@ -124,7 +124,7 @@ async fn redis_read_only() {
     let (key, order) = (new_key(), an_order());
     let first = service.order(&key, &order).await;
     first.assert_created();
-    // A replica of a server that does not exist: it refuses writes.
+    // A replica of a server that does not exist: it rejects writes.
     service
         .redis_command(&["REPLICAOF", "127.0.0.1", "1"])
         .await;

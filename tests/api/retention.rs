@@ -1,5 +1,5 @@
-//! The statements of docs/operations.md, "Retention", as they stand there: orders are archived and erased, and their keys
-//! stay spent.
+//! The statements of docs/operations.md, "Retention", as they stand there: orders are archived and erased, and their
+//! keys stay spent.
 
 use devstack::workspace;
 

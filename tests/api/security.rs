@@ -89,7 +89,7 @@ async fn pages_of_listed_origins_may_use_the_api_and_others_may_not() {
     for field in ["etag", "location", "idempotent-replayed", "retry-after"] {
         assert!(exposed.contains(field), "{exposed}");
     }
-    // A page has to see why it is refused.
+    // A page has to see why it is rejected.
     let refused = service
         .request(Method::POST, ORDERS, &[("origin", SHOP)], "{}")
         .await;

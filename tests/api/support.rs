@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::documented::assert_documented;
 
-/// Longer than any answer may take: our own deadlines are 500 ms and 5 s.
+/// Longer than any response may take: the component's deadlines are 500 ms and 5 s.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What a test needs beyond the application itself.
@@ -447,7 +447,8 @@ impl Service {
         self.database_url.as_deref().expect("served locally")
     }
 
-    /// How many orders these keys have in the database, and how many of the keys have any; `None` where that is not known.
+    /// How many orders these keys have in the database, and how many of the keys have any; `None` where that is not
+    /// known.
     pub async fn stored(&self, keys: &[&str]) -> Option<(i64, i64)> {
         if self.store == Store::Embedded && !self.file_path().exists() {
             return Some((0, 0));
@@ -500,7 +501,7 @@ impl Service {
     }
 }
 
-/// An answer, read to its end.
+/// A response, read to its end.
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub status: u16,
@@ -524,7 +525,7 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.body))
     }
 
-    /// Asserts that this is the first answer to its key.
+    /// Asserts that this is the first response to its key.
     pub fn assert_created(&self) -> &Self {
         assert_eq!((self.status, self.replayed()), (201, false), "{self:?}");
         self
@@ -576,7 +577,7 @@ pub fn an_order() -> Value {
     an_order_of(2)
 }
 
-/// A valid order of that quantity.
+/// A valid order with this quantity.
 pub fn an_order_of(quantity: u64) -> Value {
     json!({"currency": "EUR", "items": [{"sku": "A-1", "quantity": quantity, "unitPrice": 1250}]})
 }

@@ -45,7 +45,7 @@ impl Stores {
             ("redis_allowed_host", "rediss://127.0.0.1:*".to_owned()),
             ("identity", "none".to_owned()),
             ("database_url", database_url),
-            // A refused certificate is an answer: no test waits for this long.
+            // A rejected certificate is a response: no test waits for this long.
             ("redis_timeout_ms", "20000".to_owned()),
         ]
         .map(|(name, value)| (name.to_owned(), value));
@@ -86,7 +86,7 @@ impl Stores {
 struct Served(App);
 
 impl Served {
-    /// Asks for an order; returns the status, and whether the answer is a replay.
+    /// Asks for an order; returns the status, and whether the response is a replay.
     async fn order(&self, key: &str) -> (u16, bool) {
         let request = Client::new()
             .post(format!("{}/api/v1/orders", self.0.base_url()))

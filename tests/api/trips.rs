@@ -1,4 +1,4 @@
-//! What a request costs: exact numbers of trips to the stores, counted by the runner.
+//! What a request costs: exact numbers of round trips to the stores, counted by the runner.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::support::{Service, an_order, an_order_of, new_key, service};
 
-/// What the runner has counted.
+/// The runner's counts.
 async fn calls(service: &Service) -> Value {
     service.get("/.well-known/runner/calls").await.json()
 }

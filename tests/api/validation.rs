@@ -1,4 +1,4 @@
-//! What is refused before any store is touched.
+//! What is rejected before any store is touched.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -181,7 +181,7 @@ fn chunks(text: String) -> reqwest::Body {
 #[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn reading_stops_at_the_limit() {
     let service = service().start().await;
-    // A body that never ends: an answer must come all the same.
+    // A body that never ends: a response must come all the same.
     let mut stream = TcpStream::connect(service.address()).await.unwrap();
     let head = "POST /api/v1/orders HTTP/1.1\r\nHost: x\r\nIdempotency-Key: k\r\n\
                 Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -210,7 +210,7 @@ async fn a_truncated_body_stores_nothing() {
     stream.write_all(head.as_bytes()).await.unwrap();
     stream.shutdown().await.unwrap();
     let mut answer = String::new();
-    // The connection may just be closed; an answer must be a refusal.
+    // The connection may just be closed; a response must be a rejection.
     let _ = stream.read_to_string(&mut answer).await;
     assert!(
         answer.is_empty() || answer.starts_with("HTTP/1.1 400"),

@@ -1,5 +1,5 @@
-//! The programs of docs/clients.md, each in front of a service that loses the first answer and refuses the second request: then
-//! there is one order, and the program prints it.
+//! The programs of docs/clients.md, each in front of a service that loses the first response and rejects the second
+//! request: then there is one order, and the program prints it.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,9 +16,12 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::create_order::create_order;
 use crate::{blocks, read, served};
 
-const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+const REFUSAL: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Length: 0\r\n\
+    Connection: close\r\n\r\n";
 
-/// A way to a service for requests on connections of their own: the first one's answer is lost, the second request is refused.
+/// A way to a service for requests on connections of their own: the first one's answer is lost, the second request is
+/// rejected.
 struct BadWay {
     url: String,
     task: tokio::task::JoinHandle<()>,

@@ -1,4 +1,5 @@
-//! The Postman collection, run against the service and both examples; it has a request for every operation of their documents.
+//! The Postman collection, run against the service and both examples; it has a request for every operation of their
+//! documents.
 
 use std::collections::BTreeSet;
 

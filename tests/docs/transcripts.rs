@@ -1,5 +1,5 @@
-//! The transcripts of the pages, run as they are, but for the port; each answer is the one that the page shows, but for ids,
-//! tags and times.
+//! The transcripts of the pages, run as they are, but for the port; each answer is the one that the page shows, but for
+//! ids, tags and times.
 
 use std::collections::HashMap;
 use std::process::Command;
@@ -86,8 +86,8 @@ fn steps(transcript: &str) -> Vec<(String, String)> {
     steps
 }
 
-/// A text with its ids, tags and times numbered in the order in which they appear: what is equal in one text has to be equal
-/// in the other one.
+/// A text with its ids, tags and times numbered in the order in which they appear: what is equal in one text has to be
+/// equal in the other one.
 fn form(text: &str, names: &mut HashMap<String, usize>) -> String {
     let lines = text.lines().map(|line| {
         if line.starts_with("date: ") {

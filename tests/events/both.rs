@@ -1,5 +1,5 @@
-//! Both readers at once, the feed's and the log's, while 64 clients create 10,000 orders with rollbacks and late commits, the log's
-//! reader dies several times, and the database fails over.
+//! Both readers at once, the feed's and the log's, while 64 clients create 10,000 orders with rollbacks and late
+//! commits, the log's reader dies several times, and the database fails over.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -121,7 +121,7 @@ async fn both_readers_get_each_of_ten_thousand_orders_through_a_failover() {
     // A client may not have heard of the commit of what was inserted last.
     let unknown = before.iter().filter(|id| !committed.contains_key(**id));
     assert!(unknown.count() <= 3 * (CLIENTS as usize + 1));
-    // In a snapshot there is no order.
+    // A snapshot is not in order.
     assert_first_in_order(&logged_before, &committed);
     assert_first_in_order(&logged_after, &committed);
     let lost = committed.keys().filter(|id| !stored.contains(&***id));

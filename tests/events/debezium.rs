@@ -1,5 +1,5 @@
-//! Debezium's connector with the settings of deploy/events, on a real Postgres: what it would send to Kafka is what is stored,
-//! though it is killed.
+//! Debezium's connector with the settings of deploy/events, on a real Postgres: what it would send to Kafka is what is
+//! stored, though it is killed.
 
 use std::collections::{HashMap, HashSet};
 use std::process::Stdio;
@@ -85,7 +85,7 @@ async fn debezium_delivers_every_committed_order_though_it_is_killed() {
         }
     };
 
-    // From here on it needs no snapshot, in which there is no order.
+    // From here on it needs no snapshot, which would not be in order.
     let mut running = start();
     streams().await;
     insert(&database, "first").await;
@@ -102,7 +102,7 @@ async fn debezium_delivers_every_committed_order_though_it_is_killed() {
     for _ in 0..KILLS {
         tokio::time::sleep(Duration::from_millis(700)).await;
         running.kill().unwrap();
-        // What it printed last has an end.
+        // Its last line is complete.
         std::fs::OpenOptions::new()
             .append(true)
             .open(&output)
@@ -124,7 +124,7 @@ async fn debezium_delivers_every_committed_order_though_it_is_killed() {
     };
     running.kill().unwrap();
 
-    // What the heartbeat itself writes is none of them.
+    // The heartbeat's own messages are not among them.
     let expected = ["orders.public.orders", "__debezium-heartbeat.orders"].map(str::to_owned);
     assert_eq!(topics, HashSet::from(expected));
     let stored = "SELECT order_id::text, customer_id, document::text, \

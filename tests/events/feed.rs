@@ -1,5 +1,5 @@
-//! The feed of the built component under load: one reader, while many clients commit, roll back and commit late, on plain and on
-//! partitioned tables.
+//! The feed of the built component under load: one reader, while many clients commit, roll back and commit late, on
+//! plain and on partitioned tables.
 
 use std::collections::HashSet;
 

@@ -1,5 +1,5 @@
-//! From the feed to a topic: `deploy/events/feed_to_kafka.py` is killed again and again, and its broker is away at times, while
-//! orders are created. A maintained consumer reads the topic.
+//! From the feed to a topic: `deploy/events/feed_to_kafka.py` is killed again and again, and its broker is away at
+//! times, while orders are created. A maintained consumer reads the topic.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;

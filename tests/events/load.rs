@@ -1,5 +1,5 @@
-//! Clients that create orders in transactions, some of which commit late or are rolled back; what they have committed; and the
-//! assertion that a reader got it in order.
+//! Clients that create orders in transactions, some of which commit late or are rolled back; what they have committed;
+//! and the assertion that a reader got it in order.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -31,7 +31,8 @@ async fn try_insert(database: &Client, customer: &str) -> Result<String, tokio_p
     let document = ORDERS.validate(&order).unwrap();
     let (seconds, nanos) = id.get_timestamp().unwrap().to_unix();
     let row = json!([{
-        "id": id.to_string(), "customer_id": customer, "idempotency_key": id.to_string(), "fingerprint": "00ff", "document": document,
+        "id": id.to_string(), "customer_id": customer, "idempotency_key": id.to_string(), "fingerprint": "00ff",
+        "document": document,
         "created_at": seconds * 1000 + u64::from(nanos / 1_000_000),
     }]);
     let sql = "SELECT * FROM insert_orders_2($1::text::json)";
@@ -46,8 +47,8 @@ pub struct Committed {
     pub acknowledged: Instant,
 }
 
-/// Asserts that each customer's orders, given with their customers, were delivered in the order of the requests: what was
-/// acknowledged before another one was requested comes first.
+/// Asserts that each customer's orders, given with their customers, were delivered in the order of the requests: what
+/// was acknowledged before another one was requested comes first.
 pub fn assert_in_order<'d>(
     delivered: impl Iterator<Item = (&'d str, &'d str)>,
     committed: &HashMap<String, Committed>,
@@ -65,8 +66,8 @@ pub fn assert_in_order<'d>(
     }
 }
 
-/// Creates orders in transactions, every third of which is rolled back, until all are made or the server is gone. `late`: each
-/// stays open for this long, and is committed.
+/// Creates orders in transactions, every third of which is rolled back, until all are made or the server is gone.
+/// `late`: each stays open for this long, and is committed.
 async fn create(
     url: String,
     transactions: u32,
@@ -112,8 +113,8 @@ async fn create(
     committed
 }
 
-/// The work of all clients, with `transactions` each, and of a stranger whose transactions hold low numbers for long. Two thirds
-/// of the transactions are committed, each with two orders on average.
+/// The work of all clients, with `transactions` each, and of a stranger whose transactions hold low numbers for long.
+/// Two thirds of the transactions are committed, each with two orders on average.
 pub async fn create_all(
     url: String,
     transactions: u32,

@@ -1,5 +1,5 @@
-//! The change stream under load: orders that are committed, late or rolled back, on plain and on partitioned tables, and a
-//! server that crashes.
+//! The change stream under load: orders that are committed, late or rolled back, on plain and on partitioned tables,
+//! and a server that crashes.
 
 use std::collections::HashSet;
 

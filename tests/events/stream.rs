@@ -151,7 +151,7 @@ impl Database {
         consumer.query_one(create, &[&NAME]).await.unwrap();
     }
 
-    /// What is in the table, in no order, as the consumer reads it where there is no slot yet.
+    /// The rows of the table, unordered, as the consumer reads them before there is a slot.
     pub async fn snapshot(&self) -> Vec<Row> {
         let consumer = self.connect_as_consumer().await;
         consumer

@@ -1,5 +1,5 @@
-//! The examples of answers are answers of a running service, but for ids, times, tags and durations; the examples of requests
-//! are accepted. The examples of problems are in `problems`.
+//! The examples of answers are answers of a running service, but for ids, times, tags and durations; the examples of
+//! requests are accepted. The examples of problems are in `problems`.
 
 use fixtures::Served;
 use openapi_check::{Answer, same_shape};
@@ -10,7 +10,7 @@ use crate::document::orders_document;
 
 const ORDERS: &str = "/api/v1/orders";
 
-/// A store that refuses connections.
+/// A store that rejects connections.
 const NO_REDIS: (&str, &str) = ("redis_url", "redis://127.0.0.1:1");
 const NO_POSTGRES: (&str, &str) = ("database_url", "postgres://orders@127.0.0.1:1/orders");
 
@@ -21,7 +21,8 @@ async fn served(name: &str, variables: &[(&str, &str)]) -> Served {
         .unwrap()
 }
 
-/// Sends a request, and demands that its answer is documented, and that it is the example of that name, if one is given.
+/// Sends a request, and demands that its response is documented, and that it is the example of that name, if one is
+/// given.
 async fn exchange(
     service: &Served,
     (method, path): (Method, &str),

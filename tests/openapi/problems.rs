@@ -128,7 +128,7 @@ fn variant(problem: &Problem) -> usize {
     }
 }
 
-/// The answer to a problem, and its body.
+/// The response to a problem, and its body.
 fn answer(problem: Problem) -> (Response, Value) {
     let response = problem.into_response_of(&ORDERS);
     let body = serde_json::from_str(&response.body).unwrap();

@@ -1,4 +1,5 @@
-//! The linter, and Schemathesis against the running services: ours, once for each way to identify customers, and the examples'.
+//! The linter, and Schemathesis against the running services: the orders, once for each way to identify customers, and
+//! the examples'.
 
 use base64ct::{Base64UrlUnpadded, Encoding};
 use devstack::{or_skip, workspace};

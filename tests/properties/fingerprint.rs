@@ -1,4 +1,4 @@
-//! Fingerprints: the same for the same request however it is spelled, another for any other.
+//! Fingerprints: equal for all spellings of one request, and different for different requests.
 
 use exactly_once::{Customer, Document, Fingerprint, IdempotencyKey, KeyScope, json};
 use orders::ORDERS;

@@ -12,8 +12,8 @@ use crate::support::{PREVIOUS, Served, an_order, connect, new_name, number, shar
 
 const CLIENTS: usize = 8;
 
-/// Between an answer and the client's next order: a busy service, on a machine that has time left for the migration and for
-/// what runs beside this test.
+/// Between an answer and the client's next order: a busy service, on a machine that has time left for the migration and
+/// for what runs beside this test.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// How long an order may take.

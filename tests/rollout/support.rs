@@ -86,7 +86,7 @@ impl Release {
             ("database_url", database_url),
             ("redis_key_prefix", prefix),
             ("identity", "none"),
-            // A busy machine is no failure.
+            // A busy machine is not a failure.
             ("redis_timeout_ms", "20000"),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
@@ -137,7 +137,7 @@ impl Answer {
         self
     }
 
-    /// Asserts that this is another answer to the key of that one.
+    /// Asserts that this response replays that one.
     pub fn assert_replay_of(&self, first: &Self) {
         assert_eq!((self.status, self.replayed), (201, true), "{self:?}");
         assert_eq!(self.body, first.body);
@@ -184,7 +184,10 @@ impl Served {
 pub fn an_order(note: &str) -> Value {
     json!({
         "currency": "EUR",
-        "items": [{"sku": "A-1", "quantity": 2, "unitPrice": 1250}, {"sku": "\"\u{1}é😀", "quantity": 1, "unitPrice": 0}],
+        "items": [
+            {"sku": "A-1", "quantity": 2, "unitPrice": 1250},
+            {"sku": "\"\u{1}é😀", "quantity": 1, "unitPrice": 0},
+        ],
         "note": note,
     })
 }

@@ -1,4 +1,5 @@
-//! The console and the reference page in a real browser, on the built application: `showcase/console/tests/browser` has the flows.
+//! The console and the reference page in a real browser, on the built application: `showcase/console/tests/browser` has
+//! the flows.
 
 use devstack::{Browser, or_skip};
 use fixtures::Served;

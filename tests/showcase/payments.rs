@@ -1,4 +1,4 @@
-//! Deposits and payments over HTTP: each once, whatever is repeated, and never more than there is.
+//! Deposits and payments over HTTP: each happens once, also when it is repeated, and no account is overdrawn.
 
 use fixtures::Served;
 use futures::future::join_all;

@@ -1,4 +1,4 @@
-//! From order to payment and notification over HTTP: once each, whatever is delivered again or refused.
+//! From order to payment and notification over HTTP: once each, also when deliveries are repeated or rejected.
 
 mod page;
 mod support;
@@ -151,7 +151,8 @@ async fn a_refused_event_is_kept_and_delivered_after_its_correction() {
     // The order service shows the order again once it can read it; here the operator corrects the event.
     database
         .execute(
-            "UPDATE dead_letters SET event = jsonb_set(event::jsonb, '{data}', '{\"total\": 200, \"currency\": \"EUR\"}')",
+            "UPDATE dead_letters SET event = jsonb_set(event::jsonb, '{data}', '{\"total\": 200, \"currency\": \
+             \"EUR\"}')",
             &[],
         )
         .await

@@ -16,7 +16,8 @@ fn template() -> PathBuf {
 fn cargo(project: &Path, arguments: &[&str]) {
     let output = workspace::cargo_command()
         .args(arguments)
-        // The checkout's profiles: with the project's own, dependencies would be compiled again, a minute of a run of all tests.
+        // The checkout's profiles: with the project's own, dependencies would be compiled again, a minute of a run of
+        // all tests.
         .arg("--config")
         .arg(workspace::root().join(".cargo/config.toml"))
         .current_dir(project)

@@ -1,66 +1,39 @@
 //! The embedded store's statements compared with the simulated store, call by call, as the component sends them.
 
+use std::rc::Rc;
 use std::time::Duration;
 
+use exactly_once::ListState;
 use exactly_once::condition::Expected;
 use exactly_once::error::DatabaseUnavailable;
 use exactly_once::feed::{Cursor, FeedError};
-use exactly_once::ports::{
-    ConditionalInsertion, Feed, FeedRows, Insertion, List, Outlook, Page, Writers,
+use exactly_once::ports::{Clock, Feed, FeedRows, Insertion, List, Outlook, Page, Writers};
+use exactly_once_stores::platform::{
+    CommandError, Place, Platform, SendCommand, SendStatement, StatementError,
 };
-use exactly_once::{KeyScope, ListState};
-use exactly_once_stores::postgres::{
-    Parameter, Row, Statement, Statements, attempts, conditional_insertion, feed_rows, found,
-    history, insertion, outlook, page,
+use exactly_once_stores::redis::{Command, Reply};
+use exactly_once_stores::sql::{
+    Parameter, Row, Statement, Statements, Value, feed_rows, outlook, page,
 };
-use exactly_once_stores::sqlite::{setup, statements};
+use exactly_once_stores::sqlite::{LOG_MODE, setup, statements};
+use exactly_once_stores::{Database, Instance, Request};
+use futures::executor::block_on;
+use native_stores::OneshotSignals;
 use orders::ORDERS;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use rusqlite::types::Value;
+use rusqlite::Error;
+use rusqlite::types::Value as SqliteValue;
 use simulation::world::{Answer, Call, World};
 
 use crate::feed::{orders, page_of};
-use crate::native::REFUNDS;
+use crate::native::{REFUNDS, execute_over, settings};
 use crate::reading::order_of;
 use crate::{
     CALLS, SEQUENCES, Seen, batch, collection, compare_conditional, conditional_calls, new_resource,
 };
 
 const TIMEOUT: Duration = Duration::from_secs(2);
-
-/// A row of SQLite's.
-struct SqliteRow(Vec<(String, Value)>);
-
-impl SqliteRow {
-    fn get(&self, column: &str) -> Option<&Value> {
-        let (_, value) = self.0.iter().find(|(name, _)| name == column)?;
-        Some(value)
-    }
-}
-
-impl Row for SqliteRow {
-    fn boolean(&self, column: &str) -> Option<bool> {
-        match self.get(column)? {
-            Value::Integer(number) => Some(*number != 0),
-            _ => None,
-        }
-    }
-
-    fn text(&self, column: &str) -> Option<String> {
-        match self.get(column)? {
-            Value::Text(text) => Some(text.clone()),
-            _ => None,
-        }
-    }
-
-    fn bytes(&self, column: &str) -> Option<Vec<u8>> {
-        match self.get(column)? {
-            Value::Blob(bytes) => Some(bytes.clone()),
-            _ => None,
-        }
-    }
-}
 
 /// Two collections in one database. In memory: one connection needs no file.
 struct Embedded {
@@ -89,29 +62,35 @@ impl Embedded {
         embedded
     }
 
-    fn rows(&self, Statement { sql, parameters }: Statement<'_>) -> Vec<SqliteRow> {
-        let mut statement = self.connection.prepare_cached(sql).unwrap();
-        let names: Vec<String> = statement
-            .column_names()
-            .iter()
-            .map(ToString::to_string)
-            .collect();
-        let parameters = parameters.into_iter().map(|parameter| match parameter {
-            Parameter::Text(text) | Parameter::NullableText(Some(text)) => Value::Text(text),
-            Parameter::NullableText(None) => Value::Null,
-            Parameter::Bytes(bytes) => Value::Blob(bytes),
-            Parameter::Int64(number) => Value::Integer(number),
+    fn rows(&self, statement: Statement<'_>) -> Vec<Row> {
+        self.try_rows(&statement).unwrap()
+    }
+
+    fn try_rows(&self, Statement { sql, parameters }: &Statement<'_>) -> Result<Vec<Row>, Error> {
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let names = statement.column_names().iter().map(ToString::to_string);
+        let names: Rc<[String]> = names.collect();
+        let parameters = parameters.iter().map(|parameter| match parameter {
+            Parameter::Text(text) | Parameter::NullableText(Some(text)) => {
+                SqliteValue::Text(text.clone())
+            }
+            Parameter::NullableText(None) => SqliteValue::Null,
+            Parameter::Bytes(bytes) => SqliteValue::Blob(bytes.clone()),
+            Parameter::Int64(number) => SqliteValue::Integer(*number),
         });
         let rows = statement.query_map(rusqlite::params_from_iter(parameters), |row| {
-            let value = |(index, name): (usize, &String)| Ok((name.clone(), row.get(index)?));
-            names
-                .iter()
-                .enumerate()
-                .map(value)
-                .collect::<rusqlite::Result<_>>()
-                .map(SqliteRow)
+            let value = |index| {
+                Ok(match row.get(index)? {
+                    SqliteValue::Integer(number) => Value::Int64(number),
+                    SqliteValue::Text(text) => Value::Text(text),
+                    SqliteValue::Blob(bytes) => Value::Bytes(bytes),
+                    SqliteValue::Real(_) | SqliteValue::Null => Value::Other,
+                })
+            };
+            let values: rusqlite::Result<_> = (0..names.len()).map(value).collect();
+            Ok(Row::new(names.clone(), values?))
         });
-        rows.unwrap().collect::<rusqlite::Result<_>>().unwrap()
+        rows?.collect()
     }
 
     fn statements(&self, collection: &str) -> &Statements {
@@ -119,11 +98,6 @@ impl Embedded {
             "orders" => &self.orders,
             _ => &self.refunds,
         }
-    }
-
-    fn find_by_key(&self, scope: &KeyScope) -> Option<exactly_once::ports::StoredResource> {
-        let statement = self.statements(scope.collection).find_by_key(scope);
-        found(self.rows(statement).first()).unwrap()
     }
 
     fn page(
@@ -142,50 +116,78 @@ impl Embedded {
         self.page(list, None, 0).unwrap().state
     }
 
-    /// Sends what the component sends for a call, and reads the answer as it does.
-    fn execute(&self, call: &Call) -> Answer {
-        match call {
-            Call::Insert(new) => Answer::Postgres(match self.find_by_key(&new.scope) {
-                Some(stored) => Insertion::Existing(stored),
-                None => {
-                    let statement = self.statements(new.scope.collection).insert(new, TIMEOUT);
-                    let rows = self.rows(statement);
-                    let row = rows.first();
-                    row.map_or(Insertion::Conflict, |_| insertion(row).unwrap().value)
-                }
-            }),
-            Call::InsertAll(batch) => {
-                let batch: Vec<_> = batch.iter().collect();
-                let statements = self.statements(batch[0].scope.collection);
-                let rows = self.rows(statements.insert_all(&batch));
-                if let [new] = batch[..] {
-                    // The statement for one must find what the first one left.
-                    assert!(self.rows(statements.insert_new(new)).is_empty());
-                }
-                Answer::Attempts(attempts(&batch, &rows))
-            }
-            Call::Find(scope) => Answer::Found(self.find_by_key(scope)),
-            Call::AskHistory => {
-                let rows = self.rows(self.orders.history());
-                rows.first().and_then(history).expect("a history");
-                Answer::History
-            }
-            Call::InsertBasedOn(new, expected) => {
-                let statements = self.statements(new.scope.collection);
-                let rows = self.rows(statements.insert_based_on(new, expected, TIMEOUT));
-                if let row @ Some(_) = rows.first() {
-                    let inserted = conditional_insertion(row, expected).unwrap();
-                    return Answer::Conditional(inserted.value);
-                }
-                let state = self.state(&List::from(&new.scope));
-                Answer::Conditional(match self.find_by_key(&new.scope) {
-                    Some(stored) => ConditionalInsertion::Existing(stored),
-                    None if expected.is_met_by(&state) => ConditionalInsertion::Conflict,
-                    None => ConditionalInsertion::Stale(state),
-                })
-            }
-            _ => panic!("the component does not send this to a database"),
+    /// Makes a call as the component makes it.
+    fn execute(self: &Rc<Self>, call: &Call) -> Answer {
+        let host = Host(self.clone());
+        let instance = Instance::new(OneshotSignals);
+        let request = Request::new(host, false);
+        let collection = match call.scope() {
+            Some(scope) if scope.collection == REFUNDS.name => REFUNDS,
+            _ => ORDERS.collection,
+        };
+        let settings = settings(Place::Sqlite);
+        let database = Database::new(&instance, &request, settings, &collection);
+        block_on(execute_over(&database, call))
+    }
+}
+
+/// A host whose SQLite this is.
+#[derive(Clone)]
+struct Host(Rc<Embedded>);
+
+impl Clock for Host {
+    fn now(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// Nothing else is under way.
+    async fn sleep(&self, _: Duration) {}
+}
+
+impl Platform for Host {
+    type Signals = OneshotSignals;
+
+    fn spawn(&self, _: impl Future<Output = ()> + 'static) {
+        panic!("a connection to SQLite is kept for ever");
+    }
+
+    fn write_line(&self, line: String) {
+        panic!("{line}");
+    }
+}
+
+impl SendStatement for Host {
+    type Connection = ();
+
+    async fn connect(&self, _: Place<'_>) -> Result<(), StatementError> {
+        Ok(())
+    }
+
+    async fn rows(&self, (): &(), statement: &Statement<'_>) -> Result<Vec<Row>, StatementError> {
+        if statement.sql.starts_with("PRAGMA journal_mode") {
+            // What a file has.
+            let mode = Value::Text(LOG_MODE.to_owned());
+            return Ok(vec![Row::new(
+                ["journal_mode".to_owned()].into(),
+                vec![mode],
+            )]);
         }
+        self.0.try_rows(statement).map_err(|error| StatementError {
+            sqlstate: None,
+            text: error.to_string(),
+        })
+    }
+}
+
+impl SendCommand for Host {
+    type Link = ();
+
+    async fn dial(&self, _: &str) -> Result<(), CommandError> {
+        panic!("there is no Redis");
+    }
+
+    async fn send(&self, (): &(), _: &Command) -> Result<Reply, CommandError> {
+        panic!("there is no Redis");
     }
 }
 
@@ -194,7 +196,7 @@ fn the_embedded_store_answers_as_the_simulated_one_does() {
     let mut seen = Seen::default();
     for seed in 0..SEQUENCES {
         let mut rng = StdRng::seed_from_u64(seed);
-        let (store, mut world) = (Embedded::fresh(), World::default());
+        let (store, mut world) = (Rc::new(Embedded::fresh()), World::default());
         for number in 0..CALLS {
             let collection = collection(&mut rng);
             let new = new_resource(&mut rng, collection);
@@ -261,8 +263,8 @@ impl Feed for Embedded {
 
 #[tokio::test]
 async fn the_feed_is_in_order_and_a_cursor_without_its_order_is_not_valid() {
-    let store = Embedded::fresh();
-    let page = async |after: Option<Cursor>| page_of(&store, after).await;
+    let store = Rc::new(Embedded::fresh());
+    let page = async |after: Option<Cursor>| page_of(&*store, after).await;
     let insert = |millisecond| {
         let call = Call::Insert(Box::new(order_of("c", millisecond)));
         let inserted = store.execute(&call);

@@ -1,5 +1,5 @@
-//! The feed's statements on real databases, with each fault at its exact place: what commits late is not skipped, and each
-//! step of [`exactly_once::feed`] is needed.
+//! The feed's statements on real databases, with each fault at its exact place: what commits late is not skipped, and
+//! each step of [`exactly_once::feed`] is needed.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -51,7 +51,7 @@ async fn page(stores: &Stores, after: Option<Cursor>) -> Result<FeedPage, FeedEr
     page_of(stores, after).await
 }
 
-/// What a page has: the last parts of the orders' ids, which are the milliseconds that they were made with.
+/// The orders of a page, by the milliseconds in their ids.
 pub fn orders(page: &FeedPage) -> Vec<u128> {
     let last =
         |entry: &exactly_once::ports::FeedEntry| u128::from_be_bytes(*entry.id.as_bytes()) & 0xffff;
@@ -160,7 +160,8 @@ async fn every_way_to_write_is_waited_for() {
     insert(&stores, &new).await;
     let number = stores.number(of_c).await;
     open.run_sql(&format!(
-        "BEGIN; INSERT INTO orders_{number} (order_id, customer_id, idempotency_key, fingerprint, created_at, document) \
+        "BEGIN; INSERT INTO orders_{number} (order_id, customer_id, idempotency_key, fingerprint, created_at, \
+         document) \
          SELECT '01970000-0000-7000-8000-000000000006', 'c', 'k', '', now(), document FROM orders"
     ))
     .await;
@@ -357,7 +358,8 @@ async fn pages_are_read_along_an_index() {
         );
         stores.run_sql(&table).await;
         let rows = "INSERT INTO orders (order_id, customer_id, idempotency_key, fingerprint, created_at, document) \
-                    SELECT gen_random_uuid(), 'c' || n % 100, n::text, '', now(), '{}' FROM generate_series(1, 20000) n";
+                    SELECT gen_random_uuid(), 'c' || n % 100, n::text, '', now(), '{}' \
+                    FROM generate_series(1, 20000) n";
         stores.run_sql(rows).await;
         stores.run_sql("VACUUM ANALYZE orders").await;
         let statements = stores.statements("orders");

@@ -1,5 +1,5 @@
-//! Compares the simulated stores with the real ones: the same calls, generated from a seed, are executed by both, by the
-//! real ones through the commands and statements that the component sends. The answers must be the same.
+//! Compares the simulated stores with the real ones: the same calls, generated from a seed, are executed by both, by
+//! the real ones through the commands and statements that the component sends. The answers must be the same.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -247,8 +247,8 @@ async fn insert_based_on(
     compare_conditional(answers, states, seen);
 }
 
-/// The call of a conditional insertion for each of two stores. The states of their lists differ, and so do the conditions:
-/// the state that each list is in, any state, or no state.
+/// The call of a conditional insertion for each of two stores. The states of their lists differ, and so do the
+/// conditions: the state that each list is in, any state, or no state.
 fn conditional_calls(rng: &mut StdRng, new: &NewResource, states: [ListState; 2]) -> [Call; 2] {
     let expected = match rng.random_range(0..4) {
         0 => [Expected::Any, Expected::Any],
@@ -258,8 +258,8 @@ fn conditional_calls(rng: &mut StdRng, new: &NewResource, states: [ListState; 2]
     expected.map(|expected| Call::InsertBasedOn(Box::new(new.clone()), expected))
 }
 
-/// The answers of the simulated and the real store to a conditional insertion. The states of their lists after it differ,
-/// and the answers have them.
+/// The answers of the simulated and the real store to a conditional insertion. The states of their lists after it
+/// differ, and the answers have them.
 fn compare_conditional(
     [simulated, real]: [Answer; 2],
     states: (ListState, ListState),

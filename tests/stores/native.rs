@@ -1,22 +1,27 @@
 //! Real stores with two collections, over native connections, for the commands and statements of `stores`.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use exactly_once::error::DatabaseUnavailable;
+use exactly_once::group_commit::Batches;
 use exactly_once::ports::{
-    Feed, FeedRows, List, NewResource, Outlook, Page, ResourceLists, StoredResource, Writers,
+    Attempt, ConditionalResources, Feed, FeedRows, Histories, List, Outlook, Page, ResourceLists,
+    Resources, ResourcesByKey, StoredResource, Writers,
 };
-use exactly_once::{Collection, Customer, KeyScope, ResourceId};
-use exactly_once_stores::postgres::{
-    self, Statement, Statements, conditional_insertion, found, history, insertion,
-};
+use exactly_once::{Collection, Customer, KeyScope, KnownHistory, ResourceId};
+use exactly_once_stores::platform::{Place, Platform};
+use exactly_once_stores::postgres::statements;
 use exactly_once_stores::redis::locks::Locking;
 use exactly_once_stores::redis::{Command, Records, Reply};
+use exactly_once_stores::sql::{Row, Statement, Statements, feed_rows, found, outlook, page};
+use exactly_once_stores::{Database, DatabaseSettings, Instance, Request};
 use fixtures::Shared;
-use native_stores::postgres::Row;
+use native_stores::{Native, OneshotSignals, Postgres};
 use orders::ORDERS;
 use redis::aio::MultiplexedConnection;
 use simulation::world::{Answer, Call};
+use tokio::task::LocalSet;
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
 
@@ -34,7 +39,9 @@ pub const REFUNDS: Collection = Collection {
 pub struct Stores {
     redis: MultiplexedConnection,
     prefix: String,
-    postgres: Client,
+    postgres: Rc<Client>,
+    platform: Native,
+    instance: Instance<Native>,
     database_url: String,
     orders: Statements,
     refunds: Statements,
@@ -80,13 +87,21 @@ impl Stores {
 
     async fn at(shared: Shared, name: String, database_url: String) -> Self {
         let redis = redis::Client::open(shared.redis_url).unwrap();
+        let redis = redis.get_multiplexed_async_connection().await.unwrap();
+        Self::over(redis, format!("{name}:"), database_url).await
+    }
+
+    async fn over(redis: MultiplexedConnection, prefix: String, database_url: String) -> Self {
+        let postgres = Rc::new(connect(&database_url).await);
         Self {
-            redis: redis.get_multiplexed_async_connection().await.unwrap(),
-            prefix: format!("{name}:"),
-            postgres: connect(&database_url).await,
+            redis,
+            prefix,
+            platform: Native::new(Postgres::One(postgres.clone())),
+            instance: Instance::new(OneshotSignals),
+            postgres,
             database_url,
-            orders: Statements::of(&ORDERS.collection),
-            refunds: Statements::of(&REFUNDS),
+            orders: statements(&ORDERS.collection),
+            refunds: statements(&REFUNDS),
         }
     }
 
@@ -102,14 +117,8 @@ impl Stores {
 
     /// The same stores over another connection.
     pub async fn second_connection(&self) -> Self {
-        Self {
-            redis: self.redis.clone(),
-            prefix: self.prefix.clone(),
-            postgres: connect(&self.database_url).await,
-            database_url: self.database_url.clone(),
-            orders: Statements::of(&ORDERS.collection),
-            refunds: Statements::of(&REFUNDS),
-        }
+        let (redis, prefix) = (self.redis.clone(), self.prefix.clone());
+        Self::over(redis, prefix, self.database_url.clone()).await
     }
 
     fn records(&self) -> Records<'_> {
@@ -135,10 +144,6 @@ impl Stores {
         }
     }
 
-    fn statements_for(&self, new: &NewResource) -> &Statements {
-        self.statements(new.scope.collection)
-    }
-
     /// Sends what the component sends for a call, and reads the answer as it does.
     pub async fn execute(&self, call: &Call) -> Answer {
         match call {
@@ -157,41 +162,18 @@ impl Stores {
             Call::Release(list, holder) => {
                 Answer::Redis(self.send(self.locking().release(list, holder)).await)
             }
-            Call::Insert(new) => {
-                let first = self
-                    .row(self.statements_for(new).insert(new, LOCK_TIMEOUT))
-                    .await;
-                Answer::Postgres(insertion(first.as_ref()).unwrap().value)
-            }
-            Call::InsertAll(batch) => {
-                let batch: Vec<_> = batch.iter().collect();
-                let statements = self.statements_for(batch[0]);
-                let row = self.row(statements.insert_all(&batch)).await;
-                if let [new] = batch[..] {
-                    // The statement for one must find what the first one left.
-                    assert!(self.row(statements.insert_new(new)).await.is_none());
-                }
-                Answer::Attempts(postgres::attempts(&batch, row.as_ref()))
-            }
-            Call::Find(scope) => Answer::Found(self.find_by_key(scope).await),
-            Call::AskHistory => {
-                let row = self.row(self.orders.history()).await;
-                row.as_ref().and_then(history).expect("a history");
-                Answer::History
-            }
-            Call::InsertBasedOn(new, expected) => {
-                let statement =
-                    self.statements_for(new)
-                        .insert_based_on(new, expected, LOCK_TIMEOUT);
-                let row = self.row(statement).await;
-                Answer::Conditional(conditional_insertion(row.as_ref(), expected).unwrap().value)
-            }
-            Call::Delete(_)
-            | Call::InsertUnchecked(_)
-            | Call::InsertUnawaited(_)
-            | Call::InsertBasedOnUnchecked(..)
-            | Call::InsertBasedOnOld(..) => {
-                panic!("the component does not send this")
+            call => {
+                let request = Request::new(self.platform.clone(), false);
+                let collection = match call.scope() {
+                    Some(scope) if scope.collection == REFUNDS.name => REFUNDS,
+                    _ => ORDERS.collection,
+                };
+                let place = Place::Postgres { url: "connected" };
+                let settings = settings(place);
+                let database = Database::new(&self.instance, &request, settings, &collection);
+                LocalSet::new()
+                    .run_until(execute_over(&database, call))
+                    .await
             }
         }
     }
@@ -216,15 +198,15 @@ impl Stores {
         let rows = self
             .rows(statements.page(&list.customer, after, limit))
             .await;
-        postgres::page(&rows, limit).unwrap()
+        page(&rows, limit).unwrap()
     }
 
     /// What follows a number, by a statement for it.
     pub async fn outlook(&self, look: Statement<'_>) -> Outlook {
-        postgres::outlook(self.row(look).await.as_ref()).unwrap()
+        outlook(self.row(look).await.as_ref()).unwrap()
     }
 
-    /// Removes everything under our prefix.
+    /// Removes everything under the test's prefix.
     pub async fn flush(&self) {
         let pattern = format!("{}*", self.prefix);
         let keys: Vec<Vec<u8>> = redis::cmd("KEYS")
@@ -294,7 +276,7 @@ impl Stores {
             ..statement
         };
         let rows = self.rows(explain).await;
-        let line = |row| postgres::Row::text(row, "QUERY PLAN").unwrap();
+        let line = |row: &Row| row.text("QUERY PLAN").unwrap();
         rows.iter().map(line).collect::<Vec<_>>().join("\n")
     }
 
@@ -346,7 +328,45 @@ impl Feed for Stores {
         limit: usize,
     ) -> Result<FeedRows, DatabaseUnavailable> {
         let rows = self.rows(self.orders.read(after, last, limit)).await;
-        Ok(postgres::feed_rows(&rows).unwrap())
+        Ok(feed_rows(&rows).unwrap())
+    }
+}
+
+/// How long a request may wait for a database.
+pub fn settings(place: Place<'_>) -> DatabaseSettings<'_> {
+    DatabaseSettings {
+        place,
+        timeout: Duration::from_secs(60),
+        lock_timeout: LOCK_TIMEOUT,
+    }
+}
+
+/// Makes a call of the database as the component makes it.
+pub async fn execute_over(database: &Database<'_, impl Platform>, call: &Call) -> Answer {
+    match call {
+        Call::Insert(new) => {
+            Answer::Postgres(database.insert_unless_exists(new).await.unwrap().value)
+        }
+        Call::InsertAll(batch) => {
+            let batch: Vec<_> = batch.iter().collect();
+            let attempts = database.insert_all(&batch).await.unwrap();
+            if let [new] = batch[..] {
+                // The statement for one must find what the first one left.
+                assert_eq!(database.insert_new(new).await, Attempt::Undecided);
+            }
+            Answer::Attempts(attempts)
+        }
+        Call::Find(scope) => Answer::Found(database.find_by_key(scope).await.unwrap().value),
+        Call::AskHistory => {
+            let known = database.ask_history().await;
+            assert!(matches!(known, KnownHistory::Current(_)), "{known:?}");
+            Answer::History
+        }
+        Call::InsertBasedOn(new, expected) => {
+            let inserted = database.insert_based_on(new, expected).await;
+            Answer::Conditional(inserted.unwrap().value)
+        }
+        _ => panic!("the component does not send this to a database"),
     }
 }
 

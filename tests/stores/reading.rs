@@ -113,7 +113,7 @@ async fn orders_of_the_first_release_are_read_after_each_stage_of_the_migration(
         let even = newest_first(&[2, 3]);
         assert_eq!(all(&stores, "even", 100).await, even);
 
-        // The next one is the newest, however old its id is.
+        // The next one is the newest, although its id is older.
         let next = order_of("odd", u128::from(contracted) + 10);
         insert(&stores, &next).await;
         odd.insert(0, stored(&next));

@@ -1,4 +1,5 @@
-//! Conditional requests (RFC 9110 section 13): conditions on what is read, and on the list that is added to.
+//! Conditional requests (RFC 9110 section 13): conditions on a resource or list that is read, and on the list to which
+//! a resource is added.
 
 use exactly_once::ListState;
 use exactly_once::condition::Expected;
@@ -11,11 +12,11 @@ use crate::problem::Problem;
 use crate::response::Response;
 
 impl Response {
-    /// This answer with its tag, or 304 to a client that has it already. An answer belongs to one customer: no cache may
-    /// share it, and each must revalidate it.
+    /// This response with its tag, or 304 if the client has it already. A response belongs to one customer: no cache
+    /// may share it, and each cache must revalidate it.
     ///
     /// # Errors
-    /// `If-Match` does not name the tag. It is judged first (RFC 9110 section 13.2.2).
+    /// `If-Match` does not name the tag. It is evaluated first (RFC 9110 section 13.2.2).
     pub(super) fn if_expected(self, etag: &ETag, head: &impl Head) -> Result<Self, Problem> {
         check_if_match(head, Some(etag))?;
         let known = if_none_match(head, etag);
@@ -35,11 +36,11 @@ impl Response {
     }
 }
 
-/// Judges `If-Match` of a request to read, where something can be read. `etag` is its tag, if it has one. Tags are compared
-/// strongly (RFC 9110 section 13.1.1).
+/// Evaluates `If-Match` of a request that reads something that exists. `etag` is its tag, if it has one. Tags are
+/// compared strongly (RFC 9110 section 13.1.1).
 ///
 /// # Errors
-/// The field is there, is not `*` and does not name the tag.
+/// The header is present, is not `*` and does not name the tag.
 pub(super) fn check_if_match(head: &impl Head, etag: Option<&ETag>) -> Result<(), Problem> {
     let values = head.values(header::IF_MATCH.as_str());
     let names_it = |value: &str| {
@@ -55,11 +56,11 @@ pub(super) fn check_if_match(head: &impl Head, etag: Option<&ETag>) -> Result<()
     })
 }
 
-/// Judges `If-None-Match` of a request to create. The list that it is about always exists, so `*` never holds (RFC 9110
-/// section 13.1.2). Whether tags hold could change between the question and the insertion.
+/// Evaluates `If-None-Match` of a creation. The list always exists, so `*` never holds (RFC 9110 section 13.1.2). The
+/// list's tag could change between this check and the insertion.
 ///
 /// # Errors
-/// The field is there.
+/// The header is present.
 pub(super) fn refuse_if_none_match(head: &impl Head) -> Result<(), Problem> {
     let values = head.values(header::IF_NONE_MATCH.as_str());
     if values.is_empty() {
@@ -72,7 +73,7 @@ pub(super) fn refuse_if_none_match(head: &impl Head) -> Result<(), Problem> {
     }
 }
 
-/// Whether the field is there and names the tag, or any. Tags are compared weakly. Values that are not a list of
+/// Whether the header is present and names the tag or `*`. Tags are compared weakly. Values that are not a list of
 /// tags name none.
 fn if_none_match(head: &impl Head, etag: &ETag) -> bool {
     let values = head.values(header::IF_NONE_MATCH.as_str());
@@ -82,8 +83,8 @@ fn if_none_match(head: &impl Head, etag: &ETag) -> bool {
     })
 }
 
-/// The expected states of the list, if the field is there (RFC 9110 section 13.1.1). Tags are compared strongly: weak
-/// tags, tags of other things and values that are not a list of tags name no state.
+/// The expected states of the list, if the header is present (RFC 9110 section 13.1.1). Tags are compared strongly:
+/// weak tags, foreign tags and values that are not a list of tags name no state.
 pub(super) fn if_match(head: &impl Head) -> Option<Expected> {
     let values = head.values(header::IF_MATCH.as_str());
     if values.is_empty() {
@@ -239,7 +240,7 @@ mod tests {
         let known = ("if-none-match", TAG);
         assert_eq!(read(&[("if-match", TAG), known]), Ok(304));
         assert_eq!(read(&[("if-match", "\"x\""), known]), changed);
-        // What has no tag matches none.
+        // A representation without a tag matches no tag.
         assert_eq!(check_if_match(&head(&[("if-match", "*")]), None), Ok(()));
         assert_eq!(
             check_if_match(&head(&[("if-match", TAG)]), None),

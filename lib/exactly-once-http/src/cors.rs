@@ -1,5 +1,5 @@
-//! Which pages of other origins may read answers in a browser (CORS, in the Fetch standard). No protection of the
-//! service: whatever is not a browser ignores it.
+//! Which pages of other origins may read responses in a browser (CORS, in the Fetch standard). It does not protect the
+//! service: only browsers respect it.
 
 use http::{StatusCode, header};
 
@@ -7,12 +7,12 @@ use crate::head::{Head, Method, text};
 use crate::outcome::Outcome;
 use crate::response::Response;
 
-/// Fields that a page may send. The field of `identity=header` is none of them: only a gateway may send it.
+/// Headers that a page may send. The header of `identity=header` is not among them: only a gateway may send it.
 const ALLOWED_FIELDS: &str =
     "authorization, content-type, idempotency-key, if-match, if-none-match";
-/// Fields that a page may read, besides those that every page may.
+/// Headers that a page may read, besides those that the Fetch standard allows.
 const EXPOSED_FIELDS: &str = "etag, location, idempotent-replayed, retry-after";
-/// How long a browser may keep the answer to a preflight, in seconds. The longest that all browsers accept is 600.
+/// How long a browser may keep the response to a preflight, in seconds. The longest that all browsers accept is 600.
 const MAX_AGE_SECONDS: &str = "600";
 
 /// The origins whose pages may use the API.
@@ -28,7 +28,7 @@ impl Origins {
     /// Reads `*`, or origins that are separated by commas or spaces; `Some(None)` for an empty text.
     ///
     /// # Errors
-    /// `None` when one of them is nothing that a browser sends as `Origin`, and so could never match.
+    /// `None` when no browser sends one of them as `Origin`: it could never match.
     #[allow(clippy::option_option, reason = "no origin is not a mistake")]
     pub fn parse(list: &str) -> Option<Option<Self>> {
         let listed: Vec<&str> = list
@@ -45,8 +45,8 @@ impl Origins {
         }
     }
 
-    /// The answer to a preflight of a page that may use the API, at a path that has the methods `allow`. It carries no
-    /// credentials, so no customer is identified.
+    /// The response to a preflight of a page that may use the API, at a path with the methods `allow`. A preflight
+    /// carries no credentials, so no customer is identified.
     pub fn preflight(&self, head: &impl Head, allow: &str) -> Option<Response> {
         let asked = || head.values(header::ACCESS_CONTROL_REQUEST_METHOD.as_str());
         if head.method() != Method::Options || asked().is_empty() {
@@ -71,7 +71,7 @@ impl Origins {
         )
     }
 
-    /// An answer that pages of these origins may read.
+    /// A response that pages of these origins may read.
     pub fn share(&self, head: &impl Head, response: Response) -> Response {
         match self.allowed(head) {
             Some(origin) => response
@@ -84,7 +84,7 @@ impl Origins {
         }
     }
 
-    /// Whether answers differ by `Origin`.
+    /// Whether responses differ by `Origin`.
     pub fn vary(&self) -> bool {
         matches!(self, Self::Listed(_))
     }
@@ -103,8 +103,7 @@ impl Origins {
     }
 }
 
-/// Whether a browser could send this as `Origin`: a scheme, a host and a port unless it is the scheme's own, in lower
-/// case, and nothing else.
+/// Whether a browser could send this as `Origin`: scheme, host and, unless it is the default, port; in lower case.
 fn is_origin(text: &str) -> bool {
     let Some((scheme, authority)) = text.split_once("://") else {
         return false;

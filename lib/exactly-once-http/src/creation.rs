@@ -22,18 +22,19 @@ use crate::reading::represent;
 use crate::response::Response;
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
-/// The field of an answer that repeats an earlier one.
+/// The header of a response that repeats an earlier one.
 pub const IDEMPOTENT_REPLAYED: &str = "idempotent-replayed";
 const JSON: &str = "application/json";
 
-/// What the head of a request for a new resource asks for.
+/// The operation that the head of a creation asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CreateOperation {
-    /// Create it; for [`create`].
+    /// Create the resource; see [`create`].
     Unconditional(KeyScope),
-    /// Create it on a condition; for [`create_conditionally`].
+    /// Create the resource on a condition; see [`create_conditionally`].
     Conditional(ConditionalRequest),
-    /// Refuse it, because it lacks a condition, unless its key has the resource already; for [`replay_or_refuse`].
+    /// Reject the request because it lacks a condition, unless its key has the resource already; see
+    /// [`replay_or_refuse`].
     WithoutCondition(KeyScope),
 }
 
@@ -57,7 +58,7 @@ fn scope_of(collection: &Collection, customer: Customer, key: IdempotencyKey) ->
     }
 }
 
-/// What the head of a request for a conditional creation says.
+/// The head of a conditional creation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConditionalRequest {
     /// The customer.
@@ -68,7 +69,7 @@ pub struct ConditionalRequest {
     pub expected: Expected,
 }
 
-/// Judges the head of a request for a new resource, except for its body's type and length.
+/// Validates the head of a creation, except for the body's type and length.
 ///
 /// # Errors
 /// The key is missing where it is required, or malformed; or both are missing.
@@ -90,7 +91,7 @@ pub fn read_head(
                 Precondition::Etag | Precondition::Both => CreateOperation::WithoutCondition(scope),
             })
         }
-        // "*" is met by every state: without a key, each retry would create another resource.
+        // Every state meets "*": without a key, each retry would create another resource.
         (None, None | Some(Expected::Any)) => Err(Problem::PreconditionRequired),
         (key, Some(expected)) => Ok(CreateOperation::Conditional(ConditionalRequest {
             customer,
@@ -114,7 +115,7 @@ pub fn read_condition(head: &impl Head) -> Option<Expected> {
     if_match(head)
 }
 
-/// Reads and validates the body of a request for a new resource, and returns its document.
+/// Reads and validates the body of a creation, and returns its document.
 ///
 /// # Errors
 /// The body is not declared as JSON, is compressed, cannot be read, or is not a valid document.
@@ -127,7 +128,7 @@ pub async fn read_document(
     resource.validate(&body).map_err(Problem::Invalid)
 }
 
-/// Reads the body of a request for a new resource.
+/// Reads the body of a creation.
 ///
 /// # Errors
 /// The body is not declared as JSON, is compressed, cannot be read, or is not JSON.
@@ -139,7 +140,7 @@ pub async fn read_json(head: &impl Head, body: impl Body) -> Result<Value, Probl
 /// Reads a body of at most `limit` bytes.
 ///
 /// # Errors
-/// The body is not declared as being of that media type, is compressed, or cannot be read.
+/// The body is not declared as that media type, is compressed, or cannot be read.
 pub async fn read_body(
     head: &impl Head,
     body: impl Body,
@@ -189,10 +190,11 @@ fn is_encoded(head: &impl Head) -> bool {
         .all(|value| text(value).is_some_and(|value| value.split(',').all(is_none)))
 }
 
-/// Answers a request that is refused now, unless its key has the resource that it asks for: then its first try was valid.
+/// Replays the resource of the key if it is the one that a rejected request asks for: then the first attempt was valid.
+/// Otherwise rejects the request.
 ///
 /// # Errors
-/// The problem, or Postgres could not be asked.
+/// The problem of the rejected request, or Postgres did not answer.
 pub async fn replay_or_refuse(
     resource: &Resource,
     scope: Option<KeyScope>,
@@ -212,7 +214,7 @@ pub async fn replay_or_refuse(
     }
 }
 
-/// Creates a resource, and answers. The document is one that [`Resource::validate`] returned.
+/// Creates a resource and responds. The document is one that [`Resource::validate`] returned.
 ///
 /// # Errors
 /// See [`exactly_once::create::create`].
@@ -231,7 +233,7 @@ pub async fn create(
     created(resource, &creation, document)
 }
 
-/// Creates a resource on a condition, and answers. The answer about a new resource has the list's new tag.
+/// Creates a resource on a condition and responds. The response about a new resource has the list's new tag.
 ///
 /// # Errors
 /// See [`create_on_condition`]. Without a key the client cannot find out whether a resource that was not acknowledged
@@ -268,8 +270,8 @@ pub async fn create_conditionally(
     })
 }
 
-/// The records of keys. For requests without a key there are none: no later request could find them. One type for both, so
-/// that the component has the conditional creation once.
+/// The records of keys. A request without a key has none, because no later request could find it. One type serves both
+/// kinds, so that the component contains the conditional creation once.
 struct Records<'r, S>(Option<&'r S>);
 
 impl<S: Reservations> Reservations for Records<'_, S> {
@@ -301,7 +303,7 @@ impl<S: Reservations> Reservations for Records<'_, S> {
     }
 }
 
-/// The answer about a resource that was created or replayed for a request with this document.
+/// The response about a resource that was created or replayed for a request with this document.
 ///
 /// # Errors
 /// [`Problem::Unreadable`] when a stored document lacks what a representation needs.

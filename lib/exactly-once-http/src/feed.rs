@@ -1,4 +1,4 @@
-//! The feed over HTTP: all customers' new resources as a batch of CloudEvents, for who has the operator's token.
+//! The feed over HTTP: all customers' new resources as a batch of CloudEvents, for services with the operator's token.
 
 use std::time::Duration;
 
@@ -19,10 +19,10 @@ use crate::reading::unreadable;
 use crate::response::Response;
 use crate::settings::Settings;
 
-/// The last segment of the path; it is beside the collection.
+/// The last segment of the path, beside the collection.
 pub(crate) const EVENTS: &str = "events";
 
-/// How many events a page has unless it is asked for another number.
+/// The number of events on a page by default.
 const DEFAULT_LIMIT: usize = 100;
 /// How many events a page has at most.
 const MAX_FEED_LIMIT: usize = 1000;
@@ -38,8 +38,8 @@ pub fn feed_path(collection: &Collection) -> String {
 /// Answers a request for the next events.
 ///
 /// # Errors
-/// The feed is off, the request has not its token, its query is not valid, its cursor is of another history, or the database
-/// does not answer.
+/// The feed is off, the token is missing or wrong, the query is invalid, the cursor belongs to another history, or the
+/// database does not answer.
 pub async fn events(
     resource: &Resource,
     query: &str,
@@ -77,11 +77,11 @@ pub async fn events(
 /// The JSON batch format of CloudEvents.
 const BATCH: &str = "application/cloudevents-batch+json";
 
-/// Demands an operator's token, such as that of the feed, which opens nothing else. How long the comparison takes says
-/// nothing about the token but its length.
+/// Requires an operator's token, such as that of the feed, which opens nothing else. The time of the comparison reveals
+/// only the token's length.
 ///
 /// # Errors
-/// The request has none, or another one.
+/// The request has no token, or another one.
 pub fn admit(token: &str, head: &impl Head) -> Result<(), Problem> {
     let values = head.values(header::AUTHORIZATION.as_str());
     let sent = match values.as_slice() {
@@ -94,7 +94,7 @@ pub fn admit(token: &str, head: &impl Head) -> Result<(), Problem> {
         .map_err(Problem::Unidentified)?
         .as_bytes()
         .ct_eq(token.as_bytes());
-    // No token is configured: that admits nobody.
+    // Without a configured token nobody is admitted.
     let is_set = !token.is_empty();
     match is_set && is_it.into() {
         true => Ok(()),
@@ -126,7 +126,7 @@ fn read_query(query: &str) -> Result<FeedRequest, QueryError> {
     })
 }
 
-/// A cursor is 16 bytes in hexadecimal, as a list's is.
+/// A cursor is 16 bytes in hexadecimal, like that of a list.
 fn read_cursor(value: &[u8]) -> Result<Cursor, QueryError> {
     let bytes = query::read_cursor(value).map_err(|_| CURSOR)?;
     Ok(Cursor::decode(bytes.as_bytes()))
@@ -141,14 +141,15 @@ const fn rule(name: &'static str, rule: &'static str) -> QueryError {
     QueryError::Parameter { name, rule }
 }
 
-/// The event of a resource. Its source is relative: the component does not know under which names it is reached, and an
-/// event must have the same source for every reader.
+/// The event of a resource. Its source is relative: the component does not know its own host names, and every reader
+/// must get the same source.
 fn event(resource: &Resource, entry: &FeedEntry) -> String {
     let Collection { name, one, path } = resource.collection;
     let data = resource.event_data(entry.id, &entry.document.value());
     let data = data.unwrap_or_else(|| unreadable(&resource.collection, entry.id));
     format!(
-        r#"{{"specversion":"1.0","type":"{name}.{one}.created.v1","source":"{path}","id":"{id}","time":"{}","partitionkey":{},"datacontenttype":"application/json","data":{data}}}"#,
+        "{{\"specversion\":\"1.0\",\"type\":\"{name}.{one}.created.v1\",\"source\":\"{path}\",\"id\":\"{id}\",\
+         \"time\":\"{}\",\"partitionkey\":{},\"datacontenttype\":\"application/json\",\"data\":{data}}}",
         entry.id.created_at(),
         to_json(&entry.customer),
         id = entry.id,

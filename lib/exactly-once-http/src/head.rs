@@ -1,9 +1,9 @@
-//! What a request brings: a head, of which only some parts are asked for, and a body, which is read at most once.
+//! A request: a head, whose parts are asked for one by one, and a body, which is read at most once.
 
 /// The longest request body that is read, in bytes.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// The methods that are told apart.
+/// The methods that the API distinguishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     /// `GET`
@@ -18,7 +18,7 @@ pub enum Method {
     Other,
 }
 
-/// A request's head. Each part is asked for when it is needed: on a Wasm host every answer is a call.
+/// A request's head. Each part is asked for only when it is needed: on a Wasm host each is a call.
 pub trait Head {
     /// The method.
     fn method(&self) -> Method;
@@ -26,7 +26,7 @@ pub trait Head {
     /// Path and query (RFC 9110 section 7.1).
     fn target(&self) -> String;
 
-    /// The values of all fields with this name (in lower case), in order (RFC 9110 section 5.3).
+    /// The values of all headers with this name (in lower case), in order (RFC 9110 section 5.3).
     fn values(&self, name: &str) -> Vec<Vec<u8>>;
 }
 
@@ -36,8 +36,8 @@ pub trait Head {
     reason = "the callers are generic and single-threaded; none needs a Send bound"
 )]
 pub trait Body {
-    /// Reads the whole body, at most `limit` bytes, within a time of the implementation's. `declared` is its length in
-    /// bytes according to the head.
+    /// Reads the whole body, at most `limit` bytes, within a time that the implementation sets. `declared` is its
+    /// length in bytes according to the head.
     ///
     /// # Errors
     /// [`BodyError`] when the body is too long, incomplete or late.
@@ -67,7 +67,7 @@ impl std::fmt::Display for BodyError {
 
 impl std::error::Error for BodyError {}
 
-/// A value as text. Values with other than visible ASCII characters, spaces and tabs have no meaning here (RFC 9110
+/// A value as text. A value with characters other than visible ASCII, spaces and tabs has no meaning here (RFC 9110
 /// section 5.5).
 pub fn text(value: &[u8]) -> Option<&str> {
     let is_text = |byte: &u8| matches!(byte, b'\t' | b' '..=b'~');

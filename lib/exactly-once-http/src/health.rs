@@ -1,23 +1,15 @@
-//! What the service says about its own state.
+//! Liveness and readiness of the service.
 
 use exactly_once::json::to_json;
+use exactly_once::ports::Probe;
 use http::{StatusCode, header};
 use serde::Serialize;
 
 use crate::response::Response;
 
-/// Says that the process is alive, and nothing about the stores.
+/// The process is alive. This asks no store.
 pub fn health() -> Response {
     Response::json(StatusCode::OK, r#"{"status":"ok"}"#.to_owned())
-}
-
-/// The result of probing a store.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Probe {
-    /// Whether it answered as it should.
-    pub up: bool,
-    /// The time until its answer or until the deadline, in milliseconds.
-    pub latency_ms: f64,
 }
 
 /// Says whether resources can be created: not without Postgres; without Redis, only slower.
@@ -49,7 +41,7 @@ pub fn readiness(redis: Probe, postgres: Probe) -> Response {
     Response::json(code, body).with(header::CACHE_CONTROL.as_str(), "no-store")
 }
 
-/// The same for the embedded store, of which there is nothing else.
+/// The same for the embedded store, which is the only store then.
 pub fn embedded_readiness(sqlite: Probe) -> Response {
     let (status, code) = match sqlite.up {
         true => ("ready", StatusCode::OK),

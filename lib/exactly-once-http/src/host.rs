@@ -1,23 +1,22 @@
-//! What a request may use of the host that it runs on.
+//! The parts of the host that a request uses.
 
 use std::sync::Arc;
 
 use exactly_once::ports::{
-    Clock, ConditionalResources, Feed, Histories, Locks, RecordLookup, Reservations, ResourceIds,
-    ResourceLists, Resources, ResourcesByKey,
+    Clock, ConditionalResources, Feed, Histories, Locks, Probe, Probes, RecordLookup, Reservations,
+    ResourceIds, ResourceLists, Resources, ResourcesByKey,
 };
 
-use crate::health::Probe;
 use crate::problem::Problem;
 use crate::settings::Settings;
 
-/// The host, as one request may use it. Stores keep the request's deadlines.
+/// The host of one request. Its stores keep the request's deadlines.
 #[allow(
     async_fn_in_trait,
     reason = "the callers are generic and single-threaded; none needs a Send bound"
 )]
 pub trait Host: Clock {
-    /// Redis; where there is none, every call fails at once.
+    /// Redis. Without a Redis, every call fails at once.
     type Redis<'h>: Reservations + Locks + RecordLookup + Probes
     where
         Self: 'h;
@@ -54,14 +53,4 @@ pub trait Host: Clock {
 
     /// Probes both stores at the same time: Redis, then Postgres.
     async fn probe_both(&self, settings: &Settings) -> (Probe, Probe);
-}
-
-/// A store that can be probed.
-#[allow(
-    async_fn_in_trait,
-    reason = "the callers are generic and single-threaded; none needs a Send bound"
-)]
-pub trait Probes {
-    /// Asks the store whether it answers as it should.
-    async fn probe(&self) -> Probe;
 }

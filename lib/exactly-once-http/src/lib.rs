@@ -1,5 +1,5 @@
-//! The API over HTTP, for any resource: [`respond`] takes a request's head and body and gives the answer. Knows methods,
-//! paths, fields and bodies; knows no Spin and no SQL. All status codes of problems are in `problem.rs`.
+//! The API over HTTP, for any resource: [`respond`] turns a request's head and body into a response. It knows methods,
+//! paths, headers and bodies, and knows no Spin and no SQL. All status codes of problems are in `problem.rs`.
 //!
 //! The steps of [`respond`] are public, so that a component with another API can be built from them.
 
@@ -28,11 +28,16 @@ pub use creation::{
 pub use etag::ETag;
 pub use feed::{admit, events, feed_path};
 pub use head::{Body, BodyError, Head, MAX_BODY_BYTES, Method};
-pub use health::{Probe, embedded_readiness, health, readiness};
-pub use host::{Host, Probes};
+pub use health::{embedded_readiness, health, readiness};
+pub use host::Host;
 pub use outcome::Outcome;
 pub use problem::Problem;
 pub use query::{PageRequest, QueryError, decoded};
 pub use reading::{list, represent, show, show_key};
 pub use respond::{identify, respond};
 pub use response::Response;
+
+/// The examples of the README are compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

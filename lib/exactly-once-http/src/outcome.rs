@@ -1,15 +1,15 @@
-//! What became of a request, for the request log.
+//! The outcome of a request, for the request log.
 
 use http::StatusCode;
 use serde::Serialize;
 
-/// What became of a request. Clients do not get it.
+/// The outcome of a request. It is logged and not sent to clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// A resource was created.
     Created,
-    /// The answer repeats the one to the first request with the key.
+    /// The response repeats the response to the first request with the key.
     Replayed,
     /// Something was read, or was known to the client already.
     Read,
@@ -19,11 +19,11 @@ pub enum Outcome {
     Stale,
     /// Another request is creating a resource on a condition.
     Locked,
-    /// There is nothing there, or it is another customer's.
+    /// Nothing exists there, or it belongs to another customer.
     NotFound,
     /// The request does not identify a customer, or is not admitted.
     Unidentified,
-    /// Any other mistake of the client's.
+    /// Any other client error.
     Invalid,
     /// A store did not answer.
     Unavailable,
@@ -32,7 +32,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// What a status means where nothing more is known.
+    /// The outcome that a status means by default.
     pub fn of(status: StatusCode) -> Self {
         match status {
             StatusCode::CREATED => Self::Created,

@@ -6,7 +6,7 @@ use exactly_once::ResourceId;
 use percent_encoding::percent_decode_str;
 use uuid::Uuid;
 
-/// How many resources a page has unless it is asked for another number.
+/// The number of resources on a page by default.
 const DEFAULT_LIMIT: usize = 20;
 /// How many resources a page has at most.
 pub const MAX_LIMIT: usize = 100;
@@ -16,11 +16,11 @@ pub const MAX_LIMIT: usize = 100;
 pub struct PageRequest {
     /// How many at most; 1 to [`MAX_LIMIT`].
     pub limit: usize,
-    /// Only resources older than this one, which is the customer's.
+    /// Only resources older than this one, which belongs to the customer.
     pub after: Option<ResourceId>,
 }
 
-/// Why a query is refused.
+/// Why a query is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueryError {
     /// It has an unknown parameter.
@@ -29,7 +29,7 @@ pub enum QueryError {
     Repeated,
     /// `limit` is not a number from 1 to [`MAX_LIMIT`].
     Limit,
-    /// `cursor` is not from a page of this customer's.
+    /// `cursor` is not from one of this customer's pages.
     Cursor,
     /// Another parameter breaks its rule.
     Parameter {
@@ -81,10 +81,10 @@ impl PageRequest {
     }
 }
 
-/// Takes a parameter's name and value, and says whether there was one of this name before.
+/// Takes a parameter's name and value, and returns whether the name occurred before.
 type Take<'t> = dyn FnMut(&[u8], &[u8]) -> Result<bool, QueryError> + 't;
 
-/// Hands each parameter of a query on, decoded.
+/// Calls `take` with each parameter of a query, decoded.
 ///
 /// # Errors
 /// That of `take`, or a name is repeated.
@@ -112,8 +112,8 @@ pub(crate) fn number(value: &[u8], range: RangeInclusive<usize>) -> Option<usize
     number.filter(|number| range.contains(number))
 }
 
-/// A cursor is the id of the last resource, without hyphens so that clients do not build one by hand. It tells the customer
-/// nothing new; a sequence number would tell how many resources all customers have.
+/// A cursor is the id of the last resource, without hyphens so that clients do not build one by hand. It tells the
+/// customer nothing new; a sequence number would tell how many resources all customers have.
 pub(crate) fn read_cursor(value: &[u8]) -> Result<ResourceId, QueryError> {
     (value.len() == 32)
         .then(|| Uuid::try_parse_ascii(value).ok())
@@ -122,7 +122,7 @@ pub(crate) fn read_cursor(value: &[u8]) -> Result<ResourceId, QueryError> {
         .ok_or(QueryError::Cursor)
 }
 
-/// The bytes that a part of a path or query encodes. A percent sign that begins no code is itself.
+/// The bytes that a part of a path or query encodes. A percent sign without two hexadecimal digits stands for itself.
 pub fn decoded(part: &str) -> Vec<u8> {
     percent_decode_str(part).collect()
 }

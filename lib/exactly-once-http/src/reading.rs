@@ -16,8 +16,8 @@ use crate::response::Response;
 /// Answers a request for one resource.
 ///
 /// # Errors
-/// There is no such resource of this customer's, it is not the one that `If-Match` names, its document is unreadable, or
-/// the store does not answer.
+/// The customer has no such resource, `If-Match` names another tag, the document is unreadable, or the store does not
+/// answer.
 pub async fn show(
     resource: &Resource,
     customer: &Customer,
@@ -36,7 +36,7 @@ pub async fn show(
 /// whether anything has changed.
 ///
 /// # Errors
-/// The cursor is none of this customer's, the list is not in a state that `If-Match` names, or the store does not answer.
+/// The cursor is not one of this customer's, `If-Match` names another state of the list, or the store does not answer.
 pub async fn list(
     resource: &Resource,
     customer: &Customer,
@@ -75,10 +75,10 @@ pub async fn list(
     answer.if_expected(&etag, head)
 }
 
-/// Answers what has become of a key. Says nothing about the request that came with it.
+/// Answers a request for the state of a key. The response contains nothing of the request that used the key.
 ///
 /// # Errors
-/// No request with the key is known, `If-Match` names a tag (the answer has none), or the store that decides does not
+/// No request with the key is known, `If-Match` names a tag (the response has none), or the store that decides does not
 /// answer.
 pub async fn show_key(
     collection: &Collection,
@@ -107,7 +107,7 @@ pub fn represent(resource: &Resource, stored: &StoredResource) -> Option<String>
     resource.represent(stored.id, &stored.document.value())
 }
 
-/// What a page has in place of a resource whose document is unreadable: the page stays complete, and the others on it
+/// Stands in a page for a resource whose document is unreadable. The page stays complete, and its other resources stay
 /// readable.
 pub(crate) fn unreadable(collection: &Collection, id: ResourceId) -> String {
     format!(

@@ -1,5 +1,5 @@
-//! The request log: one line of JSON per request. It contains no key, no customer and nothing of a body: paths lose their
-//! parameters, and of the request's fields only a well-formed trace id is repeated.
+//! The request log: one line of JSON per request. It contains no key, no customer and nothing of a body. Paths lose
+//! their parameters, and the only header that is repeated is a well-formed trace id.
 
 use exactly_once::Collection;
 use exactly_once::json::to_json;
@@ -10,23 +10,20 @@ use crate::head::{Head, text};
 use crate::outcome::Outcome;
 use crate::respond::{KEYS, segment_below, segment_path};
 
-/// How many characters of a host's text are repeated at most.
-const MAX_CHARS: usize = 200;
-
 const TRACEPARENT: &str = "traceparent";
 
-/// What the log says about a request. The names of the members are an interface: metrics are derived from them.
+/// A line of the log. The names of the members are an interface: metrics are derived from them.
 #[derive(Clone, Debug, Serialize)]
 pub struct LogLine {
-    /// When the answer was complete, RFC 3339.
+    /// When the response was complete, RFC 3339.
     pub time: String,
     /// See [`route_pattern`].
     pub route: String,
     /// The HTTP status.
     pub status: u16,
-    /// What became of the request.
+    /// The outcome of the request.
     pub outcome: Outcome,
-    /// From the request's head to the answer, in milliseconds.
+    /// From the request's head to the response, in milliseconds.
     pub duration_ms: f64,
     /// How long the request waited for Redis, in milliseconds.
     pub redis_ms: f64,
@@ -52,7 +49,7 @@ pub fn milliseconds(seconds: f64) -> f64 {
     (seconds * 1_000_000.0).round() / 1000.0
 }
 
-/// The path with `{}` for its parameters, or `other` for a path that is none of this API's: it could contain anything.
+/// The path with `{}` for its parameters, or `other` for an unknown path, which could contain anything.
 pub fn route_pattern(collection: &Collection, path: &str) -> String {
     let (parent, _) = collection.path.rsplit_once('/').unwrap_or_default();
     match path {
@@ -70,7 +67,7 @@ pub fn route_pattern(collection: &Collection, path: &str) -> String {
 }
 
 /// The trace id of `traceparent` (W3C Trace Context): 32 hexadecimal digits in lower case, not all of them zero. `None`
-/// where the field is missing, repeated or malformed.
+/// when the header is missing, repeated or malformed.
 pub fn trace_id(head: &impl Head) -> Option<String> {
     let values = head.values(TRACEPARENT);
     let [value] = values.as_slice() else {
@@ -88,13 +85,6 @@ pub fn trace_id(head: &impl Head) -> Option<String> {
     let complete = version != "ff" && (version != "00" || parts.next().is_none());
     let is_set = |part: &str| part.chars().any(|c| c != '0');
     (complete && is_set(trace) && is_set(parent)).then(|| trace.to_owned())
-}
-
-/// The first line of a host's text about a failure, at most 200 characters of it. A backtrace may follow.
-pub fn first_line(text: &str) -> String {
-    let line = text.trim_start().lines().next().unwrap_or_default();
-    let printable = line.chars().map(|c| if c.is_control() { ' ' } else { c });
-    printable.take(MAX_CHARS).collect()
 }
 
 #[cfg(test)]
@@ -135,17 +125,6 @@ mod tests {
         };
         assert_eq!(route_pattern(&root, "/"), "/");
         assert_eq!(route_pattern(&root, "/s3cret"), "/{}");
-    }
-
-    #[test]
-    fn a_backtrace_is_cut_and_so_is_a_long_line() {
-        let text = "\nno\tconnection\r\n\nStack backtrace:\n   0: frame\n".to_owned();
-        assert_eq!(first_line(&text), "no connection");
-        assert_eq!(
-            first_line(&"\u{fc}".repeat(3000)).chars().count(),
-            MAX_CHARS
-        );
-        assert_eq!(first_line(""), "");
     }
 
     #[test]

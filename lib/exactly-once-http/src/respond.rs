@@ -1,6 +1,7 @@
-//! A request's way from its head and body to its answer.
+//! From a request's head and body to its response.
 
 use exactly_once::condition::Precondition;
+use exactly_once::ports::Probes;
 use exactly_once::{Collection, Customer, IdempotencyKey, KeyScope, Resource, ResourceId};
 
 use http::header;
@@ -10,7 +11,7 @@ use crate::creation::{self, CreateOperation};
 use crate::feed::{EVENTS, events};
 use crate::head::{Body, Head, Method};
 use crate::health::{embedded_readiness, health, readiness};
-use crate::host::{Host, Probes};
+use crate::host::Host;
 use crate::identity::Identity;
 use crate::problem::Problem;
 use crate::query::{PageRequest, decoded};
@@ -18,7 +19,7 @@ use crate::reading;
 use crate::response::Response;
 use crate::settings::{Settings, Store};
 
-/// The last segment of the path under which keys are shown; it is beside the collection.
+/// The last segment of the path under which keys are shown, beside the collection.
 pub(crate) const KEYS: &str = "idempotency-keys";
 
 /// Answers a request to the collection of a resource: creates, lists and shows resources, shows keys and the feed, and
@@ -32,7 +33,7 @@ pub async fn respond(
     let target = head.target();
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
     let route = match route(&resource.collection, head.method(), path) {
-        // Asks for nothing that could be missing.
+        // This needs no variable and no store.
         Ok(Route::Health) => return health(),
         route => route,
     };
@@ -61,7 +62,7 @@ pub async fn respond(
     vary(answer, &settings, of_customer)
 }
 
-/// An answer with the names of the fields that it depends on (RFC 9110 section 12.5.5).
+/// A response with the names of the headers that it depends on (RFC 9110 section 12.5.5).
 fn vary(answer: Response, settings: &Settings, of_customer: bool) -> Response {
     let origins = settings.cors_origins.as_ref();
     let origin = origins.filter(|origins| origins.vary()).map(|_| "origin");
@@ -86,7 +87,7 @@ async fn answer(
     let route = match route {
         Route::Health => return Ok(health()),
         Route::Readiness => {
-            // No traffic for an instance that would refuse all of it.
+            // An instance that would reject every request gets no traffic.
             chosen(settings)?;
             if let Store::Embedded = settings.store {
                 return Ok(embedded_readiness(host.postgres(settings).probe().await));
@@ -114,7 +115,7 @@ async fn answer(
 /// How customers are identified.
 ///
 /// # Errors
-/// It has not been chosen; the log names the variable.
+/// `identity` is not set; the log names the variable.
 fn chosen(settings: &Settings) -> Result<&Identity, Problem> {
     settings.identity().map_err(|error| {
         eprintln!("{error}");
@@ -122,20 +123,20 @@ fn chosen(settings: &Settings) -> Result<&Identity, Problem> {
     })
 }
 
-/// What a method and a path name.
+/// The operation that a method and a path name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Route<'p> {
     /// Whether the process answers.
     Health,
     /// Whether the stores answer.
     Readiness,
-    /// The feed, which belongs to the operator.
+    /// The feed, for the operator's services.
     Feed,
-    /// Something that belongs to a customer, who must be identified first.
+    /// An operation of a customer, who must be identified first.
     OfCustomer(CustomerRoute<'p>),
 }
 
-/// What every customer has.
+/// The operations of a customer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum CustomerRoute<'p> {
     /// `POST` to the collection.
@@ -148,7 +149,7 @@ enum CustomerRoute<'p> {
     Key(&'p str),
 }
 
-/// What an admissible request asks for.
+/// The operation of a valid request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Operation {
     Create(CreateOperation),
@@ -157,10 +158,10 @@ enum Operation {
     ShowKey(KeyScope),
 }
 
-/// Finds what a request is about.
+/// Finds the operation of a request.
 ///
 /// # Errors
-/// There is nothing at the path, or it does not support the method.
+/// The path is unknown, or does not support the method.
 fn route<'p>(collection: &Collection, method: Method, path: &'p str) -> Result<Route<'p>, Problem> {
     let read = |route| match method {
         Method::Get | Method::Head => Ok(route),
@@ -201,10 +202,10 @@ pub(crate) fn segment_below<'p>(path: &'p str, start: &str) -> Option<&'p str> {
     (!segment.is_empty() && !segment.contains('/')).then_some(segment)
 }
 
-/// Identifies the customer, before anything else is judged. `now` is in seconds since the Unix epoch.
+/// Identifies the customer before anything else is validated. `now` is in seconds since the Unix epoch.
 ///
 /// # Errors
-/// The request does not identify one.
+/// The request identifies no customer.
 pub fn identify(
     identity: &Identity,
     head: &impl Head,
@@ -217,10 +218,10 @@ pub fn identify(
         .map_err(Problem::Unidentified)
 }
 
-/// Judges the rest of the head.
+/// Validates the rest of the head.
 ///
 /// # Errors
-/// The problem to answer with, when the request can be refused without its body and without a store.
+/// The problem, if the request can be rejected without its body and without a store.
 fn admit(
     collection: &Collection,
     route: CustomerRoute,
@@ -273,7 +274,7 @@ async fn perform(
                     .await;
                 }
                 (Ok(document), CreateOperation::Conditional(request)) => {
-                    // Only for a request that is good otherwise (RFC 9110 section 13.2.1).
+                    // Only for a request that is valid otherwise (RFC 9110 section 13.2.1).
                     refuse_if_none_match(head)?;
                     return creation::create_conditionally(
                         resource, request, &document, policy, &redis, &postgres, ids,

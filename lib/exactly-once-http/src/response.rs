@@ -1,16 +1,16 @@
-//! A complete answer.
+//! A complete response.
 
 use http::{StatusCode, header};
 use serde_json::json;
 
 use crate::outcome::Outcome;
 
-/// A complete answer. Its whole body is there, so that the sender can give `Content-Length`.
+/// A complete response. It has its whole body, so that the sender can set `Content-Length`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     /// The status.
     pub status: StatusCode,
-    /// Fields other than `Content-Length`, names in lower case.
+    /// Headers other than `Content-Length`, names in lower case.
     pub headers: Vec<(&'static str, String)>,
     /// The body.
     pub body: String,
@@ -19,12 +19,12 @@ pub struct Response {
 }
 
 impl Response {
-    /// An answer with a JSON body.
+    /// A response with a JSON body.
     pub fn json(status: StatusCode, body: String) -> Self {
         Self::of_type("application/json", status, body)
     }
 
-    /// An answer with a body of that type.
+    /// A response with a body of that type.
     pub fn of_type(media_type: &str, status: StatusCode, body: String) -> Self {
         Self {
             status,
@@ -34,7 +34,8 @@ impl Response {
         }
     }
 
-    /// A problem (RFC 9457) of an API that has others than [`crate::Problem`]. `kind` is the last part of its type.
+    /// A problem (RFC 9457) of an API that has problems besides [`crate::Problem`]. `kind` is the last part of its
+    /// type.
     pub fn problem(
         status: StatusCode,
         collection: &str,
@@ -52,13 +53,13 @@ impl Response {
             .with(header::CACHE_CONTROL.as_str(), "no-store")
     }
 
-    /// The same answer with an outcome that its status does not say.
+    /// The same response with an outcome that its status does not imply.
     pub fn with_outcome(mut self, outcome: Outcome) -> Self {
         self.outcome = outcome;
         self
     }
 
-    /// The same answer with one more field.
+    /// The same response with one more header.
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self

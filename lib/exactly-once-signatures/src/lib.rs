@@ -1,5 +1,5 @@
-//! Verifies signatures of the four algorithms that tokens are signed with (RFC 7518, RFC 8037). A crate of
-//! its own because generic code is compiled where it is used, and this code is to be small rather than fast.
+//! Verifies signatures of four algorithms for tokens (RFC 7518, RFC 8037). It is a crate of its own because generic
+//! code is compiled where it is used, and this code should be small rather than fast.
 
 use hmac::{Hmac, KeyInit, Mac};
 use p256::ecdsa::signature::Verifier;
@@ -12,7 +12,7 @@ const MIN_RSA_BITS: usize = 2048;
 /// The shortest secret of an HMAC with SHA-256, in bytes (RFC 7518 §3.2).
 const MIN_SECRET_BYTES: usize = 32;
 
-/// What stands before a SHA-256 in a signature of PKCS #1 v1.5 (RFC 8017 §9.2).
+/// The prefix of a SHA-256 in a signature of PKCS #1 v1.5 (RFC 8017 §9.2).
 const SHA256_INFO: [u8; 19] = [
     0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05,
     0x00, 0x04, 0x20,
@@ -67,7 +67,7 @@ impl Key {
         }
     }
 
-    /// Whether the signature is this key's of that message.
+    /// Whether this key has signed the message.
     pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         match &self.0 {
             Kind::Ed25519(key) => ed25519_dalek::Signature::from_slice(signature)
@@ -87,3 +87,8 @@ impl Key {
         }
     }
 }
+
+/// The examples of the README are compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

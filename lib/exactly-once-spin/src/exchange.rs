@@ -4,13 +4,14 @@
 use std::time::Duration;
 
 use exactly_once_http::{Body, BodyError, Head, Method};
+use exactly_once_stores::deadline::Timer;
 use http::{StatusCode, header};
 use spin_sdk::wasip3::http::types::{ErrorCode, Fields, Method as WasiMethod, Request, Response};
 use spin_sdk::wasip3::{spawn, wit_future, wit_stream};
 use spin_sdk::wit_bindgen::StreamResult;
 
-use crate::deadline::Timer;
 use crate::host::SpinHost;
+use crate::platform::Spin;
 
 /// How much memory is reserved for a body that does not declare its length, in bytes.
 const UNKNOWN_LENGTH: usize = 4096;
@@ -42,7 +43,7 @@ impl Head for RequestHead {
 /// A request's body.
 pub struct RequestBody<'h> {
     request: Request,
-    timer: &'h Timer,
+    timer: &'h Timer<Spin>,
 }
 
 /// Takes a request apart.

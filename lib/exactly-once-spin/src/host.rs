@@ -1,41 +1,50 @@
-//! The host of one request: its timer, and the stores with their budgets.
+//! The host of one request: its instance, and what it has used of the stores.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use exactly_once::Collection;
-use exactly_once::ports::Clock;
-use exactly_once_http::settings::Settings;
-use exactly_once_http::{Head, Host, Probe, Probes, Problem, Response};
-use spin_sdk::time::sleep;
+use exactly_once::ports::{Clock, Probe, Probes};
+use exactly_once_http::settings::{Settings, Store};
+use exactly_once_http::{Head, Host, Problem, Response};
+use exactly_once_stores::deadline::Timer;
+use exactly_once_stores::platform::Place;
+use exactly_once_stores::redis::Records;
+use exactly_once_stores::redis::locks::Locking;
+use exactly_once_stores::{DatabaseSettings, Instance, Redis, RedisSettings, Request};
 
-use crate::database::Database;
-use crate::deadline::{Timer, now};
 use crate::ids::RandomIds;
-use crate::log::RequestLog;
-use crate::redis::RedisReservations;
-use crate::variables;
+use crate::platform::{Spin, instance};
+use crate::{log, variables};
+
+/// The database, as one request uses it.
+pub type Database<'h> = exactly_once_stores::Database<'h, Spin>;
 
 /// What one request uses of the host.
 pub struct SpinHost {
-    timer: Timer,
-    log: RequestLog,
-    collection: Collection,
+    pub(crate) instance: Rc<Instance<Spin>>,
+    pub(crate) request: Request<Spin>,
+    pub(crate) collection: Collection,
+    /// When it began, if it may be logged.
+    pub(crate) started: Option<Duration>,
 }
 
 impl SpinHost {
     /// For a request about resources of a collection.
     pub fn for_collection(collection: &Collection) -> Self {
+        let started = log::start();
         Self {
-            timer: Timer::default(),
-            log: RequestLog::start(),
+            instance: instance(),
+            request: Request::new(Spin, started.is_some()),
             collection: *collection,
+            started,
         }
     }
 
     /// Writes the request's line to the log, where `log_requests` is set.
-    pub async fn log(&self, collection: &Collection, head: &impl Head, answer: &Response) {
-        self.log.write(collection, head, answer).await;
+    pub async fn log(&self, head: &impl Head, answer: &Response) {
+        log::write(self, head, answer).await;
     }
 
     /// A variable that only one component has; empty where its manifest does not declare it.
@@ -46,23 +55,23 @@ impl SpinHost {
         variables::one(name).await
     }
 
-    pub(crate) fn timer(&self) -> &Timer {
-        &self.timer
+    pub(crate) fn timer(&self) -> &Timer<Spin> {
+        self.request.timer()
     }
 }
 
 impl Clock for SpinHost {
     fn now(&self) -> Duration {
-        now()
+        Spin.now()
     }
 
     async fn sleep(&self, time: Duration) {
-        sleep(time).await;
+        Spin.sleep(time).await;
     }
 }
 
 impl Host for SpinHost {
-    type Redis<'h> = RedisReservations<'h>;
+    type Redis<'h> = Redis<'h, Spin>;
     type Postgres<'h> = Database<'h>;
     type Ids = RandomIds;
 
@@ -70,12 +79,36 @@ impl Host for SpinHost {
         variables::settings().await
     }
 
-    fn redis<'h>(&'h self, settings: &'h Settings) -> RedisReservations<'h> {
-        RedisReservations::for_request(settings, &self.timer, &self.log)
+    fn redis<'h>(&'h self, settings: &'h Settings) -> Redis<'h, Spin> {
+        let prefix = &settings.redis_key_prefix;
+        let settings = RedisSettings {
+            url: match &settings.store {
+                Store::Servers { redis_url, .. } => Some(redis_url),
+                Store::Embedded => None,
+            },
+            records: Records {
+                prefix,
+                ttl: settings.reservation_ttl,
+            },
+            locking: Locking {
+                prefix,
+                lease: settings.lock_lease,
+            },
+            timeout: settings.redis_timeout,
+        };
+        Redis::new(&self.instance, &self.request, settings)
     }
 
     fn postgres<'h>(&'h self, settings: &'h Settings) -> Database<'h> {
-        Database::for_request(settings, &self.timer, &self.log, &self.collection)
+        let settings = DatabaseSettings {
+            place: match &settings.store {
+                Store::Servers { database_url, .. } => Place::Postgres { url: database_url },
+                Store::Embedded => Place::Sqlite,
+            },
+            timeout: settings.database_timeout,
+            lock_timeout: settings.lock_timeout(),
+        };
+        Database::new(&self.instance, &self.request, settings, &self.collection)
     }
 
     fn ids(&self) -> &RandomIds {

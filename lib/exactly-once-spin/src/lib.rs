@@ -1,27 +1,26 @@
-//! Spin's HTTP, Redis, Postgres, SQLite, variables and clock behind the traits of `http_api` and `protocol`. Exists on wasm32
-//! only, because spin-sdk does not link natively.
+//! Spin's HTTP, Redis, Postgres, SQLite, variables and clock behind the traits of `exactly-once-http` and
+//! `exactly-once-stores`: values are translated, and nothing is decided. Exists on wasm32 only, because spin-sdk does not link
+//! natively.
 //!
-//! A component is one call of [`component!`]. State that outlives a request is in the instance's statics, which Spin
-//! keeps for up to 128 requests.
+//! A component is one call of [`component!`]. State that outlives a request is in the instance, which Spin keeps for up
+//! to 128 requests.
 
 #![cfg(target_arch = "wasm32")]
 
-mod connection_cache;
 mod database;
-mod deadline;
 mod exchange;
 mod host;
 mod ids;
 mod log;
+mod platform;
 mod postgres;
 mod redis;
 mod signals;
 mod sqlite;
 mod variables;
 
-pub use database::{AnyRow, Database};
 pub use exchange::{RequestBody, RequestHead, receive, send};
-pub use host::SpinHost;
+pub use host::{Database, SpinHost};
 
 #[doc(hidden)]
 pub use spin_sdk::wasip3;
@@ -55,7 +54,7 @@ macro_rules! component {
                 let (read, $body) = $crate::receive(request, &spin);
                 let ($head, $host) = (&read, &spin);
                 let answer = $answer.await;
-                spin.log(&collection, &read, &answer).await;
+                spin.log(&read, &answer).await;
                 $crate::send(answer)
             }
         }

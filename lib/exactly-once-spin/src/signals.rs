@@ -11,6 +11,7 @@ use spin_sdk::wasip3::wit_stream;
 use spin_sdk::wit_bindgen::StreamWriter;
 
 /// Signals between the requests of this instance.
+#[derive(Clone, Copy)]
 pub struct TaskSignals;
 
 impl Signals for TaskSignals {

@@ -1,59 +1,12 @@
-//! Resources as SQL for Postgres; [`crate::sqlite`] has the same statements for SQLite. Every call is one statement, and so one implicit transaction. One table per collection; the
-//! document is one column, so that nothing here depends on what a resource looks like.
+//! The statements for Postgres. Every call is one statement, and so one implicit transaction.
 
-mod conditional;
 mod feed;
-mod reading;
 
-use std::time::Duration;
+use exactly_once::Collection;
 
-use exactly_once::ports::{Attempt, Insertion, NewResource, StoredResource};
-use exactly_once::{Collection, Document, Fingerprint, History, InHistory, ResourceId};
-use serde::Serialize;
-
-/// A statement and its parameters.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Statement<'s> {
-    /// The SQL.
-    pub sql: &'s str,
-    /// `$1`, `$2`, … in Postgres; `?1`, `?2`, … in SQLite.
-    pub parameters: Vec<Parameter>,
-}
-
-/// A parameter, by the type that Postgres expects for it.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Parameter {
-    /// `text`
-    Text(String),
-    /// `text`, which may be NULL.
-    NullableText(Option<String>),
-    /// `bytea`
-    Bytes(Vec<u8>),
-    /// `bigint`
-    Int64(i64),
-}
-
-/// A row of a result. Columns are read by name; NULL, another type and a missing column are all `None`.
-pub trait Row {
-    /// `boolean`
-    fn boolean(&self, column: &str) -> Option<bool>;
-    /// `text`
-    fn text(&self, column: &str) -> Option<String>;
-    /// `bytea`
-    fn bytes(&self, column: &str) -> Option<Vec<u8>>;
-}
-
-/// A stored resource that cannot be read: another program has written to the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unreadable;
-
-impl std::fmt::Display for Unreadable {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a stored row is not readable")
-    }
-}
-
-impl std::error::Error for Unreadable {}
+use crate::database::Failure;
+use crate::platform::StatementError;
+use crate::sql::{Statements, Templates};
 
 /// Inserts unless the scope has a resource, and otherwise returns that one. Both halves see the statement's snapshot:
 /// a resource that is committed while this waits for its lock gives neither, and the caller asks again. `ON
@@ -97,254 +50,190 @@ const PROBE: &str = "\
         UNION ALL SELECT FROM (SELECT {id}, seq, based_on, document FROM {table} LIMIT 0) AS columns \
     ) AS found";
 
-/// The SQL of a database, with `{table}` and `{id}` for a collection's names.
-pub(crate) struct Templates {
-    pub insert: &'static str,
-    pub insert_new: &'static str,
-    pub insert_all: &'static str,
-    pub insert_based_on: &'static str,
-    pub find: &'static str,
-    pub find_by_key: &'static str,
-    pub page: &'static str,
-    pub look: &'static str,
-    pub read: &'static str,
-    pub history: &'static str,
-    pub probe: &'static str,
-}
-
-/// The statements of one collection's table.
-pub struct Statements {
-    insert: String,
-    insert_new: String,
-    insert_all: String,
-    insert_based_on: String,
-    find: String,
-    find_by_key: String,
-    page: String,
-    look: String,
-    read: String,
-    history: &'static str,
-    probe: String,
-}
-
-impl Statements {
-    /// Postgres's statements of a collection. Built once and kept: this formats every text.
-    pub fn of(collection: &Collection) -> Self {
-        Self::from_templates(
-            collection,
-            &Templates {
-                insert: INSERT,
-                insert_new: INSERT_NEW,
-                insert_all: INSERT_ALL,
-                insert_based_on: conditional::INSERT_BASED_ON,
-                find: reading::FIND,
-                find_by_key: reading::FIND_BY_KEY,
-                page: reading::PAGE,
-                look: feed::LOOK,
-                read: feed::READ,
-                history: HISTORY,
-                probe: PROBE,
-            },
+/// SQL for the [`ListState`] of the customer that the placeholder stands for. Sequence numbers are drawn before they are
+/// committed, so a resource can appear below the newest one: hence the sequence numbers of the newest 256, and not the
+/// last one alone, make the state. The id makes it unguessable; the customer makes it the customer's even when the list
+/// is empty. Costs one descent of the index `(customer_id, seq)` and at most 256 entries from there. Another relation
+/// with the table's columns can take its place.
+macro_rules! list_state {
+    ($customer:literal) => {
+        list_state!($customer, "{table}")
+    };
+    ($customer:literal, $relation:literal) => {
+        concat!(
+            "(SELECT substring(sha256( \
+                convert_to('{table} list 1:' || octet_length(",
+            $customer,
+            ") || ':' || ",
+            $customer,
+            ", 'UTF8') \
+                || coalesce((SELECT uuid_send({id}) FROM ",
+            $relation,
+            " WHERE customer_id = ",
+            $customer,
+            " ORDER BY seq DESC LIMIT 1), ''::bytea) \
+                || coalesce(string_agg(int8send(seq), ''::bytea ORDER BY seq DESC), ''::bytea) \
+            ) FROM 1 FOR 16) \
+            FROM (SELECT seq FROM ",
+            $relation,
+            " WHERE customer_id = ",
+            $customer,
+            " ORDER BY seq DESC LIMIT 256) AS newest)"
         )
-    }
-
-    pub(crate) fn from_templates(collection: &Collection, templates: &Templates) -> Self {
-        let sql = |template| fill_in(template, collection);
-        Self {
-            insert: sql(templates.insert),
-            insert_new: sql(templates.insert_new),
-            insert_all: sql(templates.insert_all),
-            insert_based_on: sql(templates.insert_based_on),
-            find: sql(templates.find),
-            find_by_key: sql(templates.find_by_key),
-            page: sql(templates.page),
-            look: sql(templates.look),
-            read: sql(templates.read),
-            history: templates.history,
-            probe: sql(templates.probe),
-        }
-    }
-
-    /// Inserts the resource unless its scope has one; read the row with [`insertion`].
-    /// It fails when it waits for another transaction for longer than the lock timeout.
-    pub fn insert(&self, new: &NewResource, lock_timeout: Duration) -> Statement<'_> {
-        let mut parameters = row_parameters(new);
-        parameters.push(milliseconds(lock_timeout));
-        Statement {
-            sql: &self.insert,
-            parameters,
-        }
-    }
-
-    /// Inserts the resource if it conflicts with nothing: then, and only then, the result has a row.
-    pub fn insert_new(&self, new: &NewResource) -> Statement<'_> {
-        Statement {
-            sql: &self.insert_new,
-            parameters: vec![Parameter::Text(json_rows(&[new]))],
-        }
-    }
-
-    /// Inserts those resources that conflict with nothing, in the given order; read the row with [`attempts`].
-    pub fn insert_all(&self, batch: &[&NewResource]) -> Statement<'_> {
-        Statement {
-            sql: &self.insert_all,
-            parameters: vec![Parameter::Text(json_rows(batch))],
-        }
-    }
-
-    /// Reads the history and nothing else; the row has the [`history`].
-    pub fn history(&self) -> Statement<'_> {
-        Statement {
-            sql: self.history,
-            parameters: Vec::new(),
-        }
-    }
-
-    /// Fails unless the database accepts these statements. Changes nothing; the row has the [`history`].
-    pub fn probe(&self) -> Statement<'_> {
-        Statement {
-            sql: &self.probe,
-            parameters: Vec::new(),
-        }
-    }
-}
-
-/// A template with the collection's names.
-pub(crate) fn fill_in(template: &str, collection: &Collection) -> String {
-    template
-        .replace("{table}", collection.name)
-        .replace("{id}", &format!("{}_id", collection.one))
-}
-
-/// `$1` to `$6` of a statement that inserts one resource: id, customer, key, fingerprint, document, and the time of
-/// creation in milliseconds.
-pub fn row_parameters(new: &NewResource) -> Vec<Parameter> {
-    vec![
-        Parameter::Text(new.id.to_string()),
-        Parameter::Text(new.scope.customer.as_str().to_owned()),
-        Parameter::Text(new.scope.key.as_str().to_owned()),
-        Parameter::Bytes(new.fingerprint.as_bytes().to_vec()),
-        Parameter::Text(new.document.as_str().to_owned()),
-        Parameter::Int64(new.id.created_at_millis()),
-    ]
-}
-
-/// A setting in milliseconds. 0 would mean no timeout.
-fn milliseconds(duration: Duration) -> Parameter {
-    Parameter::Text(duration.as_millis().max(1).to_string())
-}
-
-/// The argument of the insertion function.
-fn json_rows(batch: &[&NewResource]) -> String {
-    /// All members but the document, by the names that the function reads.
-    #[derive(Serialize)]
-    struct JsonRow<'a> {
-        id: String,
-        customer_id: &'a str,
-        idempotency_key: &'a str,
-        fingerprint: String,
-        created_at: i64,
-    }
-
-    let rows = batch.iter().map(|new| {
-        let row = exactly_once::json::to_json(&JsonRow {
-            id: new.id.to_string(),
-            customer_id: new.scope.customer.as_str(),
-            idempotency_key: new.scope.key.as_str(),
-            fingerprint: new.fingerprint.to_string(),
-            created_at: new.id.created_at_millis(),
-        });
-        // The document is JSON already.
-        let members = row.strip_suffix('}').unwrap_or(&row);
-        format!(r#"{members},"document":{}}}"#, new.document.as_str())
-    });
-    format!("[{}]", rows.collect::<Vec<_>>().join(","))
-}
-
-/// What became of each resource of a batch, by the rows of [`Statements::insert_all`]: Postgres's one, or SQLite's one for
-/// each insertion.
-pub fn attempts<'r, R: Row + 'r>(
-    batch: &[&NewResource],
-    rows: impl IntoIterator<Item = &'r R>,
-) -> Vec<Attempt> {
-    let ids: Vec<String> = rows.into_iter().filter_map(|row| row.text("ids")).collect();
-    let inserted: Vec<&str> = ids.iter().flat_map(|ids| ids.split(',')).collect();
-    let attempt = |new: &&NewResource| {
-        if inserted.contains(&new.id.to_string().as_str()) {
-            Attempt::Inserted
-        } else {
-            Attempt::Undecided
-        }
     };
-    batch.iter().map(attempt).collect()
 }
 
-/// The result of [`Statements::insert`], by its row.
-///
-/// # Errors
-/// [`Unreadable`] when the existing row cannot be read.
-pub fn insertion(row: Option<&impl Row>) -> Result<InHistory<Insertion>, Unreadable> {
-    in_history(row, |row| match row.boolean("inserted") {
-        None => Ok(Insertion::Conflict),
-        Some(true) => Ok(Insertion::Inserted),
-        Some(false) => stored(row).map(Insertion::Existing),
-    })
+/// One row: the database's history, and the resource if there is one.
+const FIND: &str = "\
+    SELECT history, {id}::text AS id, fingerprint, document::text AS document \
+    FROM (SELECT database_history() AS history) AS current \
+    LEFT JOIN {table} ON {id} = $1::text::uuid AND customer_id = $2";
+
+/// The same.
+const FIND_BY_KEY: &str = "\
+    SELECT history, {id}::text AS id, fingerprint, document::text AS document \
+    FROM (SELECT database_history() AS history) AS current \
+    LEFT JOIN {table} ON customer_id = $1 AND idempotency_key = $2";
+
+/// One row per resource, and one without a resource where there is none. A cursor that is none of the customer's
+/// resources has no sequence number. Comparing with one number that is known before the index is entered makes a later
+/// page as cheap as the first.
+const PAGE: &str = concat!(
+    "WITH start AS MATERIALIZED ( \
+        SELECT CASE WHEN $2::text IS NULL THEN 9223372036854775807 \
+               ELSE (SELECT seq FROM {table} WHERE {id} = $2::text::uuid AND customer_id = $1) \
+               END AS seq, database_history() AS history \
+    ), page AS ( \
+        SELECT {id}, fingerprint, document, seq FROM {table} \
+        WHERE customer_id = $1 AND seq < (SELECT seq FROM start) \
+        ORDER BY seq DESC LIMIT $3 \
+    ) \
+    SELECT {id}::text AS id, fingerprint, document::text AS document, \
+           start.seq IS NOT NULL AS cursor_known, start.history AS history, ",
+    list_state!("$1"),
+    " AS state FROM start LEFT JOIN page ON true ORDER BY page.seq DESC"
+);
+
+/// Inserts if the list's state is an expected one, and always returns one row: the resource inserted, or the scope's, or
+/// none; the state before; the state after an insertion; and the database's history. `ON CONFLICT` waits for a
+/// concurrent statement that is based on the same state, but does not see its row: then the state is still an expected
+/// one, and the caller asks again.
+/// Resources without a condition neither wait for this statement nor make it wait.
+const INSERT_BASED_ON: &str = concat!(
+    "WITH seen AS MATERIALIZED ( \
+        SELECT database_history() AS history, set_config('lock_timeout', $8::text, true) AS lock_timeout, ",
+    list_state!("$2::text"),
+    " AS state), inserted AS ( \
+        INSERT INTO {table} ({id}, customer_id, idempotency_key, fingerprint, document, created_at, based_on) \
+        SELECT $1::text::uuid, $2::text, $3::text, $4::bytea, $5::text::json, \
+               to_timestamp($6::bigint / 1000.0), CASE WHEN $7::text <> '*' THEN state END \
+        FROM seen WHERE lock_timeout IS NOT NULL \
+            AND ARRAY['*', encode(state, 'hex')] && string_to_array($7::text, ',') \
+        ON CONFLICT DO NOTHING \
+        RETURNING {id}, customer_id, seq \
+    ) \
+    SELECT history, inserted.{id} IS NOT NULL AS inserted, coalesce(inserted.{id}, found.{id})::text AS id, \
+           found.fingerprint AS fingerprint, found.document::text AS document, state AS before, \
+           CASE WHEN inserted.{id} IS NOT NULL THEN ",
+    list_state!(
+        "$2::text",
+        "(SELECT {id}, customer_id, seq FROM {table} \
+          UNION ALL SELECT {id}, customer_id, seq FROM inserted) AS after"
+    ),
+    " END AS after \
+    FROM seen LEFT JOIN inserted ON true \
+    LEFT JOIN {table} AS found ON found.customer_id = $2::text AND found.idempotency_key = $3::text"
+);
+
+/// Postgres's statements of a collection. Built once and kept: this formats every text.
+pub fn statements(collection: &Collection) -> Statements {
+    Statements::from_templates(
+        collection,
+        &Templates {
+            insert: INSERT,
+            insert_new: INSERT_NEW,
+            insert_all: INSERT_ALL,
+            insert_based_on: INSERT_BASED_ON,
+            find: FIND,
+            find_by_key: FIND_BY_KEY,
+            page: PAGE,
+            look: feed::LOOK,
+            read: feed::READ,
+            history: HISTORY,
+            probe: PROBE,
+        },
+    )
 }
 
-/// The database's history, in any row of a statement that returns rows; `None` on a standby.
-pub fn history(row: &impl Row) -> Option<History> {
-    History::from_bytes(&row.bytes("history")?)
+/// What a failure means, by the SQLSTATE. Transient are serialization_failure, deadlock_detected, lock_not_available, and
+/// query_canceled, which is the statement timeout where an operator has set one.
+pub(crate) fn failure(error: &StatementError) -> Failure {
+    match error.sqlstate.as_deref() {
+        Some("40001" | "40P01" | "55P03" | "57014") => Failure::Transient,
+        Some(code) if !is_down(code) => Failure::Refused,
+        _ => Failure::Outage,
+    }
 }
 
-/// What a row says, with the history in it.
-fn in_history<R: Row, T>(
-    row: Option<&R>,
-    read: impl FnOnce(&R) -> Result<T, Unreadable>,
-) -> Result<InHistory<T>, Unreadable> {
-    let row = row.ok_or(Unreadable)?;
-    Ok(InHistory {
-        history: history(row).ok_or(Unreadable)?,
-        value: read(row)?,
-    })
+/// Whether a server with this SQLSTATE serves no request: it shuts down or starts, is out of something, or is not a primary.
+fn is_down(code: &str) -> bool {
+    ["08", "53", "57", "58", "25"].contains(&code.get(..2).unwrap_or_default())
 }
 
-/// The resource in the row of a statement that always returns one, if it has found one.
-///
-/// # Errors
-/// As [`stored`].
-pub fn found(row: Option<&impl Row>) -> Result<Option<StoredResource>, Unreadable> {
-    let row = row.ok_or(Unreadable)?;
-    row.text("id").map(|_| stored(row)).transpose()
+/// For the log: what the server said, without values, which it puts into messages about data (class 22); and what to do about
+/// undefined tables, columns and functions.
+pub(crate) fn describe(error: &StatementError) -> String {
+    let message = &error.text;
+    match error.sqlstate.as_deref() {
+        None => message.clone(),
+        Some(code @ ("42P01" | "42703" | "42883")) => {
+            format!("{code} {message}; apply the migrations")
+        }
+        Some(code) if code.starts_with("22") => format!("{code}, a value is refused"),
+        Some(code) => format!("{code} {message}"),
+    }
 }
-
-/// The same, with the history.
-///
-/// # Errors
-/// As [`stored`]; or there is no history.
-pub fn found_in_history(
-    row: Option<&impl Row>,
-) -> Result<InHistory<Option<StoredResource>>, Unreadable> {
-    in_history(row, |row| found(Some(row)))
-}
-
-/// The resource of a row with the columns `id`, `fingerprint` and `document`.
-///
-/// # Errors
-/// [`Unreadable`] when one of them is not what an insertion writes. A document is not looked into.
-pub fn stored(row: &impl Row) -> Result<StoredResource, Unreadable> {
-    let read = || {
-        Some(StoredResource {
-            id: ResourceId::parse(&row.text("id")?)?,
-            fingerprint: Fingerprint::from_bytes(&row.bytes("fingerprint")?)?,
-            document: Document::from_text(row.text("document")?),
-        })
-    };
-    read().ok_or(Unreadable)
-}
-
-pub use conditional::conditional_insertion;
-pub use feed::{feed_rows, outlook};
-pub use reading::page;
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    fn error(code: &str) -> StatementError {
+        StatementError {
+            sqlstate: Some(code.to_owned()),
+            text: "s3cret".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_sqlstate_says_whether_to_try_again_and_whether_the_server_is_up() {
+        for (codes, meaning) in [
+            (
+                &["40001", "40P01", "55P03", "57014"][..],
+                Failure::Transient,
+            ),
+            (&["42P01", "22P02", "23505", "0A000", "0"], Failure::Refused),
+            (
+                &["08006", "53300", "57P01", "57P03", "58030", "25006"],
+                Failure::Outage,
+            ),
+        ] {
+            for code in codes {
+                assert_eq!(failure(&error(code)), meaning, "{code}");
+            }
+        }
+        let no_server = StatementError {
+            sqlstate: None,
+            text: "no server".to_owned(),
+        };
+        assert_eq!(failure(&no_server), Failure::Outage);
+        assert_eq!(describe(&no_server), "no server");
+    }
+
+    #[test]
+    fn values_are_not_logged_and_a_missing_migration_is_named() {
+        assert!(!describe(&error("22P02")).contains("s3cret"));
+        assert_eq!(describe(&error("53300")), "53300 s3cret");
+        assert!(describe(&error("42883")).ends_with("; apply the migrations"));
+    }
+}

@@ -6,7 +6,9 @@
 
 use exactly_once::Collection;
 
-use crate::postgres::{Statements, Templates, fill_in};
+use crate::database::Failure;
+use crate::platform::StatementError;
+use crate::sql::{Row, Statements, Templates, fill_in};
 
 /// How long a statement waits for another connection's, in milliseconds. Not longer: whoever sent it can do other things before
 /// it sends it again.
@@ -187,10 +189,41 @@ pub fn statements(collection: &Collection) -> Statements {
     )
 }
 
-/// What a new connection runs first, in this order. All of it may be repeated, and by several connections at once. A statement
-/// that returns a row with text returns the journal's mode.
+/// What a new connection runs first, in this order. All of it may be repeated, and by several connections at once. Check the rows
+/// of each with [`check_mode`].
 pub fn setup(collection: &Collection) -> [String; 4] {
     [BUSY_TIMEOUT, JOURNAL, SYNCHRONOUS, CREATE_TABLE].map(|sql| fill_in(sql, collection))
+}
+
+/// Whether the rows of a statement of [`setup`] are as they should be.
+///
+/// # Errors
+/// The journal's mode is not [`LOG_MODE`]: the database is in memory.
+pub fn check_mode(rows: &[Row]) -> Result<(), StatementError> {
+    match rows.first().and_then(|row| row.text("journal_mode")) {
+        Some(mode) if mode != LOG_MODE => Err(StatementError {
+            sqlstate: None,
+            text: NO_FILE.to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// What a database in memory gets.
+const NO_FILE: &str =
+    "the database is not a file that all instances share; the host needs a folder for its state";
+
+/// Whether another connection was in the way. Spin passes SQLite's text on, and no code.
+pub(crate) fn is_locked(error: &StatementError) -> bool {
+    error.text.ends_with("is locked")
+}
+
+/// What a failure means. SQLite's texts have neither statements nor parameters in them.
+pub(crate) fn failure(error: &StatementError) -> Failure {
+    match is_locked(error) {
+        true => Failure::Transient,
+        false => Failure::Outage,
+    }
 }
 
 #[cfg(test)]
@@ -200,7 +233,7 @@ mod tests {
     use exactly_once::{Customer, Document, Fingerprint, IdempotencyKey, KeyScope, ResourceId};
 
     use super::*;
-    use crate::postgres::Statement;
+    use crate::sql::Statement;
 
     const ORDERS: Collection = Collection {
         name: "orders",

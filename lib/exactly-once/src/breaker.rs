@@ -5,8 +5,8 @@ use std::time::Duration;
 /// How long a store is left alone after a failure.
 pub const COOL_DOWN: Duration = Duration::from_secs(2);
 
-/// Closed: calls are allowed. Open: calls are refused until the cool-down ends; then one call is allowed as a probe, and
-/// the others are refused until it succeeds. Times are of any monotonic clock, since its start.
+/// Closed: calls are allowed. Open: calls are rejected until the cool-down ends; then one call is allowed as a probe,
+/// and the others are rejected until it succeeds. Times are of any monotonic clock, since its start.
 #[derive(Debug, Default)]
 pub struct Breaker {
     open_until: Option<Duration>,
@@ -15,11 +15,11 @@ pub struct Breaker {
 /// What a breaker does with the next call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It allows it, and all others.
+    /// The call is allowed, and so are all others.
     Closed,
-    /// It refuses it.
+    /// The call is rejected.
     Open,
-    /// It allows it as a probe.
+    /// The call is allowed as a probe.
     HalfOpen,
 }
 
@@ -34,7 +34,7 @@ impl Breaker {
         self.open_until.is_none()
     }
 
-    /// Whether a call is allowed now. A call that an open breaker allows is its probe; the others are refused for
+    /// Whether a call is allowed now. A call that an open breaker allows is its probe; the others are rejected for
     /// another [`COOL_DOWN`].
     pub fn admits(&mut self, now: Duration) -> bool {
         match self.open_until {

@@ -3,12 +3,12 @@
 
 use crate::list_state::ListState;
 
-/// What a request for a new resource must have.
+/// What a request that creates a resource must have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Precondition {
-    /// A key; a condition is respected.
+    /// A key. A condition is optional, and respected.
     Key,
-    /// A condition; a key is respected.
+    /// A condition. A key is optional, and respected.
     Etag,
     /// Both.
     Both,

@@ -16,9 +16,9 @@ impl Customer {
         Self(ANONYMOUS.to_owned())
     }
 
-    /// A customer under the name that an authenticated source gave: 1 to [`MAX_NAME_CHARS`] characters,
-    /// none of them a control character (Postgres cannot hold U+0000). "anonymous" is reserved: no named customer gets the
-    /// resources from the time before customers were named.
+    /// A customer under the name that an authenticated source gave: 1 to [`MAX_NAME_CHARS`] characters, none of them a
+    /// control character (Postgres cannot hold U+0000). "anonymous" is reserved: no named customer gets the resources
+    /// from the time before customers were named.
     pub fn named(name: impl Into<String>) -> Option<Self> {
         let name = name.into();
         let well_formed = (1..=MAX_NAME_CHARS).contains(&name.chars().count())

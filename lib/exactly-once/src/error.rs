@@ -1,5 +1,5 @@
-//! What can go wrong in the protocol. Nothing here knows HTTP, and nothing here carries a store's own words: those
-//! are logged where they arise and end there.
+//! The errors of the protocol. They know no HTTP and carry no text of a store: the adapter logs that text where it
+//! arises.
 
 use std::error::Error;
 use std::fmt;
@@ -8,8 +8,8 @@ use std::time::Duration;
 use crate::list_state::ListState;
 use crate::resource::ResourceId;
 
-/// Postgres, which decides, did not answer in time or answered with an error. Whether a write that was under way
-/// took effect is unknown; a retry with the same key finds out.
+/// Postgres did not answer in time, or returned an error. A write that was under way may have taken effect or not; a
+/// retry with the same key finds out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DatabaseUnavailable;
 
@@ -21,7 +21,7 @@ impl fmt::Display for DatabaseUnavailable {
 
 impl Error for DatabaseUnavailable {}
 
-/// Redis, which only makes the protocol faster, did not answer in time or answered with an error.
+/// Redis did not answer in time, or returned an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReservationsUnavailable;
 
@@ -43,7 +43,7 @@ pub enum CreateError {
         /// JSON Pointers to where the documents differ.
         differs: Vec<String>,
     },
-    /// The customer's list is not in a state that the request expects.
+    /// The customer's list is in a state that the request does not expect.
     Stale(
         /// The state that it is in.
         ListState,

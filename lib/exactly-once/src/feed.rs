@@ -1,25 +1,26 @@
-//! The feed: the resources of all customers in the order of their sequence numbers, page after page. No resource is skipped,
-//! however late its transaction commits.
-
-// A number is drawn before its transaction commits, so a resource can become visible below one that a reader has seen. Hence
-// three steps:
-//
-// A. One statement finds N, the greatest number of the next page, and after its snapshot was taken, the *writers*: the
-//    transactions that may have drawn a number and are not decided.
-// B. Until none of these is a writer any more, [`Feed::look`] is called again.
-// C. A later statement, with a later snapshot, reads the page up to N.
-//
-// Why C sees all that will ever be visible up to N, but for what is deleted: numbers are drawn in ascending order, and N was
-// drawn before the snapshot of A, in which it is visible. So whoever has drawn a number up to N had drawn it by then. A
-// transaction is a writer from before it draws a number until its end is visible to every later snapshot ([`Feed`] demands
-// this). So when A looked for writers, the transaction either was one, and B has waited for its end, or had ended. In both
-// cases its end came before the snapshot of C. The rows of A do not do in place of those of C: a transaction that ended between
-// the snapshot and the look at the writers is in neither.
-//
-// Writers that begin later do not matter, so a feed is not held up by a table that is written all the time.
-//
-// A resource that was acknowledged before another one was requested comes first: its number was drawn in the statement that
-// inserted it.
+//! The feed: the resources of all customers in the order of their sequence numbers, page after page. It skips no
+//! resource, however late its transaction commits.
+//!
+//! A transaction draws a number before it commits, so a resource can become visible below one that a reader has seen. A
+//! page therefore takes three steps:
+//!
+//! - **A.** One statement finds N, the greatest number of the page. After its snapshot it finds the *writers*: the
+//!   transactions that may have drawn a number and have neither committed nor rolled back.
+//! - **B.** [`Feed::look`] is repeated until none of these transactions is a writer any more.
+//! - **C.** A later statement, with a later snapshot, reads the page up to N.
+//!
+//! Step C sees everything that will ever be visible up to N, except what is deleted. Numbers are drawn in ascending
+//! order, and N is visible in the snapshot of A. So each transaction with a number up to N had drawn it before that
+//! snapshot. Such a transaction is a writer from before it draws a number until every later snapshot sees its end
+//! ([`Feed`] demands this). When A looked for writers, the transaction was one, and B waited for its end; or it had
+//! ended already. In both cases it ended before the snapshot of C. The rows of A are not enough: a transaction that
+//! ended between the snapshot and the look at the writers is in neither.
+//!
+//! Writers that begin later do not matter, so constant writing does not stop the feed. A resource that was acknowledged
+//! before another one was requested comes first, because the statement that inserted it drew its number.
+//!
+//! A [`Cursor`] is a number and a [`Mark`]. The mark changes when numbers may mean other resources than before, for
+//! example after a failover; then the reader starts again.
 
 use std::time::Duration;
 
@@ -35,8 +36,8 @@ const POLL: Duration = Duration::from_millis(250);
 /// The first pause in step B: most writers need a few milliseconds. Each pause is twice as long as the one before.
 const FIRST_PAUSE: Duration = Duration::from_millis(4);
 
-/// What the numbers up to a position belong to: with the same mark they mean the same resources, with another one numbers may
-/// have been given to other resources. Opaque: the database computes it.
+/// What the numbers up to a position mean. With the same mark they mean the same resources; with another mark they may
+/// belong to other resources. Opaque: the database computes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark([u8; Self::BYTES]);
 
@@ -128,9 +129,9 @@ impl From<DatabaseUnavailable> for FeedError {
     }
 }
 
-/// The next page. It is empty when there is no further resource within the time that the request waits, and when a writer is
-/// still undecided after that time or `patience`, whichever is longer. Nothing of
-/// the database is held between two calls.
+/// Reads the next page. It is empty when no further resource appears while the request waits, and when a writer is
+/// still undecided after that time or `patience`, whichever is longer. Between two calls, no connection and no lock is
+/// held.
 ///
 /// # Errors
 /// [`FeedError`].

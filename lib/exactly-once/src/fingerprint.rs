@@ -13,7 +13,7 @@ use crate::resource::Document;
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
-    /// The fingerprint of a request that would store that document.
+    /// The fingerprint of a request that stores this document.
     pub fn of(scope: &KeyScope, method: &str, path: &str, document: &Document) -> Self {
         // Names the collection and the algorithm, so that a later algorithm cannot give the same value by accident.
         const ALGORITHM: &str = " fingerprint 1";

@@ -1,7 +1,18 @@
-//! Group commit: requests of one instance that insert at about the same time share a statement. It costs Postgres and
-//! the host little more than a single insertion, and the instance needs one connection for all of them. The first
-//! request is the leader and waits for the others during a short batch window. Requests that arrive while a statement
-//! is under way share the next one. A leader may die at any await.
+//! Group commit: requests of one instance that insert at about the same time share a statement.
+//!
+//! A statement for ten resources costs the host as much as a statement for one, and Postgres little more. It also needs
+//! one connection instead of ten, and a host has few of them (Spin: 64).
+//!
+//! A request that may insert holds a [`Ticket`]. The first request that inserts is the *leader*. It waits, during a
+//! short *batch window*, for ticket holders and for as many requests as the last batch had. Then it inserts for all
+//! *waiters*, sorted by key, so that two statements cannot deadlock. Requests that arrive while the statement runs
+//! share the next one. A request that is alone does not wait.
+//!
+//! Only *inserted* is believed. After a conflict, an error, a leader that died (a leader may die at any await) or half
+//! of the request's time, the resource is [`Attempt::Undecided`]: its request asks again alone, on a connection of its
+//! own. So a locked row delays only the requests for that row.
+//!
+//! One request wakes another one through [`Signals`], because a waker cannot wake another task of the component model.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -93,7 +104,7 @@ impl<S: Signals> Group<S> {
             match turn.outcome().await {
                 Some(Outcome::Attempted(attempt)) => return attempt,
                 Some(Outcome::Lead) => {}
-                // The leader died while our insertion was under way.
+                // The leader died while the insertion was under way.
                 None => return Attempt::Undecided,
             }
         }
@@ -124,7 +135,7 @@ impl<S: Signals> Group<S> {
         })
     }
 
-    /// Waits for ticket holders and for as many requests as last time, at most for the batch window.
+    /// Waits for ticket holders and for as many requests as the last batch had, for at most the batch window.
     async fn fill_batch(&self, batches: &impl Batches) {
         if self.queue.borrow().is_full() {
             return;
@@ -142,8 +153,8 @@ impl<S: Signals> Group<S> {
     /// Inserts the leader's resource and those of all waiters, and tells them the outcome.
     async fn commit(&self, new: &NewResource, batches: &impl Batches) -> Attempt {
         let members = std::mem::take(&mut self.queue.borrow_mut().waiters);
-        // Sorted: two statements that insert the same keys in different orders could deadlock. A batch is short, and the
-        // standard library's sort would be 9 KB of the component.
+        // Sorted: two statements that insert the same keys in different orders could deadlock. A batch is short, and
+        // the standard library's sort would be 9 KB of the component.
         let mut batch: Vec<&NewResource> = Vec::with_capacity(members.len() + 1);
         for new in members.iter().map(|member| &member.new).chain([new]) {
             let place = batch.partition_point(|other| other.scope <= new.scope);

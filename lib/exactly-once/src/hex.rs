@@ -1,5 +1,5 @@
-//! Bytes as lower-case hexadecimal, without `core::fmt`, which would cost more than everything else that a request
-//! prints.
+//! Bytes as lower-case hexadecimal. It does without `core::fmt`, which would cost more time than everything else that a
+//! request prints.
 
 /// Two digits per byte.
 pub fn hex(bytes: &[u8]) -> String {

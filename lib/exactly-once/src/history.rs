@@ -1,10 +1,20 @@
-//! Database histories: a completed record is believed only in the history that it was written in. A failover to a server
-//! that lacks the last commits, a restore and a deletion each begin another history.
+//! Database histories: which completed records may be believed.
+//!
+//! A failover to a standby that lacks the last commits, a restore and a deletion lose rows. A completed record in Redis
+//! outlives the lost row. So a record names the *history* in which its row was read, and a record of another history is
+//! not believed. In Postgres a history is 8 bytes of a hash over the server's system identifier, its timeline (a
+//! promotion begins a new one), the database, and an epoch that `forget_records()` and deletions renew. Each statement
+//! that returns rows also returns the present history, so an instance rarely has to ask for it.
+//!
+//! An instance believes what it has heard for [`TRUSTED_FOR`]. After that, the next replay asks Postgres; replays that
+//! arrive meanwhile wait for the same answer ([`crate::single_flight`]), so an idle instance sends at most one such
+//! statement per [`TRUSTED_FOR`]. While Postgres does not answer, [`crate::create::ReplayPolicy`] decides whether a
+//! completed record may still be replayed.
 
 use std::time::Duration;
 
-/// Which succession of commits a database is in. Opaque: the database computes it, and it changes whenever rows that were
-/// committed may be missing from now on.
+/// The succession of commits that a database is in. Opaque: the database computes it, and it changes whenever committed
+/// rows may be missing from now on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct History([u8; Self::BYTES]);
 
@@ -45,16 +55,16 @@ impl<T> InHistory<T> {
 /// What an instance knows about the database's history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KnownHistory {
-    /// The database said so within [`TRUSTED_FOR`].
+    /// The database named this history within [`TRUSTED_FOR`].
     Current(History),
-    /// The database has not said so lately. A statement finds out.
+    /// The database has not named its history lately. A statement finds out.
     Unknown {
-        /// What it said before.
+        /// The history that it named before.
         last: Option<History>,
     },
     /// A statement has failed within [`OUTAGE`]: the next one most likely fails too.
     Unreachable {
-        /// What it said before.
+        /// The history that it named before.
         last: Option<History>,
     },
 }
@@ -73,13 +83,13 @@ impl KnownHistory {
 /// lost creation is answered from an old record for at most this time.
 pub const TRUSTED_FOR: Duration = Duration::from_secs(3);
 
-/// How long after a failed statement the database is taken to be unreachable.
+/// How long after a failed statement the database counts as unreachable.
 pub const OUTAGE: Duration = Duration::from_secs(2);
 
 /// What one instance has heard of one database. Times are of any monotonic clock, since its start.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HistoryMonitor {
-    /// The history, and when the statement that returned it was sent: what happened to the database since then is not in it.
+    /// The history, and when the statement that returned it was sent. Events in the database since then are not in it.
     heard: Option<(History, Duration)>,
     /// When a statement failed that was sent after the last successful one.
     failed: Option<Duration>,
@@ -94,8 +104,8 @@ impl HistoryMonitor {
         }
     }
 
-    /// A statement that was sent at that time has returned the history. One that was sent before another that has returned
-    /// says nothing new.
+    /// Notes that a statement that was sent at that time returned the history. It is ignored if a later statement has
+    /// returned already.
     pub fn heard(&mut self, history: History, sent: Duration) {
         if self.heard.is_none_or(|(_, last)| last <= sent) {
             self.heard = Some((history, sent));
@@ -103,8 +113,8 @@ impl HistoryMonitor {
         }
     }
 
-    /// A statement that was sent at that time has failed, or was not answered in time. One that was sent before another
-    /// that has succeeded says nothing: it may have been sent to a server that no longer exists.
+    /// Notes that a statement that was sent at that time failed or was not answered in time. It is ignored if a later
+    /// statement has succeeded: it may have been sent to a server that no longer exists.
     pub fn failed(&mut self, sent: Duration, now: Duration) {
         if self.heard.is_none_or(|(_, last)| last <= sent) {
             self.failed = Some(now);
@@ -149,7 +159,7 @@ mod tests {
         assert_eq!(monitor.known(S * 4), KnownHistory::Unknown { last });
         monitor.heard(OTHER, S * 5);
         assert_eq!(monitor.known(S * 5), KnownHistory::Current(OTHER));
-        // An answer that comes late, from a server that no longer exists.
+        // A late answer of a server that no longer exists.
         monitor.heard(ONE, S * 2);
         assert_eq!(monitor.known(S * 5), KnownHistory::Current(OTHER));
     }

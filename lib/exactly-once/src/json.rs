@@ -39,8 +39,8 @@ pub fn pointer(base: &str, token: &str) -> String {
     format!("{base}/{}", token.replace('~', "~0").replace('/', "~1"))
 }
 
-/// The pointers at which two documents differ, members by name: the shortest that tell them
-/// apart, so a member that only one side has is named itself, never its contents.
+/// The pointers at which two documents differ, by the names of members. A member that only one document has is named
+/// itself, not its contents.
 pub fn differences(a: &Value, b: &Value) -> Vec<String> {
     let mut found = Vec::new();
     collect_differences("", a, b, &mut found);

@@ -12,14 +12,14 @@ pub const MAX_KEY_CHARS: usize = 255;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct IdempotencyKey(String);
 
-/// Why no key could be taken from a request.
+/// Why a request has no key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyError {
-    /// There is no `Idempotency-Key` field.
+    /// There is no `Idempotency-Key` header.
     Missing,
-    /// The field is there and is not a key.
+    /// The header is present and is not a key.
     Malformed,
-    /// The field is there more than once, with different keys.
+    /// The header is present more than once, with different keys.
     Ambiguous,
 }
 
@@ -36,7 +36,7 @@ impl std::fmt::Display for KeyError {
 impl std::error::Error for KeyError {}
 
 impl IdempotencyKey {
-    /// Takes the key from all values of the `Idempotency-Key` field.
+    /// Takes the key from all values of the `Idempotency-Key` header.
     ///
     /// # Errors
     /// [`KeyError`], also when only one of several values is malformed.
@@ -88,7 +88,7 @@ impl IdempotencyKey {
     }
 }
 
-/// Undoes the escapes of a Structured Field string; `None` for any that does not exist.
+/// Removes the escapes of a Structured Field string; `None` for an unknown escape.
 fn unquote(inner: &[u8]) -> Option<Vec<u8>> {
     let mut text = Vec::with_capacity(inner.len());
     let mut bytes = inner.iter().copied();
@@ -103,12 +103,12 @@ fn unquote(inner: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// One key of one customer in one collection: at most one resource has it. Redis record, table row and fingerprint
-/// are all bound to it, so that nothing stored for one scope can ever answer for another.
+/// contain it, so that nothing stored for one scope can answer for another one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyScope {
     /// The name of the collection.
     pub collection: &'static str,
-    /// Whose key it is.
+    /// The customer.
     pub customer: Customer,
     /// The key.
     pub key: IdempotencyKey,

@@ -1,4 +1,4 @@
-//! What has become of a key.
+//! The state of a key.
 
 use crate::error::DatabaseUnavailable;
 use crate::key::KeyScope;
@@ -6,7 +6,7 @@ use crate::ports::{RecordLookup, ResourcesByKey};
 use crate::record::Progress;
 use crate::resource::ResourceId;
 
-/// What has become of a key.
+/// The state of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyState {
     /// A request with the key has begun. It is under way or has died; repeating it finds out.
@@ -15,11 +15,11 @@ pub enum KeyState {
     Completed(ResourceId),
 }
 
-/// What has become of a key, or `None` when no request with it is known.
+/// The state of a key, or `None` when no request with it is known.
 ///
-/// Only Postgres decides whether there is a resource: a completed record could belong to another scope, and there is
-/// no document here to check its fingerprint with. Redis only adds that a request has begun. Redis is asked first:
-/// in the other order, a resource that is created between the two questions would seem never to have begun.
+/// Postgres alone decides whether the resource exists: a completed record could belong to another scope, and without a
+/// document its fingerprint cannot be checked. Redis only adds that a request has begun. Redis is asked first: in the
+/// other order, a resource that is created between the two questions would seem never to have begun.
 ///
 /// # Errors
 /// [`DatabaseUnavailable`] when Postgres could not be asked. Redis causes no error.

@@ -34,3 +34,8 @@ pub use list_state::ListState;
 pub use members::{Resource, Violation};
 pub use record::{Progress, Record};
 pub use resource::{Collection, Document, Documentation, ResourceId};
+
+/// The examples of the README are compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

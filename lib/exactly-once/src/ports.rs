@@ -1,5 +1,5 @@
-//! What the protocol needs from the stores. Adapters implement these traits over Spin; the simulation implements
-//! them in memory. Every call ends within a deadline that the implementation keeps.
+//! The traits that the protocol needs of the stores. Adapters implement these traits over Spin; the simulation
+//! implements them in memory. Every call ends within a deadline that the implementation keeps.
 
 #![allow(
     async_fn_in_trait,
@@ -28,34 +28,34 @@ pub trait ResourceIds {
 /// The result of a reservation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reservation {
-    /// The scope was empty; it now holds our record.
+    /// The scope was empty; it now holds the request's record.
     Acquired,
     /// The scope holds this record; it was not changed.
     Occupied(Record),
-    /// The scope holds something that this release cannot read; it was not changed.
+    /// The scope holds a value that this release cannot read; it was not changed.
     Unintelligible,
 }
 
-/// The records of key scopes (Redis). They may be lost, expire or be refused at any time. Nothing in them is
-/// proof, except a completed record with the very fingerprint of the request, in the history that it was written in.
+/// The records of key scopes (Redis). A record may be lost, expire or be rejected at any time. It proves nothing,
+/// except a completed record with the request's own fingerprint in the history in which it was written.
 pub trait Reservations {
-    /// Stores the record unless the scope holds one (set-if-absent), in one trip.
+    /// Stores the record unless the scope holds one (set-if-absent), in one round trip.
     async fn reserve(
         &self,
         scope: &KeyScope,
         record: &Record,
     ) -> Result<Reservation, ReservationsUnavailable>;
 
-    /// Stores the record, whatever the scope holds. Only for a record whose row was read, with the history that the same
-    /// statement returned: rows never change, so such a record is true whenever it is written.
+    /// Stores the record and overwrites any other. The record's row must have been read, and its history returned by
+    /// the same statement. Rows never change, so such a record is true whenever it is written.
     async fn complete(
         &self,
         scope: &KeyScope,
         record: &Record,
     ) -> Result<(), ReservationsUnavailable>;
 
-    /// Deletes the record if the scope still holds exactly this one. For a request that was refused: nothing is in
-    /// progress any more.
+    /// Deletes the record if the scope still holds exactly this one. For a rejected request: nothing is in progress any
+    /// more.
     async fn withdraw(
         &self,
         scope: &KeyScope,
@@ -124,18 +124,18 @@ pub enum Insertion {
 pub enum Attempt {
     /// The resource exists now because of this call, and is committed.
     Inserted,
-    /// The resource may exist or not, because of this call or another:
-    /// [`Resources::insert_unless_exists`] finds out.
+    /// The resource may exist or not, because of this call or another one. [`Resources::insert_unless_exists`] finds
+    /// out.
     Undecided,
 }
 
-/// What an instance knows of the database's history (Postgres). Every statement that returns a history is heard.
+/// What an instance knows of the database's history (Postgres). It learns from every statement that returns a history.
 pub trait Histories {
     /// What is known now.
     fn known_history(&self) -> KnownHistory;
 
-    /// Asks the database, with one statement for all requests of the instance that ask at the same time, and returns what is
-    /// known then. The statement waits for no other transaction. Where it has no answer, the history stays unknown.
+    /// Asks the database, with one statement for all requests of the instance that ask at the same time, and returns
+    /// what is known then. The statement waits for no other transaction. Without an answer the history stays unknown.
     async fn ask_history(&self) -> KnownHistory;
 }
 
@@ -144,8 +144,8 @@ pub trait Resources {
     /// Announces that [`Self::insert_new`] may follow soon: other requests may wait for it to share a statement.
     fn announce_insertion(&self) {}
 
-    /// Inserts a resource whose scope is most likely empty. Cheaper than [`Self::insert_unless_exists`], which must
-    /// follow unless this has inserted it. It may share a statement with other requests.
+    /// Inserts a resource whose scope is most likely empty. It may share a statement with other requests, which makes
+    /// it cheaper than [`Self::insert_unless_exists`]. That must follow unless the result is [`Attempt::Inserted`].
     async fn insert_new(&self, new: &NewResource) -> Attempt;
 
     /// Inserts the resource unless its scope has one, in one statement and one implicit transaction.
@@ -171,7 +171,7 @@ pub enum Lock {
 
 /// One lock per list (Redis), for conditional creation. It may be lost at any time, and proves nothing.
 pub trait Locks {
-    /// Takes the lock of the scope's list for a lease unless another request holds it, in one trip. `holder` is
+    /// Takes the lock of the scope's list for a lease unless another request holds it, in one round trip. `holder` is
     /// unique to the request, which may ask again.
     async fn acquire(
         &self,
@@ -179,7 +179,7 @@ pub trait Locks {
         holder: &ResourceId,
     ) -> Result<Lock, ReservationsUnavailable>;
 
-    /// Releases the lock if the holder still has it, in one trip.
+    /// Releases the lock if the holder still has it, in one round trip.
     async fn release(
         &self,
         list: &List,
@@ -208,7 +208,7 @@ impl From<&KeyScope> for List {
 /// The result of a conditional insertion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConditionalInsertion {
-    /// The resource exists now because of this call, and is committed; with it, the customer's list is in this state.
+    /// The resource exists now because of this call, and is committed. The customer's list is now in this state.
     Inserted(ListState),
     /// The scope had this resource before.
     Existing(StoredResource),
@@ -268,16 +268,17 @@ pub trait ResourceLists {
     ) -> Result<Option<Page>, DatabaseUnavailable>;
 }
 
-/// The passage of time.
+/// A monotonic clock.
 pub trait Clock {
-    /// The time since some moment, which is always the same.
+    /// The time since a fixed moment.
     fn now(&self) -> Duration;
 
     /// Returns after that time.
     async fn sleep(&self, time: Duration);
 }
 
-/// The transactions that may have drawn a sequence number and are not decided. Opaque names; empty where there are none.
+/// The transactions that may have drawn a sequence number and have not ended. Opaque names; empty without such
+/// transactions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Writers(pub String);
 
@@ -288,8 +289,8 @@ pub struct Outlook {
     pub mark: Mark,
     /// The greatest number of the next page; `None` when there are no greater numbers.
     pub last: Option<i64>,
-    /// Who may have drawn a number up to that one and is not decided. Looked for after the snapshot in which the number is
-    /// visible.
+    /// The transactions that may have drawn a number up to that one and have not ended. The database looks for them
+    /// after the snapshot in which the number is visible.
     pub writers: Writers,
 }
 
@@ -315,12 +316,12 @@ pub struct FeedRows {
     pub entries: Vec<FeedEntry>,
 }
 
-/// The resources of all customers, by their sequence numbers (Postgres). Numbers are drawn in ascending order, and never
-/// twice under one mark. A transaction must be among the writers before it draws a number, and until its end is visible to
-/// every statement that begins later.
+/// The resources of all customers, by their sequence numbers (Postgres). Numbers are drawn in ascending order, and
+/// never twice under one mark. A transaction must be among the writers before it draws a number, and until its end is
+/// visible to every statement that begins later.
 pub trait Feed {
-    /// What follows a sequence number: a page of up to `limit` resources. The writers are only those that may be `among`
-    /// these, if they are given.
+    /// What follows a sequence number: a page of up to `limit` resources. The writers are only those that may be
+    /// `among` these, if they are given.
     async fn look(
         &self,
         after: i64,
@@ -328,12 +329,37 @@ pub trait Feed {
         among: Option<&Writers>,
     ) -> Result<Outlook, DatabaseUnavailable>;
 
-    /// The first of the resources with a number above `after` and up to `last`: at least one, if there is one, and at most
-    /// `limit`.
+    /// The first of the resources with a number above `after` and up to `last`: at least one, if there is one, and at
+    /// most `limit`.
     async fn read(
         &self,
         after: i64,
         last: i64,
         limit: usize,
     ) -> Result<FeedRows, DatabaseUnavailable>;
+}
+
+/// The result of probing a store.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Probe {
+    /// Whether it answered as it should.
+    pub up: bool,
+    /// The time until its answer or until the deadline, in milliseconds.
+    pub latency_ms: f64,
+}
+
+impl Probe {
+    /// The result of a probe that was sent and has ended at these times.
+    pub fn since(sent: Duration, ended: Duration, up: bool) -> Self {
+        Self {
+            up,
+            latency_ms: ended.saturating_sub(sent).as_secs_f64() * 1000.0,
+        }
+    }
+}
+
+/// A store that can be probed.
+pub trait Probes {
+    /// Asks the store whether it answers as it should.
+    async fn probe(&self) -> Probe;
 }

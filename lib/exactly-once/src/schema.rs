@@ -1,4 +1,5 @@
-//! The JSON Schemas (2020-12) of a resource, made from its table of members: of what a client sends, and of what it gets.
+//! The JSON Schemas (2020-12) of a resource, made from its table of members: of what a client sends, and of what it
+//! gets.
 
 use serde_json::{Map, Value, json};
 

@@ -1,5 +1,5 @@
-//! Single flight: when several requests of an instance need the same thing at the same time, one of them gets it, and the
-//! others wait. The one that gets it may die at any await.
+//! Single flight: when several requests of an instance need the same value at the same time, one of them fetches it,
+//! and the others wait. The request that fetches it may die at any await.
 
 use std::cell::RefCell;
 
@@ -12,11 +12,11 @@ pub struct SingleFlight<S: Signals> {
     waiting: RefCell<Option<Vec<S::Sender>>>,
 }
 
-/// The right to get what all need. The waiting requests are woken when it is dropped, however its request ends.
+/// The right to fetch the value. Dropping it wakes the waiting requests, however its request ends.
 pub struct Flight<'f, S: Signals>(&'f SingleFlight<S>);
 
 impl<S: Signals> SingleFlight<S> {
-    /// No request is under way.
+    /// Without a flight.
     pub const fn new(signals: S) -> Self {
         Self {
             signals,
@@ -24,8 +24,8 @@ impl<S: Signals> SingleFlight<S> {
         }
     }
 
-    /// A flight, unless another request has one. Then `None`, once that one has ended: the caller looks whether it was
-    /// successful.
+    /// Returns a flight, or waits for the end of another request's flight and returns `None`. The caller then checks
+    /// whether that flight was successful.
     pub async fn join(&self) -> Option<Flight<'_, S>> {
         let wait = {
             let mut waiting = self.waiting.borrow_mut();

@@ -1,4 +1,5 @@
-//! A delivery over HTTP: its body, and the answer to an event that is refused. All status codes of refusals are here.
+//! A delivery over HTTP: its body, and the response to an event that is rejected. All status codes of rejections are
+//! here.
 
 use exactly_once::{Collection, Violation};
 use exactly_once_http::{Body, Head, Problem, Response, read_body};
@@ -12,11 +13,11 @@ pub const MEDIA_TYPE: &str = "application/cloudevents+json";
 /// The longest event, in bytes: an order of the longest body, whose text may grow when it is written anew.
 const MAX_EVENT_BYTES: usize = 512 * 1024;
 
-/// Why an event has no effect. The same event would be refused again: it is for an operator, who corrects the consumer or the
-/// event.
+/// Why an event has no effect. The same event would be rejected again: it is for an operator, who corrects the consumer
+/// or the event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The body is no CloudEvent.
+    /// The body is not a CloudEvent.
     NotAnEvent(NotAnEvent),
     /// It is one that this consumer cannot use: another type, or data that does not fit.
     Unusable(Vec<Violation>),
@@ -25,7 +26,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The answer of a collection.
+    /// The response of a collection.
     pub fn into_response(self, collection: &Collection) -> Response {
         let name = collection.name;
         match self {

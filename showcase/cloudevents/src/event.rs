@@ -20,7 +20,7 @@ pub struct CloudEvent {
     pub data: Value,
 }
 
-/// Why a document is no CloudEvent.
+/// Why a document is not a CloudEvent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotAnEvent(pub String);
 

@@ -1,5 +1,5 @@
 //! CloudEvents 1.0 in structured mode, as a consumer over HTTP reads and writes them: the event, its delivery, and the
-//! answer to one that is refused. Knows no type of event.
+//! answer to one that is rejected. Knows no type of event.
 
 mod delivery;
 mod event;

@@ -1,5 +1,5 @@
-//! Makes the table of the files that the component serves: path, content type, entity tag and content, all embedded. They
-//! are those in `static/`, and the reference page with its renderer.
+//! Makes the table of the files that the component serves: path, content type, entity tag and content, all embedded.
+//! They are those in `static/`, and the reference page with its renderer.
 
 mod reference;
 
@@ -36,7 +36,8 @@ fn main() -> Result<()> {
         }
         writeln!(
             table,
-            "File {{ path: {path:?}, content_type: {content_type:?}, etag: \"\\\"{etag}\\\"\", content: include_bytes!({file:?}) }},"
+            "File {{ path: {path:?}, content_type: {content_type:?}, etag: \"\\\"{etag}\\\"\", \
+             content: include_bytes!({file:?}) }},"
         )?;
     }
     table.push(']');

@@ -1,5 +1,6 @@
-//! The reference page: what can be read without JavaScript comes from the OpenAPI document, routes and types of problems; the
-//! rest is Swagger UI, out of a package that carries it. So a build needs no npm, and the repository no bundle.
+//! The reference page: what can be read without JavaScript comes from the OpenAPI document, routes and types of
+//! problems; the rest is Swagger UI, out of a package that carries it. So a build needs no npm, and the repository no
+//! bundle.
 
 use std::fmt::Write;
 use std::fs;

@@ -26,8 +26,8 @@ pub enum Found {
     Nothing,
 }
 
-/// Finds what a path names: a file, or the `index.html` of a folder. Links in a page are relative to its folder, so a folder
-/// without its slash is another place.
+/// Finds what a path names: a file, or the `index.html` of a folder. Links in a page are relative to its folder, so a
+/// folder without its slash is another place.
 pub fn find(path: &str) -> Found {
     if let "/console" | "/console/" = path {
         return Found::Moved("/");

@@ -1,4 +1,4 @@
-//! A request's way to its answer: a file with its validators and the browser's restrictions, or a problem (RFC 9457).
+//! A request's way to its response: a file with its validators and the browser's restrictions, or a problem (RFC 9457).
 
 use bytes::Bytes;
 use http::header::{
@@ -11,10 +11,11 @@ use serde_json::json;
 use crate::files::{File, Found, find};
 
 /// Pages run the scripts and styles of this origin and no others, ask only this origin, and are in no frame.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+    connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// Where the API is described (RFC 8631), for who has found a page or the document.
+/// The links to the API's description (RFC 8631).
 const DESCRIBED: &str = "</openapi.json>; rel=\"service-desc\", </reference/>; rel=\"service-doc\"";
 
 /// A browser asks each time whether its copy is current: names of files stay the same when their content changes.
@@ -22,13 +23,13 @@ const CACHED: &str = "no-cache";
 
 const METHODS: &str = "GET, HEAD";
 
-/// Why there is no file in an answer.
+/// Why a response has no file.
 enum Problem {
     NotFound,
     MethodNotAllowed,
 }
 
-/// Answers a request. The host leaves the body of an answer to `HEAD` out.
+/// Answers a request. The host leaves the body of a response to `HEAD` out.
 pub fn respond(method: &Method, path: &str, fields: &HeaderMap) -> Response<Bytes> {
     let found = find(path);
     let mut response = match (found, method) {
@@ -81,7 +82,9 @@ fn problem(problem: &Problem) -> Response<Bytes> {
             "not-found",
             "</openapi.json>; rel=\"service-desc\", </reference/#not-found>; rel=\"help\"",
             "There is nothing at this path",
-            "The console is at /, the description of the API at /openapi.json, its reference at /reference/.".to_owned(),
+            "The console is at /, the description of the API at /openapi.json, its reference at \
+             /reference/."
+                .to_owned(),
         ),
         Problem::MethodNotAllowed => (
             StatusCode::METHOD_NOT_ALLOWED,
@@ -109,7 +112,7 @@ fn problem(problem: &Problem) -> Response<Bytes> {
     response
 }
 
-/// An answer with its length: without one, Spin sends it in two segments, and the client waits 40 ms for the second.
+/// A response with its length: without one, Spin sends it in two segments, and the client waits 40 ms for the second.
 fn answer(status: StatusCode, body: Bytes) -> Response<Bytes> {
     let length = HeaderValue::from(body.len());
     let mut response = Response::new(body);

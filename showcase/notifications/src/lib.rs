@@ -1,4 +1,5 @@
-//! What a notification is: a resource, created once per payment from the event of its outcome. The routes are in `service.rs`.
+//! What a notification is: a resource, created once per payment from the event of its outcome. The routes are in
+//! `service.rs`.
 
 #[cfg(target_arch = "wasm32")]
 mod service;

@@ -1,5 +1,5 @@
-//! The routes of notifications: the puller delivers outcomes with the operator's token; customers read, as the gateway names
-//! them.
+//! The routes of notifications: the puller delivers outcomes with the operator's token; customers read, as the gateway
+//! names them.
 
 use cloudevents::{Refusal, read_event};
 use exactly_once_http::identity::Identity;

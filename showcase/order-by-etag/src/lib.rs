@@ -40,7 +40,7 @@ pub static ORDERS: Resource = Resource::new(
     constant("currency", CURRENCY),
 ]);
 
-/// What has become of an order's payment.
+/// The payment of an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payment {
     /// Whether the money has moved.
@@ -125,7 +125,10 @@ mod tests {
             decided_at: "2026-01-01T00:00:00.000Z".to_owned(),
         };
         let paid = shown(id, &json!({"price": 6.5}), Some(&payment)).expect("readable");
-        let expected = r#"{"id":"01970000-0000-7000-8000-000000000001","price":6.5,"status":"succeeded","createdAt":"2025-05-24T01:54:49.472Z","updatedAt":"2026-01-01T00:00:00.000Z"}"#;
+        let expected = concat!(
+            r#"{"id":"01970000-0000-7000-8000-000000000001","price":6.5,"status":"succeeded","#,
+            r#""createdAt":"2025-05-24T01:54:49.472Z","updatedAt":"2026-01-01T00:00:00.000Z"}"#
+        );
         assert_eq!(paid, expected);
     }
 }

@@ -1,5 +1,5 @@
-//! The routes: an order is created only on the state of the list that the client has read. The gateway in front names the
-//! customer in `X-User-Id`.
+//! The routes: an order is created only on the state of the list that the client has read. The gateway in front names
+//! the customer in `X-User-Id`.
 
 use std::slice;
 
@@ -16,7 +16,7 @@ use exactly_once_http::{
     read_condition, read_document, read_key, readiness,
 };
 use exactly_once_spin::{Database, SpinHost};
-use exactly_once_stores::postgres::{Parameter, Row, Statement};
+use exactly_once_stores::sql::{Parameter, Statement};
 use http::{StatusCode, header};
 use serde_json::{Map, Value};
 
@@ -129,8 +129,8 @@ fn tagged(response: Response, etag: &ETag) -> Response {
 struct Payments(Map<String, Value>);
 
 impl Payments {
-    /// Reads them where payments are in the same database, which the variable `payments` says. Orders stay pending where they
-    /// are not.
+    /// Reads them where payments are in the same database, which the variable `payments` says. Orders stay pending
+    /// where they are not.
     async fn of(
         orders: &[StoredResource],
         host: &SpinHost,

@@ -1,5 +1,5 @@
-//! What a payment is: read from an order's event, decided by the database, and told by an event of its own; and what a deposit
-//! is. The routes are in `service.rs`.
+//! What a payment is: read from an order's event, decided by the database, and told by an event of its own; and what a
+//! deposit is. The routes are in `service.rs`.
 
 #[cfg(target_arch = "wasm32")]
 mod service;
@@ -7,14 +7,14 @@ mod service;
 use cloudevents::{CloudEvent, Refusal};
 use exactly_once::members::{code, created_at, id, money, required};
 use exactly_once::{Collection, Customer, Resource, ResourceId, Violation};
-use exactly_once_stores::postgres::{Parameter, Row, Statement};
+use exactly_once_stores::sql::{Parameter, Row, Statement};
 use serde_json::{Value, json};
 
 /// The events that are paid.
 pub const ORDER_CREATED: &str = "orders.order.created.v1";
 /// The event of a payment that was made.
 pub const SUCCEEDED: &str = "payments.payment.succeeded.v1";
-/// The event of a payment that was refused.
+/// The event of a payment that was rejected.
 pub const FAILED: &str = "payments.payment.failed.v1";
 
 /// The names of payments.
@@ -112,7 +112,7 @@ pub struct Payment {
 
 impl Payment {
     /// Reads a row; `None` if it is not as the statement returns it.
-    pub fn read(row: &impl Row) -> Option<Self> {
+    pub fn read(row: &Row) -> Option<Self> {
         Some(Self {
             order: row.text("order_id")?,
             customer: row.text("customer_id")?,

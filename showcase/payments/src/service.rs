@@ -8,7 +8,7 @@ use exactly_once_http::{
     decoded, health, read_document, read_key, readiness, represent,
 };
 use exactly_once_spin::SpinHost;
-use exactly_once_stores::postgres::{Parameter, Row, Statement};
+use exactly_once_stores::sql::{Parameter, Statement};
 use http::StatusCode;
 use serde_json::{Value, json};
 
@@ -63,7 +63,7 @@ async fn answer(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Re
     }
 }
 
-/// Takes the event of an order, and answers with the event of its payment: the same one, however often it is delivered.
+/// Takes the event of an order and responds with the event of its payment: the same one for each delivery.
 async fn pay(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Response, Problem> {
     let event = read_event(head, body).await?;
     let charge = event
@@ -82,7 +82,7 @@ async fn pay(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Respo
     Ok(repeated_unless(payment.is_new, answer))
 }
 
-/// Marks the answer to a request that had its effect before.
+/// Marks the response to a request that had its effect before.
 fn repeated_unless(is_new: bool, answer: Response) -> Response {
     match is_new {
         true => answer,
@@ -120,7 +120,7 @@ async fn one_payment(
         .transpose()
 }
 
-/// The balances of a customer, by currency. Who has never made a deposit has none.
+/// The balances of a customer, by currency. Without a deposit there are none.
 async fn show_account(customer: Customer, host: &SpinHost) -> Result<Response, Problem> {
     let statement = Statement {
         sql: "SELECT coalesce(json_object_agg(currency, balance ORDER BY currency), '{}')::text AS balances \

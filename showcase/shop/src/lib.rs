@@ -1,5 +1,5 @@
-//! The puller: reads the events of orders from a feed, delivers each to payments, and the event that payments answers with to
-//! notifications. What is here needs no host; the rest is in `service.rs`.
+//! The puller: reads the events of orders from a feed, delivers each to payments, and the event that payments answers
+//! with to notifications. What is here needs no host; the rest is in `service.rs`.
 
 #[cfg(target_arch = "wasm32")]
 mod service;
@@ -54,12 +54,12 @@ impl Consumer {
     }
 }
 
-/// What the answer to a delivery means.
+/// What the response to a delivery means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The event had its effect, now or before.
     Accepted,
-    /// The consumer would refuse this event again: the chain goes on without it.
+    /// The consumer would reject this event again: the chain goes on without it.
     Refused,
     /// The fault is not the event's: the puller stops here, and the next pull delivers it again.
     Later,

@@ -1,15 +1,15 @@
 //! The routes of the puller, which are the operator's: any scheduler calls `POST /api/v1/pull`, again and again.
 //!
-//! The cursor is stored after its page was delivered: a pull that dies is repeated, and consumers know repeated events. Two
-//! pulls at once deliver everything twice, in order: each delivers a page only after all pages before it.
+//! The cursor is stored after its page was delivered: a pull that dies is repeated, and consumers know repeated events.
+//! Two pulls at once deliver everything twice, in order: each delivers a page only after all pages before it.
 
 use std::pin::pin;
 use std::time::Duration;
 
 use cloudevents::MEDIA_TYPE;
 use exactly_once_http::{Body, Head, Host, Method, Problem, QueryError, Response, admit, health};
-use exactly_once_spin::{AnyRow, SpinHost};
-use exactly_once_stores::postgres::{Parameter, Row, Statement};
+use exactly_once_spin::SpinHost;
+use exactly_once_stores::sql::{Parameter, Row, Statement};
 use futures::future::{Either, select};
 use http::{Method as HttpMethod, Request, StatusCode, header};
 use serde_json::{Value, json};
@@ -97,11 +97,11 @@ fn wait(query: &str) -> Result<u64, Problem> {
         }))
 }
 
-/// What became of an event.
+/// The result of delivering an event.
 enum Delivery {
     /// All consumers have accepted it.
     Done,
-    /// A consumer has refused the event that it got.
+    /// A consumer has rejected the event that it got.
     Refused {
         consumer: Consumer,
         event: String,
@@ -198,7 +198,7 @@ impl Puller<'_> {
         }
     }
 
-    /// Keeps an event that was refused. One that was refused before gets the present reason.
+    /// Keeps an event that was rejected. One that was rejected before gets the present reason.
     async fn keep(&self, delivery: Delivery) -> Result<(), Failure> {
         let Delivery::Refused {
             consumer,
@@ -233,7 +233,7 @@ impl Puller<'_> {
             parameters: vec![Parameter::Int64(MAX_LETTERS)],
         };
         let letters = self.rows(statement).await?;
-        let letter = |row: &AnyRow| serde_json::from_str(&row.text("letter")?).ok();
+        let letter = |row: &Row| serde_json::from_str(&row.text("letter")?).ok();
         Ok(letters.iter().filter_map(letter).collect())
     }
 
@@ -266,18 +266,18 @@ impl Puller<'_> {
         &self,
         sql: &str,
         parameters: [String; N],
-    ) -> Result<Vec<AnyRow>, Failure> {
+    ) -> Result<Vec<Row>, Failure> {
         let parameters = parameters.map(Parameter::Text).to_vec();
         self.rows(Statement { sql, parameters }).await
     }
 
-    async fn rows(&self, statement: Statement<'_>) -> Result<Vec<AnyRow>, Failure> {
+    async fn rows(&self, statement: Statement<'_>) -> Result<Vec<Row>, Failure> {
         let settings = self.host.settings().await?;
         Ok(self.host.postgres(&settings).rows(statement).await?)
     }
 }
 
-/// An answer of another component of this application.
+/// A response of another component of this application.
 struct Answer {
     status: u16,
     link: String,

@@ -3,7 +3,7 @@
 use devstack::scheduler::Puller;
 use devstack::{Browser, or_skip};
 
-use crate::support::{Shop, TOKEN};
+use super::support::{Shop, TOKEN};
 
 #[tokio::test]
 async fn the_shop_in_a_browser() {

@@ -97,7 +97,7 @@ impl Shop {
         list["deadLetters"].as_array().unwrap().clone()
     }
 
-    /// Pulls once: how many events were delivered, and how many refused.
+    /// Pulls once: how many events were delivered, and how many rejected.
     pub fn pull(&self) -> (u64, u64) {
         let answer = scheduler::pull(self.0.address(), TOKEN, 0).unwrap();
         let answer: Value = serde_json::from_str(&answer).unwrap();

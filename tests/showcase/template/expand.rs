@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
-/// `metadata/spin-template.toml`, version 1: what Spin refuses is refused here.
+/// `metadata/spin-template.toml`, version 1: what Spin rejects is rejected here.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Metadata {
@@ -60,7 +60,7 @@ pub fn metadata(template: &Path) -> Result<Metadata> {
 /// Expands a template into a folder. Parameters that are not in `values` have their defaults.
 ///
 /// # Errors
-/// A value that is no parameter, or a file that is not a valid template.
+/// A value without a parameter, or a file that is not a valid template.
 pub fn expand(template: &Path, into: &Path, name: &str, values: &[(&str, &str)]) -> Result<()> {
     let metadata = metadata(template)?;
     let mut globals = liquid::object!({"project-name": name, "authors": "", "username": ""});

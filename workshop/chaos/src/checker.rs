@@ -1,6 +1,11 @@
-//! Checks a run by its history and the final table alone. Rows never change, so the final table determines which
-//! responses were correct at any time. The exception is a failover with asynchronous replication: the history says which
-//! orders were stored after it, and all others that were acknowledged before must be created again by a retry.
+//! Checks a run only by its history and the final table. Rows never change, so the final table determines which
+//! responses were correct at any time. The exception is a failover with asynchronous replication: the history says
+//! which orders were stored after it, and a retry must
+//! create all others that were acknowledged before again, readable within 5 s.
+//!
+//! Conditional orders: no two are based on one state, and an order that is acknowledged as new is based on the
+//! requested state. A 412 needs an order of another client that has changed the list. A retry of an acknowledged order
+//! gets neither 412 nor 409. At the end, a key means nothing to another customer.
 
 mod judging;
 mod key;
@@ -127,7 +132,7 @@ struct Checker {
     survivors: HashSet<String>,
     /// The number of active faults.
     active_faults: usize,
-    /// Faults that ended while another was active: their recovery is measured from the end of that one.
+    /// Faults that ended while another one was active. Their recovery is measured from the end of the other one.
     overlapped: Vec<String>,
     /// Faults without an acknowledgement since their end, and the time of their end.
     ended: Vec<(String, u64)>,
@@ -270,13 +275,14 @@ impl Checker {
         }
     }
 
-    /// Whether a failover that may lose orders occurred since a request was sent: its response may be from before or after.
+    /// Whether a failover that may lose orders occurred since a request was sent: its response may be from before or
+    /// after.
     fn spans_loss(&self, era: usize) -> bool {
         self.promotions.iter().skip(era).any(|loses| *loses)
     }
 
-    /// Counts an acknowledgement that is not marked as a replay. If it may be from before a loss, it is counted there unless
-    /// there was one already.
+    /// Counts an acknowledgement that is not marked as a replay. If it may be from before a loss, it is counted there
+    /// unless there was one already.
     fn acknowledged_as_new(&mut self, key: &str, spans_loss: bool) {
         let before = spans_loss && !self.survived(key);
         let known = self.key(key);
@@ -376,7 +382,7 @@ impl Checker {
             self.verdict.losses.taken += 1;
         }
         if spans_loss {
-            // The order that it was refused for may be lost.
+            // The order that it was rejected for may be lost.
             return;
         }
         let kind = Kind::Refused {
@@ -387,8 +393,8 @@ impl Checker {
         self.key(key).unjudged.push(Response { request, kind });
     }
 
-    /// Whether a 409 or 412 is wrong whatever other requests do: the request has no condition; or its key's order was
-    /// acknowledged before it was sent (and not lost since), so that it is a retry, which must get its order.
+    /// Whether a 409 or 412 is wrong for any behaviour of other requests: the request has no condition; or its key's
+    /// order was acknowledged before it was sent (and not lost since), so that it is a retry, which must get its order.
     fn is_wrong_refusal(&mut self, request: u64, key: &str, sent: &Open, refusal: &str) -> bool {
         let spans_loss = self.spans_loss(sent.era);
         let acknowledged_ms = self.key(key).first_acknowledged_ms;
@@ -403,9 +409,9 @@ impl Checker {
         true
     }
 
-    /// A 409 says that another request holds the lock of the customer's list. Checked is that there was such a request: a
-    /// conditional one of the same customer that was open at the same time, or ended so shortly before that the service may
-    /// still have been at work on it, or its lock have been left to its lease.
+    /// A 409 says that another request holds the lock of the customer's list. Checked is that there was such a request:
+    /// a conditional one of the same customer that was open at the same time, or ended so shortly before that the
+    /// service may still have been at work on it, or its lock have been left to its lease.
     fn locked(&mut self, request: u64, key: &str, sent: &Open, body: &str) {
         self.verdict.refusals.locked += 1;
         if self.is_wrong_refusal(request, key, sent, &format!("409 {body}")) {

@@ -130,8 +130,8 @@ enum HangUp {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Acknowledged,
-    /// Acknowledged, but the order may be lost: the acknowledgement was on its way during a failover, or there is no such
-    /// order.
+    /// Acknowledged, but the order may be lost: the acknowledgement was on its way during a failover, or there is no
+    /// such order.
     Unconfirmed,
     Refused,
     Retry,
@@ -285,8 +285,8 @@ impl Client {
         }
     }
 
-    /// Repeats a client request that was acknowledged until its order can be read. Without If-Match, so that the other orders
-    /// of the list do not matter.
+    /// Repeats a client request that was acknowledged until its order can be read. Without If-Match, so that the other
+    /// orders of the list do not matter.
     async fn confirm(
         &mut self,
         op: u64,
@@ -540,7 +540,7 @@ async fn expect_hidden(
 
 const HUNG_UP: &str = "the client hung up";
 
-/// Why there is no complete response, and its head if that was read: status, and whether it is a replay.
+/// Why a response is incomplete, and its head if it was read: status, and whether it is a replay.
 struct Failure {
     reason: String,
     head: Option<(u16, bool)>,
@@ -592,8 +592,8 @@ fn order_id(body: &str) -> Option<String> {
     Some(body.get("orderId")?.as_str()?.to_owned())
 }
 
-/// Repeats all client requests that were acknowledged since the last loss and whose orders have not survived a promotion,
-/// until their orders can be read. Call it when the promoted server serves.
+/// Repeats all client requests that were acknowledged since the last loss and whose orders have not survived a
+/// promotion, until their orders can be read. Call it when the promoted server serves.
 pub async fn heal(shared: Arc<Shared>, survivors: HashSet<String>, seed: u64) -> Result<()> {
     shared.losses.fetch_add(1, Ordering::SeqCst);
     let acknowledged = std::mem::take(&mut *lock(&shared.since_loss));

@@ -104,9 +104,9 @@ impl Deployment {
     /// Kills the primary of Postgres and promotes its standby. The history gets [`What::Promoted`].
     ///
     /// With asynchronous replication the standby is disconnected for `lag` before that, and misses what is committed
-    /// meanwhile. With synchronous replication the new primary's commits wait until it has a standby of its own, as with
-    /// CloudNativePG's `dataDurability: required`: if it did without, a second failure could lose what it acknowledges. It
-    /// gets one at once.
+    /// meanwhile. With synchronous replication the new primary's commits wait until it has a standby of its own, as
+    /// with CloudNativePG's `dataDurability: required`: if it did without, a second failure could lose what it
+    /// acknowledges. It gets one at once.
     pub async fn fail_over_postgres(
         &mut self,
         replication: Replication,

@@ -60,7 +60,7 @@ pub enum Store {
 pub enum Damage {
     /// Its connections are reset, twice.
     Cut,
-    /// Its connections are reset, and new ones are refused.
+    /// Its connections are reset, and new ones are rejected.
     Refused,
     /// No bytes pass.
     Stalled,
@@ -159,8 +159,8 @@ impl Kind {
             && !other.would_delay_healing(self)
     }
 
-    /// Whether lost orders could not be healed in time because hosts or Postgres are unreachable. (Redis may be: that costs a
-    /// few hundred milliseconds.)
+    /// Whether lost orders could not be healed in time because hosts or Postgres are unreachable. (Redis may be: that
+    /// costs a few hundred milliseconds.)
     fn would_delay_healing(self, failover: Self) -> bool {
         failover == Self::PostgresFailover(Replication::Asynchronous)
             && matches!(
@@ -229,7 +229,7 @@ impl Fault {
         }
     }
 
-    /// Begins what is no failover.
+    /// Begins a fault that is not a failover.
     fn act(&self, deployment: &mut Deployment) -> Result<()> {
         match self.kind {
             Kind::RunnerKilled => self.each(deployment, |runner| runner.app.kill()),

@@ -28,8 +28,8 @@ pub struct Clients {
     pub handle: Handle,
 }
 
-/// Injects faults of these kinds until the time is up and each failover among them has occurred, and removes all of them.
-/// Some calls block the thread: no client may run on it.
+/// Injects faults of these kinds until the time is up and each failover among them has occurred, and removes all of
+/// them. Some calls block the thread: no client may run on it.
 pub async fn run(
     deployment: &mut Deployment,
     history: &Arc<History>,

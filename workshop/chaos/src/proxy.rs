@@ -1,4 +1,4 @@
-//! A TCP proxy between one host and one store. It can reset, stall and half-close all its connections, refuse new
+//! A TCP proxy between one host and one store. It can reset, stall and half-close all its connections, reject new
 //! ones, and lead new ones to another server.
 
 use std::io;
@@ -131,7 +131,7 @@ async fn accept(listener: TcpListener, commands: watch::Receiver<Commands>) {
 async fn connection(mut host: TcpStream, mut commands: watch::Receiver<Commands>) {
     let begin = *commands.borrow_and_update();
     let Ok(mut store) = TcpStream::connect(begin.store).await else {
-        // The host's connection is already accepted: a reset is the closest to a refusal.
+        // The host's connection is already accepted: a reset is the closest to a rejection.
         let _ = host.set_zero_linger();
         return;
     };

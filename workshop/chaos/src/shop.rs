@@ -70,8 +70,8 @@ const FAULTS: [Fault; 8] = [
     Fault::CursorSetBack,
 ];
 
-/// Runs faults and clients, delivers everything, and counts. Call it on the main thread: servers end with the thread that
-/// starts them. Removes all data at the end, except after a run with violations.
+/// Runs faults and clients, delivers everything, and counts. Call it on the main thread: servers end with the thread
+/// that starts them. Removes all data at the end, except after a run with violations.
 ///
 /// # Errors
 /// A server does not start, or clients or deliveries do not come to an end.

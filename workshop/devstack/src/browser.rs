@@ -31,8 +31,8 @@ impl Browser {
         Ok(Self::with(chromium, Packages::find(TESTS)?))
     }
 
-    /// Finds everything; installs what is missing: Chromium with apt, under the conditions of other programs, and packages
-    /// with npm.
+    /// Finds everything; installs what is missing: Chromium with apt, under the conditions of other programs, and
+    /// packages with npm.
     ///
     /// # Errors
     /// What is missing, and how to get it.

@@ -144,7 +144,7 @@ impl Postgres {
             .args(["-c", "fsync=on"])
             // Several served applications at once, each with Spin's pool of 64; two dozen in benchmarks on two hosts.
             .args(["-c", "max_connections=2000"])
-            // Even SIGQUIT waits this long for a connection that was refused but has not sent its startup
+            // Even SIGQUIT waits this long for a connection that was rejected but has not sent its startup
             // packet, as behind a stalled link.
             .args(["-c", "authentication_timeout=5"])
             // A standby that lost its connection comes back soon, and finds what it missed.

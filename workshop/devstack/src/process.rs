@@ -53,7 +53,7 @@ impl Process {
         Ok(())
     }
 
-    /// Stops the group from running without ending it: it neither answers nor refuses.
+    /// Stops the group from running without ending it: it neither answers nor rejects.
     pub fn pause(&mut self) -> Result<()> {
         self.paused = true;
         self.signal(Signal::SIGSTOP)

@@ -7,7 +7,8 @@ use anyhow::{Context, Result, ensure};
 
 use crate::install::python_venv;
 
-/// Makes a virtual environment in a folder, with the packages of a list and nothing else. `options` are further ones of pip.
+/// Makes a virtual environment in a folder, with the packages of a list and nothing else. `options` are further ones of
+/// pip.
 ///
 /// # Errors
 /// Python is missing, or what pip says.

@@ -43,7 +43,7 @@ impl Postgres {
     /// Makes a standby a primary, on a new timeline. Returns when it accepts writes.
     ///
     /// # Errors
-    /// It is no standby, or is not promoted within a minute.
+    /// The server is not a standby, or is not promoted within a minute.
     pub fn promote(&self) -> Result<()> {
         let mut promote = Command::new(postgres_program(&self.program, "pg_ctl")?);
         promote
@@ -70,14 +70,14 @@ impl Postgres {
         let Some(mut process) = self.process.take() else {
             return Ok(());
         };
-        // Paused first: between the list and the kill it must not start others. The others go on while the first process
-        // is dead: a statement in progress could still commit and be acknowledged.
+        // Paused first: between the list and the kill it must not start others. The others go on while the first
+        // process is dead: a statement in progress could still commit and be acknowledged.
         process.pause()?;
         let id = process.id();
         let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
         process.kill()?;
         for child in children.unwrap_or_default().split_whitespace() {
-            // One that has ended meanwhile is no error.
+            // A backend that has ended meanwhile is not an error.
             let _ = kill(Pid::from_raw(child.parse()?), Signal::SIGKILL);
         }
         Ok(())

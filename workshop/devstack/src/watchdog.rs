@@ -1,4 +1,4 @@
-//! Ends a process group when this process dies, however it dies: a shell reads a pipe that closes then.
+//! Ends a process group when this process dies in any way: a shell reads a pipe, which closes then.
 //! PR_SET_PDEATHSIG would reach the direct child only, and `spin up` serves from a child of its own.
 
 use std::io::{self, Write};

@@ -82,7 +82,7 @@ pub fn build_for_wasm(workspace: Workspace, packages: &[&str]) -> Result<()> {
 }
 
 /// What cargo builds for the tests: everything that runs on this machine but the contestants of the bench. No tests of
-/// documentation: there are none, and to find that out takes half a minute.
+/// documentation: there are none, and finding that out takes half a minute.
 pub const TESTED: [&str; 5] = [
     "--workspace",
     "--exclude",
@@ -140,8 +140,8 @@ fn build(workspace: Workspace, packages: &[&str], options: &[&str]) -> Result<()
 /// A call of cargo.
 pub fn cargo_command() -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    // What `cargo run` says of the package of this program. Build scripts read it (that of ring does), so a call with it and
-    // one without it would compile their packages again and again.
+    // What `cargo run` says of the package of this program. Build scripts read it (that of ring does), so a call with
+    // it and one without it would compile their packages again and again.
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {

@@ -1,5 +1,6 @@
-//! Two requests, one part per line: customer, key, method, path and body of the first; how to spell the second body; then
-//! the parts of the second, where an empty one is the first's. Equal requests have equal fingerprints, others do not.
+//! Two requests, one part per line: customer, key, method, path and body of the first; how to spell the second body;
+//! then the parts of the second, where an empty one is the first's. Equal requests have equal fingerprints, others do
+//! not.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -18,7 +18,8 @@ const STATEMENT: &str = "\
             'customer_id', 'customer-' || (($1 + n) % 5000),
             'idempotency_key', gen_random_uuid()::text,
             'fingerprint', encode(sha256(($1 + n)::text::bytea), 'hex'),
-            'document', '{\"currency\":\"EUR\",\"items\":[{\"quantity\":2,\"sku\":\"A-1\",\"unitPrice\":1250}],\"note\":null}'::json,
+            'document', '{\"currency\":\"EUR\",\
+            \"items\":[{\"quantity\":2,\"sku\":\"A-1\",\"unitPrice\":1250}],\"note\":null}'::json,
             'created_at', (extract(epoch FROM clock_timestamp()) * 1000)::bigint))
         FROM generate_series(1, $2) AS n))";
 

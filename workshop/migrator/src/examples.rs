@@ -7,8 +7,8 @@ use devstack::examples::{folder, packages};
 use sqlx::migrate::Migrator;
 use sqlx::{Connection, PgConnection};
 
-/// Applies the migrations of an example's packages to a database that has those of the order handler. Each package has a
-/// history of its own, as it would have in a database of its own.
+/// Applies the migrations of an example's packages to a database that has those of the order handler. Each package has
+/// a history of its own, as it would have in a database of its own.
 ///
 /// # Errors
 /// When the database cannot be reached, or a step fails.

@@ -181,8 +181,9 @@ async fn apply(
     }
 }
 
-/// Builds the index of a step in each partition of its table. Postgres builds no index concurrently on a partitioned table,
-/// so the step then runs without that word: it finds the partitions' indexes and attaches them, which takes milliseconds.
+/// Builds the index of a step in each partition of its table. Postgres builds no index concurrently on a partitioned
+/// table, so the step then runs without that word: it finds the partitions' indexes and attaches them, which takes
+/// milliseconds.
 ///
 /// Nothing where the table is not partitioned.
 async fn index_partitions(

@@ -1,46 +1,55 @@
 //! Statements over `tokio-postgres`.
 
-use exactly_once_stores::postgres::Parameter;
+use exactly_once_stores::platform::StatementError;
+use exactly_once_stores::sql::{Parameter, Row, Value};
 use futures::TryStreamExt;
-use tokio_postgres::types::{FromSql, ToSql};
+use tokio_postgres::types::{FromSql, ToSql, Type};
 use tokio_postgres::{Client, Error, ToStatement};
 
-/// A row as the core reads it.
-#[derive(Debug)]
-pub struct Row(tokio_postgres::Row);
-
-impl From<tokio_postgres::Row> for Row {
-    fn from(row: tokio_postgres::Row) -> Self {
-        Self(row)
-    }
+/// A row as `stores` reads it.
+pub fn row(row: &tokio_postgres::Row) -> Row {
+    let columns = row.columns().iter();
+    let values = columns.clone().enumerate().map(|(index, column)| {
+        let value = match *column.type_() {
+            Type::BOOL => read(row, index).map(Value::Boolean),
+            Type::TEXT => read(row, index).map(Value::Text),
+            Type::BYTEA => read(row, index).map(Value::Bytes),
+            Type::INT8 => read(row, index).map(Value::Int64),
+            _ => None,
+        };
+        value.unwrap_or(Value::Other)
+    });
+    let values = values.collect();
+    Row::new(
+        columns.map(|column| column.name().to_owned()).collect(),
+        values,
+    )
 }
 
-impl Row {
-    /// `None` for NULL, another type, and a missing column.
-    fn read<'r, T: FromSql<'r>>(&'r self, column: &str) -> Option<T> {
-        self.0.try_get::<_, Option<T>>(column).ok().flatten()
-    }
+/// `None` for NULL.
+fn read<'r, T: FromSql<'r>>(row: &'r tokio_postgres::Row, index: usize) -> Option<T> {
+    row.try_get::<_, Option<T>>(index).ok().flatten()
 }
 
-impl exactly_once_stores::postgres::Row for Row {
-    fn boolean(&self, column: &str) -> Option<bool> {
-        self.read(column)
-    }
-
-    fn text(&self, column: &str) -> Option<String> {
-        self.read(column)
-    }
-
-    fn bytes(&self, column: &str) -> Option<Vec<u8>> {
-        self.read(column)
+/// An error, without the values that Postgres puts into `detail`.
+pub fn error(error: &Error) -> StatementError {
+    match error.as_db_error() {
+        Some(reported) => StatementError {
+            sqlstate: Some(reported.code().code().to_owned()),
+            text: reported.message().to_owned(),
+        },
+        None => StatementError {
+            sqlstate: None,
+            text: error.to_string(),
+        },
     }
 }
 
 /// A parameter of a statement, owned.
-pub type Value = Box<dyn ToSql + Send + Sync>;
+pub type Sent = Box<dyn ToSql + Send + Sync>;
 
 /// The parameter as `tokio-postgres` takes it.
-pub fn value(parameter: Parameter) -> Value {
+pub fn value(parameter: Parameter) -> Sent {
     match parameter {
         Parameter::Text(text) => Box::new(text),
         Parameter::NullableText(text) => Box::new(text),
@@ -61,7 +70,8 @@ pub async fn rows(
 ) -> Result<Vec<Row>, Error> {
     let parameters = parameters.into_iter().map(value);
     let rows = client.query_raw(statement, parameters).await?;
-    rows.map_ok(Row::from).try_collect().await
+    let rows: Vec<_> = rows.try_collect().await?;
+    Ok(rows.iter().map(row).collect())
 }
 
 /// Executes a statement, given as SQL or prepared, and returns the number of rows that it affected or returned.
@@ -79,8 +89,6 @@ pub async fn execute(
 
 #[cfg(test)]
 mod tests {
-    use tokio_postgres::types::Type;
-
     use super::*;
 
     /// A value that does not accept the parameter's type fails when it is sent.

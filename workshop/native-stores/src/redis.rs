@@ -7,7 +7,7 @@ use redis::{Cmd, ErrorKind, RedisError, RedisResult, Value};
 /// Sends a command, and returns the reply as the core reads it.
 ///
 /// # Errors
-/// The server's error or the connection's; or the reply is none that a command of `stores` has.
+/// An error of the server or the connection, or an unexpected reply.
 pub async fn send(connection: &mut impl ConnectionLike, command: &Command) -> RedisResult<Reply> {
     reply(cmd(command).query_async(connection).await)
 }

@@ -1,5 +1,5 @@
-//! The tools that check an API by its OpenAPI document: Redocly's linter, Schemathesis, and Newman for Postman collections.
-//! `cargo xtask test` installs them; a test finds them, or says that it is skipped.
+//! The tools that check an API by its OpenAPI document: Redocly's linter, Schemathesis, and Newman for Postman
+//! collections. `cargo xtask test` installs them; a test finds them, or says that it is skipped.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -118,8 +118,8 @@ impl Schemathesis {
         workspace::target().join("schemathesis")
     }
 
-    /// Tests a running service with all phases, and all checks that the settings leave; the same requests each time. Returns
-    /// what it printed.
+    /// Tests a running service with all phases, and all checks that the settings leave; the same requests each time.
+    /// Returns what it printed.
     ///
     /// # Errors
     /// What it has found.

@@ -1,5 +1,5 @@
-//! Counters: calls to the stores and of the host, for tests that assert what a request costs, and CPU samples in components'
-//! code, for benchmarks.
+//! Counters: calls to the stores and of the host, for tests that assert what a request costs, and CPU samples in
+//! components' code, for benchmarks.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -17,15 +17,15 @@ pub fn load(engine: &Engine, source: &Path, folder: &Path) -> Result<Component> 
     let name = source.file_stem().unwrap_or_default().to_string_lossy();
     let file = folder.join(format!("{name}.{:016x}.compiled", hasher.finish()));
     if file.exists() {
-        // SAFETY: this function wrote the file, and all of it, see below. Whoever else may write here may as well write the
-        // component.
+        // SAFETY: this function wrote the file, and all of it, see below. Another program that may write here may also
+        // write the component.
         if let Ok(component) = unsafe { Component::deserialize_file(engine, &file) } {
             return Ok(component);
         }
     }
     let compiled = engine.precompile_component(&wasm)?;
     remove_older(&name, folder)?;
-    // Several runners may start at once, and each may be killed: no file of that name is ever incomplete.
+    // Several runners may start at once, and each may be killed. A file of that name is never incomplete.
     let incomplete = file.with_extension(std::process::id().to_string());
     fs::write(&incomplete, &compiled)
         .and_then(|()| fs::rename(&incomplete, &file))

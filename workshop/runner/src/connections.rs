@@ -27,12 +27,12 @@ pub struct PostgresConnection(pub Arc<Object>, pub Statements);
 /// How statements are sent. Spin prepares each anew; the other ways are here to measure what Spin would gain by them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Statements {
-    /// Prepared for one execution, as in Spin: two trips, and a message that closes it.
+    /// Prepared for one execution, as in Spin: two round trips, and a message that closes it.
     #[default]
     PreparedAnew,
-    /// With the types of its parameters, so that nothing has to be asked first: one trip.
+    /// With the types of its parameters, so that nothing has to be asked first: one round trip.
     Typed,
-    /// Prepared once per connection, and kept: one trip, and no parsing.
+    /// Prepared once per connection, and kept: one round trip, and no parsing.
     PreparedOnce,
 }
 

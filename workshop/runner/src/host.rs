@@ -91,8 +91,8 @@ impl WasiHttpView for HostState {
     }
 }
 
-/// Sends requests to the application itself, `http://self.alt/...`, where the component may send them. Other outbound HTTP
-/// is refused: no component of this project makes any.
+/// Sends requests to the application itself, `http://self.alt/...`, where the component may send them. Other outbound
+/// HTTP is rejected: no component of this project makes any.
 struct OwnApplication {
     is_allowed: bool,
     address: Arc<OnceLock<SocketAddr>>,

@@ -1,6 +1,7 @@
-//! Counts what components ask of the host, with `--count-calls`: calls by interface, and what wasmtime keeps for calls that
-//! wait. A hook sees every call but not its name; the function that gives an interface its state names the interface.
-//! Waiting calls, streams and events are in no interface of wasmtime's: they are counted by its log messages.
+//! Counts what components ask of the host, with `--count-calls`: calls by interface, and what wasmtime keeps for calls
+//! that wait. A hook sees every call but not its name; the function that gives an interface its state names the
+//! interface. Waiting calls, streams and events are in no interface of wasmtime's: they are counted by its log
+//! messages.
 
 use std::fmt;
 
@@ -50,7 +51,7 @@ static RUNS: Counter = Counter::new();
 pub struct Calling(Option<Interface>);
 
 impl Calling {
-    /// The call is one of that interface. Between calls it says nothing.
+    /// The call belongs to this interface. Between calls the value has no meaning.
     pub fn is_of(&mut self, interface: Interface) {
         if let Some(Interface::Intrinsic) = self.0 {
             self.0 = Some(interface);

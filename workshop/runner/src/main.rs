@@ -48,7 +48,7 @@ use crate::variables::Variables;
 ///
 /// A stand-in for `spin up` for machines without Spin, for tests and for benchmarks. It offers WASI 0.2 and
 /// 0.3, wasi:http@0.3.0, spin:redis@3.0.0, spin:postgres@4.2.0, spin:sqlite@3.1.0 and spin:variables@3.0.0, with
-/// Spin's limits and costs, and refuses everything else. For that, use Spin: https://spinframework.dev
+/// Spin's limits and costs, and rejects everything else. For that, use Spin: https://spinframework.dev
 #[derive(Parser)]
 #[command(name = "runner")]
 struct Arguments {

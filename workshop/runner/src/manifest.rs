@@ -1,4 +1,4 @@
-//! Reads `spin.toml`. A manifest with anything that this runner does not support is refused.
+//! Reads `spin.toml`. A manifest with anything that this runner does not support is rejected.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! `allowed_outbound_hosts`: the hosts that a component may connect to. All others are refused, as in Spin.
+//! `allowed_outbound_hosts`: the hosts that a component may connect to. All others are rejected, as in Spin.
 
 use std::net::IpAddr;
 

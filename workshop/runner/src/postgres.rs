@@ -1,5 +1,5 @@
-//! Implements `spin:postgres`. As in Spin: connections come from a pool and are reset without a rollback when
-//! they go back, and nothing times out. Every statement is prepared anew, unless `--postgres-statements` says otherwise.
+//! Implements `spin:postgres`. As in Spin: connections come from a pool and are reset without a rollback when they go
+//! back, and nothing times out. Every statement is prepared anew, unless `--postgres-statements` says otherwise.
 
 use std::pin::pin;
 
@@ -52,7 +52,7 @@ fn query_failed(error: tokio_postgres::Error) -> Error {
     })
 }
 
-/// Parses an address and refuses it unless every server in it is allowed.
+/// Parses an address and rejects it unless every server in it is allowed.
 fn check(address: &str, allowed: &AllowedHosts) -> Result<Config, Error> {
     let config: Config = address.parse().map_err(connection_failed)?;
     let ports = config.get_ports();
@@ -286,13 +286,13 @@ impl<T: Send> HostConnectionWithStore<T> for Spin {
             let outcome = pump(rows, column_sender, row_sender).await;
             let _ = end_sender.send(outcome);
         });
-        // As in Spin: the columns are known with the first row, and empty when there is none.
+        // As in Spin: the first row brings the columns; without rows they are empty.
         let columns = columns.await.unwrap_or_default();
         streams(accessor, columns, row_receiver, end).map_err(|e| Error::Other(e.to_string()))
     }
 }
 
-/// Sends rows to the component until there are no more or it reads no more.
+/// Sends rows to the component until the last row, or until the component stops reading.
 async fn pump(
     rows: RowStream,
     columns: oneshot::Sender<Vec<Column>>,

@@ -1,6 +1,6 @@
 //! Implements `spin:sqlite`. As in Spin: each `open` is a connection of its own to the application's one file, with
-//! rusqlite's settings (a busy timeout of 5 s, SQLite's own journal and `synchronous`), statements run one after the other
-//! on threads that may block, and a file must not be attached.
+//! rusqlite's settings (a busy timeout of 5 s, SQLite's own journal and `synchronous`), statements run one after the
+//! other on threads that may block, and a file must not be attached.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};

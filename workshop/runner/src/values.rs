@@ -81,7 +81,7 @@ fn parameter(value: ParameterValue) -> Result<Parameter, Error> {
     })
 }
 
-/// The type that a parameter is sent with where types are sent; where there is none, Postgres infers it.
+/// The type that is sent with a parameter, if types are sent. Without one, Postgres infers it.
 pub fn parameter_type(value: &ParameterValue) -> Type {
     match value {
         ParameterValue::Boolean(_) => Type::BOOL,

@@ -1,5 +1,5 @@
-//! The protocol with one plausible mistake each, made by wrappers around its ports: the code that runs is the
-//! product's. The simulation must catch every variant.
+//! Variants of the protocol with one plausible mistake each. Wrappers around its ports make the mistakes, so the code
+//! that runs is that of the product. The simulation must catch every variant.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -13,11 +13,11 @@ use exactly_once::ports::{
     List, Lock, Locks, NewResource, Outlook, Page, RecordLookup, Reservation, Reservations,
     ResourceIds, ResourceLists, Resources, ResourcesByKey, StoredResource, Writers,
 };
+use exactly_once::ports::{Probe, Probes};
 use exactly_once::{
     Customer, Document, History, InHistory, KeyScope, KnownHistory, ListState, Progress, Record,
     ResourceId,
 };
-use exactly_once_http::{Probe, Probes};
 use exactly_once_stores::redis::{Reply, reservation};
 
 use crate::client_request::ClientRequest;
@@ -33,7 +33,7 @@ pub enum Break {
     NoUniqueConstraint,
     /// The record is completed before the insertion has committed.
     CompletedBeforeCommit,
-    /// A request is refused because of another request's record, without asking Postgres.
+    /// A request is rejected because of another request's record, without asking Postgres.
     RefusedByRecord,
     /// A record in progress is taken for a completed one.
     InProgressTakenForCompleted,
@@ -65,7 +65,7 @@ pub enum Break {
     BatchTakenForInserted,
     /// The results of a statement for several resources are assigned to the wrong requests.
     BatchResultsMixedUp,
-    /// The lock takes the place of the constraint on the state that a resource is based on.
+    /// The lock replaces the constraint on the state that a resource is based on.
     LockInsteadOfConstraint,
     /// The list's state is compared in one statement, and the resource inserted in the next.
     StateComparedBeforehand,
@@ -73,7 +73,7 @@ pub enum Break {
     OldRecordsBelieved,
     /// A history that was heard is believed for ever.
     HistoryTrustedForever,
-    /// A request that has waited for another one's question believes its record, although that one has died without an answer.
+    /// A request that waited for another one's question believes its record, although that one died without an answer.
     UnansweredTakenForConfirmed,
     /// In an outage a record is believed, although the database has said that it is in another history.
     OtherHistoryBelievedInOutage,
@@ -87,15 +87,16 @@ pub enum Break {
     OldIdReused,
     /// The list's state is that of a snapshot without the last commit, such as a standby's.
     OlderStateCompared,
-    /// The tag in the answer is that of the list after the insertion, with what others have added meanwhile.
+    /// The tag in the answer is that of the list after the insertion, with the resources that others have added
+    /// meanwhile.
     StateReadAfterInsertion,
     /// The list's state is compared before the key's resource is looked for.
     StateComparedBeforeKey,
     /// "Any state" means the state that the list is in when the request arrives.
     AnyTakenForCurrent,
-    /// A request that lacks a condition is refused, and its key is not looked up.
+    /// A request that lacks a condition is rejected, and its key is not looked up.
     RefusedWithoutLookup,
-    /// A request that is refused deletes the key's record, whatever it is.
+    /// A rejected request deletes any record of the key.
     WithdrawsAnyRecord,
 }
 
@@ -201,7 +202,7 @@ struct Broken {
     seen: Rc<Seen>,
 }
 
-/// What a request has seen so far.
+/// The answers that a request has had so far.
 #[derive(Default)]
 struct Seen {
     /// The record that it tried to reserve with.
@@ -223,7 +224,7 @@ impl Broken {
         scope
     }
 
-    /// An insertion that calls a resource created which it only found.
+    /// An insertion that calls a found resource created.
     async fn insert_or_claim(
         &self,
         new: &NewResource,
@@ -258,7 +259,7 @@ impl Broken {
         }
     }
 
-    /// What is known of the database's history, by a request that makes a mistake with it.
+    /// The known history of the database, with the variant's mistake.
     fn mistaken(&self, known: KnownHistory) -> KnownHistory {
         match (self.kind, known) {
             (Break::OldRecordsBelieved, _)

@@ -1,4 +1,16 @@
-//! What must hold after every step.
+//! The invariants, checked after every step.
+//!
+//! - A key has at most one resource, and a state of a list at most one conditional resource that is based on it.
+//! - A conditional creation saw the list in the expected state at some moment during the request. No request is
+//!   rejected for a state that the list is in, and none gets 412 if its key has a resource.
+//! - Rows never change. A 201 is stored exactly as acknowledged, and all 201 of a key agree. A 422 names real
+//!   differences. *Created* is said once.
+//! - No completed record is false, and none is replaced by a record in progress.
+//! - A lost resource is replayed only by an instance that could not know of the failover: for 3 s, or in an outage
+//!   where that is configured.
+//!
+//! At the end, without faults, one retry of every client succeeds at once. It creates a lost resource again, with its
+//! old id if Redis has it. It does so again after everything that was in flight has been executed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -33,15 +45,15 @@ pub enum Violation {
     NotAsAcknowledged(KeyScope),
     /// Two acknowledgements of one key differ.
     Disagreement(KeyScope),
-    /// A request was refused although the stored document does not differ, or with wrong differences.
+    /// A request was rejected although the stored document does not differ, or with wrong differences.
     WronglyRefused(KeyScope),
     /// More than one request was told that it created the resource.
     CreatedTwice(KeyScope),
     /// Two resources were created, based on one state of a list.
     TwoBasedOnOneState(KeyScope),
-    /// A request was refused although the list was in the state that it expects, or with a state that it was not in.
+    /// A request was rejected although the list was in the state that it expects, or with a state that it was not in.
     WronglyStale(KeyScope),
-    /// A request was refused although its key had the resource.
+    /// A request was rejected although its key had the resource.
     RefusedThoughStored(KeyScope),
     /// A resource was created on a condition, and the list was not in the expected state since the request arrived.
     NotInExpectedState(KeyScope),
@@ -132,7 +144,7 @@ impl fmt::Display for Violation {
     }
 }
 
-/// What a correct answer means for its client.
+/// The meaning of a correct answer for its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The client has its final answer.
@@ -188,10 +200,10 @@ impl Asked {
     }
 }
 
-/// What was seen of a run so far.
+/// The observations of a run so far.
 #[derive(Clone, Debug, Default)]
 pub struct Checker {
-    /// That of the stores that were checked last.
+    /// The version of the stores that were checked last.
     version: Option<(Moment, u64)>,
     /// The answers about resources that are stored.
     acknowledged: BTreeMap<KeyScope, String>,
@@ -258,7 +270,7 @@ impl Checker {
         Ok(())
     }
 
-    /// Takes back what was said about rows that a failover has lost.
+    /// Forgets the observations about rows that a failover has lost.
     fn forget_lost(&mut self, world: &World, coverage: &mut Coverage) {
         let lost = world.tables.lost().get(self.lost_seen..);
         let lost = lost.unwrap_or_default();
@@ -467,8 +479,7 @@ impl Checker {
         Ok(())
     }
 
-    /// Whether the answer is the one about this resource: what was requested or, where that is configured, what the key
-    /// has.
+    /// Whether the answer is about this resource: the requested one or, where that is configured, the one of the key.
     fn is_answer(&mut self, asked: &Asked, stored: &StoredResource, response: &Response) -> bool {
         let request = &asked.request;
         let replayed = field(response, "idempotent-replayed").is_some();
@@ -516,9 +527,9 @@ fn seen_rows<'w>(
     rows.filter(|row| row.scope == *scope)
 }
 
-/// Checks a creation on a condition: the list was in an expected state at some moment since the request arrived, and the
-/// answer has the tag of that state with the new resource. Resources without a condition that were committed meanwhile
-/// are in neither.
+/// Checks a creation on a condition: the list was in an expected state at some moment since the request arrived, and
+/// the answer has the tag of that state with the new resource. Resources without a condition that were committed
+/// meanwhile are in neither.
 fn created_on_state(
     asked: &Asked,
     id: ResourceId,
@@ -543,8 +554,8 @@ fn created_on_state(
     }
 }
 
-/// Checks a refusal because of the list's state: the list was in that state at some moment since the request arrived, and
-/// it had no resource of the request's key then. An earlier attempt of the request may have created it since.
+/// Checks a rejection because of the list's state: the list was in that state at some moment since the request arrived,
+/// and it had no resource of the request's key then. An earlier attempt of the request may have created it since.
 fn stale(
     asked: &Asked,
     current: &ListState,
@@ -582,7 +593,7 @@ fn is_problem(request: &ClientRequest, response: &Response, problem: Problem) ->
     of_customer(problem.into_response_of(request.kind.resource())) == *response
 }
 
-/// An answer as customers get it: it depends on who they are.
+/// An answer as customers get it; it depends on the customer's identity.
 fn of_customer(answer: Response) -> Response {
     answer.with("vary", CUSTOMER)
 }

@@ -1,4 +1,4 @@
-//! What a client requests in a run.
+//! The requests of clients in a run.
 
 use exactly_once::{Customer, IdempotencyKey, KeyScope};
 
@@ -30,7 +30,7 @@ pub enum Condition {
     Keyless,
     /// The list is in any state (`*`).
     Any,
-    /// None, although the service requires one: only a retry of a request that it has fulfilled before is answered.
+    /// None, although the service requires one: it accepts only a retry of a request that it has fulfilled before.
     Missing,
 }
 

@@ -1,11 +1,11 @@
-//! How often each fault was placed at each call, and what came of the faults.
+//! How often each fault was placed at each call, and the events that followed.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::fault::{Fault, Point};
 
-/// What comes of faults, and shows that the runs reach it.
+/// An event that follows from faults. Its count shows that the runs reach it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Event {
     /// A failover has lost a resource that was acknowledged.
@@ -26,7 +26,7 @@ pub enum Event {
     TooLate,
     /// A statement inserted a resource after its request had given up or died.
     LandedLate,
-    /// A request was refused because of the list, and an earlier attempt of it inserted the resource meanwhile.
+    /// A request was rejected because of the list, and an earlier attempt of it inserted the resource meanwhile.
     RefusedButLanded,
 }
 

@@ -67,7 +67,7 @@ struct PathDriver<'p> {
     kinds: &'static [Fault],
     preemptions: Option<u32>,
     last: Option<Actor>,
-    /// For each client, the one before it that nothing distinguishes from it until one of the two takes a step.
+    /// For each client, an earlier one that is equal to it until one of the two takes a step.
     twins: &'p [Option<usize>],
     /// The clients that have taken a step.
     moved: Vec<usize>,
@@ -148,8 +148,8 @@ impl Driver for PathDriver<'_> {
     }
 }
 
-/// Runs all schedules, or as many as it can until `stop` is set. Of schedules that differ only in which of two equal clients is
-/// which, one is run.
+/// Runs all schedules, or as many as it can until `stop` is set. Of schedules that differ only in which of two equal
+/// clients is which, one is run.
 ///
 /// # Errors
 /// The first failure.

@@ -16,7 +16,7 @@ pub enum Point {
     Wait,
     /// The insertion that returns the existing resource.
     Insert,
-    /// The same, repeated after a conflict.
+    /// The same insertion, repeated after a conflict.
     InsertAgain,
     /// Taking the list's lock.
     Acquire,
@@ -28,7 +28,7 @@ pub enum Point {
     Commit,
     /// Releasing the lock.
     Release,
-    /// Deleting the record of a refused request.
+    /// Deleting the record of a rejected request.
     Withdraw,
     /// Writing the completed record.
     Complete,
@@ -68,7 +68,7 @@ pub enum Fault {
     TimesOut,
     /// The store executes the call; its answer takes [`SLOW`]. The second such answer comes after the request's time.
     Slow,
-    /// The store refuses the call; before a commit: it undoes the statement.
+    /// The store rejects the call; before a commit: it undoes the statement.
     Refuses,
     /// The store executes the call; its answer is replaced by bytes without meaning.
     Garbage,
@@ -146,7 +146,7 @@ impl Fault {
     /// Those that let statements wait for one another, and end the waits.
     pub const OF_WAITS: [Self; 3] = [Self::Refuses, Self::Evict, Self::PostgresRestart];
 
-    /// Those that let a question for the history go unanswered, and make the answer matter.
+    /// The faults that leave a question for the history unanswered, or make the answer matter.
     pub const OF_QUESTIONS: [Self; 3] = [Self::Failover, Self::DiesBefore, Self::TimesOut];
 
     /// What can happen to a statement that waits for another one's end.
@@ -159,10 +159,10 @@ impl Fault {
         Self::Failover,
     ];
 
-    /// Whether it can happen at that call. Postgres's answers are checked by its protocol and driver, and no request
-    /// reads the answer to a completion. A waiting request makes no call: it can only die. What happens to Redis
-    /// during an insertion on a condition happens before it. A shared insertion and Redis have so little time that a slow
-    /// answer is one that is lost.
+    /// Whether the fault can happen at that call. Postgres's protocol and driver check its answers, and no request
+    /// reads the answer to a completion. A waiting request makes no call, so it can only die. A fault of Redis during
+    /// an insertion on a condition is the same as before it. A shared insertion and Redis have so little time that a
+    /// slow answer counts as lost.
     pub fn applies_at(self, point: Point) -> bool {
         match (self, point) {
             (Self::DiesBefore, Point::Wait) => true,

@@ -1,4 +1,4 @@
-//! A simulated HTTP request, and the host that it runs on: what `exactly_once_http::respond` needs besides the stores.
+//! A simulated HTTP request and its host: everything that `exactly_once_http::respond` needs besides the stores.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -11,8 +11,9 @@ use exactly_once::ports::{
     Clock, ConditionalResources, Feed, Histories, Locks, RecordLookup, Reservations, ResourceIds,
     ResourceLists, Resources, ResourcesByKey,
 };
+use exactly_once::ports::{Probe, Probes};
 use exactly_once_http::settings::{RawSettings, Settings};
-use exactly_once_http::{Body, BodyError, ETag, Head, Host, Method, Probe, Probes, Problem};
+use exactly_once_http::{Body, BodyError, ETag, Head, Host, Method, Problem};
 
 use crate::client_request::{ClientRequest, Condition};
 

@@ -1,5 +1,5 @@
-//! The kinds of resources that clients request: orders, and refunds, which have a collection of their own. Both have the
-//! same members: only the collection distinguishes the two.
+//! The kinds of resources that clients request: orders, and refunds, which have a collection of their own. Both have
+//! the same members: only the collection distinguishes the two.
 
 use exactly_once::members::{
     Member, created_at, id, integer, list, money, nullable, required, text,
@@ -10,7 +10,7 @@ use serde_json::Value;
 /// A kind of resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// What the component serves.
+    /// The resource of the component.
     Order,
     /// A second one.
     Refund,

@@ -17,12 +17,12 @@ use exactly_once::ports::{
     Insertion, List, Lock, Locks, NewResource, Outlook, Page, RecordLookup, Reservation,
     Reservations, ResourceIds, ResourceLists, Resources, ResourcesByKey, StoredResource, Writers,
 };
+use exactly_once::ports::{Probe, Probes};
 use exactly_once::signals::Signals;
 use exactly_once::single_flight::SingleFlight;
 use exactly_once::{
     Customer, History, InHistory, KeyScope, KnownHistory, ListState, Record, ResourceId,
 };
-use exactly_once_http::{Probe, Probes};
 use exactly_once_stores::redis::locks::lock;
 use exactly_once_stores::redis::{Reply, reservation};
 
@@ -65,7 +65,7 @@ impl Instance {
         }
     }
 
-    /// The last history that the database has said.
+    /// The last history that the database has named.
     pub fn last_history(&self, now: Duration) -> Option<History> {
         self.heard.monitor.borrow().known(now).last()
     }
@@ -91,8 +91,8 @@ impl Default for Instance {
     }
 }
 
-/// Signals between requests. They wake no task: the scheduler polls all waiting requests after each step. That tasks
-/// are woken is for the unit tests of the group.
+/// Signals between requests. They wake no task: the scheduler polls all waiting requests after each step. The unit
+/// tests of the group check that tasks are woken.
 pub struct SharedSignals;
 
 /// Ready once the sender is dropped.
@@ -146,7 +146,7 @@ pub struct Port {
 }
 
 impl Port {
-    /// The port of one request for a resource of that kind.
+    /// The port of one request for a resource of this kind.
     pub fn new(world: SharedWorld, kind: Kind, instance: &Instance) -> Self {
         Self {
             world,

@@ -71,8 +71,8 @@ pub const OUTAGES: Bound = Bound {
     preemptions: Some(0),
 };
 
-/// Retries that come at the same time to an instance that has not heard of the database for long: at most one preemption and
-/// two faults.
+/// Retries that come at the same time to an instance that has not heard of the database for long: at most one
+/// preemption and two faults.
 pub const QUESTIONS: Bound = Bound {
     faults: 2,
     kinds: &Fault::OF_QUESTIONS,
@@ -97,8 +97,8 @@ pub fn exhaustive_part() -> Vec<(Scenario, Bound)> {
         ([SAME, SAME], 1),
         ([SAME, OTHER_ORDER], 1),
     ];
-    // Conditional requests that know the same state compete, also with different keys. Small trees come first: each broken
-    // variant is caught in the first part that shows its mistake.
+    // Conditional requests that know the same state compete, also with different keys. Small trees come first: each
+    // broken variant is caught in the first part that shows its mistake.
     let few_schedules = [
         [MISSING, SAME],
         [MISSING, CONDITIONAL],

@@ -24,12 +24,12 @@ pub struct Scenario {
     pub instances: usize,
     /// How the instances answer retries.
     pub policy: ReplayPolicy,
-    /// How many clients' first requests arrive one after the other, each when the earlier ones are answered. Those of the
-    /// other clients arrive at once, [`PAUSE`](crate::fault::PAUSE) later.
+    /// How many clients' first requests arrive one after the other, each when the earlier ones are answered. Those of
+    /// the other clients arrive at once, [`PAUSE`](crate::fault::PAUSE) later.
     pub in_turn: usize,
 }
 
-/// The strict policies: a key that returns with another document is refused, and in an outage no record is believed.
+/// The strict policies: a key that returns with another document is rejected, and in an outage no record is believed.
 pub const STRICT: ReplayPolicy = ReplayPolicy {
     key_reuse: KeyReuse::Reject,
     outage: OutageReplay::Unavailable,

@@ -181,7 +181,7 @@ impl Tables {
         std::iter::once(first).chain(later)
     }
 
-    /// `exactly_once_stores::postgres::Statements::insert`: constraints apply to all rows, everything else sees the snapshot.
+    /// `exactly_once_stores::sql::Statements::insert`: constraints apply to all rows, everything else sees the snapshot.
     pub fn insert(&mut self, new: &NewResource, Snapshot(visible): Snapshot) -> Insertion {
         if self.attempt(new, None) == Attempt::Inserted {
             return Insertion::Inserted;
@@ -195,7 +195,7 @@ impl Tables {
             })
     }
 
-    /// `exactly_once_stores::postgres::Statements::insert_based_on`, in the same way, with its commit.
+    /// `exactly_once_stores::sql::Statements::insert_based_on`, in the same way, with its commit.
     pub fn insert_based_on(
         &mut self,
         new: &NewResource,
@@ -296,7 +296,7 @@ impl Tables {
         Attempt::Inserted
     }
 
-    /// Inserts, whatever the constraints are.
+    /// Inserts without checking the constraints.
     pub fn push(&mut self, new: &NewResource, based_on: Option<ListState>) {
         self.now.0 += 1;
         self.rows.push(row(new, based_on, self.now));
@@ -309,8 +309,8 @@ impl Tables {
         });
     }
 
-    /// A server that lacks the last commits takes over: the newer half of the rows is lost, and statements under way are
-    /// undone. Another history begins.
+    /// A server that lacks the last commits takes over: the newer half of the rows is lost, and statements under way
+    /// are undone. Another history begins.
     pub fn fail_over(&mut self, time: Duration) {
         self.now.0 += 1;
         self.failovers += 1;
@@ -356,7 +356,7 @@ fn row(new: &NewResource, based_on: Option<ListState>, committed: Moment) -> Row
 /// Differs with the collection, the customer and each row of the list, as the real one does.
 fn state<'r>(list: &List, rows: impl Iterator<Item = &'r Row>) -> ListState {
     let rows = rows.filter(|row| row.is_in(list));
-    // 255 is no byte of UTF-8: it keeps the two names apart.
+    // 255 is not a byte of UTF-8: it separates the two names.
     let names = list.collection.bytes().chain([255]);
     let names = names.chain(list.customer.as_str().bytes()).map(u128::from);
     let empty = names.fold(1, mix);

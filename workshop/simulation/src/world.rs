@@ -1,4 +1,5 @@
-//! Redis, Postgres and the clock as far as the protocol can tell. `tests/stores` compares the stores with the real ones.
+//! Redis, Postgres and the clock as far as the protocol can tell. `tests/stores` compares the stores with the real
+//! ones.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

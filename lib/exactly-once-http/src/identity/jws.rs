@@ -8,8 +8,8 @@ use exactly_once::json;
 /// The longest token that is verified, in bytes.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
-/// The payload of a token that one of the keys has signed. Before that, nothing in the token is believed, except which of
-/// our keys to try.
+/// The payload of a token that one of the keys has signed. Until the signature is verified, nothing in the token is
+/// believed except which key to try.
 pub fn payload(token: &str, keys: &KeySet) -> Option<Vec<u8>> {
     if token.len() > MAX_TOKEN_BYTES {
         return None;
@@ -17,7 +17,7 @@ pub fn payload(token: &str, keys: &KeySet) -> Option<Vec<u8>> {
     let (signed, signature) = token.rsplit_once('.')?;
     let (header, payload) = signed.split_once('.')?;
     let header = json::parse(&decode(header)?).ok()?;
-    // Extensions that a verifier must understand (section 4.1.11): we understand none.
+    // Extensions that a verifier must understand (section 4.1.11): this one understands none.
     if header.get("crit").is_some() {
         return None;
     }
@@ -35,8 +35,8 @@ pub fn payload(token: &str, keys: &KeySet) -> Option<Vec<u8>> {
         .then(|| decode(payload))?
 }
 
-/// Whether `typ` is that of a token for access, or is absent, as it may be (RFC 7519 section 5.1). What an issuer signs for another
-/// purpose with the same key, such as a logout token or a security event, has a type of its own (RFC 8725 section 3.11).
+/// Whether `typ` is absent (RFC 7519 section 5.1) or names an access token. A token that the issuer signs with the same
+/// key for another purpose, such as a logout token or a security event, has another type (RFC 8725 section 3.11).
 fn is_token_type(typ: Option<&Value>) -> bool {
     let Some(typ) = typ else {
         return true;

@@ -12,13 +12,13 @@ const LEEWAY: f64 = 60.0;
 
 /// The rules for tokens.
 pub struct TokenRules {
-    /// The keys of which one must have signed it.
+    /// The keys. One of them must have signed the token.
     pub keys: KeySet,
-    /// The issuer (`iss`) that it must name. If not set, it must name none: two issuers may give the same subject to two
-    /// customers.
+    /// The issuer (`iss`) that a token must name. If this is not set, a token with an issuer is rejected: two issuers
+    /// may give the same subject to two customers.
     pub issuer: Option<String>,
-    /// The audience (`aud`) that it must name. If not set, it must name none: a token for others is none for us
-    /// (RFC 7519 section 4.1.3).
+    /// The audience (`aud`) that a token must name. If this is not set, a token with an audience is rejected: it is
+    /// meant for another service (RFC 7519 section 4.1.3).
     pub audience: Option<String>,
 }
 
@@ -36,7 +36,7 @@ impl TokenRules {
         }
     }
 
-    /// The customer and the time of expiry, if everything else is valid.
+    /// The customer and the time of expiry, if all other claims are valid.
     fn read(&self, token: &str, now: i64) -> Option<(Customer, f64)> {
         let payload = jws::payload(token, &self.keys)?;
         let claims = json::parse(&payload).ok()?;

@@ -21,7 +21,7 @@ impl KeySet {
     /// Reads a JWK set. Keys of other kinds and for other uses are left out (RFC 7517 section 5).
     ///
     /// # Errors
-    /// `None` when it is no JWK set, a key that would be used is broken or too short, or none is left.
+    /// `None` when it is not a JWK set, when a key that would be used is broken or too short, or when no key is left.
     pub fn parse(text: &str) -> Option<Self> {
         let document = json::parse(text.as_bytes()).ok()?;
         let jwks = document.get("keys")?.as_array()?;
@@ -30,8 +30,8 @@ impl KeySet {
         (!keys.is_empty()).then_some(Self(keys))
     }
 
-    /// The keys that may have signed a token with this algorithm and, if it names one, this key. A token that names a key is
-    /// not verified by a key without a name.
+    /// The keys that may have signed a token with this algorithm and key name. A key without a name does not verify a
+    /// token that names a key.
     pub fn matching<'s>(
         &'s self,
         algorithm: &'s str,
@@ -78,7 +78,7 @@ fn read(jwk: &Value) -> Result<Option<NamedKey>, Broken> {
     }))
 }
 
-/// base64url without padding, as all of JOSE has it (RFC 7515 section 2).
+/// base64url without padding, as JOSE uses it (RFC 7515 section 2).
 pub fn decode(text: &str) -> Option<Vec<u8>> {
     Base64UrlUnpadded::decode_vec(text).ok()
 }

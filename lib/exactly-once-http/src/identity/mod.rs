@@ -1,10 +1,11 @@
-//! Identifies the customer of a request: by nothing, by a gateway's field, or by a signed token.
+//! Identifies the customer of a request: not at all, by a gateway's header, or by a signed token.
 //!
-//! No JWT library verifies the tokens. `jsonwebtoken` 10 builds for wasm32-wasip2 with its feature `rust_crypto` (the other one is
-//! aws-lc, in C), over the same crates for the cryptography as ours, most of them a release older. The checks that this module is
-//! reviewed for would stay ours: `typ`, `crit`, keys that are too short, and `iss` where no issuer is set. A component with nothing
-//! else in it has 643 kB with it and 222 kB with this module (both `opt-level = "s"`): P-384, RSA-PSS, PEM and signing come along.
-//! `jwt-simple` brings more of these, and `josekit` needs OpenSSL. Ours is JWS in compact form and five claims, 200 lines.
+//! No JWT library verifies the tokens. `jsonwebtoken` 10 builds for wasm32-wasip2 with its feature `rust_crypto` (the
+//! other one is aws-lc, in C), with the same cryptography crates, most of them one release older. This module would
+//! still have to check `typ`, `crit`, short keys, and `iss` where no issuer is set. A component with nothing else has
+//! 643 kB with that library and 222 kB with this module (both `opt-level = "s"`), because the library also contains
+//! P-384, RSA-PSS, PEM and signing. `jwt-simple` contains more of these, and `josekit` needs OpenSSL. This module
+//! implements JWS in compact form and five claims in 200 lines.
 
 mod jws;
 mod jwt;
@@ -17,10 +18,10 @@ pub use keys::KeySet;
 
 /// How customers are identified. Holds secrets: not `Debug`.
 pub enum Identity {
-    /// Not at all: every request is [`Customer::anonymous`]'s.
+    /// Not at all: every request belongs to [`Customer::anonymous`].
     None,
-    /// By a gateway in front that has authenticated the customer and names it in this field. The gateway removes
-    /// the field from what clients send.
+    /// By a gateway that has authenticated the customer and names it in this header. The gateway removes the header
+    /// from the clients' requests.
     Header(String),
     /// By a signed bearer token (RFC 6750, RFC 7519).
     Jwt(Box<TokenRules>),
@@ -33,7 +34,7 @@ pub enum Unidentified {
     NotNamed,
     /// There is no bearer token.
     NoToken,
-    /// The token is not valid here.
+    /// The token is not valid for this service.
     InvalidToken,
     /// It has expired.
     ExpiredToken,
@@ -53,7 +54,7 @@ impl std::fmt::Display for Unidentified {
 impl std::error::Error for Unidentified {}
 
 impl Identity {
-    /// The field that identifies the customer, if one does.
+    /// The header that identifies the customer, if there is one.
     pub fn field(&self) -> Option<&str> {
         match self {
             Self::None => None,
@@ -62,8 +63,8 @@ impl Identity {
         }
     }
 
-    /// The customer, by all values of [`Self::field`]. `now` is in seconds since the Unix epoch, and is asked
-    /// only where it matters.
+    /// The customer, from all values of [`Self::field`]. `now` is in seconds since the Unix epoch; it is called only
+    /// when a token is verified.
     ///
     /// # Errors
     /// [`Unidentified`] unless there is exactly one value and it identifies a customer.

@@ -1,4 +1,4 @@
-//! What can be refused by a request's head.
+//! What can be rejected by a request's head.
 
 use exactly_once::condition::Expected;
 use exactly_once::key::KeyError;

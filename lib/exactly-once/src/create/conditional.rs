@@ -1,7 +1,26 @@
 //! Creates a resource only if the customer's list is still in a state that the client knows (`If-Match`).
 //!
-//! While it holds, a lock in Redis separates requests that would compete for the same state. It proves nothing:
-//! Postgres compares the state in the statement that inserts, and allows one resource per state.
+//! 1. The key is reserved as always, and a completed creation is replayed from its record. `If-Match` is not part of
+//!    the fingerprint: a retry finds its resource in any state of the list.
+//! 2. **The lock.** A lock in Redis, with a lease, separates requests that would compete for one state. If another
+//!    request holds it, this request looks for its own resource (it may be a retry whose record Redis lost), and
+//!    otherwise returns [`CreateError::Locked`] with the rest of the lease. Without an answer of Redis it continues
+//!    without the lock, which proves nothing.
+//! 3. **One statement** computes the list's state, inserts the resource based on that state if it is an expected one,
+//!    and returns the resource, the one that the key has, or the state. `UNIQUE (customer_id, based_on)` decides: a
+//!    second statement on the same state waits for the first one's commit, inserts nothing, asks again, and sees the
+//!    new state. Unconditional resources have no `based_on`; they neither wait nor make others wait.
+//! 4. The lock is released by compare-and-delete. A rejected request that reserved the key withdraws its record in the
+//!    same way, because nothing is in progress any more.
+//!
+//! `*` needs no lock and is based on no state. A request without a key gets one that no client can send (a space and an
+//! id), and reserves nothing.
+//!
+//! **It is not linearizable.** Unconditional resources that commit while the statement runs, or while it waits for
+//! another one on the same state, are neither compared nor contained in the returned state. No client has seen a list
+//! in that state, so the next conditional request with it is [`CreateError::Stale`]. Where every resource needs a
+//! condition and `*` is not allowed, there are no unconditional resources, and the list moves from state to state. To
+//! compare at the commit, unconditional creations would have to wait for conditional ones.
 
 use std::time::Duration;
 
@@ -16,18 +35,18 @@ use crate::ports::{
     Reservation, Reservations, ResourceIds, ResourcesByKey,
 };
 
-/// Creates the resource if the list is in an expected state, or finds the one that the key already belongs to,
-/// whatever state the list is in. A new resource comes with the state that the list is in with it.
+/// Creates the resource if the list is in an expected state, or finds the key's resource in any state of the list. With
+/// a new resource it returns the list's new state.
 ///
-/// The list was in an expected state at some moment during the call: in the snapshot of the statement that inserts. Of the
-/// resources that are based on one state, at most one is created. Resources without a condition that are committed while
-/// the statement runs are not compared, nor are they in the returned state.
+/// The list was in an expected state at some moment during the call: in the snapshot of the statement that inserts. Of
+/// the resources that are based on one state, at most one is created. Unconditional resources that commit while the
+/// statement runs are neither compared nor contained in the returned state.
 ///
 /// A creation is one call each of `reserve`, `acquire`, `insert_based_on` and `release`.
 ///
 /// # Errors
-/// [`CreateError::Stale`] and [`CreateError::KeyReused`] only on Postgres's word,
-/// [`CreateError::Locked`] on Redis's; [`CreateError::Unavailable`] when Postgres could not be asked.
+/// [`CreateError::Stale`] and [`CreateError::KeyReused`] when Postgres says so, [`CreateError::Locked`] when Redis says
+/// so; [`CreateError::Unavailable`] when Postgres did not answer.
 pub async fn create_conditionally(
     request: CreateRequest,
     expected: &Expected,
@@ -83,8 +102,8 @@ pub async fn create_conditionally(
     Ok((settled.value.creation(policy.key_reuse)?, state))
 }
 
-/// While another request holds the lock: a retry need not wait for its own resource. Redis may have lost the record of a
-/// resource that was acknowledged, so that every request may be a retry.
+/// Finds the request's own resource while another request holds the lock: a retry need not wait. Any request may be a
+/// retry, because Redis may have lost the record of an acknowledged resource.
 async fn find(
     requested: NewResource,
     resources: &impl ResourcesByKey,
@@ -101,7 +120,7 @@ async fn find(
     Err(CreateError::Locked { remaining })
 }
 
-/// Inserts the resource on an expected state. A new one comes with the state of the list with it.
+/// Inserts the resource if the list is in an expected state. With a new one it returns the list's new state.
 async fn insert(
     mut new: NewResource,
     expected: &Expected,

@@ -99,7 +99,7 @@ impl Checker {
                 order_id,
                 body,
             } => {
-                // The order that it was refused for may be lost, and another one created since.
+                // The order that it was rejected for may be lost, and another one created since.
                 if !order_id.as_ref().is_some_and(|id| self.is_lost(id, end)) {
                     self.judge_refused(request, key, &sent, order_id.as_ref(), &body);
                 }
@@ -199,8 +199,8 @@ impl Checker {
         }
     }
 
-    /// Whether the list can have left the state of a tag when the 412 was received. Its client has read the tag before, so
-    /// it *was* the state; an order of another key must have changed it. That is either
+    /// Whether the list can have left the state of a tag when the 412 was received. Its client has read the tag before,
+    /// so it *was* the state; an order of another key must have changed it. That is either
     /// - the order that is based on this very state (there is at most one), if it was requested before the 412; or
     /// - an order without `If-Match`, if it was requested before the 412 and was not acknowledged before the tag was
     ///   read: an order that was is part of the state.

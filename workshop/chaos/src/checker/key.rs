@@ -4,8 +4,8 @@ use super::Row;
 use crate::history::Condition;
 use crate::order::Order;
 
-/// The state of one key. What depends on whether an order survives a failover is judged at the next promotion, or at the
-/// end of the history.
+/// The state of one key. What depends on whether an order survives a failover is judged at the next promotion, or at
+/// the end of the history.
 #[derive(Default)]
 pub struct Key {
     /// Its rows in the final table.

@@ -1,10 +1,10 @@
-//! What the checker has found, and how it is printed.
+//! The checker's findings, and how they are printed.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// How long after a promotion, in milliseconds, an instance may answer from records of the lost orders, and their retries
-/// may take to create them again.
+/// How long after a promotion, in milliseconds, an instance may answer from records of the lost orders, and their
+/// retries may take to create them again.
 pub const HEALING_MS: u64 = 5000;
 
 /// How the system recovered from faults of one kind.
@@ -16,13 +16,13 @@ pub struct Recovery {
     pub longest_ms: u64,
 }
 
-/// Failovers of Postgres with asynchronous replication, which may lose orders, and what became of these.
+/// Failovers of Postgres with asynchronous replication, and the orders that they lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Losses {
     /// The number of promotions.
     pub promotions: u64,
-    /// Orders that were acknowledged and did not survive. One whose acknowledgement was on its way during the promotion is
-    /// counted if it is not among the survivors: its client must ask again.
+    /// Orders that were acknowledged and did not survive. One whose acknowledgement was on its way during the promotion
+    /// is counted if it is not among the survivors: its client must ask again.
     pub lost: u64,
     /// Those that a retry created again and that were read then.
     pub healed: u64,

@@ -1,4 +1,5 @@
-//! The clients: customers, who retry what was not acknowledged and repeat what was, and one who delivers events out of order.
+//! The clients: customers, who retry what was not acknowledged and repeat what was, and one who delivers events out of
+//! order.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -21,7 +22,7 @@ pub const CUSTOMERS: usize = 8;
 /// Longer than the services' own deadlines.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a customer has been acknowledged, by the key of the request: in minor units.
+/// The amounts that were acknowledged to a customer, by the key of the request, in minor units.
 #[derive(Clone, Debug, Default)]
 pub struct Account {
     /// Deposits.
@@ -81,7 +82,7 @@ impl Shop {
         format!("http://{}{path}", host.unwrap_or_default())
     }
 
-    /// The answer's body, if the status is this one. Some clients hang up early.
+    /// The response's body, if the status is this one. Some clients hang up early.
     async fn answer(
         &self,
         request: RequestBuilder,
@@ -191,8 +192,8 @@ pub async fn customer(shop: Arc<Shop>, number: usize, seed: u64) -> Result<()> {
     Ok(())
 }
 
-/// Reads pages of the feed and delivers their events in random order, some more than once, some only to payments, while the
-/// pullers do their work. Only those of every other customer: what it delivers, a puller may forget.
+/// Reads pages of the feed and delivers their events in random order, some more than once, some only to payments, while
+/// the pullers do their work. Only those of every other customer: what it delivers, a puller may forget.
 pub async fn deliver_out_of_order(shop: Arc<Shop>, seed: u64) -> Result<()> {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut cursor = String::new();

@@ -8,7 +8,7 @@ use tokio_postgres::Client;
 
 use super::client::Ledger;
 
-/// What became of the money.
+/// Where the money went.
 #[derive(Clone, Debug, Default)]
 pub struct Verdict {
     /// How often each fault occurred.
@@ -19,7 +19,7 @@ pub struct Verdict {
     pub orders: usize,
     /// Payments that were made.
     pub succeeded: usize,
-    /// Payments that were refused.
+    /// Payments that were rejected.
     pub failed: usize,
     /// Payments of an order, and notifications of a payment, beyond the first.
     pub paid_twice: usize,
@@ -28,13 +28,13 @@ pub struct Verdict {
     pub forgotten: usize,
     /// Money that is there and was not paid in, or is missing: of all customers, in minor units.
     pub money_created: i64,
-    /// Events that a consumer has refused.
+    /// Events that a consumer has rejected.
     pub dead_letters: usize,
     /// Some of the violations.
     pub examples: Vec<String>,
 }
 
-/// All orders, with what has become of each.
+/// All orders, each with its payment.
 const ORDERS: &str = "\
     SELECT order_id::text, orders.customer_id, (orders.document ->> 'cents')::bigint, \
            (SELECT count(*) FROM payments WHERE payments.order_id = orders.order_id), \
@@ -46,7 +46,7 @@ const ORDERS: &str = "\
                 AND (notifications.document ->> 'status' = 'succeeded') = (refusal IS NULL)) \
     FROM orders";
 
-/// What each customer has and has spent.
+/// The balance and the expenses of each customer.
 const MONEY: &str = "\
     SELECT (SELECT coalesce(sum(balance), 0)::bigint FROM accounts WHERE customer_id = $1), \
            (SELECT coalesce(sum(amount), 0)::bigint FROM payments WHERE customer_id = $1 AND refusal IS NULL)";

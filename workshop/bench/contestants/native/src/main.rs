@@ -1,22 +1,26 @@
-//! What one would run instead of a component, as a process of its own: the same protocol natively.
+//! What one would run instead of a component, as a process of its own: the same core and composition natively.
 
 mod host;
 mod server;
-mod stores;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::response::Response;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use clap::Parser;
+use deadpool_postgres::{Manager, Pool};
 use exactly_once_http::respond;
 use orders::ORDERS;
+use tokio_postgres::NoTls;
+use tokio_util::task::LocalPoolHandle;
 
-use crate::host::NativeHost;
-use crate::stores::Stores;
+use crate::host::{NativeHost, Service};
+
+/// As many Postgres connections as a Spin host has for one database.
+const POOL_SIZE: usize = 64;
 
 #[derive(Parser)]
 #[command(name = "contestant-native")]
@@ -38,15 +42,30 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let (redis_url, database_url) = (&arguments.redis_url, &arguments.database_url);
-    let stores = Stores::connect(redis_url, database_url, arguments.redis_key_prefix).await?;
-    let host = Arc::new(NativeHost::new(stores)?);
-    let router = Router::new().fallback(answer).with_state(host);
+    let config = arguments.database_url.parse().context("DATABASE_URL")?;
+    let pool = Pool::builder(Manager::new(config, NoTls)).max_size(POOL_SIZE);
+    let service = Service::new(
+        arguments.redis_url,
+        arguments.database_url,
+        arguments.redis_key_prefix,
+        pool.build()?,
+    )?;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let state = (LocalPoolHandle::new(threads), service);
+    let router = Router::new().fallback(answer).with_state(state);
     server::serve(router, arguments.listen).await
 }
 
-/// Serves everything that the component serves.
-async fn answer(State(host): State<Arc<NativeHost>>, request: Request) -> Response {
-    let (head, body) = server::receive(request);
-    server::send(respond(&ORDERS, &head, body, &*host).await)
+/// Serves everything that the component serves, on as many threads as there are processors.
+async fn answer(
+    State((threads, service)): State<(LocalPoolHandle, Service)>,
+    request: Request,
+) -> Response {
+    let answered = threads.spawn_pinned(|| async move {
+        let (head, body) = server::receive(request);
+        server::send(respond(&ORDERS, &head, body, &NativeHost::new(&service)).await)
+    });
+    // It is an error where the request's task has panicked.
+    let failed = StatusCode::INTERNAL_SERVER_ERROR;
+    answered.await.unwrap_or_else(|_| failed.into_response())
 }

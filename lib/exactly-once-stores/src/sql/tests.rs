@@ -4,68 +4,43 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use exactly_once::condition::Expected;
-use exactly_once::{Customer, IdempotencyKey, KeyScope};
 
 use super::*;
+use crate::testing::{ORDERS, new_order, row_of};
 
-const ORDERS: Collection = Collection {
-    name: "orders",
-    one: "order",
-    path: "/orders",
-};
-
-/// A row in memory.
-#[derive(Clone, Default)]
-struct MemoryRow {
-    booleans: BTreeMap<&'static str, bool>,
-    texts: BTreeMap<&'static str, String>,
-    bytes: BTreeMap<&'static str, Vec<u8>>,
+/// The columns of an inserted resource, as they are selected.
+fn columns(new: &NewResource) -> BTreeMap<&'static str, Value> {
+    [
+        ("inserted", Value::Boolean(false)),
+        ("id", Value::Text(new.id.to_string())),
+        ("document", Value::Text(new.document.as_str().to_owned())),
+        (
+            "fingerprint",
+            Value::Bytes(new.fingerprint.as_bytes().to_vec()),
+        ),
+        ("history", Value::Bytes(vec![1; History::BYTES])),
+    ]
+    .into()
 }
 
-impl Row for MemoryRow {
-    fn boolean(&self, column: &str) -> Option<bool> {
-        self.booleans.get(column).copied()
-    }
-
-    fn text(&self, column: &str) -> Option<String> {
-        self.texts.get(column).cloned()
-    }
-
-    fn bytes(&self, column: &str) -> Option<Vec<u8>> {
-        self.bytes.get(column).cloned()
-    }
-}
-
-fn new_order() -> NewResource {
-    let scope = KeyScope {
-        collection: "orders",
-        customer: Customer::anonymous(),
-        key: IdempotencyKey::parse(b"k").expect("a key"),
-    };
-    let document = Document::from_text(r#"{"note":"a \"note\""}"#);
-    NewResource {
-        id: ResourceId::parse("01970000-0000-7000-8000-000000000001").expect("an id"),
-        fingerprint: Fingerprint::of(&scope, "POST", "/", &document),
-        document,
-        scope,
-    }
-}
-
-/// The row of an inserted resource, as it is selected.
-fn row(new: &NewResource) -> MemoryRow {
-    MemoryRow {
-        booleans: [("inserted", false)].into(),
-        texts: [
-            ("id", new.id.to_string()),
-            ("document", new.document.as_str().to_owned()),
-        ]
-        .into(),
-        bytes: [
-            ("fingerprint", new.fingerprint.as_bytes().to_vec()),
-            ("history", vec![1; History::BYTES]),
-        ]
-        .into(),
-    }
+#[test]
+fn a_column_is_read_as_its_own_type() {
+    let row = row_of([
+        ("true", Value::Boolean(true)),
+        ("one", Value::Int64(1)),
+        ("zero", Value::Int64(0)),
+        ("text", Value::Text("t".into())),
+        ("bytes", Value::Bytes(vec![1])),
+        ("null", Value::Other),
+    ]);
+    let read = |column| (row.boolean(column), row.text(column), row.bytes(column));
+    assert_eq!(read("true"), (Some(true), None, None));
+    assert_eq!(read("one"), (Some(true), None, None));
+    assert_eq!(read("zero"), (Some(false), None, None));
+    assert_eq!(read("text"), (None, Some("t".into()), None));
+    assert_eq!(read("bytes"), (None, None, Some(vec![1])));
+    assert_eq!(read("null"), (None, None, None));
+    assert_eq!(read("missing"), (None, None, None));
 }
 
 #[test]
@@ -76,22 +51,21 @@ fn a_resource_is_read_as_it_was_inserted() {
         fingerprint: new.fingerprint,
         document: new.document.clone(),
     };
-    assert_eq!(stored(&row(&new)), Ok(expected.clone()));
+    let row = row_of(columns(&new));
+    assert_eq!(stored(&row), Ok(expected.clone()));
     assert_eq!(
-        found_in_history(Some(&row(&new))),
+        found_in_history(Some(&row)),
         Ok(in_one(Some(expected.clone())))
     );
     assert_eq!(
-        insertion(Some(&row(&new))),
+        insertion(Some(&row)),
         Ok(in_one(Insertion::Existing(expected)))
     );
-    let mut inserted = row(&new);
-    inserted.booleans.insert("inserted", true);
+    let mut inserted = columns(&new);
+    inserted.insert("inserted", Value::Boolean(true));
+    let inserted = row_of(inserted);
     assert_eq!(insertion(Some(&inserted)), Ok(in_one(Insertion::Inserted)));
-    let nothing = MemoryRow {
-        bytes: [("history", vec![1; History::BYTES])].into(),
-        ..MemoryRow::default()
-    };
+    let nothing = row_of([("history", Value::Bytes(vec![1; History::BYTES]))]);
     assert_eq!(insertion(Some(&nothing)), Ok(in_one(Insertion::Conflict)));
     assert_eq!(found_in_history(Some(&nothing)), Ok(in_one(None)));
     assert_eq!(found(Some(&nothing)), Ok(None));
@@ -106,25 +80,26 @@ fn in_one<T>(value: T) -> InHistory<T> {
 /// A server that is no primary does not decide.
 #[test]
 fn a_row_without_a_history_decides_nothing() {
-    let mut standby = row(&new_order());
-    standby.bytes.remove("history");
+    let mut standby = columns(&new_order());
+    standby.remove("history");
+    let standby = row_of(standby);
     assert_eq!(insertion(Some(&standby)), Err(Unreadable));
     assert_eq!(found_in_history(Some(&standby)), Err(Unreadable));
     assert!(found(Some(&standby)).is_ok_and(|found| found.is_some()));
-    assert_eq!(insertion(None::<&MemoryRow>), Err(Unreadable));
+    assert_eq!(insertion(None), Err(Unreadable));
 }
 
 #[test]
 fn a_row_of_another_program_is_unreadable() {
-    for damage in [
-        (|row| row.texts.insert("id", "x".into()).is_some()) as fn(&mut MemoryRow) -> bool,
-        |row| row.bytes.insert("fingerprint", vec![1]).is_some(),
-        |row| row.bytes.remove("fingerprint").is_some(),
-        |row| row.texts.remove("document").is_some(),
+    for (column, damage) in [
+        ("id", Value::Text("x".into())),
+        ("fingerprint", Value::Bytes(vec![1])),
+        ("fingerprint", Value::Other),
+        ("document", Value::Other),
     ] {
-        let mut damaged = row(&new_order());
-        assert!(damage(&mut damaged));
-        assert_eq!(stored(&damaged), Err(Unreadable));
+        let mut damaged = columns(&new_order());
+        damaged.insert(column, damage);
+        assert_eq!(stored(&row_of(damaged)), Err(Unreadable));
     }
 }
 
@@ -146,21 +121,20 @@ fn attempts_are_told_by_the_inserted_ids() {
     let (one, mut other) = (new_order(), new_order());
     other.id = ResourceId::parse("01970000-0000-7000-8000-000000000002").expect("an id");
     let batch = [&one, &other];
-    let mut inserted = MemoryRow::default();
-    inserted.texts.insert("ids", other.id.to_string());
+    let inserted = row_of([("ids", Value::Text(other.id.to_string()))]);
     assert_eq!(
         attempts(&batch, Some(&inserted)),
         [Attempt::Undecided, Attempt::Inserted]
     );
     let none = [Attempt::Undecided, Attempt::Undecided];
-    assert_eq!(attempts(&batch, Some(&MemoryRow::default())), none);
-    assert_eq!(attempts(&batch, None::<&MemoryRow>), none);
+    assert_eq!(attempts(&batch, Some(&Row::default())), none);
+    assert_eq!(attempts(&batch, None), none);
 }
 
 #[test]
 fn every_placeholder_has_its_parameter_and_its_table() {
     let new = new_order();
-    let statements = Statements::of(&ORDERS);
+    let statements = crate::postgres::statements(&ORDERS);
     for Statement { sql, parameters } in [
         statements.insert(&new, Duration::from_secs(2)),
         statements.insert_new(&new),

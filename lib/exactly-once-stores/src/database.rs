@@ -1,0 +1,482 @@
+//! The database, as one request uses it: Postgres, or the host's SQLite. Each call is one statement; where SQLite has inserted
+//! nothing, others read why. New resources share statements. Never a transaction: the reset of Spin's pool does not roll back.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use exactly_once::condition::Expected;
+use exactly_once::error::DatabaseUnavailable;
+use exactly_once::group_commit::Batches;
+use exactly_once::ports::{
+    Attempt, ConditionalInsertion, ConditionalResources, Feed, FeedRows, Histories, Insertion,
+    NewResource, Outlook, Page, Probe, Probes, ResourceLists, Resources, ResourcesByKey,
+    StoredResource, Writers,
+};
+use exactly_once::{Collection, Customer, InHistory, KeyScope, KnownHistory, ResourceId};
+
+use crate::instance::{Instance, Request, Table};
+use crate::platform::{Place, Platform, StatementError};
+use crate::sql::{
+    Row, Statement, Statements, Unreadable, attempts, conditional_insertion, feed_rows, found,
+    found_in_history, history, insertion, outlook, page,
+};
+use crate::{postgres, sqlite};
+
+/// The batch window: a few trips to Redis, which is where the requests are that a leader waits for; and about what SQLite
+/// takes to write a batch.
+pub const BATCH_WINDOW: Duration = Duration::from_millis(2);
+
+/// How often a statement is tried that other transactions make fail.
+const STATEMENT_TRIES: u32 = 8;
+
+/// The pause between two tries of SQLite.
+const LOCKED_PAUSE: Duration = Duration::from_millis(20);
+
+/// Where the database is, and what a request may use of it.
+#[derive(Clone, Copy, Debug)]
+pub struct DatabaseSettings<'s> {
+    /// Where it is.
+    pub place: Place<'s>,
+    /// How long a request may wait for it in all.
+    pub timeout: Duration,
+    /// How long a statement may wait for other transactions.
+    pub lock_timeout: Duration,
+}
+
+/// Why a statement has returned no rows. It is logged when it is found out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// Another transaction was in the way.
+    Transient,
+    /// The database refuses the statement, and would refuse it again.
+    Refused,
+    /// The database serves no request.
+    Outage,
+}
+
+/// Whether the instance keeps the connection of a statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keep {
+    /// The host has a pool, which gets it back.
+    No,
+    /// For the next batch.
+    ForATime,
+    /// SQLite's is the instance's own.
+    Always,
+}
+
+/// What a statement has returned.
+struct Sent {
+    count: usize,
+    /// None where they were only counted.
+    rows: Vec<Row>,
+}
+
+/// The database, as one request uses it.
+pub struct Database<'r, P: Platform> {
+    instance: &'r Instance<P>,
+    request: &'r Request<P>,
+    settings: DatabaseSettings<'r>,
+    table: Rc<Table<P>>,
+}
+
+impl<'r, P: Platform> Database<'r, P> {
+    /// For a request of an instance, about resources of a collection.
+    pub fn new(
+        instance: &'r Instance<P>,
+        request: &'r Request<P>,
+        settings: DatabaseSettings<'r>,
+        collection: &Collection,
+    ) -> Self {
+        Self {
+            table: instance.table(collection, settings.place),
+            instance,
+            request,
+            settings,
+        }
+    }
+
+    fn platform(&self) -> &'r P {
+        self.request.platform()
+    }
+
+    fn statements(&self) -> &Statements {
+        &self.table.statements
+    }
+
+    /// What is left of the request's time.
+    fn rest(&self) -> Duration {
+        self.request.database_budget.rest(self.settings.timeout)
+    }
+
+    /// The future's output, or `None` when that time, or the request's, is over.
+    async fn within<F: Future>(&self, limit: Duration, future: F) -> Option<F::Output> {
+        let (timer, budget) = (self.request.timer(), &self.request.database_budget);
+        timer.within(budget, limit.min(self.rest()), future).await
+    }
+
+    /// The rows of a statement. One that another transaction has made fail is repeated: it is one transaction, and has changed
+    /// nothing.
+    ///
+    /// # Errors
+    /// The database does not answer in time, or refuses the statement; the log says why.
+    pub async fn rows(&self, statement: Statement<'_>) -> Result<Vec<Row>, DatabaseUnavailable> {
+        let _wait = self.request.waits_for_database();
+        let started = self.platform().now();
+        let mut sent = started;
+        for tries in 1.. {
+            match self.rows_once(&statement, sent).await {
+                Ok(rows) => return Ok(rows),
+                Err(Failure::Transient) if self.may_retry(tries, started).await => {
+                    sent = self.platform().now();
+                }
+                Err(_) => break,
+            }
+        }
+        Err(DatabaseUnavailable)
+    }
+
+    async fn rows_once(
+        &self,
+        statement: &Statement<'_>,
+        sent: Duration,
+    ) -> Result<Vec<Row>, Failure> {
+        self.request.count_trip();
+        let keep = match self.settings.place {
+            Place::Postgres { .. } => Keep::No,
+            Place::Sqlite => Keep::Always,
+        };
+        let work = self.send(statement, keep, false);
+        let failure = match self.within(self.settings.timeout, work).await {
+            Some(Ok(Sent { rows, .. })) => {
+                self.succeeded();
+                if let Some(history) = rows.first().and_then(history) {
+                    self.instance.history.borrow_mut().heard(history, sent);
+                }
+                return Ok(rows);
+            }
+            Some(Err(error)) => self.failed(&error),
+            None => self.outage("no answer in time"),
+        };
+        if failure == Failure::Outage {
+            let now = self.platform().now();
+            self.instance.history.borrow_mut().failed(sent, now);
+        }
+        Err(failure)
+    }
+
+    /// Sends a statement. A connection that fails is dropped: the next request finds out whether the database is there.
+    async fn send(
+        &self,
+        statement: &Statement<'_>,
+        keep: Keep,
+        only_count: bool,
+    ) -> Result<Sent, StatementError> {
+        let (platform, kept) = (self.platform(), &self.instance.kept);
+        let connection = match kept.take_if(keep != Keep::No) {
+            Some(connection) => connection,
+            None => {
+                let connection = platform.connect(self.settings.place).await?;
+                if self.settings.place == Place::Sqlite {
+                    self.set_up(&connection).await?;
+                }
+                connection
+            }
+        };
+        let sent = match only_count {
+            true => {
+                let count = platform.count(&connection, statement).await;
+                count.map(|count| Sent {
+                    count,
+                    rows: Vec::new(),
+                })
+            }
+            false => {
+                let rows = platform.rows(&connection, statement).await;
+                rows.map(|rows| Sent {
+                    count: rows.len(),
+                    rows,
+                })
+            }
+        };
+        match (&sent, keep) {
+            (_, Keep::No) => {}
+            (Ok(_), Keep::ForATime) => kept.put_for_a_time(platform, connection),
+            (Err(_), Keep::ForATime) => {}
+            (Err(error), Keep::Always) if !sqlite::is_locked(error) => {}
+            (_, Keep::Always) => kept.put(connection),
+        }
+        sent
+    }
+
+    /// The file has the table from now on.
+    async fn set_up(&self, connection: &P::Connection) -> Result<(), StatementError> {
+        for sql in sqlite::setup(&self.table.collection) {
+            let statement = Statement {
+                sql: &sql,
+                parameters: Vec::new(),
+            };
+            sqlite::check_mode(&self.platform().rows(connection, &statement).await?)?;
+        }
+        Ok(())
+    }
+
+    /// Inserts a batch over the connection that the instance keeps.
+    async fn insert_batch(&self, batch: &[&NewResource]) -> Result<Vec<Attempt>, StatementError> {
+        let (statement, keep, only_count) = match (self.settings.place, batch) {
+            (Place::Sqlite, _) => (self.statements().insert_all(batch), Keep::Always, false),
+            // If it has inserted the resource, it has returned a row.
+            (_, [new]) => (self.statements().insert_new(new), Keep::ForATime, true),
+            _ => (self.statements().insert_all(batch), Keep::ForATime, false),
+        };
+        let sent = self.send(&statement, keep, only_count).await?;
+        Ok(match only_count {
+            true if sent.count > 0 => vec![Attempt::Inserted],
+            _ => attempts(batch, &sent.rows),
+        })
+    }
+
+    /// Whether to send a statement once more that another transaction has made fail, and after a pause. Postgres has waited
+    /// for the lock as long as a statement may. SQLite gives up soon, so that the instance's other requests go on.
+    async fn may_retry(&self, tries: u32, started: Duration) -> bool {
+        match self.settings.place {
+            // Another try that waits for a lock could last for longer than the request.
+            Place::Postgres { .. } => {
+                tries < STATEMENT_TRIES && self.rest() > self.settings.lock_timeout
+            }
+            Place::Sqlite => {
+                self.platform().sleep(LOCKED_PAUSE).await;
+                let has_time = self.platform().now() < started + self.settings.timeout;
+                if !has_time {
+                    self.outage("the file was locked for all of the time");
+                }
+                has_time
+            }
+        }
+    }
+
+    fn store(&self) -> &'static str {
+        match self.settings.place {
+            Place::Postgres { .. } => "postgres",
+            Place::Sqlite => "sqlite",
+        }
+    }
+
+    fn succeeded(&self) {
+        let outage = &self.instance.database_outage;
+        outage.succeeded(self.platform(), self.store());
+    }
+
+    /// The database does not answer.
+    fn outage(&self, why: &str) -> Failure {
+        let consequence = "requests are answered 503";
+        let outage = &self.instance.database_outage;
+        outage.failed(self.platform(), self.store(), why, consequence);
+        Failure::Outage
+    }
+
+    fn failed(&self, error: &StatementError) -> Failure {
+        let failure = match self.settings.place {
+            Place::Postgres { .. } => postgres::failure(error),
+            Place::Sqlite => sqlite::failure(error),
+        };
+        match &error.sqlstate {
+            _ if failure == Failure::Outage => self.outage(&postgres::describe(error)),
+            // A server that refuses a statement is up. It refuses the next one as well, so that is logged once.
+            Some(code) => {
+                let line = format!("postgres: {}", postgres::describe(error));
+                let kind = format!("postgres {code}");
+                self.instance.said.once(self.platform(), kind, &line);
+                failure
+            }
+            None => failure,
+        }
+    }
+
+    fn unreadable(&self, unreadable: Unreadable) -> DatabaseUnavailable {
+        self.platform()
+            .write_line(format!("database: {unreadable}"));
+        DatabaseUnavailable
+    }
+
+    /// Why SQLite has inserted nothing on a condition. The state is read first: if the scope has no resource after that, it
+    /// had none before.
+    async fn refusal(
+        &self,
+        scope: &KeyScope,
+        expected: &Expected,
+    ) -> Result<InHistory<ConditionalInsertion>, DatabaseUnavailable> {
+        let page = self.page(&scope.customer, None, 0).await?;
+        let state = page.ok_or(DatabaseUnavailable)?.state;
+        let found = self.find_by_key(scope).await?;
+        Ok(found.map(|found| match found {
+            Some(stored) => ConditionalInsertion::Existing(stored),
+            None if expected.is_met_by(&state) => ConditionalInsertion::Conflict,
+            None => ConditionalInsertion::Stale(state),
+        }))
+    }
+}
+
+impl<P: Platform> Histories for Database<'_, P> {
+    fn known_history(&self) -> KnownHistory {
+        self.instance.known_history(self.platform())
+    }
+
+    async fn ask_history(&self) -> KnownHistory {
+        let _wait = self.request.waits_for_database();
+        let asking = self.instance.asking.join();
+        let joined = self.within(self.settings.timeout, asking).await;
+        if let Some(Some(_flight)) = joined {
+            // What it says is heard, and so is that it says nothing.
+            let sent = self.platform().now();
+            let _ = self.rows_once(&self.statements().history(), sent).await;
+        }
+        self.known_history()
+    }
+}
+
+impl<P: Platform> Resources for Database<'_, P> {
+    fn announce_insertion(&self) {
+        self.request.ticket.set(Some(self.table.group.ticket()));
+    }
+
+    async fn insert_new(&self, new: &NewResource) -> Attempt {
+        drop(self.request.ticket.take());
+        let _wait = self.request.waits_for_database();
+        let insertion = self.table.group.insert(new, self);
+        // The rest is for the request's own statement: this one depends on other requests.
+        let attempt = self.within(self.settings.timeout / 2, insertion).await;
+        attempt.unwrap_or(Attempt::Undecided)
+    }
+
+    async fn insert_unless_exists(
+        &self,
+        new: &NewResource,
+    ) -> Result<InHistory<Insertion>, DatabaseUnavailable> {
+        drop(self.request.ticket.take());
+        // SQLite does not return what is in the way, and mostly something is: `insert_new` has not inserted it.
+        let found = match self.settings.place {
+            Place::Postgres { .. } => None,
+            Place::Sqlite => Some(self.find_by_key(&new.scope).await?),
+        };
+        if let Some(InHistory {
+            history,
+            value: Some(stored),
+        }) = found
+        {
+            let value = Insertion::Existing(stored);
+            return Ok(InHistory { history, value });
+        }
+        let statement = self.statements().insert(new, self.settings.lock_timeout);
+        let rows = self.rows(statement).await?;
+        if let (true, Some(found)) = (rows.is_empty(), found) {
+            return Ok(found.map(|_| Insertion::Conflict));
+        }
+        insertion(rows.first()).map_err(|e| self.unreadable(e))
+    }
+}
+
+impl<P: Platform> Batches for Database<'_, P> {
+    async fn insert_all(
+        &self,
+        batch: &[&NewResource],
+    ) -> Result<Vec<Attempt>, DatabaseUnavailable> {
+        self.request.count_trip();
+        match self.insert_batch(batch).await {
+            Ok(attempts) => {
+                self.succeeded();
+                Ok(attempts)
+            }
+            Err(error) => {
+                self.failed(&error);
+                Err(DatabaseUnavailable)
+            }
+        }
+    }
+
+    async fn batch_window(&self) {
+        self.platform().sleep(BATCH_WINDOW).await;
+    }
+}
+
+impl<P: Platform> ConditionalResources for Database<'_, P> {
+    async fn insert_based_on(
+        &self,
+        new: &NewResource,
+        expected: &Expected,
+    ) -> Result<InHistory<ConditionalInsertion>, DatabaseUnavailable> {
+        let lock_timeout = self.settings.lock_timeout;
+        let statement = self
+            .statements()
+            .insert_based_on(new, expected, lock_timeout);
+        let rows = self.rows(statement).await?;
+        if rows.is_empty() {
+            return self.refusal(&new.scope, expected).await;
+        }
+        conditional_insertion(rows.first(), expected).map_err(|e| self.unreadable(e))
+    }
+}
+
+impl<P: Platform> ResourcesByKey for Database<'_, P> {
+    async fn find_by_key(
+        &self,
+        scope: &KeyScope,
+    ) -> Result<InHistory<Option<StoredResource>>, DatabaseUnavailable> {
+        let rows = self.rows(self.statements().find_by_key(scope)).await?;
+        found_in_history(rows.first()).map_err(|e| self.unreadable(e))
+    }
+}
+
+impl<P: Platform> ResourceLists for Database<'_, P> {
+    async fn find(
+        &self,
+        customer: &Customer,
+        id: ResourceId,
+    ) -> Result<Option<StoredResource>, DatabaseUnavailable> {
+        let rows = self.rows(self.statements().find(customer, id)).await?;
+        found(rows.first()).map_err(|e| self.unreadable(e))
+    }
+
+    async fn page(
+        &self,
+        customer: &Customer,
+        after: Option<ResourceId>,
+        limit: usize,
+    ) -> Result<Option<Page>, DatabaseUnavailable> {
+        let statement = self.statements().page(customer, after, limit);
+        page(&self.rows(statement).await?, limit).map_err(|e| self.unreadable(e))
+    }
+}
+
+impl<P: Platform> Feed for Database<'_, P> {
+    async fn look(
+        &self,
+        after: i64,
+        limit: usize,
+        among: Option<&Writers>,
+    ) -> Result<Outlook, DatabaseUnavailable> {
+        let statement = self.statements().look(after, limit, among);
+        outlook(self.rows(statement).await?.first()).map_err(|e| self.unreadable(e))
+    }
+
+    async fn read(
+        &self,
+        after: i64,
+        last: i64,
+        limit: usize,
+    ) -> Result<FeedRows, DatabaseUnavailable> {
+        let statement = self.statements().read(after, last, limit);
+        feed_rows(&self.rows(statement).await?).map_err(|e| self.unreadable(e))
+    }
+}
+
+impl<P: Platform> Probes for Database<'_, P> {
+    async fn probe(&self) -> Probe {
+        let start = self.platform().now();
+        let up = self.rows(self.statements().probe()).await.is_ok();
+        Probe::since(start, self.platform().now(), up)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,188 @@
+//! What outlives a request, for all requests of an instance; and what one request has used of the stores.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use exactly_once::breaker::{Breaker, State};
+use exactly_once::group_commit::{Group, Ticket};
+use exactly_once::history::HistoryMonitor;
+use exactly_once::ports::Clock;
+use exactly_once::single_flight::SingleFlight;
+use exactly_once::{Collection, KnownHistory};
+
+use crate::deadline::{Budget, Timer};
+use crate::kept::Kept;
+use crate::outage::{Outage, Said};
+use crate::platform::{Place, Platform};
+use crate::sql::Statements;
+use crate::{postgres, sqlite};
+
+/// What the requests of one instance share: it uses one database and one Redis.
+pub struct Instance<P: Platform> {
+    signals: P::Signals,
+    tables: RefCell<Vec<Rc<Table<P>>>>,
+    pub(crate) history: RefCell<HistoryMonitor>,
+    pub(crate) asking: SingleFlight<P::Signals>,
+    pub(crate) kept: Rc<Kept<P::Connection>>,
+    pub(crate) database_outage: Outage,
+    pub(crate) link: RefCell<Link<P::Link>>,
+    pub(crate) dialing: SingleFlight<P::Signals>,
+    pub(crate) redis_outage: Outage,
+    pub(crate) said: Said,
+}
+
+/// The table of a collection.
+pub(crate) struct Table<P: Platform> {
+    pub collection: Collection,
+    pub statements: Statements,
+    pub group: Rc<Group<P::Signals>>,
+}
+
+/// What the instance knows about Redis.
+pub(crate) struct Link<L> {
+    pub connection: Option<Rc<L>>,
+    pub breaker: Breaker,
+}
+
+impl<P: Platform> Instance<P> {
+    /// An instance that has served no request.
+    pub fn new(signals: P::Signals) -> Self {
+        Self {
+            tables: RefCell::default(),
+            history: RefCell::default(),
+            asking: SingleFlight::new(signals.clone()),
+            kept: Rc::default(),
+            database_outage: Outage::default(),
+            link: RefCell::new(Link {
+                connection: None,
+                breaker: Breaker::closed(),
+            }),
+            dialing: SingleFlight::new(signals.clone()),
+            redis_outage: Outage::default(),
+            said: Said::default(),
+            signals,
+        }
+    }
+
+    pub(crate) fn table(&self, collection: &Collection, place: Place<'_>) -> Rc<Table<P>> {
+        let mut tables = self.tables.borrow_mut();
+        if let Some(table) = tables.iter().find(|t| t.collection.name == collection.name) {
+            return table.clone();
+        }
+        let table = Rc::new(Table {
+            collection: *collection,
+            statements: match place {
+                Place::Postgres { .. } => postgres::statements(collection),
+                Place::Sqlite => sqlite::statements(collection),
+            },
+            group: Rc::new(Group::new(self.signals.clone())),
+        });
+        tables.push(table.clone());
+        table
+    }
+
+    /// The state of Redis's breaker.
+    pub fn breaker(&self, clock: &impl Clock) -> State {
+        let breaker = &self.link.borrow().breaker;
+        match breaker.is_closed() {
+            true => State::Closed,
+            false => breaker.state(clock.now()),
+        }
+    }
+
+    /// What is known of the database's history.
+    pub fn known_history(&self, clock: &impl Clock) -> KnownHistory {
+        self.history.borrow().known(clock.now())
+    }
+}
+
+/// What one request has used of the stores: of its time for each, and in all.
+pub struct Request<P: Platform> {
+    timer: Timer<P>,
+    pub(crate) redis_budget: Budget,
+    pub(crate) database_budget: Budget,
+    /// Lets other requests wait for this one's insertion.
+    pub(crate) ticket: Cell<Option<Ticket<P::Signals>>>,
+    measured: bool,
+    redis_time: Cell<Duration>,
+    database_time: Cell<Duration>,
+    trips: Cell<u32>,
+}
+
+impl<P: Platform> Request<P> {
+    /// A request that has used nothing. Unless it is `measured` it reads the clock for no measurement.
+    pub fn new(platform: P, measured: bool) -> Self {
+        Self {
+            timer: Timer::new(platform),
+            redis_budget: Budget::default(),
+            database_budget: Budget::default(),
+            ticket: Cell::new(None),
+            measured,
+            redis_time: Cell::default(),
+            database_time: Cell::default(),
+            trips: Cell::default(),
+        }
+    }
+
+    /// The host that it runs on.
+    pub fn platform(&self) -> &P {
+        self.timer.clock()
+    }
+
+    /// Its timer.
+    pub fn timer(&self) -> &Timer<P> {
+        &self.timer
+    }
+
+    /// How long it has waited for Redis.
+    pub fn redis_time(&self) -> Duration {
+        self.redis_time.get()
+    }
+
+    /// How long it has waited for the database.
+    pub fn database_time(&self) -> Duration {
+        self.database_time.get()
+    }
+
+    /// How many commands and statements it has sent.
+    pub fn trips(&self) -> u32 {
+        self.trips.get()
+    }
+
+    pub(crate) fn count_trip(&self) {
+        self.trips.set(self.trips.get() + 1);
+    }
+
+    pub(crate) fn waits_for_redis(&self) -> Measurement<'_, P> {
+        self.measure(&self.redis_time)
+    }
+
+    pub(crate) fn waits_for_database(&self) -> Measurement<'_, P> {
+        self.measure(&self.database_time)
+    }
+
+    fn measure<'l>(&'l self, total: &'l Cell<Duration>) -> Measurement<'l, P> {
+        Measurement {
+            clock: self.platform(),
+            total,
+            since: self.measured.then(|| self.platform().now()),
+        }
+    }
+}
+
+/// Measures how long a request waits for a store, until it is dropped.
+pub(crate) struct Measurement<'l, P: Platform> {
+    clock: &'l P,
+    total: &'l Cell<Duration>,
+    since: Option<Duration>,
+}
+
+impl<P: Platform> Drop for Measurement<'_, P> {
+    fn drop(&mut self) {
+        if let Some(since) = self.since {
+            let waited = self.clock.now().saturating_sub(since);
+            self.total.set(self.total.get() + waited);
+        }
+    }
+}

@@ -1,0 +1,415 @@
+//! Redis, as one request uses it: over one connection that lives as long as the instance, because connecting costs more than a
+//! command. No connection reconnects by itself, so any error drops it.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use exactly_once::error::ReservationsUnavailable;
+use exactly_once::ports::{
+    List, Lock, Locks, Probe, Probes, RecordLookup, Reservation, Reservations,
+};
+use exactly_once::{KeyScope, Record, ResourceId};
+
+use crate::instance::{Instance, Request};
+use crate::platform::{CommandError, Platform};
+use crate::redis::locks::{Locking, lock};
+use crate::redis::{Command, Records, Reply, ping, record, reservation};
+
+/// Where Redis is, and what a request may use of it.
+#[derive(Clone, Copy, Debug)]
+pub struct RedisSettings<'s> {
+    /// Its address, if there is a Redis.
+    pub url: Option<&'s str>,
+    /// How records are stored.
+    pub records: Records<'s>,
+    /// How locks are stored.
+    pub locking: Locking<'s>,
+    /// How long a request may wait for Redis in all.
+    pub timeout: Duration,
+}
+
+/// Redis, as one request uses it.
+pub struct Redis<'r, P: Platform> {
+    instance: &'r Instance<P>,
+    request: &'r Request<P>,
+    settings: RedisSettings<'r>,
+}
+
+impl<'r, P: Platform> Redis<'r, P> {
+    /// For a request of an instance.
+    pub fn new(
+        instance: &'r Instance<P>,
+        request: &'r Request<P>,
+        settings: RedisSettings<'r>,
+    ) -> Self {
+        Self {
+            instance,
+            request,
+            settings,
+        }
+    }
+
+    /// Sends a command unless the breaker is open.
+    async fn guarded(&self, command: Command) -> Result<Reply, ReservationsUnavailable> {
+        let admitted = {
+            let breaker = &mut self.instance.link.borrow_mut().breaker;
+            breaker.is_closed() || breaker.admits(self.request.platform().now())
+        };
+        match admitted {
+            true => self.command(command).await,
+            false => Err(ReservationsUnavailable),
+        }
+    }
+
+    async fn command(&self, command: Command) -> Result<Reply, ReservationsUnavailable> {
+        let (request, platform) = (self.request, self.request.platform());
+        let rest = request.redis_budget.rest(self.settings.timeout);
+        let Some(url) = self.settings.url.filter(|_| !rest.is_zero()) else {
+            return Err(ReservationsUnavailable);
+        };
+        let _wait = request.waits_for_redis();
+        let attempt = self.attempt(url, &command);
+        let timer = request.timer();
+        let failure = match timer.within(&request.redis_budget, rest, attempt).await {
+            Some(Ok(reply)) => {
+                self.instance.link.borrow_mut().breaker.succeeded();
+                self.instance.redis_outage.succeeded(platform, "redis");
+                return Ok(reply);
+            }
+            Some(Err(error)) => error.text,
+            None => "no answer in time".to_owned(),
+        };
+        let outage = &self.instance.redis_outage;
+        outage.failed(platform, "redis", &failure, "requests do without it");
+        let mut link = self.instance.link.borrow_mut();
+        link.connection = None;
+        link.breaker.failed(platform.now());
+        Err(ReservationsUnavailable)
+    }
+
+    /// Sends a command over the kept connection, and over a new one if that is dead. A reservation may run twice: the second
+    /// one finds our own record.
+    async fn attempt(&self, url: &str, command: &Command) -> Result<Reply, CommandError> {
+        let connection = self.connection(url).await?;
+        if let Ok(reply) = self.send(&connection, command).await {
+            return Ok(reply);
+        }
+        let is_dead = |kept: &mut Rc<P::Link>| Rc::ptr_eq(kept, &connection);
+        self.instance.link.borrow_mut().connection.take_if(is_dead);
+        let another = self.connection(url).await?;
+        self.send(&another, command).await
+    }
+
+    async fn send(&self, connection: &P::Link, command: &Command) -> Result<Reply, CommandError> {
+        self.request.count_trip();
+        match self.request.platform().send(connection, command).await {
+            // This is about the key, not about the server: other requests need not do without Redis.
+            Err(error) if error.text.contains("WRONGTYPE") => Ok(Reply::WrongType),
+            result => result,
+        }
+    }
+
+    /// The kept connection, or a new one that is kept from now on. Concurrent requests share one.
+    async fn connection(&self, url: &str) -> Result<Rc<P::Link>, CommandError> {
+        loop {
+            if let Some(connection) = &self.instance.link.borrow().connection {
+                return Ok(connection.clone());
+            }
+            // If the request that connected has failed, the first that is woken connects.
+            let Some(_flight) = self.instance.dialing.join().await else {
+                continue;
+            };
+            let connection = Rc::new(self.request.platform().dial(url).await?);
+            self.instance.link.borrow_mut().connection = Some(connection.clone());
+            return Ok(connection);
+        }
+    }
+}
+
+impl<P: Platform> Reservations for Redis<'_, P> {
+    async fn reserve(
+        &self,
+        scope: &KeyScope,
+        record: &Record,
+    ) -> Result<Reservation, ReservationsUnavailable> {
+        let command = self.settings.records.reserve(scope, record);
+        self.guarded(command).await.map(reservation)
+    }
+
+    async fn complete(
+        &self,
+        scope: &KeyScope,
+        record: &Record,
+    ) -> Result<(), ReservationsUnavailable> {
+        let command = self.settings.records.complete(scope, record);
+        self.guarded(command).await.map(|_| ())
+    }
+
+    async fn withdraw(
+        &self,
+        scope: &KeyScope,
+        record: &Record,
+    ) -> Result<(), ReservationsUnavailable> {
+        let command = self.settings.records.withdraw(scope, record);
+        self.guarded(command).await.map(|_| ())
+    }
+}
+
+impl<P: Platform> RecordLookup for Redis<'_, P> {
+    async fn find_record(
+        &self,
+        scope: &KeyScope,
+    ) -> Result<Option<Record>, ReservationsUnavailable> {
+        let command = self.settings.records.find_record(scope);
+        self.guarded(command).await.map(record)
+    }
+}
+
+impl<P: Platform> Locks for Redis<'_, P> {
+    async fn acquire(
+        &self,
+        list: &List,
+        holder: &ResourceId,
+    ) -> Result<Lock, ReservationsUnavailable> {
+        let command = self.settings.locking.acquire(list, holder);
+        lock(self.guarded(command).await?).ok_or(ReservationsUnavailable)
+    }
+
+    async fn release(
+        &self,
+        list: &List,
+        holder: &ResourceId,
+    ) -> Result<(), ReservationsUnavailable> {
+        let command = self.settings.locking.release(list, holder);
+        self.guarded(command).await.map(|_| ())
+    }
+}
+
+impl<P: Platform> Probes for Redis<'_, P> {
+    /// Asks Redis even when the breaker is open, and tells the breaker the outcome.
+    async fn probe(&self) -> Probe {
+        let platform = self.request.platform();
+        let start = platform.now();
+        let up = self.command(ping()).await.is_ok();
+        Probe::since(start, platform.now(), up)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use exactly_once::breaker::{COOL_DOWN, State};
+    use exactly_once::ports::Clock;
+    use exactly_once::{Document, Fingerprint, Progress};
+    use futures::join;
+
+    use super::*;
+    use crate::testing::RedisScript::{Error, Never, Reply as Replies};
+    use crate::testing::*;
+
+    const TIMEOUT: Duration = Duration::from_millis(500);
+
+    struct Fixture {
+        platform: TestPlatform,
+        instance: Instance<TestPlatform>,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            Self {
+                platform: TestPlatform::default(),
+                instance: Instance::new(TestSignals),
+            }
+        }
+
+        fn request(&self) -> Request<TestPlatform> {
+            Request::new(self.platform.clone(), true)
+        }
+
+        fn redis<'r>(&'r self, request: &'r Request<TestPlatform>) -> Redis<'r, TestPlatform> {
+            self.at(request, Some("redis"))
+        }
+
+        fn at<'r>(
+            &'r self,
+            request: &'r Request<TestPlatform>,
+            url: Option<&'r str>,
+        ) -> Redis<'r, TestPlatform> {
+            let settings = RedisSettings {
+                url,
+                records: Records {
+                    prefix: "p:",
+                    ttl: MS,
+                },
+                locking: Locking {
+                    prefix: "p:",
+                    lease: MS,
+                },
+                timeout: TIMEOUT,
+            };
+            Redis::new(&self.instance, request, settings)
+        }
+
+        /// A reservation of a new request.
+        fn reserve(&self) -> Result<Reservation, ReservationsUnavailable> {
+            let request = self.request();
+            let redis = self.redis(&request);
+            self.platform
+                .run(redis.reserve(&new_order().scope, &record_of()))
+        }
+
+        fn probe(&self) -> bool {
+            let request = self.request();
+            self.platform.run(self.redis(&request).probe()).up
+        }
+
+        fn breaker(&self) -> State {
+            self.instance.breaker(&self.platform)
+        }
+    }
+
+    fn record_of() -> Record {
+        let new = new_order();
+        Record {
+            progress: Progress::InProgress,
+            fingerprint: Fingerprint::of(&new.scope, "POST", "/", &Document::from_text("")),
+            id: new.id,
+        }
+    }
+
+    #[test]
+    fn the_connection_is_kept_and_shared() {
+        let it = Fixture::new();
+        it.platform.commands(vec![Replies(Reply::Nil); 3]);
+        let requests = [it.request(), it.request()];
+        let [one, other] = [0, 1].map(|n| it.redis(&requests[n]));
+        let (scope, record) = (new_order().scope, record_of());
+        let both = async { join!(one.reserve(&scope, &record), other.find_record(&scope)) };
+        assert_eq!(it.platform.run(both), (Ok(Reservation::Acquired), Ok(None)));
+        assert_eq!(it.reserve(), Ok(Reservation::Acquired));
+        assert_eq!(it.platform.sent(), ["1 dial", "1 SET", "1 GET", "1 SET"]);
+    }
+
+    #[test]
+    fn a_command_is_sent_again_over_a_new_connection_if_the_kept_one_is_dead() {
+        let it = Fixture::new();
+        it.platform.commands([
+            Replies(Reply::Nil),
+            Error("broken pipe"),
+            Replies(Reply::Nil),
+        ]);
+        assert_eq!(it.reserve(), Ok(Reservation::Acquired));
+        let request = it.request();
+        let redis = it.redis(&request);
+        let reserved = it
+            .platform
+            .run(redis.reserve(&new_order().scope, &record_of()));
+        assert_eq!(reserved, Ok(Reservation::Acquired));
+        assert_eq!(request.trips(), 2);
+        let sent = it.platform.sent();
+        assert_eq!(sent, ["1 dial", "1 SET", "1 SET", "2 dial", "2 SET"]);
+        assert_eq!(it.breaker(), State::Closed);
+        assert!(it.platform.lines().is_empty());
+    }
+
+    #[test]
+    fn after_a_failure_requests_do_without_redis_until_a_probe_succeeds() {
+        let it = Fixture::new();
+        it.platform.commands([Error("one"), Error("two")]);
+        assert_eq!(it.reserve(), Err(ReservationsUnavailable));
+        assert_eq!(it.platform.sent().len(), 4, "two connections");
+        assert_eq!(
+            it.platform.lines(),
+            ["redis: down: two; requests do without it"]
+        );
+        assert_eq!(it.breaker(), State::Open);
+        assert_eq!(it.reserve(), Err(ReservationsUnavailable));
+        assert!(it.platform.sent().is_empty());
+
+        it.platform.pass(COOL_DOWN);
+        assert_eq!(it.breaker(), State::HalfOpen);
+        it.platform.dials([Error("refused")]);
+        assert_eq!(it.reserve(), Err(ReservationsUnavailable));
+        assert_eq!(it.platform.sent(), ["3 dial"]);
+        it.platform.pass(COOL_DOWN);
+        it.platform.commands([Replies(Reply::Nil)]);
+        assert_eq!(it.reserve(), Ok(Reservation::Acquired));
+        assert_eq!(it.breaker(), State::Closed);
+        assert_eq!(it.platform.lines(), ["redis: back after 4 s"]);
+    }
+
+    #[test]
+    fn no_answer_in_time_is_a_failure_and_the_time_is_the_requests() {
+        let it = Fixture::new();
+        it.platform.commands([Never]);
+        let request = it.request();
+        let redis = it.redis(&request);
+        let start = it.platform.now();
+        let (scope, record) = (new_order().scope, record_of());
+        assert!(it.platform.run(redis.reserve(&scope, &record)).is_err());
+        assert_eq!(it.platform.now() - start, TIMEOUT);
+        assert_eq!(request.redis_time(), TIMEOUT);
+        assert_eq!(it.breaker(), State::Open);
+        it.platform.sent();
+        // Nothing is sent, although the breaker would allow it.
+        it.platform.pass(COOL_DOWN);
+        assert!(it.platform.run(redis.complete(&scope, &record)).is_err());
+        assert!(it.platform.sent().is_empty());
+    }
+
+    #[test]
+    fn a_probe_asks_also_when_the_breaker_is_open_and_closes_it() {
+        let it = Fixture::new();
+        it.platform.dials([Error("refused")]);
+        assert!(!it.probe());
+        assert_eq!(it.breaker(), State::Open);
+        it.platform
+            .commands([Replies(Reply::Bytes(b"PONG".into()))]);
+        assert!(it.probe());
+        assert_eq!(it.breaker(), State::Closed);
+    }
+
+    #[test]
+    fn a_key_of_another_type_is_no_outage() {
+        let it = Fixture::new();
+        it.platform.commands([Error(
+            "WRONGTYPE Operation against a key holding the wrong kind of value",
+        )]);
+        assert_eq!(it.reserve(), Ok(Reservation::Unintelligible));
+        assert_eq!(it.breaker(), State::Closed);
+        assert_eq!(it.platform.sent(), ["1 dial", "1 SET"]);
+    }
+
+    #[test]
+    fn without_an_address_every_call_fails_at_once() {
+        let it = Fixture::new();
+        let request = it.request();
+        let redis = it.at(&request, None);
+        assert!(!it.platform.run(redis.probe()).up);
+        assert!(it.platform.sent().is_empty() && it.platform.lines().is_empty());
+        assert_eq!(it.breaker(), State::Closed);
+    }
+
+    #[test]
+    fn locks_are_commands_as_well() {
+        let it = Fixture::new();
+        let request = it.request();
+        let redis = it.redis(&request);
+        let list = List::from(&new_order().scope);
+        it.platform.commands([
+            Replies(Reply::Nil),
+            Replies(Reply::Bytes(b"7".into())),
+            Replies(Reply::WrongType),
+            Replies(Reply::Bytes(b"1".into())),
+            Replies(Reply::Bytes(b"1".into())),
+        ]);
+        let id = new_order().id;
+        let acquire = || it.platform.run(redis.acquire(&list, &id));
+        assert_eq!(acquire(), Ok(Lock::Acquired));
+        assert_eq!(acquire(), Ok(Lock::Held { remaining: MS * 7 }));
+        assert_eq!(acquire(), Err(ReservationsUnavailable));
+        assert_eq!(it.platform.run(redis.release(&list, &id)), Ok(()));
+        let (scope, record) = (new_order().scope, record_of());
+        assert_eq!(it.platform.run(redis.withdraw(&scope, &record)), Ok(()));
+        assert_eq!(it.platform.sent().len(), 6);
+    }
+}
