@@ -84,8 +84,8 @@ fn assert_nothing_failed(service: &Service) {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn fields_that_are_no_key_or_no_text() {
+    applies_to!(Servers);
     let service = service().own_redis().start().await;
     const MALFORMED: (u16, &str) = (400, "idempotency-key-malformed");
     let order = an_order().to_string();
@@ -131,8 +131,8 @@ async fn fields_that_are_no_key_or_no_text() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn heads_that_are_no_http() {
+    applies_to!(Servers);
     let service = service().own_redis().start().await;
     let key = new_key();
     let order = an_order().to_string();
@@ -177,8 +177,8 @@ async fn heads_that_are_no_http() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn fields_that_are_only_odd_are_accepted() {
+    applies_to!(Servers);
     let service = service().start().await;
     let order = an_order().to_string();
     let longest = format!("{:k<255}", new_key());
@@ -233,8 +233,8 @@ async fn post(service: &Service, key: &str, body: impl AsRef<[u8]>) -> Answer {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn bodies_that_are_no_json() {
+    applies_to!(Servers);
     let service = service().own_redis().start().await;
     let key = new_key();
     let order = an_order().to_string();
@@ -293,8 +293,8 @@ async fn bodies_that_are_no_json() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn json_that_is_no_order() {
+    applies_to!(Servers);
     let service = service().own_redis().start().await;
     let key = new_key();
     let item = r#"{"sku":"A","quantity":1,"unitPrice":1}"#;
@@ -388,8 +388,8 @@ async fn json_that_is_no_order() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn a_slow_body_is_waited_for_and_one_that_stalls_is_not() {
+    applies_to!(Servers);
     let service = service().start().await;
     let order = an_order().to_string();
     let length = format!("Content-Length: {}", order.len());

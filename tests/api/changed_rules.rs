@@ -28,8 +28,8 @@ async fn store(service: &Service, key: &str, document: &Value) {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn a_retry_of_an_order_that_is_no_longer_valid_gets_the_order() {
+    applies_to!(Servers, Embedded);
     let service = service().start().await;
     let (key, order) = (new_key(), in_currency("XQQ"));
     service
@@ -68,6 +68,7 @@ async fn a_retry_of_an_order_that_is_no_longer_valid_gets_the_order() {
 
 #[tokio::test]
 async fn a_retry_with_an_added_member_is_refused() {
+    applies_to!(Servers, Embedded, Deployment);
     let service = service().start().await;
     let (key, order) = (new_key(), an_order());
     let first = service.order(&key, &order).await;
@@ -82,8 +83,8 @@ async fn a_retry_with_an_added_member_is_refused() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn where_keys_may_be_reused_an_invalid_retry_gets_the_first_order() {
+    applies_to!(Servers, Embedded);
     let service = service().variable("key_reuse", "replay").start().await;
     let (key, order) = (new_key(), in_currency("XQQ"));
     store(&service, &key, &order).await;
@@ -95,8 +96,8 @@ async fn where_keys_may_be_reused_an_invalid_retry_gets_the_first_order() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn a_retry_without_the_condition_that_is_required_by_now_gets_the_order() {
+    applies_to!(Servers);
     let before = service().start().await;
     let (key, order) = (new_key(), an_order());
     let first = before.order(&key, &order).await;

@@ -29,20 +29,21 @@ async fn assert_duplicates_meet(service: &Service, hosts: usize) {
 
 #[tokio::test]
 async fn fifty_duplicates_at_once_all_get_the_same_order() {
+    applies_to!(Servers, Partitions, Embedded, Deployment);
     let service = service().start().await;
     assert_duplicates_meet(&service, 1).await;
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn duplicates_sent_to_two_hosts_all_get_the_same_order() {
+    applies_to!(Servers, Partitions, Embedded);
     let service = service().instances(2).start().await;
     assert_duplicates_meet(&service, 2).await;
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn duplicates_without_redis_all_get_the_same_order() {
+    applies_to!(Servers, Partitions);
     let setup = service().own_redis().instances(2);
     let mut service = setup.start().await;
     service.redis().stop().unwrap();
@@ -51,6 +52,7 @@ async fn duplicates_without_redis_all_get_the_same_order() {
 
 #[tokio::test]
 async fn of_different_orders_at_once_with_one_key_exactly_one_is_created() {
+    applies_to!(Servers, Partitions, Embedded, Deployment);
     let service = service().start().await;
     for _ in 0..5 {
         let key = new_key();
@@ -85,6 +87,7 @@ async fn typical_latency(service: &Service) -> Duration {
 
 #[tokio::test]
 async fn two_thousand_clients_are_all_answered_and_latency_recovers() {
+    applies_to!(Servers, Partitions, Embedded, Deployment);
     let service = service().start().await;
     let before = typical_latency(&service).await;
     let order = an_order();
@@ -98,7 +101,8 @@ async fn two_thousand_clients_are_all_answered_and_latency_recovers() {
             let answer = service.order(&key, &order).await;
             latencies.push(start.elapsed());
             // Spin's own answer: it has 1,000 instances at most, and lets no request wait for one.
-            let is_spins = cfg!(spin) && answer.status == 500 && answer.body.is_empty();
+            let is_spins =
+                crate::applies::is_on_spin() && answer.status == 500 && answer.body.is_empty();
             match (answer.status, &first) {
                 (status, _) if status == 503 || is_spins => {
                     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -143,8 +147,8 @@ async fn two_thousand_clients_are_all_answered_and_latency_recovers() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn a_host_killed_during_requests_loses_and_duplicates_no_order() {
+    applies_to!(Servers, Partitions);
     let mut service = service().start().await;
     let address = service.address();
     let mut database = service.database().await.unwrap();

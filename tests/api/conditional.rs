@@ -59,8 +59,8 @@ pub async fn is_locked(service: &Service) -> bool {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn a_conditional_order_is_created_only_on_the_current_list() {
+    applies_to!(Servers, Partitions, Embedded);
     let service = service().patient_with_redis().start().await;
     let empty = current(&service).await;
     let key = new_key();
@@ -102,8 +102,8 @@ async fn a_conditional_order_is_created_only_on_the_current_list() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn the_tag_after_a_creation_is_the_lists_also_when_that_is_long() {
+    applies_to!(Servers, Partitions, Embedded);
     let service = service().start().await;
     let keys: Vec<_> = (0..255).map(|_| new_key()).collect();
     let order = an_order();
@@ -120,8 +120,8 @@ async fn the_tag_after_a_creation_is_the_lists_also_when_that_is_long() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn if_match_with_any_several_weak_and_malformed_tags() {
+    applies_to!(Servers, Partitions, Embedded);
     let service = service().start().await;
     for tags in ["*", " * "] {
         let answer = ask(&service, &new_key(), tags).await;
@@ -149,8 +149,8 @@ async fn if_match_with_any_several_weak_and_malformed_tags() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn a_condition_can_be_required_and_stand_in_for_the_key() {
+    applies_to!(Servers, Partitions, Embedded);
     let service = service().variable("precondition", "etag").start().await;
     let plain = service.order(&new_key(), &an_order()).await;
     plain.assert_problem(428, "precondition-required");
@@ -174,8 +174,8 @@ async fn a_condition_can_be_required_and_stand_in_for_the_key() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn key_and_condition_can_both_be_required() {
+    applies_to!(Servers, Partitions, Embedded);
     let service = service().variable("precondition", "both").start().await;
     let (key, empty) = (new_key(), current(&service).await);
     let keyless = ask(&service, "", &empty).await;
@@ -189,14 +189,15 @@ async fn key_and_condition_can_both_be_required() {
 
 #[tokio::test]
 async fn by_default_a_key_is_required_with_a_condition_as_without() {
+    applies_to!(Servers, Partitions, Embedded, Deployment);
     let service = service().start().await;
     let keyless = ask(&service, "", "*").await;
     keyless.assert_problem(400, "idempotency-key-missing");
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn while_the_lock_is_held_other_creations_get_retry_after() {
+    applies_to!(Servers, Partitions);
     let service = service().patient_with_redis().start().await;
     let (key, empty) = (new_key(), current(&service).await);
     let first = ask(&service, &key, &empty).await;
@@ -232,8 +233,8 @@ async fn while_the_lock_is_held_other_creations_get_retry_after() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn a_value_without_an_expiry_is_not_a_lock() {
+    applies_to!(Servers, Partitions);
     let service = service().start().await;
     let lock = service.lock();
     for invalid in [&["SET", &lock, "for ever"][..], &["RPUSH", &lock, "x"]] {
@@ -247,8 +248,8 @@ async fn a_value_without_an_expiry_is_not_a_lock() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn a_condition_is_on_the_customers_own_orders() {
+    applies_to!(Servers, Partitions, Embedded);
     let service = service().variable("identity", "header").start().await;
     let list = async |name: &str| {
         let fields = [("x-user-id", name)];

@@ -36,23 +36,23 @@ async fn race(service: &Service, hosts: usize, key: fn() -> String) {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn of_ten_at_once_one_creates() {
+    applies_to!(Servers, Partitions, Embedded);
     let service = service().start().await;
     race(&service, 1, new_key).await;
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn of_ten_at_once_without_keys_on_two_hosts_one_creates() {
+    applies_to!(Servers, Partitions, Embedded);
     let setup = service().variable("precondition", "etag").instances(2);
     let service = setup.start().await;
     race(&service, 2, String::new).await;
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn of_ten_at_once_without_redis_one_creates() {
+    applies_to!(Servers, Partitions);
     let setup = service().own_redis().instances(2);
     let mut service = setup.start().await;
     service.redis().stop().unwrap();
@@ -60,8 +60,8 @@ async fn of_ten_at_once_without_redis_one_creates() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn one_creates_while_locks_are_lost_all_the_time() {
+    applies_to!(Servers, Partitions);
     let service = service().own_redis().start().await;
     let flushing = async {
         loop {
@@ -76,8 +76,8 @@ async fn one_creates_while_locks_are_lost_all_the_time() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn of_two_hundred_on_three_hosts_one_creates_while_redis_is_killed() {
+    applies_to!(Servers, Partitions);
     let setup = service().own_redis().instances(3);
     let mut service = setup.start().await;
     let tag = current(&service).await;
@@ -116,8 +116,8 @@ async fn follow<'c>(database: &'c mut tokio_postgres::Client, tag: &str) -> Tran
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn plain_orders_do_not_queue_up_behind_a_conditional_one() {
+    applies_to!(Servers, Partitions);
     let service = service().start().await;
     let mut database = service.database().await.unwrap();
     let open = follow(&mut database, &current(&service).await).await;
@@ -129,8 +129,8 @@ async fn plain_orders_do_not_queue_up_behind_a_conditional_one() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn a_creation_waits_for_the_transaction_on_the_same_state() {
+    applies_to!(Servers, Partitions);
     for commits in [true, false] {
         let service = service().start().await;
         let tag = current(&service).await;
@@ -152,8 +152,8 @@ async fn a_creation_waits_for_the_transaction_on_the_same_state() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn a_lock_expires_while_its_holder_is_still_creating() {
+    applies_to!(Servers, Partitions);
     let setup = service()
         .patient_with_redis()
         .variable("lock_lease_ms", 700);

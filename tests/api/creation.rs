@@ -8,6 +8,7 @@ use crate::support::{an_order, an_order_of, new_key, service};
 
 #[tokio::test]
 async fn a_first_request_creates_and_a_second_repeats_byte_for_byte() {
+    applies_to!(Servers, Partitions, Embedded, Deployment);
     let service = service().start().await;
     let key = new_key();
     let body = json!({
@@ -50,6 +51,7 @@ async fn a_first_request_creates_and_a_second_repeats_byte_for_byte() {
 
 #[tokio::test]
 async fn another_key_is_another_order() {
+    applies_to!(Servers, Partitions, Embedded, Deployment);
     let service = service().start().await;
     let one = service.order(&new_key(), &an_order()).await;
     let two = service.order(&new_key(), &an_order()).await;
@@ -61,6 +63,7 @@ async fn another_key_is_another_order() {
 
 #[tokio::test]
 async fn quoted_and_bare_are_the_same_key() {
+    applies_to!(Servers, Partitions, Embedded, Deployment);
     let service = service().start().await;
     let key = new_key();
     let first = service.order(&key, &an_order()).await;
@@ -72,6 +75,7 @@ async fn quoted_and_bare_are_the_same_key() {
 
 #[tokio::test]
 async fn member_order_and_white_space_do_not_matter() {
+    applies_to!(Servers, Partitions, Embedded, Deployment);
     let service = service().start().await;
     let key = new_key();
     let fields = [
@@ -92,8 +96,8 @@ async fn member_order_and_white_space_do_not_matter() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn a_replay_survives_a_flush_of_redis() {
+    applies_to!(Servers, Partitions);
     let service = service().own_redis().start().await;
     let key = new_key();
     let first = service.order(&key, &an_order()).await;
@@ -115,8 +119,8 @@ async fn a_replay_survives_a_flush_of_redis() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn a_replay_survives_the_expiry_of_its_record() {
+    applies_to!(Servers, Partitions);
     let setup = service()
         .patient_with_redis()
         .variable("reservation_ttl", 3);
@@ -138,8 +142,8 @@ async fn a_replay_survives_the_expiry_of_its_record() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn a_replay_survives_a_restart_of_everything() {
+    applies_to!(Servers, Partitions);
     let setup = service().own_redis().own_postgres();
     let mut service = setup.start().await;
     let key = new_key();
@@ -162,8 +166,8 @@ async fn a_replay_survives_a_restart_of_everything() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn a_finished_order_is_replayed_without_postgres() {
+    applies_to!(Servers, Partitions);
     let setup = service().own_postgres().patient_with_redis();
     let mut service = setup.start().await;
     let key = new_key();

@@ -14,8 +14,8 @@ fn embedded() -> Setup {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs a host of its own")]
 async fn two_hundred_duplicates_on_two_hosts_end_in_one_order() {
+    applies_to!(Servers);
     let service = embedded().instances(2).start().await;
     for _ in 0..3 {
         let (key, order) = (new_key(), an_order());
@@ -32,8 +32,8 @@ async fn two_hundred_duplicates_on_two_hosts_end_in_one_order() {
 
 /// Clients that retry after each failure, while the host is killed twice.
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs a host of its own")]
 async fn every_order_that_was_acknowledged_before_a_kill_is_there_once() {
+    applies_to!(Servers);
     const CLIENTS: usize = 64;
     let mut service = embedded().start().await;
     let address = service.address();
@@ -82,8 +82,8 @@ async fn every_order_that_was_acknowledged_before_a_kill_is_there_once() {
 /// In memory, each instance would have a database of its own, and a retry that reaches another one would be another
 /// order.
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs a host of its own")]
 async fn a_database_in_memory_is_refused() {
+    applies_to!(Servers);
     let service = service().store(Store::EmbeddedInMemory).start().await;
     let ready = service.get("/readyz").await;
     assert_eq!(ready.status, 503, "{ready:?}");
@@ -98,8 +98,8 @@ async fn a_database_in_memory_is_refused() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs a host of its own")]
 async fn a_file_that_another_program_locks_is_waited_for_and_not_for_ever() {
+    applies_to!(Servers);
     let setup = embedded().variable("database_timeout_ms", 1000);
     let service = setup.start().await;
     let (key, order) = (new_key(), an_order());
@@ -135,8 +135,8 @@ async fn a_file_that_another_program_locks_is_waited_for_and_not_for_ever() {
 
 /// Without records nothing remembers an order that the file has lost: its retry creates another.
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs a host of its own")]
 async fn an_order_that_was_deleted_from_the_file_is_created_again_and_is_no_phantom() {
+    applies_to!(Servers);
     let service = embedded().start().await;
     let (key, order) = (new_key(), an_order());
     let first = service.order(&key, &order).await;
@@ -151,11 +151,8 @@ async fn an_order_that_was_deleted_from_the_file_is_created_again_and_is_no_phan
 }
 
 #[tokio::test]
-#[cfg_attr(
-    any(deployment, spin),
-    ignore = "only the bundled runner counts calls of the stores"
-)]
 async fn a_creation_is_one_statement_and_a_replay_two() {
+    applies_to!(Servers; on the runner);
     let service = embedded().start().await;
     // The connection is opened, and the table created.
     service
@@ -186,8 +183,8 @@ async fn cost(service: &Service, key: &str, quantity: u64) -> u64 {
 /// The settings that keep an acknowledged order through a crash of the host (the log) and a power cut (`synchronous`,
 /// which is the connection's own and not seen here).
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs a host of its own")]
 async fn the_file_is_in_write_ahead_mode_and_has_no_other_index_than_its_constraints() {
+    applies_to!(Servers);
     let service = embedded().start().await;
     service
         .order(&new_key(), &an_order())

@@ -47,8 +47,8 @@ async fn order(service: &Service, quantity: u64) -> String {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn without_a_token_the_feed_is_off() {
+    applies_to!(Servers, Partitions, Embedded);
     let service = service().start().await;
     let off = read(&service, EVENTS).await;
     off.assert_problem(404, "feed-off");
@@ -56,8 +56,8 @@ async fn without_a_token_the_feed_is_off() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn only_the_operators_token_opens_the_feed_and_it_opens_nothing_else() {
+    applies_to!(Servers, Partitions, Embedded);
     let setup = with_feed().variable("identity", "jwt");
     let keys = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
     let service = setup.variable("jwt_keys", keys).start().await;
@@ -87,8 +87,8 @@ async fn only_the_operators_token_opens_the_feed_and_it_opens_nothing_else() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn pages_have_every_order_once_in_its_order() {
+    applies_to!(Servers, Partitions, Embedded);
     let service = with_feed().start().await;
     let empty = read(&service, EVENTS).await;
     assert!(ids(&empty).is_empty());
@@ -133,8 +133,8 @@ async fn pages_have_every_order_once_in_its_order() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn a_query_that_is_not_valid_is_refused() {
+    applies_to!(Servers, Partitions, Embedded);
     let service = with_feed().start().await;
     let cursor = "0123456789abcdef0000000000000007";
     for query in [
@@ -157,8 +157,8 @@ async fn a_query_that_is_not_valid_is_refused() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn an_empty_page_is_answered_after_the_wait_or_when_an_order_comes() {
+    applies_to!(Servers, Partitions, Embedded);
     let service = with_feed().start().await;
     let next = link(&read(&service, EVENTS).await, "next").replace("wait=0", "wait=2");
     let start = Instant::now();
@@ -179,8 +179,8 @@ async fn an_empty_page_is_answered_after_the_wait_or_when_an_order_comes() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn nothing_is_shown_beyond_an_order_that_is_not_committed() {
+    applies_to!(Servers, Partitions);
     let service = with_feed().start().await;
     let mut database = service.database().await.unwrap();
     let open = insert_and_stay(&mut database, "late", None).await;
@@ -200,8 +200,8 @@ async fn nothing_is_shown_beyond_an_order_that_is_not_committed() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn postgres_that_stops_during_a_wait_ends_in_503_and_the_cursor_stays_valid() {
+    applies_to!(Servers, Partitions);
     let setup = with_feed().own_postgres();
     let mut service = setup.variable("database_timeout_ms", 1000).start().await;
     let first = order(&service, 1).await;
@@ -217,8 +217,8 @@ async fn postgres_that_stops_during_a_wait_ends_in_503_and_the_cursor_stays_vali
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn an_order_of_a_named_customer_has_the_name_as_its_partition_key() {
+    applies_to!(Servers, Partitions, Embedded);
     let service = with_feed().variable("identity", "header").start().await;
     let name = "a \"name\"";
     let fields = [("idempotency-key", "k"), ("x-user-id", name)];

@@ -48,8 +48,8 @@ async fn completed(service: &Service, key: &str) -> Answer {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs a database and settings of its own")]
 async fn a_lost_order_is_created_again_by_its_retry_and_is_no_phantom() {
+    applies_to!(Servers, Partitions);
     let service = service().patient_with_redis().start().await;
     let key = new_key();
     let first = completed(&service, &key).await;
@@ -67,8 +67,8 @@ async fn a_lost_order_is_created_again_by_its_retry_and_is_no_phantom() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs a database and settings of its own")]
 async fn a_record_of_the_previous_release_is_confirmed_before_it_is_believed() {
+    applies_to!(Servers, Partitions);
     let service = service().patient_with_redis().start().await;
     let key = new_key();
     let first = completed(&service, &key).await;
@@ -95,8 +95,8 @@ async fn a_record_of_the_previous_release_is_confirmed_before_it_is_believed() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs a database and settings of its own")]
 async fn two_databases_that_share_a_prefix_never_answer_for_each_other() {
+    applies_to!(Servers, Partitions);
     let one = service().patient_with_redis().start().await;
     // The same names in Redis, another database.
     let other = service()
@@ -119,8 +119,8 @@ async fn two_databases_that_share_a_prefix_never_answer_for_each_other() {
 
 /// With `replay_during_outage = false`, nothing is answered that Postgres may have lost.
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs a database and settings of its own")]
 async fn in_an_outage_a_completed_order_is_replayed_only_where_that_is_configured() {
+    applies_to!(Servers, Partitions);
     let setup = service().own_postgres().patient_with_redis();
     let setup = setup.variable("replay_during_outage", "false");
     let mut service = setup.start().await;
@@ -139,8 +139,8 @@ async fn in_an_outage_a_completed_order_is_replayed_only_where_that_is_configure
 
 /// A promoted standby that lacks the order: its timeline is another history.
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs a database and settings of its own")]
 async fn an_order_lost_by_a_failover_is_created_again_by_its_retry() {
+    applies_to!(Servers, Partitions);
     // Otherwise the retry would be answered from the record until the new primary is there.
     let setup = service().own_postgres().patient_with_redis();
     let setup = setup.variable("replay_during_outage", "false");

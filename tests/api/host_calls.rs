@@ -94,11 +94,8 @@ impl Cost {
 }
 
 #[tokio::test]
-#[cfg_attr(
-    any(deployment, spin),
-    ignore = "only the bundled runner counts calls of the host"
-)]
 async fn a_warm_instance_makes_only_these_calls() {
+    applies_to!(Servers; on the runner);
     let service = service().patient_with_redis().start().await;
     let (key, order) = (new_key(), an_order());
     // The instance reads its variables and connects to Redis.

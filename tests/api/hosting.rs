@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::support::{an_order, new_key, service};
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn connections_outside_allowed_outbound_hosts_are_refused() {
+    applies_to!(Servers);
     let setup = service().variable("redis_allowed_host", "redis://127.0.0.1:1");
     let without_redis = setup.start().await;
     let key = new_key();
@@ -25,8 +25,8 @@ async fn connections_outside_allowed_outbound_hosts_are_refused() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn a_wrong_setting_is_named_in_the_log_and_not_to_the_client() {
+    applies_to!(Servers, Embedded);
     let setup = service().variable("redis_timeout_ms", "soon-s3cret");
     let service = setup.start().await;
     let refused = service.order(&new_key(), &an_order()).await;
@@ -37,8 +37,8 @@ async fn a_wrong_setting_is_named_in_the_log_and_not_to_the_client() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn secrets_appear_in_no_log() {
+    applies_to!(Servers);
     let secret = "s3cret-in-a-url";
     let setup = service()
         .own_redis()
@@ -72,8 +72,8 @@ async fn secrets_appear_in_no_log() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn without_its_variables_it_is_not_ready_and_the_log_says_both_ways_to_set_them() {
+    applies_to!(Servers, Embedded);
     let setup = service().variable("redis_url", "");
     let service = setup.variable("store", "postgres").start().await;
     for path in ["/readyz", "/api/v1/orders"] {
@@ -89,8 +89,8 @@ async fn without_its_variables_it_is_not_ready_and_the_log_says_both_ways_to_set
 /// Spin aborts requests in flight when it is stopped, and so does the runner. The client's retry repairs that:
 /// whether or not the aborted statement was committed, the key gets one order.
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn a_request_aborted_by_a_stop_is_repaired_by_its_retry() {
+    applies_to!(Servers);
     let mut service = service().start().await;
     let (key, order) = (new_key(), an_order());
     let mut database = service.database().await.unwrap();

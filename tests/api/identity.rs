@@ -144,8 +144,8 @@ async fn get(service: &Service, who: &[(&str, &str)], path: &str) -> Answer {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn a_token_of_every_algorithm_names_the_customer() {
+    applies_to!(Servers, Embedded);
     let service = with_tokens().start().await;
     let key = new_key();
     let mut ids = Vec::new();
@@ -165,8 +165,8 @@ async fn a_token_of_every_algorithm_names_the_customer() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn a_bad_token_is_refused_before_any_store_is_asked() {
+    applies_to!(Servers);
     // No store answers: a request that asks one gets 503.
     let setup = with_tokens()
         .variable("redis_url", "redis://127.0.0.1:1")
@@ -241,8 +241,8 @@ async fn a_bad_token_is_refused_before_any_store_is_asked() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn a_token_for_somebody_else_is_refused_where_no_issuer_and_audience_are_set() {
+    applies_to!(Servers, Embedded);
     let setup = service()
         .variable("identity", "jwt")
         .variable("jwt_keys", jwks());
@@ -261,8 +261,8 @@ async fn a_token_for_somebody_else_is_refused_where_no_issuer_and_audience_are_s
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn a_gateway_has_to_name_one_customer() {
+    applies_to!(Servers, Embedded);
     let service = with_gateway().start().await;
     let long = "c".repeat(129);
     for who in [
@@ -294,8 +294,8 @@ async fn a_gateway_has_to_name_one_customer() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn customers_never_meet() {
+    applies_to!(Servers);
     let service = with_gateway().patient_with_redis().start().await;
     let (alice, bob) = ([("x-user-id", "alice")], [("x-user-id", "bob")]);
     let record = |name: &str, key: &str| {
@@ -351,8 +351,8 @@ async fn customers_never_meet() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn an_identity_that_is_not_set_up_lets_nobody_in() {
+    applies_to!(Servers, Embedded);
     let small = json!({"keys": [{"kty": "oct", "k": encode(b"s3cret")}]});
     for (variable, settings) in [
         ("identity", vec![("identity", "nobody".to_owned())]),
@@ -409,8 +409,8 @@ async fn an_identity_that_is_not_set_up_lets_nobody_in() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn where_everybody_is_one_customer_the_log_says_so() {
+    applies_to!(Servers, Embedded);
     let service = service().start().await;
     let (key, who) = (
         new_key(),

@@ -6,6 +6,7 @@ use crate::support::{an_order, an_order_of, new_key, service};
 
 #[tokio::test]
 async fn another_order_is_refused_with_pointers_and_without_values() {
+    applies_to!(Servers, Embedded, Deployment);
     let service = service().start().await;
     let key = new_key();
     let mut stored = an_order();
@@ -32,8 +33,8 @@ async fn another_order_is_refused_with_pointers_and_without_values() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn another_order_gets_the_first_one_where_replay_is_configured() {
+    applies_to!(Servers, Embedded);
     let service = service().variable("key_reuse", "replay").start().await;
     let key = new_key();
     let first = service.order(&key, &an_order()).await;
@@ -46,8 +47,8 @@ async fn another_order_gets_the_first_one_where_replay_is_configured() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn a_reservation_of_a_dead_request_refuses_no_other_order() {
+    applies_to!(Servers);
     let setup = service().own_redis().own_postgres();
     let mut service = setup.start().await;
     let (key, order) = (new_key(), an_order());

@@ -12,8 +12,8 @@ async fn state(service: &Service, key: &str) -> crate::support::Answer {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn a_key_is_unknown_then_completed_whatever_redis_contains() {
+    applies_to!(Servers, Partitions);
     let service = service().patient_with_redis().start().await;
     let key = new_key();
     state(&service, &key)
@@ -51,8 +51,8 @@ async fn a_key_is_unknown_then_completed_whatever_redis_contains() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn a_reserved_key_is_in_progress_until_its_order_exists() {
+    applies_to!(Servers, Partitions);
     let service = service().patient_with_redis().start().await;
     let key = new_key();
     let mut database = service.database().await.unwrap();
@@ -90,8 +90,8 @@ async fn a_reserved_key_is_in_progress_until_its_order_exists() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn a_refused_condition_leaves_no_key_in_progress() {
+    applies_to!(Servers, Partitions);
     let service = service().patient_with_redis().start().await;
     let tag = current(&service).await;
     service
@@ -113,8 +113,8 @@ async fn a_refused_condition_leaves_no_key_in_progress() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn the_state_of_a_key_needs_postgres_and_not_redis() {
+    applies_to!(Servers, Partitions);
     let setup = service()
         .own_redis()
         .own_postgres()
@@ -137,6 +137,7 @@ async fn the_state_of_a_key_needs_postgres_and_not_redis() {
 
 #[tokio::test]
 async fn any_key_can_be_named_in_a_path() {
+    applies_to!(Servers, Partitions, Embedded, Deployment);
     let service = service().start().await;
     let unique = new_key();
     let visible: String = ('!'..='~').collect();

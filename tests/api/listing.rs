@@ -31,8 +31,8 @@ async fn conditional(service: &Service, path: &str, tags: &str) -> Answer {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn pages_are_walked_from_the_newest_order_to_the_oldest() {
+    applies_to!(Servers, Partitions, Embedded);
     let service = service().start().await;
     let empty = service.get(ORDERS).await;
     assert_eq!(empty.body, r#"{"orders":[],"next":null}"#);
@@ -83,8 +83,8 @@ async fn pages_are_walked_from_the_newest_order_to_the_oldest() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn the_default_and_the_maximum_page_size() {
+    applies_to!(Servers, Partitions, Embedded);
     let service = service().start().await;
     create(&service, 101).await;
     assert_eq!(ids(&service.get(ORDERS).await).len(), 20);
@@ -95,8 +95,8 @@ async fn the_default_and_the_maximum_page_size() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn an_invalid_query_is_refused_with_the_valid_values() {
+    applies_to!(Servers, Partitions, Embedded);
     let service = service().start().await;
     let other = "0197000000007000800000000000000a";
     for (query, hint) in [
@@ -121,8 +121,8 @@ async fn an_invalid_query_is_refused_with_the_valid_values() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn the_tag_of_the_list_changes_with_the_customers_orders_and_nothing_else() {
+    applies_to!(Servers, Partitions, Embedded);
     let setup = service().variable("identity", "header");
     let service = setup.start().await;
     let tag = async |who: &str, query: &str| {
@@ -171,8 +171,8 @@ async fn the_tag_of_the_list_changes_with_the_customers_orders_and_nothing_else(
 
 /// An insertion that drew its sequence number before another but commits after it.
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn an_order_that_appears_below_the_newest_changes_the_tag() {
+    applies_to!(Servers, Partitions);
     let service = service().start().await;
     create(&service, 300).await;
     let mut late = service.database().await.unwrap();
@@ -192,8 +192,8 @@ async fn an_order_that_appears_below_the_newest_changes_the_tag() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn an_unchanged_representation_is_304() {
+    applies_to!(Servers, Partitions, Embedded);
     let service = service().start().await;
     let id = create(&service, 1).await[0].as_str().unwrap().to_owned();
     for path in [ORDERS.to_owned(), format!("{ORDERS}/{id}")] {

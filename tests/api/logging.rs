@@ -71,8 +71,8 @@ fn count(logs: &str, start: &str) -> usize {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn each_outcome_is_a_line() {
+    applies_to!(Servers);
     let service = logged().patient_with_redis().start().await;
     let (key, order) = (new_key(), an_order());
     let ask = async |fields: &[(&str, &str)], body: Value| {
@@ -153,8 +153,8 @@ async fn each_outcome_is_a_line() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn a_wrong_variable_is_logged_and_so_are_its_requests() {
+    applies_to!(Servers);
     let setup = logged().variable("redis_timeout_ms", "soon");
     let service = setup.start().await;
     // The fixture has asked for /healthz as well.
@@ -171,8 +171,8 @@ async fn a_wrong_variable_is_logged_and_so_are_its_requests() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn requests_are_not_logged_by_default() {
+    applies_to!(Servers);
     let service = service().start().await;
     service.get("/healthz").await;
     service
@@ -184,8 +184,8 @@ async fn requests_are_not_logged_by_default() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn nothing_of_a_customer_and_no_secret_is_logged() {
+    applies_to!(Servers);
     let jwt_key = "czNjcmV0LXMzY3JldC1zM2NyZXQtczNjcmV0LXMzY3JldA";
     let keys = format!(r#"{{"keys":[{{"kty":"oct","k":"{jwt_key}"}}]}}"#);
     let urls = |setup: Setup| {
@@ -272,8 +272,8 @@ async fn exercise(service: &Service) {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn an_outage_of_redis_is_two_lines() {
+    applies_to!(Servers);
     let mut service = logged().own_redis().start().await;
     service
         .order(&new_key(), &an_order())
@@ -301,8 +301,8 @@ async fn an_outage_of_redis_is_two_lines() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn an_outage_of_postgres_is_two_lines() {
+    applies_to!(Servers);
     let mut service = logged().own_postgres().start().await;
     let order = an_order();
     service.order(&new_key(), &order).await.assert_created();
@@ -335,8 +335,8 @@ async fn assert_two_lines(service: &Service, store: &str) {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn a_refused_statement_is_said_once_and_is_no_outage() {
+    applies_to!(Servers);
     let service = logged().start().await;
     let database = service.database().await.unwrap();
     database

@@ -8,6 +8,9 @@
     reason = "a test that fails panics"
 )]
 
+#[macro_use]
+mod applies;
+
 mod bad_input;
 mod changed_rules;
 mod concurrency;

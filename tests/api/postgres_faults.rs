@@ -7,8 +7,8 @@ use futures::future::join_all;
 use crate::support::{an_order, insert_and_stay, new_key, service};
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn postgres_stopped_then_started() {
+    applies_to!(Servers);
     let mut service = service().own_postgres().start().await;
     let (key, order) = (new_key(), an_order());
     for immediately in [false, true] {
@@ -49,8 +49,8 @@ async fn postgres_stopped_then_started() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn postgres_that_hangs_is_given_up_at_the_deadline() {
+    applies_to!(Servers);
     let setup = service().own_postgres();
     let mut service = setup.variable("database_timeout_ms", 700).start().await;
     let (key, order) = (new_key(), an_order());
@@ -75,8 +75,8 @@ async fn postgres_that_hangs_is_given_up_at_the_deadline() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn a_write_that_lands_after_the_deadline_is_the_one_order() {
+    applies_to!(Servers);
     let setup = service().variable("database_timeout_ms", 500);
     let service = setup.start().await;
     let (key, order) = (new_key(), an_order());
@@ -116,8 +116,8 @@ async fn a_write_that_lands_after_the_deadline_is_the_one_order() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn an_open_transaction_on_a_key_delays_no_other_key() {
+    applies_to!(Servers);
     let setup = service().variable("database_timeout_ms", 20_000);
     let service = setup.start().await;
     let (key, order) = (new_key(), an_order());
@@ -142,8 +142,8 @@ async fn an_open_transaction_on_a_key_delays_no_other_key() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn a_statement_that_waits_for_a_lock_ends_before_its_request() {
+    applies_to!(Servers);
     let setup = service().variable("database_timeout_ms", 1000);
     let service = setup.start().await;
     let (key, order) = (new_key(), an_order());
@@ -172,8 +172,8 @@ async fn a_statement_that_waits_for_a_lock_ends_before_its_request() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn a_default_isolation_level_of_the_database_refuses_no_duplicate() {
+    applies_to!(Servers);
     for level in ["serializable", "repeatable read"] {
         let service = service().start().await;
         let database = service.database().await.unwrap();
@@ -199,8 +199,8 @@ async fn a_default_isolation_level_of_the_database_refuses_no_duplicate() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn waiting_for_postgres_takes_no_time_from_redis() {
+    applies_to!(Servers);
     let setup = service().variable("database_timeout_ms", 20_000);
     let service = setup.variable("redis_timeout_ms", 1500).start().await;
     let (key, order) = (new_key(), an_order());
@@ -227,8 +227,8 @@ async fn waiting_for_postgres_takes_no_time_from_redis() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn connections_that_died_are_not_noticed_by_clients() {
+    applies_to!(Servers);
     let service = service().own_postgres().start().await;
     let database = service.database().await.unwrap();
     let terminate = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \

@@ -6,6 +6,7 @@ use crate::support::{an_order, new_key, service};
 
 #[tokio::test]
 async fn an_order_is_found_by_its_id_only() {
+    applies_to!(Servers, Partitions, Embedded, Deployment);
     let service = service().start().await;
     let first = service.order(&new_key(), &an_order()).await;
     let location = first.assert_created().field("location").unwrap();
@@ -37,6 +38,7 @@ async fn an_order_is_found_by_its_id_only() {
 
 #[tokio::test]
 async fn unknown_paths_are_404_and_wrong_methods_405() {
+    applies_to!(Servers, Partitions, Embedded, Deployment);
     let service = service().start().await;
     for path in [
         "/api",
@@ -65,8 +67,8 @@ async fn unknown_paths_are_404_and_wrong_methods_405() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn health_asks_no_store_and_readiness_asks_both() {
+    applies_to!(Servers, Partitions);
     let setup = service().own_redis().own_postgres();
     let mut service = setup.variable("database_timeout_ms", 1000).start().await;
     let ready = service.get("/readyz").await;
@@ -96,8 +98,8 @@ async fn health_asks_no_store_and_readiness_asks_both() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn a_database_with_an_older_schema_is_not_ready() {
+    applies_to!(Servers, Partitions);
     let service = service().start().await;
     let database = service.database().await.unwrap();
     let second = "DROP FUNCTION insert_orders_2";
@@ -114,8 +116,8 @@ async fn a_database_with_an_older_schema_is_not_ready() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn a_database_without_our_table_is_not_ready() {
+    applies_to!(Servers, Partitions);
     let service = service().start().await;
     let database = service.database().await.unwrap();
     database

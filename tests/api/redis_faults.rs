@@ -17,8 +17,8 @@ async fn assert_normal_service(service: &Service) {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn redis_stopped_before_during_and_after() {
+    applies_to!(Servers);
     let mut service = service().own_redis().start().await;
     let (key, order) = (new_key(), an_order());
     let first = service.order(&key, &order).await;
@@ -38,8 +38,8 @@ async fn redis_stopped_before_during_and_after() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn redis_that_comes_back_is_used_again() {
+    applies_to!(Servers);
     let mut service = service().own_redis().start().await;
     service.redis().stop().unwrap();
     service
@@ -61,8 +61,8 @@ async fn redis_that_comes_back_is_used_again() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn redis_that_hangs_costs_one_time_out_and_not_one_per_request() {
+    applies_to!(Servers);
     let mut service = service().own_redis().start().await;
     let (key, order) = (new_key(), an_order());
     let first = service.order(&key, &order).await;
@@ -92,16 +92,16 @@ async fn redis_that_hangs_costs_one_time_out_and_not_one_per_request() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn redis_that_hangs_from_the_start() {
+    applies_to!(Servers);
     let mut service = service().own_redis().start().await;
     service.redis().pause().unwrap();
     assert_normal_service(&service).await;
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn redis_out_of_memory() {
+    applies_to!(Servers);
     let service = service().own_redis().start().await;
     let (key, order) = (new_key(), an_order());
     let first = service.order(&key, &order).await;
@@ -118,8 +118,8 @@ async fn redis_out_of_memory() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn redis_read_only() {
+    applies_to!(Servers);
     let service = service().own_redis().start().await;
     let (key, order) = (new_key(), an_order());
     let first = service.order(&key, &order).await;
@@ -133,8 +133,8 @@ async fn redis_read_only() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn redis_that_drops_its_connections() {
+    applies_to!(Servers);
     let setup = service().own_redis().patient_with_redis();
     let service = setup.start().await;
     for _ in 0..5 {
@@ -151,8 +151,8 @@ async fn redis_that_drops_its_connections() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn an_unreadable_record_is_ignored() {
+    applies_to!(Servers);
     let setup = service().own_redis().patient_with_redis();
     let service = setup.start().await;
     let future = "\u{2}f-a-record-of-a-version-that-is-not-there-yet-123";
@@ -180,8 +180,8 @@ async fn an_unreadable_record_is_ignored() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn a_record_of_another_key_is_ignored() {
+    applies_to!(Servers);
     let service = service().own_redis().start().await;
     let (theirs, ours) = (new_key(), new_key());
     let order = an_order();

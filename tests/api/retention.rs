@@ -29,8 +29,8 @@ async fn run_documented(service: &Service, heading: &str, parameters: &[&str]) {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn an_archived_order_is_replayed_and_its_stub_shown() {
+    applies_to!(Servers, Partitions);
     let service = service().patient_with_redis().start().await;
     let key = new_key();
     let first = service.order(&key, &an_order()).await;
@@ -49,8 +49,8 @@ async fn an_archived_order_is_replayed_and_its_stub_shown() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn an_erased_order_is_gone_and_its_key_is_spent() {
+    applies_to!(Servers, Partitions);
     let service = service().patient_with_redis().start().await;
     let (key, mut order) = (new_key(), an_order());
     order["note"] = "for Ann".into();

@@ -30,8 +30,8 @@ async fn assert_refused(client: &Client, statements: &[&str]) {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn the_serving_role_serves_and_changes_no_row() {
+    applies_to!(Servers);
     let roles = std::fs::read_to_string(workspace::migrations().join("roles.sql")).unwrap();
     let name = Uuid::new_v4().simple().to_string();
     let url = Shared::told()
@@ -109,8 +109,8 @@ async fn the_serving_role_serves_and_changes_no_row() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn the_migrating_role_migrates_what_the_serving_role_may_use_next() {
+    applies_to!(Servers);
     let roles = std::fs::read_to_string(workspace::migrations().join("roles.sql")).unwrap();
     let name = Uuid::new_v4().simple().to_string();
     let shared = Shared::told().unwrap();

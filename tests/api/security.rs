@@ -26,8 +26,8 @@ async fn order_with(service: &Service, fields: &[(&str, &str)]) -> Answer {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn caches_keep_no_problem_and_mix_no_customers() {
+    applies_to!(Servers, Embedded);
     let service = service().variable("identity", "header").start().await;
     let who = [("x-user-id", "c")];
     let created = order_with(&service, &who).await;
@@ -52,8 +52,8 @@ async fn caches_keep_no_problem_and_mix_no_customers() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn pages_of_listed_origins_may_use_the_api_and_others_may_not() {
+    applies_to!(Servers, Embedded);
     let setup = service().variable("cors_origins", format!("{SHOP}, http://localhost:8080"));
     let service = setup.start().await;
     let preflight = async |service: &Service, origin: &str| {
@@ -115,6 +115,7 @@ async fn pages_of_listed_origins_may_use_the_api_and_others_may_not() {
 
 #[tokio::test]
 async fn a_compressed_body_is_refused_and_stores_nothing() {
+    applies_to!(Servers, Embedded, Deployment);
     let service = service().start().await;
     for coding in ["gzip", "br", "identity, gzip"] {
         let refused = order_with(&service, &[("content-encoding", coding)]).await;
@@ -127,6 +128,7 @@ async fn a_compressed_body_is_refused_and_stores_nothing() {
 
 #[tokio::test]
 async fn conditions_hold_for_reading_and_creating_alike() {
+    applies_to!(Servers, Embedded, Deployment);
     let service = service().start().await;
     let created = order_with(&service, &[]).await;
     let order = created.field("location").unwrap();
@@ -168,8 +170,8 @@ async fn conditions_hold_for_reading_and_creating_alike() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn without_a_key_nothing_invites_to_repeat_blindly() {
+    applies_to!(Servers);
     let up = service().variable("precondition", "etag").start().await;
     let order = async |service: &Service, tag: &str| {
         let fields = [("content-type", "application/json"), ("if-match", tag)];
@@ -204,8 +206,8 @@ async fn without_a_key_nothing_invites_to_repeat_blindly() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn ids_of_one_millisecond_have_nothing_in_common() {
+    applies_to!(Servers, Embedded);
     let service = service().patient_with_redis().start().await;
     let mut of_millisecond: BTreeMap<u128, Vec<u128>> = BTreeMap::new();
     let mut pairs = 0;

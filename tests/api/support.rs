@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio_postgres::{NoTls, Transaction};
 use uuid::Uuid;
 
+use crate::applies::Place;
 use crate::documented::assert_documented;
 
 /// Longer than any response may take: the component's deadlines are 500 ms and 5 s.
@@ -44,9 +45,9 @@ pub enum Store {
 /// Starts to describe what a test needs.
 pub fn service() -> Setup {
     Setup {
-        store: match Shared::told().is_ok_and(|shared| shared.embedded) {
-            true => Store::Embedded,
-            false => Store::Servers,
+        store: match Place::of_this_run() {
+            Place::Embedded => Store::Embedded,
+            _ => Store::Servers,
         },
         instances: 1,
         ..Setup::default()
@@ -110,7 +111,7 @@ impl Setup {
                 && !self.own_postgres
                 && self.instances == 1
                 && self.variables.is_empty(),
-            "a deployment is not changed for a test: this one has to be ignored where cfg(deployment) is set"
+            "a deployment is not changed for a test: this one does not apply to Deployment"
         );
         Service {
             apps: Vec::new(),
@@ -194,7 +195,7 @@ impl Setup {
     fn embedded(self, folder: PathBuf) -> Service {
         assert!(
             !self.own_redis && !self.own_postgres,
-            "this test needs servers: workshop/tasks/src/test.rs lists those that do not apply to the embedded store"
+            "this test needs servers: it does not apply to Embedded"
         );
         // More time than a busy machine's disk ever takes.
         let patience = ("database_timeout_ms", "20000");

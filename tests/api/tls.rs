@@ -100,8 +100,8 @@ impl Served {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn orders_are_created_and_replayed_over_tls() {
+    applies_to!(Servers);
     let authority = Authority::new("trusted").unwrap();
     let stores = Stores::start(&authority, &authority).await;
     let served = stores.serve(&authority, "require");
@@ -116,8 +116,8 @@ async fn orders_are_created_and_replayed_over_tls() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn a_postgres_with_a_certificate_of_another_authority_is_refused() {
+    applies_to!(Servers);
     let [trusted, other] = ["trusted", "other"].map(|name| Authority::new(name).unwrap());
     let stores = Stores::start(&trusted, &other).await;
     // "prefer" permits a server without TLS, but not one with a certificate that cannot be verified.
@@ -131,8 +131,8 @@ async fn a_postgres_with_a_certificate_of_another_authority_is_refused() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn a_redis_with_a_certificate_of_another_authority_is_not_used() {
+    applies_to!(Servers);
     let [trusted, other] = ["trusted", "other"].map(|name| Authority::new(name).unwrap());
     let stores = Stores::start(&other, &trusted).await;
     let served = stores.serve(&trusted, "require");

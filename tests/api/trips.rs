@@ -34,11 +34,8 @@ async fn cost<T>(service: &Service, request: impl Future<Output = T>) -> ((u64, 
 }
 
 #[tokio::test]
-#[cfg_attr(
-    any(deployment, spin),
-    ignore = "only the bundled runner counts calls of the stores"
-)]
 async fn a_creation_is_one_trip_to_each_store_and_a_finished_replay_one_to_redis() {
+    applies_to!(Servers; on the runner);
     let service = service().patient_with_redis().start().await;
     for _ in 0..3 {
         let (key, order) = (new_key(), an_order());
@@ -81,11 +78,8 @@ async fn a_creation_is_one_trip_to_each_store_and_a_finished_replay_one_to_redis
 }
 
 #[tokio::test]
-#[cfg_attr(
-    any(deployment, spin),
-    ignore = "only the bundled runner counts calls of the stores"
-)]
 async fn any_text_reaches_postgres_at_the_first_attempt() {
+    applies_to!(Servers; on the runner);
     let service = service().patient_with_redis().start().await;
     let controls: String = ('\u{1}'..='\u{1f}').chain(['\u{7f}', '\u{9f}']).collect();
     for text in [
@@ -108,11 +102,8 @@ async fn any_text_reaches_postgres_at_the_first_attempt() {
 }
 
 #[tokio::test]
-#[cfg_attr(
-    any(deployment, spin),
-    ignore = "only the bundled runner counts calls of the stores"
-)]
 async fn a_conditional_creation_costs_two_trips_more_for_its_lock() {
+    applies_to!(Servers; on the runner);
     let service = service().patient_with_redis().start().await;
     let order = an_order();
     let (key, list) = (new_key(), service.get("/api/v1/orders").await);
@@ -140,11 +131,8 @@ async fn a_conditional_creation_costs_two_trips_more_for_its_lock() {
 
 /// An instance lives for 1 s without a request. The next ones have heard nothing of Postgres, and believe no record.
 #[tokio::test]
-#[cfg_attr(
-    any(deployment, spin),
-    ignore = "only the bundled runner counts calls of the stores"
-)]
 async fn replays_that_come_to_a_new_instance_at_once_share_one_question() {
+    applies_to!(Servers; on the runner);
     let service = service().patient_with_redis().start().await;
     let (key, order) = (new_key(), an_order());
     let first = service.order(&key, &order).await;

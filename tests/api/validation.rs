@@ -20,8 +20,8 @@ async fn post(
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn bad_requests_are_refused_and_reserve_nothing() {
+    applies_to!(Servers);
     let service = service().own_redis().start().await;
     let order = an_order().to_string();
     let too_long = "k".repeat(256);
@@ -78,6 +78,7 @@ async fn bad_requests_are_refused_and_reserve_nothing() {
 
 #[tokio::test]
 async fn an_invalid_order_is_refused_field_by_field_and_its_key_stays_free() {
+    applies_to!(Servers, Embedded, Deployment);
     let service = service().start().await;
     let key = new_key();
     let body = json!({
@@ -129,6 +130,7 @@ async fn an_invalid_order_is_refused_field_by_field_and_its_key_stays_free() {
 
 #[tokio::test]
 async fn orders_at_the_limits_are_accepted() {
+    applies_to!(Servers, Embedded, Deployment);
     let service = service().start().await;
     let item = json!({"sku": "€".repeat(64), "quantity": 10_000, "unitPrice": 0});
     let mut order =
@@ -147,6 +149,7 @@ async fn orders_at_the_limits_are_accepted() {
 
 #[tokio::test]
 async fn a_body_may_have_64_kib_and_not_a_byte_more() {
+    applies_to!(Servers, Embedded, Deployment);
     let service = service().start().await;
     let padded = |length: usize| {
         let order = an_order().to_string();
@@ -178,8 +181,8 @@ fn chunks(text: String) -> reqwest::Body {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn reading_stops_at_the_limit() {
+    applies_to!(Servers, Embedded);
     let service = service().start().await;
     // A body that never ends: a response must come all the same.
     let mut stream = TcpStream::connect(service.address()).await.unwrap();
@@ -196,8 +199,8 @@ async fn reading_stops_at_the_limit() {
 }
 
 #[tokio::test]
-#[cfg_attr(deployment, ignore = "needs servers or settings of its own")]
 async fn a_truncated_body_stores_nothing() {
+    applies_to!(Servers, Embedded);
     let service = service().start().await;
     let key = new_key();
     let order = an_order().to_string();

@@ -7,6 +7,7 @@
     reason = "a test that fails panics"
 )]
 
+mod changing;
 mod clients;
 #[allow(
     dead_code,

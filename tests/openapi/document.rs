@@ -1,4 +1,4 @@
-//! The document itself.
+//! The schemas of requests in the document accept what the code accepts.
 
 use std::sync::LazyLock;
 
@@ -9,9 +9,6 @@ use openapi_check::Document;
 use orders::ORDERS;
 use serde_json::{Value, json};
 
-/// The largest page.
-const MAX_LIMIT: usize = 100;
-
 /// The document of this API.
 pub fn orders_document() -> &'static Document {
     static DOCUMENT: LazyLock<Document> = LazyLock::new(|| {
@@ -21,42 +18,43 @@ pub fn orders_document() -> &'static Document {
     &DOCUMENT
 }
 
-#[test]
-fn examples_match_their_schemas() {
-    let document = orders_document();
-    assert!(document.examples().len() > 30);
-    let bad = document.bad_examples().unwrap();
-    assert!(bad.is_empty(), "{}", bad.join("\n"));
+/// Whether the document's schema accepts a value; the code has to agree.
+fn accepted(schema: &str, value: &Value, by_code: bool) -> bool {
+    let pointer = format!("/components/{schema}");
+    let violations = orders_document().violations(&pointer, value).unwrap();
+    assert_eq!(violations.is_empty(), by_code, "{violations:?} of {value}");
+    by_code
 }
 
-const NEW_ORDER: &str = "/components/schemas/NewOrder";
-
-/// Whether the document's schema and the code accept an order; they have to agree.
-fn accepted(order: &Value) -> bool {
-    let violations = orders_document().violations(NEW_ORDER, order).unwrap();
-    let by_code = ORDERS.validate(order);
-    assert_eq!(
-        violations.is_empty(),
-        by_code.is_ok(),
-        "the document says {violations:?}, the code says {by_code:?} of {order}"
-    );
-    by_code.is_ok()
+fn order_accepted(order: &Value) -> bool {
+    accepted("schemas/NewOrder", order, ORDERS.validate(order).is_ok())
 }
 
-fn with(pointer: &str, value: Value) -> Value {
+/// An order with another value at a JSON Pointer, or, for the `null` of `Value`, without the member there.
+fn with(pointer: &str, value: Option<Value>) -> Value {
     let mut order = json!({
         "currency": "EUR", "items": [{"sku": "A-1", "quantity": 2, "unitPrice": 0}], "note": "n"
     });
-    *order.pointer_mut(pointer).unwrap() = value;
+    let (parent, member) = pointer.rsplit_once('/').unwrap();
+    let parent = order.pointer_mut(parent).unwrap().as_object_mut().unwrap();
+    match value {
+        Some(value) => parent.insert(member.to_owned(), value),
+        None => parent.remove(member),
+    };
     order
 }
 
 #[test]
 fn the_limits_of_an_order_are_those_of_the_code() {
-    let item = json!({"sku": "A-1", "quantity": 1, "unitPrice": 1});
+    let items = |count| {
+        json!(vec![
+            json!({"sku": "A-1", "quantity": 1, "unitPrice": 1});
+            count
+        ])
+    };
     for (pointer, good, bad) in [
-        ("/items", json!(vec![&item; 100]), json!(vec![&item; 101])),
-        ("/items", json!([item]), json!([])),
+        ("/items", items(100), items(101)),
+        ("/items", items(1), json!([])),
         ("/items/0/quantity", json!(10_000), json!(10_001)),
         ("/items/0/quantity", json!(1), json!(0)),
         ("/items/0/quantity", json!(1), json!(1.5)),
@@ -78,95 +76,89 @@ fn the_limits_of_an_order_are_those_of_the_code() {
         ("/note", json!(""), json!(7)),
         ("/currency", json!("CHF"), json!("chf")),
     ] {
-        assert!(accepted(&with(pointer, good)), "{pointer}");
-        assert!(!accepted(&with(pointer, bad)), "{pointer}");
+        assert!(order_accepted(&with(pointer, Some(good))), "{pointer}");
+        assert!(!order_accepted(&with(pointer, Some(bad))), "{pointer}");
     }
-    for (pointer, member) in [("", "gift"), ("/items/0", "colour")] {
-        let mut order = with("/note", json!(null));
-        order.pointer_mut(pointer).unwrap()[member] = json!(1);
-        assert!(!accepted(&order), "{member}");
+    for added in ["/gift", "/items/0/colour"] {
+        assert!(!order_accepted(&with(added, Some(json!(1)))), "{added}");
     }
-    for (pointer, member) in [
-        ("", "currency"),
-        ("", "items"),
-        ("/items/0", "sku"),
-        ("/items/0", "quantity"),
-        ("/items/0", "unitPrice"),
+    for required in [
+        "/currency",
+        "/items",
+        "/items/0/sku",
+        "/items/0/quantity",
+        "/items/0/unitPrice",
     ] {
-        let mut order = with("/note", json!(null));
-        let object = order.pointer_mut(pointer).unwrap();
-        object.as_object_mut().unwrap().remove(member);
-        assert!(!accepted(&order), "{member}");
+        assert!(!order_accepted(&with(required, None)), "{required}");
     }
     for other in [json!(null), json!([]), json!("order"), json!({})] {
-        assert!(!accepted(&other));
+        assert!(!order_accepted(&other));
     }
-}
-
-#[test]
-fn the_currencies_are_those_of_the_code() {
     let letters = || b'A'..=b'Z';
     let codes =
         letters().flat_map(|a| letters().flat_map(move |b| letters().map(move |c| [a, b, c])));
-    let accepted = codes.filter(|code| {
-        let code = std::str::from_utf8(code).unwrap();
-        accepted(&with("/currency", json!(code)))
-    });
-    assert!(accepted.count() > 150);
+    let currency = |code: &[u8; 3]| {
+        order_accepted(&with(
+            "/currency",
+            Some(json!(str::from_utf8(code).unwrap())),
+        ))
+    };
+    assert!(codes.filter(currency).count() > 150);
 }
 
 #[test]
-fn keys_are_what_the_code_takes_for_keys() {
-    let pattern = "/components/parameters/IdempotencyKey/schema";
+fn keys_and_limits_are_what_the_code_takes() {
     let longest = "k".repeat(MAX_KEY_CHARS);
     let escaped = format!("\"{}\"", "\\\\".repeat(MAX_KEY_CHARS));
-    for key in [
-        "k",
-        "8e03978e-40d5-43dd-bc93-6894a57f9324",
-        "!~",
-        "a\\b",
-        "\"a\"",
-        "\"a\\\"b\"",
-        "\"a\\\\b\"",
-        &longest,
-        &escaped,
-        &format!("\"{longest}\""),
-        "",
-        "two words",
-        "\"",
-        "\"\"",
-        "a\"b",
-        "\"a",
-        "a\"",
-        "\"a\\b\"",
-        "\"a\"b\"",
-        "\"\\\"",
-        "ü",
-        &format!("{longest}k"),
-        &format!("\"{longest}k\""),
-        &format!("\"{escaped}\\\\\""),
-        "\"a b\"",
-    ] {
-        let by_document = orders_document().violations(pattern, &json!(key)).unwrap();
-        let by_code = IdempotencyKey::parse(key.as_bytes());
-        assert_eq!(by_document.is_empty(), by_code.is_some(), "{key}");
+    let keys = concat!(
+        r#"k|8e03978e-40d5-43dd-bc93-6894a57f9324|!~|a\b|"a"|"a\"b"|"a\\b"||two words|"|""|a"b|"a|a"|"#,
+        r#""a\b"|"a"b"|"\"|ü|"a b""#
+    );
+    let long = [
+        longest.clone(),
+        escaped.clone(),
+        format!("\"{longest}\""),
+        format!("{longest}k"),
+        format!("\"{longest}k\""),
+        format!("\"{escaped}\\\\\""),
+    ];
+    let keys = keys.split('|').chain(long.iter().map(String::as_str));
+    let taken = keys.filter(|key| {
+        let by_code = IdempotencyKey::parse(key.as_bytes()).is_some();
+        accepted("parameters/IdempotencyKey/schema", &json!(key), by_code)
+    });
+    assert_eq!(taken.count(), 10);
+    for limit in [0, 1, 100, 101] {
+        let by_code = PageRequest::parse(&format!("limit={limit}")).is_ok();
+        let taken = accepted("parameters/Limit/schema", &json!(limit), by_code);
+        assert_eq!(taken, (1..=100).contains(&limit), "{limit}");
     }
-    let limit = "/components/parameters/Limit/schema";
-    for (value, good) in [
-        (1, true),
-        (MAX_LIMIT, true),
-        (0, false),
-        (MAX_LIMIT + 1, false),
+    let limit = orders_document()
+        .at("/components/parameters/Limit/schema")
+        .unwrap();
+    let without = PageRequest::parse("").map(|page| page.limit).ok();
+    assert_eq!(without, limit["default"].as_u64().map(|n| n as usize));
+}
+
+/// Redocly checks the other examples.
+#[test]
+fn the_examples_of_headers_match_their_schemas() {
+    for file in [
+        "console/static/openapi.json",
+        "order-by-key/openapi.json",
+        "order-by-etag/openapi.json",
     ] {
-        let by_document = orders_document().violations(limit, &json!(value)).unwrap();
-        let by_code = PageRequest::parse(&format!("limit={value}"));
-        assert_eq!(
-            (by_document.is_empty(), by_code.is_ok()),
-            (good, good),
-            "{value}"
-        );
+        let file = devstack::workspace::root().join("showcase").join(file);
+        let document = Document::read(&file).unwrap();
+        let headers = document
+            .at("/components/headers")
+            .and_then(Value::as_object);
+        for (name, header) in headers.into_iter().flatten() {
+            if let Some(example) = header.get("example") {
+                let schema = format!("/components/headers/{name}/schema");
+                let violations = document.violations(&schema, example).unwrap();
+                assert_eq!(violations, [""; 0], "{name}");
+            }
+        }
     }
-    let without = PageRequest::parse("").map(|page| page.limit);
-    let schema = orders_document().at(limit).unwrap();
-    assert_eq!(without.ok(), schema["default"].as_u64().map(|n| n as usize));
 }

@@ -20,6 +20,7 @@ pub mod request_log;
 mod respond;
 mod response;
 pub mod settings;
+mod violations;
 
 pub use creation::{
     ConditionalRequest, CreateOperation, IDEMPOTENT_REPLAYED, create, create_conditionally,
@@ -31,7 +32,7 @@ pub use head::{Body, BodyError, Head, MAX_BODY_BYTES, Method};
 pub use health::{embedded_readiness, health, readiness};
 pub use host::Host;
 pub use outcome::Outcome;
-pub use problem::Problem;
+pub use problem::{PROBLEMS, Problem, Row};
 pub use query::{PageRequest, QueryError, decoded};
 pub use reading::{list, represent, show, show_key};
 pub use respond::{identify, respond};

@@ -1,5 +1,5 @@
-//! Every error answer, in one place: status, stable type, and what the caller can do next (RFC 9457). A store's own
-//! words about a failure cannot get in here.
+//! Every error response in one table: status, stable type, title, what the caller can do next (RFC 9457), and the field
+//! that only it has. A store's own words about a failure cannot get in here.
 
 use std::time::Duration;
 
@@ -19,52 +19,36 @@ use crate::identity::Unidentified;
 use crate::outcome::Outcome;
 use crate::query::{MAX_LIMIT, QueryError};
 use crate::response::Response;
+use crate::violations::shown;
 
 /// How long a client should wait before it repeats a request that a store did not answer, in seconds.
 const RETRY_AFTER_SECONDS: &str = "1";
 
-/// How many violations an answer lists at most.
-const MAX_VIOLATIONS: usize = 50;
-/// How long they may be in all, in bytes.
-const MAX_VIOLATION_BYTES: usize = 8 * 1024;
-/// The longest pointer that an answer repeats, in bytes.
-const MAX_POINTER_BYTES: usize = 256;
-
-/// Why a request is refused.
+/// Why a request is refused. The titles of the table below say what each variant means.
+#[allow(missing_docs, reason = "the titles of the table")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
-    /// The request does not identify a customer.
     Unidentified(Unidentified),
-    /// The gateway in front has not admitted the request.
     Forbidden,
-    /// The `Idempotency-Key` field is not one key.
     Key(KeyError),
-    /// The body is not declared to be of this media type.
+    /// The one that is expected.
     UnsupportedMediaType(&'static str),
-    /// The body is compressed.
     UnsupportedContentCoding,
-    /// The body is longer than this many bytes.
+    /// The limit, in bytes.
     BodyTooLarge(usize),
-    /// The body ended before it was complete.
     BodyTruncated,
-    /// The body did not arrive in time.
     BodyTimedOut,
-    /// The body is not a JSON document.
     NotJson(Malformed),
-    /// The body is not a valid document of the resource.
     Invalid(Vec<Violation>),
-    /// The key belongs to a resource with another document.
+    /// The key belongs to this resource; `differs` has JSON Pointers.
     KeyReused {
-        /// That resource.
         id: ResourceId,
-        /// JSON Pointers to what differs.
         differs: Vec<String>,
     },
     /// A condition is required, and there is none, or one that is always met and no key.
     PreconditionRequired,
-    /// What is to be read is not what `If-Match` names.
+    /// What is to be read is not what `If-Match` names; its tag, if it has one.
     Changed {
-        /// Its tag, if it has one.
         etag: Option<ETag>,
     },
     /// `If-None-Match: *` on a request to create: the list exists.
@@ -73,40 +57,33 @@ pub enum Problem {
     UnsupportedCondition,
     /// The list is in another state than the condition expects.
     PreconditionFailed {
-        /// The state that it is in.
         current: ListState,
     },
-    /// Another request is creating a resource on a condition.
+    /// Another request is creating a resource on a condition; the rest of its lease.
     CollectionLocked {
-        /// The rest of its lease.
         remaining: Duration,
     },
-    /// The query is not valid.
     Query(QueryError),
-    /// There is nothing at this path.
     UnknownPath,
     /// There is no such resource, or it is another customer's.
     NotFound,
     /// No request with this key is known, or it is another customer's.
     KeyNotFound,
-    /// The feed has no token.
     FeedOff,
-    /// The feed's numbers up to a cursor may mean other resources than before.
     CursorOfAnotherHistory,
-    /// The path exists and does not support this method.
+    /// The supported methods, as in the `Allow` header.
     MethodNotAllowed {
-        /// The methods that it supports, as in the `Allow` field.
         allow: &'static str,
     },
-    /// A stored document cannot be read; the log has the id.
+    /// The log has the id.
     Unreadable,
-    /// Postgres did not answer a question.
+    /// The database did not answer a question.
     DatabaseUnavailable,
-    /// Postgres did not answer an attempt to create a resource, which may exist or not.
+    /// The database did not answer an attempt to create a resource, which may exist or not.
     CreationUndecided,
     /// The same for a request without a key, which cannot be repeated to find out.
     UndecidedWithoutKey,
-    /// A variable is wrong; the log names it.
+    /// The log names the variable.
     Misconfigured,
 }
 
@@ -148,226 +125,63 @@ impl Problem {
 
     /// The status that the problem is sent with.
     pub fn status(&self) -> StatusCode {
+        self.row().status
+    }
+
+    /// What `{value}` stands for in the text of its row.
+    fn value(&self) -> String {
         match self {
-            Self::Key(_)
-            | Self::NotJson(_)
-            | Self::BodyTruncated
-            | Self::Query(_)
-            | Self::UnsupportedCondition => StatusCode::BAD_REQUEST,
-            Self::Unidentified(_) => StatusCode::UNAUTHORIZED,
-            Self::Forbidden => StatusCode::FORBIDDEN,
-            Self::UnknownPath | Self::NotFound | Self::KeyNotFound | Self::FeedOff => {
-                StatusCode::NOT_FOUND
+            Self::Key(_) => MAX_KEY_CHARS.to_string(),
+            Self::UnsupportedMediaType(text) | Self::MethodNotAllowed { allow: text } => {
+                (*text).into()
             }
-            Self::CursorOfAnotherHistory => StatusCode::GONE,
-            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
-            Self::BodyTimedOut => StatusCode::REQUEST_TIMEOUT,
-            Self::CollectionLocked { .. } => StatusCode::CONFLICT,
-            Self::PreconditionFailed { .. } | Self::Changed { .. } | Self::ListExists => {
-                StatusCode::PRECONDITION_FAILED
-            }
-            Self::PreconditionRequired => StatusCode::PRECONDITION_REQUIRED,
-            Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::UnsupportedMediaType(_) | Self::UnsupportedContentCoding => {
-                StatusCode::UNSUPPORTED_MEDIA_TYPE
-            }
-            Self::Invalid(_) | Self::KeyReused { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Unreadable | Self::Misconfigured => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::DatabaseUnavailable | Self::CreationUndecided | Self::UndecidedWithoutKey => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::BodyTooLarge(limit) => limit.to_string(),
+            Self::NotJson(Malformed(why)) => why.clone(),
+            Self::Query(QueryError::Parameter { name, rule }) => format!("{name} {rule}"),
+            Self::Query(_) => MAX_LIMIT.to_string(),
+            _ => String::new(),
         }
     }
 
-    /// What the log calls it.
-    fn outcome(&self) -> Outcome {
-        match self {
-            Self::KeyReused { .. } => Outcome::Reused,
-            _ => Outcome::of(self.status()),
-        }
+    /// The value of the field that its row names.
+    fn field_value(&self, collection: &Collection) -> Option<String> {
+        Some(match self {
+            Self::Unidentified(why) => challenge(*why).into(),
+            Self::MethodNotAllowed { allow } => (*allow).into(),
+            Self::PreconditionFailed { current } => ETag::of_state(current).to_string(),
+            Self::Changed { etag } => etag.as_ref()?.to_string(),
+            Self::CursorOfAnotherHistory => format!("<{}>; rel=\"first\"", feed_path(collection)),
+            Self::UnsupportedContentCoding => "identity".into(),
+            Self::CollectionLocked { remaining } => whole_seconds(*remaining),
+            Self::DatabaseUnavailable | Self::CreationUndecided => RETRY_AFTER_SECONDS.into(),
+            _ => return None,
+        })
     }
 
-    /// The last part of the problem's type, and its title.
-    fn kind(&self, collection: &Collection) -> (String, String) {
-        let Collection { name, one, .. } = collection;
-        let (kind, title) = match self {
-            Self::Unidentified(Unidentified::NotNamed | Unidentified::NoToken) => {
-                ("unauthenticated", "Authentication required")
-            }
-            Self::Unidentified(Unidentified::InvalidToken | Unidentified::ExpiredToken) => {
-                ("invalid-token", "The token is not valid")
-            }
-            Self::Forbidden => ("forbidden", "The request is not admitted"),
-            Self::Key(KeyError::Missing) => {
-                ("idempotency-key-missing", "Idempotency-Key is missing")
-            }
-            Self::Key(KeyError::Malformed) => {
-                ("idempotency-key-malformed", "Idempotency-Key is malformed")
-            }
-            Self::Key(KeyError::Ambiguous) => {
-                ("idempotency-key-ambiguous", "Idempotency-Key is ambiguous")
-            }
-            Self::UnsupportedMediaType(_) => ("unsupported-media-type", "The body must be JSON"),
-            Self::UnsupportedContentCoding => (
-                "unsupported-content-encoding",
-                "The body must not be compressed",
-            ),
-            Self::BodyTooLarge(_) => ("body-too-large", "The body is too large"),
-            Self::BodyTruncated => ("body-truncated", "The body is incomplete"),
-            Self::BodyTimedOut => ("body-timed-out", "The body did not arrive in time"),
-            Self::NotJson(_) => ("malformed-json", "The body is not valid JSON"),
-            Self::Invalid(_) => {
-                return (format!("invalid-{one}"), format!("The {one} is not valid"));
-            }
-            Self::KeyReused { .. } => {
-                let title = format!("Idempotency-Key was used for another {one}");
-                return ("idempotency-key-reused".into(), title);
-            }
-            Self::PreconditionRequired => ("precondition-required", "If-Match is missing"),
-            Self::Changed { .. } => ("precondition-failed", "This is not what If-Match names"),
-            Self::ListExists => {
-                let title = format!("The list of {name} exists");
-                return ("precondition-failed".into(), title);
-            }
-            Self::UnsupportedCondition => (
-                "unsupported-condition",
-                "If-None-Match is not supported here",
-            ),
-            Self::PreconditionFailed { .. } => {
-                let title = format!("The list of {name} has changed");
-                return ("precondition-failed".into(), title);
-            }
-            Self::CollectionLocked { .. } => {
-                let title = format!("Another {one} is being created on a condition");
-                return ("collection-locked".into(), title);
-            }
-            Self::Query(_) => ("invalid-query", "The query is not valid"),
-            Self::UnknownPath => ("not-found", "There is nothing at this path"),
-            Self::NotFound => {
-                return (
-                    format!("{one}-not-found"),
-                    format!("There is no such {one}"),
-                );
-            }
-            Self::KeyNotFound => (
-                "idempotency-key-not-found",
-                "No request with this key is known",
-            ),
-            Self::FeedOff => ("feed-off", "The feed is off"),
-            Self::CursorOfAnotherHistory => (
-                "cursor-of-another-history",
-                "The cursor is of another history of the database",
-            ),
-            Self::MethodNotAllowed { .. } => ("method-not-allowed", "The method is not allowed"),
-            Self::Unreadable => {
-                let title = format!("The stored {one} cannot be read");
-                return (format!("unreadable-{one}"), title);
-            }
-            Self::DatabaseUnavailable | Self::CreationUndecided => {
-                ("unavailable", "The database is not available")
-            }
-            Self::UndecidedWithoutKey => {
-                let title = format!("It is not known whether the {one} was created");
-                return ("undecided".into(), title);
-            }
-            Self::Misconfigured => ("misconfigured", "The service is not configured correctly"),
-        };
-        (kind.into(), title.into())
-    }
-
-    fn detail(&self, collection: &Collection) -> String {
-        let Collection { one, path, .. } = collection;
+    /// The members that only it has.
+    fn members(self, collection: &Collection) -> Map<String, Value> {
+        let mut members = Map::new();
         match self {
-            Self::Unidentified(Unidentified::NotNamed) => {
-                "The gateway in front of this service must name the customer, once and in 1 to 128 characters, and not \
-                 \"anonymous\", which is reserved."
-                    .into()
+            Self::KeyReused { id, differs } => {
+                members.insert(format!("{}Id", collection.one), id.to_string().into());
+                members.insert("differs".into(), differs.into());
             }
-            Self::Unidentified(Unidentified::NoToken) => "Send Authorization: Bearer with a token.".into(),
-            Self::Unidentified(Unidentified::InvalidToken) => "Send a token that is issued for this service.".into(),
-            Self::Unidentified(Unidentified::ExpiredToken) => "The token has expired. Get a new one.".into(),
-            Self::Forbidden => {
-                "Send the request through the gateway, which names the customer.".into()
+            Self::Invalid(violations) => {
+                let shown = shown(&violations);
+                if shown.len() < violations.len() {
+                    members.insert("violationCount".into(), violations.len().into());
+                }
+                members.insert("violations".into(), shown.into());
             }
-            Self::Key(KeyError::Missing) => format!(
-                "Send an Idempotency-Key header: a value of your choice, such as a UUID. Use a new one for each new \
-                 {one} and the same one for every retry."
-            ),
-            Self::Key(KeyError::Malformed) => format!(
-                "Send 1 to {MAX_KEY_CHARS} visible ASCII characters, bare or as one quoted Structured Field string."
-            ),
-            Self::Key(KeyError::Ambiguous) => {
-                "Send Idempotency-Key once. The request has several with different values.".into()
-            }
-            Self::UnsupportedMediaType(expected) => format!("Send Content-Type: {expected}."),
-            Self::UnsupportedContentCoding => "Send the body without Content-Encoding.".into(),
-            Self::BodyTooLarge(limit) => format!("Send at most {limit} bytes."),
-            Self::BodyTruncated => {
-                "The connection ended before the body was complete. Nothing was stored. Send the request again.".into()
-            }
-            Self::BodyTimedOut => "Nothing was stored. Send the whole request again.".into(),
-            Self::NotJson(Malformed(why)) => format!("Send one JSON document: {why}."),
-            Self::Invalid(_) => format!(
-                "Nothing was stored. Correct the members in \"violations\" and send the {one} again; the same \
-                 Idempotency-Key may be used."
-            ),
-            Self::KeyReused { .. } => format!(
-                "This key belongs to the {one} in \"{one}Id\". \"differs\" lists the members in which the {one} that \
-                 you sent differs. To repeat the first request, send it unchanged; for another {one}, use a new key."
-            ),
-            Self::PreconditionRequired => {
-                format!("Send If-Match with the ETag of GET {path}. \"*\" needs an Idempotency-Key.")
-            }
-            Self::Changed { .. } => "Read it without If-Match.".into(),
-            Self::ListExists | Self::UnsupportedCondition => format!(
-                "Nothing was stored. Leave If-None-Match out. To create the {one} on a state of the list, send If-Match \
-                 with the ETag of GET {path}."
-            ),
-            Self::PreconditionFailed { .. } => format!(
-                "This request stored nothing. Read what was added to the list. If you still want the {one}, send it again \
-                 with the ETag of this answer in If-Match and, if you sent one, the same Idempotency-Key: an earlier \
-                 attempt may still be under way."
-            ),
-            Self::CollectionLocked { .. } => {
-                "This request stored nothing. Send it again after the time in Retry-After.".into()
-            }
-            Self::Query(QueryError::Unknown) => "Send no parameters but limit and cursor.".into(),
-            Self::Query(QueryError::Repeated) => "Send each parameter once.".into(),
-            Self::Query(QueryError::Limit) => format!("limit must be a number from 1 to {MAX_LIMIT}."),
-            Self::Query(QueryError::Cursor) => {
-                "cursor must come from \"next\" of one of your pages. Leave it out to start with the first page.".into()
-            }
-            Self::Query(QueryError::Parameter { name, rule }) => format!("{name} {rule}."),
-            Self::UnknownPath => "See the documentation for the paths of this API.".into(),
-            Self::NotFound => format!("Check the {one} id."),
-            Self::KeyNotFound => format!(
-                "No request with this key has arrived, or it left no trace. A request with the key creates its {one} \
-                 once."
-            ),
-            Self::FeedOff => "The operator turns it on with the variable events_token.".into(),
-            Self::CursorOfAnotherHistory => format!(
-                "The database has failed over or was restored: events before the cursor may be new. Start again without \
-                 after, and ignore each event whose id you know. No {one} is skipped then."
-            ),
-            Self::MethodNotAllowed { allow } => format!("Use one of: {allow}."),
-            Self::Unreadable => "The operator finds the reason in the log.".into(),
-            Self::DatabaseUnavailable => "Send the request again.".into(),
-            Self::CreationUndecided => format!(
-                "It is not known whether the {one} was created. Send the same request with the same Idempotency-Key \
-                 again: the {one} is created once, or found."
-            ),
-            Self::UndecidedWithoutKey => format!(
-                "It is not known whether the {one} was created. Do not repeat the request: read GET {path} first, and \
-                 send the {one} again only if it is not there. With an Idempotency-Key, the request could be repeated."
-            ),
-            Self::Misconfigured => "The operator finds the reason in the log.".into(),
+            _ => {}
         }
+        members
     }
 
     /// The answer of an API to requests for a kind of resource, with links to where it is described.
     pub fn into_response_of(self, resource: &Resource) -> Response {
         let links = resource.documentation.map(|documentation| {
-            let (kind, _) = self.kind(&resource.collection);
+            let kind = text(self.row().kind, &resource.collection);
             let Documentation {
                 description,
                 reference,
@@ -383,96 +197,169 @@ impl Problem {
 
     /// The answer of a collection.
     pub fn into_response(self, collection: &Collection) -> Response {
-        let status = self.status();
-        let (kind, title) = self.kind(collection);
-        let mut document = Document {
-            kind: format!("urn:problem-type:{}:{kind}", collection.name),
-            title,
-            status: status.as_u16(),
-            detail: self.detail(collection),
-            members: Map::new(),
+        let row = self.row();
+        let text = |template| text(template, collection);
+        let outcome = match self {
+            Self::KeyReused { .. } => Outcome::Reused,
+            _ => Outcome::of(row.status),
         };
-        let mut response = Response {
-            status,
-            headers: vec![(
-                header::CONTENT_TYPE.as_str(),
-                "application/problem+json".to_owned(),
-            )],
-            body: String::new(),
-            outcome: self.outcome(),
-        };
+        let media_type = "application/problem+json";
         // Without it a cache may keep a 404 or a 405 for as long as it likes (RFC 9111 section 4.2.2).
-        response = response.with(header::CACHE_CONTROL.as_str(), "no-store");
-        match self {
-            Self::KeyReused { id, differs } => {
-                let id_member = format!("{}Id", collection.one);
-                document.members.insert(id_member, id.to_string().into());
-                document.members.insert("differs".into(), differs.into());
-            }
-            Self::Invalid(violations) => {
-                let shown = shown(&violations);
-                if shown.len() < violations.len() {
-                    let count = violations.len().into();
-                    document.members.insert("violationCount".into(), count);
-                }
-                document.members.insert("violations".into(), shown.into());
-            }
-            Self::Unidentified(why) => {
-                response = response.with(header::WWW_AUTHENTICATE.as_str(), challenge(why));
-            }
-            Self::MethodNotAllowed { allow } => {
-                response = response.with(header::ALLOW.as_str(), allow);
-            }
-            Self::PreconditionFailed { current } => {
-                let etag = ETag::of_state(&current).to_string();
-                response = response.with(header::ETAG.as_str(), etag);
-            }
-            Self::Changed { etag: Some(etag) } => {
-                response = response.with(header::ETAG.as_str(), etag.to_string());
-            }
-            Self::CursorOfAnotherHistory => {
-                let first = format!("<{}>; rel=\"first\"", feed_path(collection));
-                response = response.with(header::LINK.as_str(), first);
-            }
-            Self::UnsupportedContentCoding => {
-                response = response.with(header::ACCEPT_ENCODING.as_str(), "identity");
-            }
-            Self::CollectionLocked { remaining } => {
-                response = response.with(header::RETRY_AFTER.as_str(), whole_seconds(remaining));
-            }
-            Self::DatabaseUnavailable | Self::CreationUndecided => {
-                response = response.with(header::RETRY_AFTER.as_str(), RETRY_AFTER_SECONDS);
-            }
-            _ => {}
+        let mut response = Response::of_type(media_type, row.status, String::new())
+            .with(header::CACHE_CONTROL.as_str(), "no-store");
+        if let Some(value) = self.field_value(collection) {
+            response = response.with(row.field, value);
         }
-        response.body = to_json(&document);
+        response.outcome = outcome;
+        response.body = to_json(&Document {
+            kind: format!("urn:problem-type:{}:{}", collection.name, text(row.kind)),
+            title: text(row.title),
+            status: row.status.as_u16(),
+            // Last: the value may contain anything.
+            detail: text(row.detail).replace("{value}", &self.value()),
+            members: self.members(collection),
+        });
         response
     }
 }
 
-/// The first violations, as many as fit. A client chooses how many there are and how long their pointers: without a limit, an
-/// answer could be ten times as long as its request.
-fn shown(violations: &[Violation]) -> Vec<Value> {
-    let mut bytes = 0;
-    let fits = |violation: &Value| {
-        bytes += to_json(violation).len();
-        bytes <= MAX_VIOLATION_BYTES
-    };
-    let first = violations.iter().take(MAX_VIOLATIONS);
-    first.map(violation).take_while(fits).collect()
+/// A row of the table of problems. In its texts, `{name}`, `{one}` and `{path}` are the collection's, and `{value}` is
+/// a limit or a part of the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The status.
+    pub status: StatusCode,
+    /// The last part of the problem's type.
+    pub kind: &'static str,
+    /// The title.
+    pub title: &'static str,
+    /// The header that it may have besides those of every problem, in lower case; empty if there is none.
+    pub field: &'static str,
+    /// What the caller can do.
+    pub detail: &'static str,
 }
 
-/// One violation. In place of a long pointer there is that of the object that contains the member.
-fn violation(violation: &Violation) -> Value {
-    let Violation { pointer, detail } = violation;
-    if pointer.len() <= MAX_POINTER_BYTES {
-        return serde_json::json!({"pointer": pointer, "detail": detail});
-    }
-    let mut parent = pointer.as_str();
-    while parent.len() > MAX_POINTER_BYTES {
-        parent = parent.rsplit_once('/').map_or("", |(parent, _)| parent);
-    }
-    serde_json::json!({"pointer": parent, "detail": format!("a member with a long name {detail}")})
+/// A text of a row for a collection.
+fn text(template: &str, collection: &Collection) -> String {
+    let Collection { name, one, path } = collection;
+    let text = template.replace("{name}", name).replace("{one}", one);
+    text.replace("{path}", path)
+}
+
+/// The table, once as a constant and once by problem.
+macro_rules! problems {
+    ($($problem:pat, $status:ident, $kind:literal, $title:literal, $field:literal, $detail:literal;)*) => {
+        /// All rows. Two problems of one type differ in what the caller can do.
+        pub const PROBLEMS: &[Row] = &[$(problems!($status $kind $title $field $detail)),*];
+
+        impl Problem {
+            /// The row of this problem.
+            pub fn row(&self) -> Row {
+                match self { $($problem => problems!($status $kind $title $field $detail),)* }
+            }
+        }
+    };
+    ($status:ident $kind:literal $title:literal $field:literal $detail:literal) => {
+        Row { status: StatusCode::$status, kind: $kind, title: $title, field: $field, detail: $detail }
+    };
+}
+
+// problem, status, type, title, header, what the caller can do
+problems! {
+    Self::Key(KeyError::Missing), BAD_REQUEST, "idempotency-key-missing", "Idempotency-Key is missing", "",
+        "Send an Idempotency-Key header: a value of your choice, such as a UUID. Use a new one for each new {one} and \
+         the same one for every retry.";
+    Self::Key(KeyError::Malformed), BAD_REQUEST, "idempotency-key-malformed", "Idempotency-Key is malformed", "",
+        "Send 1 to {value} visible ASCII characters, bare or as one quoted Structured Field string.";
+    Self::Key(KeyError::Ambiguous), BAD_REQUEST, "idempotency-key-ambiguous", "Idempotency-Key is ambiguous", "",
+        "Send Idempotency-Key once. The request has several with different values.";
+    Self::NotJson(_), BAD_REQUEST, "malformed-json", "The body is not valid JSON", "",
+        "Send one JSON document: {value}.";
+    Self::BodyTruncated, BAD_REQUEST, "body-truncated", "The body is incomplete", "",
+        "The connection ended before the body was complete. Nothing was stored. Send the request again.";
+    Self::UnsupportedCondition, BAD_REQUEST, "unsupported-condition", "If-None-Match is not supported here", "",
+        "Nothing was stored. Leave If-None-Match out. To create the {one} on a state of the list, send If-Match with \
+         the ETag of GET {path}.";
+    Self::Query(QueryError::Unknown), BAD_REQUEST, "invalid-query", "The query is not valid", "",
+        "Send no parameters but limit and cursor.";
+    Self::Query(QueryError::Repeated), BAD_REQUEST, "invalid-query", "The query is not valid", "",
+        "Send each parameter once.";
+    Self::Query(QueryError::Limit), BAD_REQUEST, "invalid-query", "The query is not valid", "",
+        "limit must be a number from 1 to {value}.";
+    Self::Query(QueryError::Cursor), BAD_REQUEST, "invalid-query", "The query is not valid", "",
+        "cursor must come from \"next\" of one of your pages. Leave it out to start with the first page.";
+    Self::Query(QueryError::Parameter { .. }), BAD_REQUEST, "invalid-query", "The query is not valid", "", "{value}.";
+    Self::Unidentified(Unidentified::NotNamed), UNAUTHORIZED, "unauthenticated",
+        "Authentication required", "www-authenticate",
+        "The gateway in front of this service must name the customer, once and in 1 to 128 characters, and not \
+         \"anonymous\", which is reserved.";
+    Self::Unidentified(Unidentified::NoToken), UNAUTHORIZED, "unauthenticated",
+        "Authentication required", "www-authenticate",
+        "Send Authorization: Bearer with a token.";
+    Self::Unidentified(Unidentified::InvalidToken), UNAUTHORIZED, "invalid-token",
+        "The token is not valid", "www-authenticate",
+        "Send a token that is issued for this service.";
+    Self::Unidentified(Unidentified::ExpiredToken), UNAUTHORIZED, "invalid-token",
+        "The token is not valid", "www-authenticate",
+        "The token has expired. Get a new one.";
+    Self::Forbidden, FORBIDDEN, "forbidden", "The request is not admitted", "",
+        "Send the request through the gateway, which names the customer.";
+    Self::UnknownPath, NOT_FOUND, "not-found", "There is nothing at this path", "",
+        "See the documentation for the paths of this API.";
+    Self::NotFound, NOT_FOUND, "{one}-not-found", "There is no such {one}", "", "Check the {one} id.";
+    Self::KeyNotFound, NOT_FOUND, "idempotency-key-not-found", "No request with this key is known", "",
+        "No request with this key has arrived, or it left no trace. A request with the key creates its {one} once.";
+    Self::FeedOff, NOT_FOUND, "feed-off", "The feed is off", "",
+        "The operator turns it on with the variable events_token.";
+    Self::MethodNotAllowed { .. }, METHOD_NOT_ALLOWED, "method-not-allowed", "The method is not allowed", "allow",
+        "Use one of: {value}.";
+    Self::BodyTimedOut, REQUEST_TIMEOUT, "body-timed-out", "The body did not arrive in time", "",
+        "Nothing was stored. Send the whole request again.";
+    Self::CollectionLocked { .. }, CONFLICT, "collection-locked",
+        "Another {one} is being created on a condition", "retry-after",
+        "This request stored nothing. Send it again after the time in Retry-After.";
+    Self::CursorOfAnotherHistory, GONE, "cursor-of-another-history",
+        "The cursor is of another history of the database", "link",
+        "The database has failed over or was restored: events before the cursor may be new. Start again without after, \
+         and ignore each event whose id you know. No {one} is skipped then.";
+    Self::ListExists, PRECONDITION_FAILED, "precondition-failed", "The list of {name} exists", "",
+        "Nothing was stored. Leave If-None-Match out. To create the {one} on a state of the list, send If-Match with \
+         the ETag of GET {path}.";
+    Self::PreconditionFailed { .. }, PRECONDITION_FAILED, "precondition-failed",
+        "The list of {name} has changed", "etag",
+        "This request stored nothing. Read what was added to the list. If you still want the {one}, send it again with \
+         the ETag of this answer in If-Match and, if you sent one, the same Idempotency-Key: an earlier attempt may \
+         still be under way.";
+    Self::Changed { .. }, PRECONDITION_FAILED, "precondition-failed", "This is not what If-Match names", "etag",
+        "Read it without If-Match.";
+    Self::BodyTooLarge(_), PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large", "",
+        "Send at most {value} bytes.";
+    Self::UnsupportedMediaType(_), UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body must be JSON", "",
+        "Send Content-Type: {value}.";
+    Self::UnsupportedContentCoding, UNSUPPORTED_MEDIA_TYPE, "unsupported-content-encoding",
+        "The body must not be compressed", "accept-encoding",
+        "Send the body without Content-Encoding.";
+    Self::Invalid(_), UNPROCESSABLE_ENTITY, "invalid-{one}", "The {one} is not valid", "",
+        "Nothing was stored. Correct the members in \"violations\" and send the {one} again; the same Idempotency-Key \
+         may be used.";
+    Self::KeyReused { .. }, UNPROCESSABLE_ENTITY, "idempotency-key-reused",
+        "Idempotency-Key was used for another {one}", "",
+        "This key belongs to the {one} in \"{one}Id\". \"differs\" lists the members in which the {one} that you sent \
+         differs. To repeat the first request, send it unchanged; for another {one}, use a new key.";
+    Self::PreconditionRequired, PRECONDITION_REQUIRED, "precondition-required", "If-Match is missing", "",
+        "Send If-Match with the ETag of GET {path}. \"*\" needs an Idempotency-Key.";
+    Self::Misconfigured, INTERNAL_SERVER_ERROR, "misconfigured", "The service is not configured correctly", "",
+        "The operator finds the reason in the log.";
+    Self::Unreadable, INTERNAL_SERVER_ERROR, "unreadable-{one}", "The stored {one} cannot be read", "",
+        "The operator finds the reason in the log.";
+    Self::DatabaseUnavailable, SERVICE_UNAVAILABLE, "unavailable", "The database is not available", "retry-after",
+        "Send the request again.";
+    Self::CreationUndecided, SERVICE_UNAVAILABLE, "unavailable", "The database is not available", "retry-after",
+        "It is not known whether the {one} was created. Send the same request with the same Idempotency-Key again: the \
+         {one} is created once, or found.";
+    Self::UndecidedWithoutKey, SERVICE_UNAVAILABLE, "undecided", "It is not known whether the {one} was created", "",
+        "It is not known whether the {one} was created. Do not repeat the request: read GET {path} first, and send the \
+         {one} again only if it is not there. With an Idempotency-Key, the request could be repeated.";
 }
 
 /// As `Retry-After` takes it (RFC 9110 section 10.2.3): rounded up, at least one second.
@@ -481,7 +368,7 @@ fn whole_seconds(time: Duration) -> String {
 }
 
 /// The authentication that the service expects (RFC 9110 section 11.6.1). An error is named only to a client that has
-/// sent a token (RFC 6750 section 3.1). No scheme is registered for authentication by a gateway, and a 401 must name one.
+/// sent a token (RFC 6750 section 3.1). No scheme is registered for authentication by a gateway; a 401 must name one.
 fn challenge(why: Unidentified) -> &'static str {
     match why {
         Unidentified::NotNamed => "Gateway",
@@ -514,14 +401,41 @@ mod tests {
         path: "/orders",
     };
 
+    fn body_of(problem: Problem) -> Value {
+        let response = problem.into_response(&ORDERS);
+        serde_json::from_str(&response.body).expect("JSON")
+    }
+
     #[test]
-    fn retry_after_is_in_whole_seconds() {
-        for (milliseconds, seconds) in [(0, "1"), (1000, "1"), (1001, "2"), (4999, "5")] {
-            let remaining = std::time::Duration::from_millis(milliseconds);
-            let response = Problem::CollectionLocked { remaining }.into_response(&ORDERS);
-            assert_eq!(response.status, 409);
-            let field = ("retry-after", seconds.to_owned());
-            assert!(response.headers.contains(&field), "{milliseconds}");
+    fn every_field_is_the_one_of_the_row() {
+        let locked = |milliseconds| {
+            let remaining = Duration::from_millis(milliseconds);
+            Problem::CollectionLocked { remaining }
+        };
+        for (problem, status, value) in [
+            (locked(0), 409, Some("1")),
+            (locked(1000), 409, Some("1")),
+            (locked(1001), 409, Some("2")),
+            (locked(4999), 409, Some("5")),
+            (Problem::DatabaseUnavailable, 503, Some("1")),
+            (Problem::CreationUndecided, 503, Some("1")),
+            // It must not be repeated blindly.
+            (Problem::UndecidedWithoutKey, 503, None),
+            (Problem::UnsupportedContentCoding, 415, Some("identity")),
+            (Problem::BodyTruncated, 400, None),
+        ] {
+            let field = problem.row().field;
+            let response = problem.into_response(&ORDERS);
+            let mut expected = vec![
+                ("content-type", "application/problem+json".to_owned()),
+                ("cache-control", "no-store".to_owned()),
+            ];
+            expected.extend(value.map(|value| (field, value.to_owned())));
+            assert_eq!(field.is_empty(), value.is_none());
+            assert_eq!(
+                (response.status.as_u16(), response.headers),
+                (status, expected)
+            );
         }
     }
 
@@ -531,16 +445,7 @@ mod tests {
             id: ResourceId::parse("01970000-0000-7000-8000-000000000001").expect("an id"),
             differs: vec!["/note".into()],
         };
-        let response = problem.into_response(&ORDERS);
-        assert_eq!(response.status, 422);
-        assert_eq!(
-            response.headers,
-            [
-                ("content-type", "application/problem+json".to_owned()),
-                ("cache-control", "no-store".to_owned())
-            ]
-        );
-        let body: Value = serde_json::from_str(&response.body).expect("JSON");
+        let body = body_of(problem);
         assert_eq!(
             body["type"],
             "urn:problem-type:orders:idempotency-key-reused"
@@ -548,105 +453,14 @@ mod tests {
         assert_eq!(body["status"], 422);
         assert_eq!(body["orderId"], "01970000-0000-7000-8000-000000000001");
         assert_eq!(body["differs"], json!(["/note"]));
-        assert!(
-            body["detail"]
-                .as_str()
-                .is_some_and(|d| d.contains("new key"))
-        );
-    }
-
-    #[test]
-    fn an_invalid_document_is_answered_with_its_violations() {
-        let violations = vec![Violation {
-            pointer: "/items".into(),
-            detail: "is required".into(),
-        }];
-        let response = Problem::Invalid(violations).into_response(&ORDERS);
-        assert_eq!(response.status, 422);
-        let body: Value = serde_json::from_str(&response.body).expect("JSON");
-        assert_eq!(
-            body["violations"],
-            json!([{"pointer": "/items", "detail": "is required"}])
-        );
-        assert_eq!(
-            (&body["orderId"], &body["differs"]),
-            (&Value::Null, &Value::Null)
-        );
-    }
-
-    #[test]
-    fn violations_are_few_and_short_enough() {
-        let answer = |violations: Vec<Violation>| {
-            let response = Problem::Invalid(violations).into_response(&ORDERS);
-            assert!(response.body.len() < 16 * 1024, "{}", response.body.len());
-            let body: Value = serde_json::from_str(&response.body).expect("JSON");
-            let shown = body["violations"].as_array().expect("violations").len();
-            (
-                shown,
-                body["violationCount"].clone(),
-                body["violations"][0].clone(),
-            )
-        };
-        let with_pointer = |pointer: String| Violation {
-            pointer,
-            detail: "is unknown".into(),
-        };
-        let short = |count: usize| (0..count).map(|n| with_pointer(format!("/{n}"))).collect();
-        assert_eq!(
-            answer(short(50)),
-            (
-                50,
-                Value::Null,
-                json!({"pointer": "/0", "detail": "is unknown"})
-            )
-        );
-        let (shown, count, _) = answer(short(7_000));
-        assert_eq!((shown, count), (50, json!(7_000)));
-        // Control characters take six bytes each.
-        let (shown, count, _) = answer(vec![with_pointer("\u{1}".repeat(256)); 50]);
-        assert!((4..10).contains(&shown), "{shown}");
-        assert_eq!(count, 50);
-        for (pointer, parent) in [
-            (format!("/{}", "x".repeat(60_000)), ""),
-            (format!("/items/7/{}", "x".repeat(256)), "/items/7"),
-            (format!("/{}/y", "x".repeat(256)), ""),
-        ] {
-            let expected =
-                json!({"pointer": parent, "detail": "a member with a long name is unknown"});
-            assert_eq!(
-                answer(vec![with_pointer(pointer)]),
-                (1, Value::Null, expected)
-            );
-        }
-    }
-
-    #[test]
-    fn a_compressed_body_is_told_what_is_accepted() {
-        let response = Problem::UnsupportedContentCoding.into_response(&ORDERS);
-        assert_eq!(response.status, 415);
-        let accepted = ("accept-encoding", "identity".to_owned());
-        assert!(response.headers.contains(&accepted));
-    }
-
-    #[test]
-    fn a_creation_without_a_key_is_not_to_be_repeated_blindly() {
-        let response = Problem::UndecidedWithoutKey.into_response(&ORDERS);
-        assert_eq!(response.status, 503);
-        assert!(
-            response
-                .headers
-                .iter()
-                .all(|(name, _)| *name != "retry-after")
-        );
-        assert!(response.body.contains("read GET /orders first"));
-    }
-
-    #[test]
-    fn unavailable_asks_for_a_retry() {
-        for problem in [Problem::DatabaseUnavailable, Problem::CreationUndecided] {
-            let response = problem.into_response(&ORDERS);
-            assert_eq!(response.status, 503);
-            assert!(response.headers.contains(&("retry-after", "1".to_owned())));
-        }
+        let detail = "Send one JSON document: {one}{value}.";
+        let why = Malformed("{one}{value}".into());
+        assert_eq!(body_of(Problem::NotJson(why))["detail"], detail);
+        let violation = Violation::new("/x", "is unknown");
+        let count = |violations| body_of(Problem::Invalid(violations))["violationCount"].clone();
+        assert_eq!(count(vec![violation.clone()]), Value::Null);
+        assert_eq!(count(vec![violation; 51]), 51);
+        let undecided = body_of(Problem::UndecidedWithoutKey)["detail"].to_string();
+        assert!(undecided.contains("read GET /orders first"));
     }
 }

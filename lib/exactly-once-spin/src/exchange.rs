@@ -100,8 +100,8 @@ async fn read(request: Request, declared: Option<u64>, limit: usize) -> Result<V
 /// Hands an answer to the host, and its body once the host asks for it.
 ///
 /// `Content-Length` is always set: without it the answer is sent in two segments, and a keep-alive client waits 40 ms
-/// for the second one, because Spin does not set TCP_NODELAY. A 204 must have none, and a 304 has none: it would have to be the length of the
-/// answer that is not repeated (RFC 9110 section 8.6).
+/// for the second one, because Spin does not set TCP_NODELAY. A 204 must have none, and a 304 has none: it would have
+/// to be the length of the answer that is not repeated (RFC 9110 section 8.6).
 ///
 /// # Errors
 /// The host refuses a field or the status.

@@ -1,7 +1,7 @@
 //! Wakes one request from another: a stream of the component model whose writing end is dropped.
 //!
-//! A waker cannot wake another task without wit-bindgen's `inter-task-wakeup`, which would add a stream to every wait of
-//! every request.
+//! A waker cannot wake another task without wit-bindgen's `inter-task-wakeup`, which would add a stream to every wait
+//! of every request.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -1,8 +1,9 @@
 //! Parameters, rows and errors of Spin's SQLite interface.
 //!
-//! With the interface's synchronous functions, which the SDK generates and does not wrap: a call returns when the statement has
-//! ended and its transaction has committed. Rows as a stream would keep the file locked while they are read. The instance's
-//! other requests wait meanwhile, as they would for the connection; a call ends soon where the file is locked.
+//! With the interface's synchronous functions, which the SDK generates and does not wrap: a call returns when the
+//! statement has ended and its transaction has committed. Rows as a stream would keep the file locked while they are
+//! read. The instance's other requests wait meanwhile, as they would for the connection; a call ends soon where the
+//! file is locked.
 
 use std::rc::Rc;
 

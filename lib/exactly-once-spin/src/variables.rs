@@ -13,7 +13,8 @@ thread_local! {
     static LOGS_REQUESTS: Cell<Option<bool>> = const { Cell::new(None) };
 }
 
-/// Whether `log_requests` is set; `None` before that is known. The other variables may be wrong: that is logged as well.
+/// Whether `log_requests` is set; `None` before that is known. The other variables may be wrong: that is logged as
+/// well.
 pub fn logs_requests() -> Option<bool> {
     LOGS_REQUESTS.get()
 }

@@ -1,5 +1,5 @@
-//! Deadlines: no host has to time anything out by itself. A timer costs Spin two calls of the host, so a request has one
-//! timer for everything that it waits for.
+//! Deadlines: no host has to time anything out by itself. A timer costs Spin two calls of the host, so a request has
+//! one timer for everything that it waits for.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -27,8 +27,8 @@ struct Armed {
     bell: Option<Arc<Bell>>,
 }
 
-/// What the timer wakes. The timer is polled again only when it has rung: each poll would add it to the task's waitables
-/// once more, which is a call of the host.
+/// What the timer wakes. The timer is polled again only when it has rung: each poll would add it to the task's
+/// waitables once more, which is a call of the host.
 struct Bell {
     rang: AtomicBool,
     task: Waker,
@@ -114,8 +114,8 @@ impl<C: Clock + Clone + 'static> Timer<C> {
         &self.clock
     }
 
-    /// The future's output, or `None` when that time is over. Then the dropped future cancels the host's call: a query that was
-    /// sent may still take effect. The wait uses the budget.
+    /// The future's output, or `None` when that time is over. Then the dropped future cancels the host's call: a query
+    /// that was sent may still take effect. The wait uses the budget.
     pub async fn within<F: Future>(
         &self,
         budget: &Budget,

@@ -1,6 +1,6 @@
-//! The one connection to the database that an instance keeps. Taking one from the host's pool costs a trip to Postgres, but
-//! an instance that keeps one takes it from the others: Spin has 64 per database. So a connection to Postgres is returned after a
-//! short idle time, and in any case after a longer one. SQLite's stays.
+//! The one connection to the database that an instance keeps. Taking one from the host's pool costs a round trip to
+//! Postgres, but an instance that keeps one takes it from the others: Spin has 64 per database. So a connection to
+//! Postgres is returned after a short idle time, and in any case after a longer one. SQLite's stays.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

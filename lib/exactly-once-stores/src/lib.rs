@@ -1,5 +1,5 @@
-//! The protocol's ports over Redis and over Postgres or SQLite: commands and statements, how their answers are read, and when
-//! they are sent, repeated and given up. No connections: an adapter implements [`platform::Platform`].
+//! The protocol's ports over Redis and over Postgres or SQLite: commands and statements, how their answers are read,
+//! and when they are sent, repeated and given up. No connections: an adapter implements [`platform::Platform`].
 
 mod database;
 pub mod deadline;

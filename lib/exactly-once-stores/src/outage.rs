@@ -1,5 +1,5 @@
-//! What the log says about a store that is down: a line when an outage begins and one when it has ended. No line repeats more
-//! of a host's words than their first line.
+//! What the log says about a store that is down: a line when an outage begins and one when it has ended. No line
+//! repeats more of a host's words than their first line.
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
@@ -11,8 +11,8 @@ use crate::platform::Platform;
 /// The longest text of a host's in the log, in characters.
 const MAX_CHARS: usize = 200;
 
-/// Whether a store is down as far as this instance knows. Failures within [`COOL_DOWN`] of each other are one outage, even if
-/// calls succeed in between.
+/// Whether a store is down as far as this instance knows. Failures within [`COOL_DOWN`] of each other are one outage,
+/// even if calls succeed in between.
 #[derive(Default)]
 pub(crate) struct Outage {
     times: Cell<Option<Times>>,

@@ -1,5 +1,5 @@
-//! What the stores need of the host that an instance runs on. An adapter implements it by translating values; everything that
-//! is decided is decided here.
+//! What the stores need of the host that an instance runs on. An adapter implements it by translating values;
+//! everything that is decided is decided here.
 
 #![allow(
     async_fn_in_trait,

@@ -8,9 +8,9 @@ use crate::database::Failure;
 use crate::platform::StatementError;
 use crate::sql::{Statements, Templates};
 
-/// Inserts unless the scope has a resource, and otherwise returns that one. Both halves see the statement's snapshot:
-/// a resource that is committed while this waits for its lock gives neither, and the caller asks again. `ON
-/// CONFLICT` names no constraint because a request that continues an interrupted one repeats an id as well as a key. The
+/// Inserts unless the scope has a resource, and otherwise returns that one. Both halves see the statement's snapshot: a
+/// resource that is committed while this waits for its lock gives neither, and the caller asks again. `ON CONFLICT`
+/// names no constraint because a request that continues an interrupted one repeats an id as well as a key. The
 /// insertion reads from `current`, so that the lock timeout is set before it begins, for this transaction only: a
 /// statement that waited for longer than its request would make the next one wait that gets the connection.
 const INSERT: &str = "\
@@ -32,7 +32,7 @@ const INSERT: &str = "\
     SELECT history, inserted, id, fingerprint, document FROM current LEFT JOIN decided ON true";
 
 /// Inserts those rows that conflict with nothing, and returns one row for each of them. The function's name ends in
-/// the version of the row's shape: over a database that lacks this shape the statement fails, and drops nothing.
+/// the version of the row's shape: without this shape in the database the statement fails and loses nothing.
 const INSERT_NEW: &str = "SELECT FROM insert_{table}_2($1::text::json)";
 
 /// The same, and says which rows were inserted.
@@ -50,11 +50,11 @@ const PROBE: &str = "\
         UNION ALL SELECT FROM (SELECT {id}, seq, based_on, document FROM {table} LIMIT 0) AS columns \
     ) AS found";
 
-/// SQL for the [`ListState`] of the customer that the placeholder stands for. Sequence numbers are drawn before they are
-/// committed, so a resource can appear below the newest one: hence the sequence numbers of the newest 256, and not the
-/// last one alone, make the state. The id makes it unguessable; the customer makes it the customer's even when the list
-/// is empty. Costs one descent of the index `(customer_id, seq)` and at most 256 entries from there. Another relation
-/// with the table's columns can take its place.
+/// SQL for the [`ListState`] of the customer that the placeholder stands for. Sequence numbers are drawn before they
+/// are committed, so a resource can appear below the newest one: hence the sequence numbers of the newest 256, and not
+/// the last one alone, make the state. The id makes it unguessable; the customer makes it the customer's even when the
+/// list is empty. Costs one descent of the index `(customer_id, seq)` and at most 256 entries from there. Another
+/// relation with the table's columns can take its place.
 macro_rules! list_state {
     ($customer:literal) => {
         list_state!($customer, "{table}")
@@ -114,11 +114,10 @@ const PAGE: &str = concat!(
     " AS state FROM start LEFT JOIN page ON true ORDER BY page.seq DESC"
 );
 
-/// Inserts if the list's state is an expected one, and always returns one row: the resource inserted, or the scope's, or
-/// none; the state before; the state after an insertion; and the database's history. `ON CONFLICT` waits for a
+/// Inserts if the list's state is an expected one, and always returns one row: the resource inserted, or the scope's,
+/// or none; the state before; the state after an insertion; and the database's history. `ON CONFLICT` waits for a
 /// concurrent statement that is based on the same state, but does not see its row: then the state is still an expected
-/// one, and the caller asks again.
-/// Resources without a condition neither wait for this statement nor make it wait.
+/// one, and the caller asks again. Resources without a condition neither wait for this statement nor make it wait.
 const INSERT_BASED_ON: &str = concat!(
     "WITH seen AS MATERIALIZED ( \
         SELECT database_history() AS history, set_config('lock_timeout', $8::text, true) AS lock_timeout, ",
@@ -165,8 +164,8 @@ pub fn statements(collection: &Collection) -> Statements {
     )
 }
 
-/// What a failure means, by the SQLSTATE. Transient are serialization_failure, deadlock_detected, lock_not_available, and
-/// query_canceled, which is the statement timeout where an operator has set one.
+/// What a failure means, by the SQLSTATE. Transient are serialization_failure, deadlock_detected, lock_not_available,
+/// and query_canceled, which is the statement timeout where an operator has set one.
 pub(crate) fn failure(error: &StatementError) -> Failure {
     match error.sqlstate.as_deref() {
         Some("40001" | "40P01" | "55P03" | "57014") => Failure::Transient,
@@ -175,13 +174,14 @@ pub(crate) fn failure(error: &StatementError) -> Failure {
     }
 }
 
-/// Whether a server with this SQLSTATE serves no request: it shuts down or starts, is out of something, or is not a primary.
+/// Whether a server with this SQLSTATE serves no request: it shuts down or starts, is out of something, or is not a
+/// primary.
 fn is_down(code: &str) -> bool {
     ["08", "53", "57", "58", "25"].contains(&code.get(..2).unwrap_or_default())
 }
 
-/// For the log: what the server said, without values, which it puts into messages about data (class 22); and what to do about
-/// undefined tables, columns and functions.
+/// For the log: what the server said, without values, which it puts into messages about data (class 22); and what to do
+/// about undefined tables, columns and functions.
 pub(crate) fn describe(error: &StatementError) -> String {
     let message = &error.text;
     match error.sqlstate.as_deref() {

@@ -49,7 +49,7 @@ pub struct Records<'s> {
 }
 
 impl Records<'_> {
-    /// Set-if-absent that returns the existing value, in one trip. Needs Redis 7 (`NX` with `GET`).
+    /// Set-if-absent that returns the existing value, in one round trip. Needs Redis 7 (`NX` with `GET`).
     pub fn reserve(&self, scope: &KeyScope, record: &Record) -> Command {
         let mut command = self.set(scope, record);
         command.arguments.extend([b"NX".to_vec(), b"GET".to_vec()]);

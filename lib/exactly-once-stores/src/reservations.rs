@@ -1,5 +1,5 @@
-//! Redis, as one request uses it: over one connection that lives as long as the instance, because connecting costs more than a
-//! command. No connection reconnects by itself, so any error drops it.
+//! Redis, as one request uses it: over one connection that lives as long as the instance, because connecting costs more
+//! than a command. No connection reconnects by itself, so any error drops it.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -87,8 +87,8 @@ impl<'r, P: Platform> Redis<'r, P> {
         Err(ReservationsUnavailable)
     }
 
-    /// Sends a command over the kept connection, and over a new one if that is dead. A reservation may run twice: the second
-    /// one finds our own record.
+    /// Sends a command over the kept connection, and over a new one if that is dead. A reservation may run twice: the
+    /// second one finds our own record.
     async fn attempt(&self, url: &str, command: &Command) -> Result<Reply, CommandError> {
         let connection = self.connection(url).await?;
         if let Ok(reply) = self.send(&connection, command).await {

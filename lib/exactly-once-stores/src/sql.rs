@@ -1,5 +1,6 @@
-//! Resources as SQL: the statements' parameters, and how rows are read. [`crate::postgres`] and [`crate::sqlite`] have the
-//! texts. One table per collection; the document is one column, so that nothing here depends on what a resource looks like.
+//! Resources as SQL: the statements' parameters, and how rows are read. [`crate::postgres`] and [`crate::sqlite`] have
+//! the texts. One table per collection; the document is one column, so that nothing here depends on what a resource
+//! looks like.
 
 mod conditional;
 mod feed;
@@ -249,8 +250,8 @@ fn json_rows(batch: &[&NewResource]) -> String {
     format!("[{}]", rows.collect::<Vec<_>>().join(","))
 }
 
-/// What became of each resource of a batch, by the rows of [`Statements::insert_all`]: Postgres's one, or SQLite's one for
-/// each insertion.
+/// What became of each resource of a batch, by the rows of [`Statements::insert_all`]: Postgres's one, or SQLite's one
+/// for each insertion.
 pub fn attempts<'r>(
     batch: &[&NewResource],
     rows: impl IntoIterator<Item = &'r Row>,

@@ -1,8 +1,8 @@
-//! The statements for SQLite, the embedded store: the same parameters and rows as Postgres's, so that one code builds and
-//! reads both.
+//! The statements for SQLite, the embedded store: the same parameters and rows as Postgres's, so that one code builds
+//! and reads both.
 //!
-//! One difference: SQLite's insertions return nothing where they have inserted nothing. It has one writer at a time, so what
-//! was in their way is committed, and the next statement reads it. Rows never change, so another statement is as good.
+//! One difference: an insertion in SQLite cannot return the row that it conflicts with. SQLite has one writer at a
+//! time, so that row is committed, and the next statement reads it. Rows never change, so reading later is as good.
 
 use exactly_once::Collection;
 
@@ -10,27 +10,28 @@ use crate::database::Failure;
 use crate::platform::StatementError;
 use crate::sql::{Row, Statements, Templates, fill_in};
 
-/// How long a statement waits for another connection's, in milliseconds. Not longer: whoever sent it can do other things before
-/// it sends it again.
+/// How long a statement waits for another connection's, in milliseconds. Not longer: whoever sent it can do other
+/// things before it sends it again.
 const BUSY_TIMEOUT: &str = "PRAGMA busy_timeout = 50";
 
-/// Readers and the writer do not wait for each other, and a commit is one `fsync`. The file keeps it. Returns the mode, which
-/// must be [`LOG_MODE`].
+/// Readers and the writer do not wait for each other, and a commit is one `fsync`. The file keeps it. Returns the mode,
+/// which must be [`LOG_MODE`].
 const JOURNAL: &str = "PRAGMA journal_mode = WAL";
 
 /// What a file's journal mode is. A database in memory has another: each connection would have one of its own.
 pub const LOG_MODE: &str = "wal";
 
-/// A commit returns when the disk has it, so that it survives a power cut. The host may have been built with another default.
+/// A commit returns when the disk has it, so that it survives a power cut. The host may have been built with another
+/// default.
 const SYNCHRONOUS: &str = "PRAGMA synchronous = FULL";
 
 /// The table.
 const CREATE_TABLE: &str = include_str!("../../../migrations/sqlite/create_table.sql");
 
-/// SQL for the [`ListState`](exactly_once::ListState) of the customer that the placeholder stands for: the id of the newest
-/// resource, whose 74 random bits make it unguessable for other customers. It is enough because SQLite commits in the order
-/// of `seq`: no resource appears below the newest one. An empty list's state is the beginning of the customer's name, so that
-/// the tag of another customer's empty list is hardly ever right.
+/// SQL for the [`ListState`](exactly_once::ListState) of the customer that the placeholder stands for: the id of the
+/// newest resource, whose 74 random bits make it unguessable for other customers. It is enough because SQLite commits
+/// in the order of `seq`: no resource appears below the newest one. An empty list's state is the beginning of the
+/// customer's name, so that the tag of another customer's empty list is hardly ever right.
 macro_rules! list_state {
     ($customer:literal) => {
         concat!(
@@ -125,8 +126,8 @@ const PAGE: &str = concat!(
     " AS state FROM start LEFT JOIN page ORDER BY page.seq DESC"
 );
 
-/// The mark of the number that the placeholder stands for: the random half of the id of the resource that has it, because
-/// numbers of deleted resources are drawn again. Zeros where there is none, and so before the first one.
+/// The mark of the number that the placeholder stands for: the random half of the id of the resource that has it,
+/// because numbers of deleted resources are drawn again. Zeros where there is none, and so before the first one.
 macro_rules! mark {
     ($seq:literal) => {
         concat!(
@@ -147,8 +148,8 @@ const LOOK: &str = concat!(
      nullif('', ?3) AS writers"
 );
 
-/// One row per resource, and one without a resource where there is none. Up to 1 MB of documents, and the first one in any
-/// case.
+/// One row per resource, and one without a resource where there is none. Up to 1 MB of documents, and the first one in
+/// any case.
 const READ: &str = concat!(
     "SELECT here, substr(unhex(replace(id, '-', '')), 9) AS mark, unhex(printf('%016x', number)) AS seq, id, \
             customer_id, document \
@@ -189,8 +190,8 @@ pub fn statements(collection: &Collection) -> Statements {
     )
 }
 
-/// What a new connection runs first, in this order. All of it may be repeated, and by several connections at once. Check the rows
-/// of each with [`check_mode`].
+/// What a new connection runs first, in this order. All of it may be repeated, and by several connections at once.
+/// Check the rows of each with [`check_mode`].
 pub fn setup(collection: &Collection) -> [String; 4] {
     [BUSY_TIMEOUT, JOURNAL, SYNCHRONOUS, CREATE_TABLE].map(|sql| fill_in(sql, collection))
 }

@@ -1,9 +1,9 @@
 //! The protocol: reserve the key in Redis, insert in Postgres, and give every retry the one resource that exists.
 //!
-//! Redis is asked first because it is fast, and believed only where an error is impossible. Everything else is
-//! decided by Postgres's unique constraint on (customer, key), in one statement. A request may die at any await:
-//! the next one with the same key continues from whatever it left. The database may lose rows (a failover, a restore): a
-//! completed record is believed only in the history that it was written in. Creation on a condition: [`conditional`].
+//! Redis is asked first because it is fast, and believed only where an error is impossible. Everything else is decided
+//! by Postgres's unique constraint on (customer, key), in one statement. A request may die at any await: the next one
+//! with the same key continues its work. The database may lose rows (a failover, a restore): a completed
+//! record is believed only in the history that it was written in. Creation on a condition: [`conditional`].
 
 pub mod conditional;
 
@@ -19,20 +19,20 @@ use crate::ports::{
 use crate::record::{Progress, Record};
 use crate::resource::{Collection, Document, ResourceId};
 
-/// What a key gets that returns with another document.
+/// The response to a used key with another document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyReuse {
-    /// A refusal that says where the documents differ.
+    /// A rejection that names the differences of the documents.
     Reject,
-    /// The first resource, whatever is requested now.
+    /// The first resource, for any document.
     Replay,
 }
 
-/// What a retry of a completed creation gets while Postgres does not answer.
+/// The response to a retry of a completed creation while Postgres does not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutageReplay {
-    /// The record's resource, unless the instance knows that the record belongs to another history. Right where a failover
-    /// loses nothing: one server, or synchronous replication.
+    /// The record's resource, unless the instance knows that the record belongs to another history. Choose it
+    /// if a failover loses nothing: with one server, or with synchronous replication.
     FromRecord,
     /// No answer: the resource may be lost.
     Unavailable,
@@ -102,7 +102,8 @@ const MAX_REQUEST_MILLIS: i64 = 60_000;
 /// `reserve` where the record's history is known to be the database's, and otherwise one of `ask_history` more.
 ///
 /// # Errors
-/// [`CreateError::KeyReused`] only when Postgres holds another document for the key; [`CreateError::Unavailable`] when Postgres could not be asked. Redis causes no error.
+/// [`CreateError::KeyReused`] only when Postgres holds another document for the key; [`CreateError::Unavailable`] when
+/// Postgres could not be asked. Redis causes no error.
 pub async fn create(
     request: CreateRequest,
     policy: ReplayPolicy,
@@ -130,9 +131,9 @@ pub async fn create(
     settled.value.creation(policy.key_reuse)
 }
 
-/// The resource that a key belongs to, if it is what a request asks for that is refused otherwise. The request may be the
-/// retry of one that was valid when the resource was created: limits and conditions change. `requested` is its
-/// document as it would be stored, if it has one.
+/// The resource of a key, if it is the one that an invalid request asks for. The request may be a retry of one that was
+/// valid when the resource was created: limits and conditions change. `requested` is its document as it would be
+/// stored, if it has one.
 ///
 /// One call of `find_by_key`, and none for a request without a document.
 ///
@@ -154,16 +155,16 @@ pub async fn find_requested(
     }))
 }
 
-/// Whether two documents say the same. The texts of equal documents differ where Postgres or another program has
-/// written one of them.
+/// Whether two documents are equal. The texts of equal documents differ if Postgres or another program wrote one of
+/// them.
 fn are_equal(stored: &Document, requested: &Document) -> bool {
     stored == requested || stored.value() == requested.value()
 }
 
-/// What Redis answers to a reservation.
+/// Redis's answer to a reservation.
 type Reserved = Result<Reservation, ReservationsUnavailable>;
 
-/// What a request finds in Redis.
+/// The state of the key in Redis.
 enum Claim {
     /// Its resource.
     Completed(ResourceId),
@@ -210,7 +211,7 @@ async fn claim(
                 Progress::InProgress => own.id,
             }
         }
-        // Another request's record proves neither that its resource exists nor that ours does not.
+        // Another request's record proves neither that its resource exists nor that this one does not.
         Ok(Reservation::Acquired | Reservation::Occupied(_) | Reservation::Unintelligible)
         | Err(_) => own.id,
     };
@@ -225,8 +226,8 @@ async fn claim(
     }
 }
 
-/// What is known of the history, once the database was asked where nothing was known: the answer serves all requests of the
-/// instance for a while, which a statement about one key does not do for those that are under way.
+/// The known history; if it is unknown, the database is asked for it. The answer serves all requests of the instance
+/// for a while. A statement about one key would not serve the requests that are under way.
 async fn known_history(histories: &impl Histories) -> KnownHistory {
     match histories.known_history() {
         KnownHistory::Unknown { .. } => histories.ask_history().await,
@@ -242,7 +243,7 @@ fn is_recent(drawn: &ResourceId, now: &ResourceId) -> bool {
     age <= MAX_REQUEST_MILLIS
 }
 
-/// Whether to answer from a completed record of that history without asking Postgres.
+/// Whether to replay from a completed record of that history without asking Postgres.
 fn is_believed(history: Option<History>, known: KnownHistory, outage: OutageReplay) -> bool {
     match (known, outage) {
         (KnownHistory::Current(current), _) => history == Some(current),
@@ -260,8 +261,7 @@ fn is_contradicted(history: Option<History>, last: Option<History>) -> bool {
         .is_some_and(|(record, last)| record != last)
 }
 
-/// The id in a completed record of the request, with which the request is answered although Postgres has not confirmed
-/// it.
+/// The id in a completed record of the request, for a replay that Postgres has not confirmed.
 fn replay_in_outage(
     reservation: &Reserved,
     fingerprint: &Fingerprint,
@@ -286,7 +286,7 @@ fn likely_new(reservation: &Reserved) -> bool {
     matches!(reservation, Ok(Reservation::Acquired) | Err(_))
 }
 
-/// What Postgres decided.
+/// Postgres's decision.
 enum Settled {
     Inserted(NewResource),
     Existing {
@@ -359,17 +359,17 @@ async fn insert(
     Err(DatabaseUnavailable)
 }
 
-/// Prepares the next try after a conflict. After the first one, a concurrent request has most likely won, which is
-/// visible from now on. After the second, the id belongs to a resource of another key, which takes a corrupted
-/// record: a new id is needed.
+/// Prepares the next try after a conflict. After the first conflict, a concurrent request has most likely inserted the
+/// row, which is visible from now on. After the second, the id belongs to a resource of another key, because of a
+/// corrupted record: a new id is needed.
 fn prepare_retry(new: &mut NewResource, tried: u32, ids: &impl ResourceIds) {
     if tried >= 2 {
         new.id = ids.draw();
     }
 }
 
-/// Writes the completed record where that is worth a trip. A lost write costs the next retry a trip to Postgres
-/// and nothing else.
+/// Writes the completed record if that is worth a round trip. A lost write only costs the next retry a round trip to
+/// Postgres.
 async fn complete_record(
     InHistory {
         history,
@@ -384,8 +384,8 @@ async fn complete_record(
     }
 }
 
-/// Whether to spend a trip on the completed record. Not for a first creation: most are never retried, and the first
-/// retry does it. Not over a record that this release cannot read: it may be a newer release's.
+/// Whether to spend a round trip on the completed record. Not for a first creation: most are never retried, and the
+/// first retry does it. Not over a record that this release cannot read: it may be a newer release's.
 fn worth_completing(reservation: &Reserved, settled: &Settled, record: &Record) -> bool {
     match reservation {
         Ok(Reservation::Acquired) => matches!(settled, Settled::Existing { .. }),

@@ -11,8 +11,8 @@ use crate::resource::ResourceId;
 pub enum Progress {
     /// A request has begun to create the resource. It may exist, be under way, or never exist.
     InProgress,
-    /// Postgres held the resource in this history. Written only from a row that was read, or inserted and seen committed.
-    /// The previous release wrote no history: such a record is believed in none.
+    /// Postgres held the resource in this history. Written only from a row that was read, or inserted and seen
+    /// committed. The previous release wrote no history: such a record is believed in none.
     Completed(Option<History>),
 }
 

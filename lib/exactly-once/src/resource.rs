@@ -34,8 +34,8 @@ pub struct Documentation {
 pub struct Document(String);
 
 impl Document {
-    /// The document of a value. Equal values have equal texts, however a client wrote them: serde_json keeps members in the
-    /// order of their names. (Where another package turns its feature `preserve_order` on, a retry with members in
+    /// The document of a value. Equal values have equal texts, however a client wrote them: serde_json keeps members in
+    /// the order of their names. (Where another package turns its feature `preserve_order` on, a retry with members in
     /// another order is recognised by comparing documents.)
     pub fn of(value: &Value) -> Self {
         Self(json::to_json(value))
@@ -94,8 +94,8 @@ impl ResourceId {
 /// The end of the year 9999 in milliseconds since the Unix epoch: RFC 3339 has four digits for a year.
 const LAST_RFC3339_MILLIS: i64 = 253_402_300_799_999;
 
-/// A time in milliseconds since the Unix epoch as RFC 3339 in UTC with milliseconds. A time after the year 9999, which only
-/// an id of another program can have, is the last of that year.
+/// A time in milliseconds since the Unix epoch as RFC 3339 in UTC with milliseconds. A time after the year 9999, which
+/// only an id of another program can have, is the last of that year.
 pub fn rfc3339(unix_millis: i64) -> String {
     DateTime::from_timestamp_millis(unix_millis.min(LAST_RFC3339_MILLIS))
         .unwrap_or_default()

@@ -1,9 +1,8 @@
 //! Renders the kustomizations below deploy/ with kubectl, and says of each object which file it is from.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::Finding;
@@ -12,11 +11,9 @@ use crate::tools::Tools;
 /// What a kustomization is for; its annotation `deploy-check/stage` says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// Part of others, never deployed by itself.
-    Part,
     /// To be copied: placeholders are allowed.
     Template,
-    /// Deployed: placeholders are refused.
+    /// Deployed: placeholders are rejected.
     Production,
     /// For trying it on one machine.
     Laptop,
@@ -49,15 +46,15 @@ pub struct Overlay {
 impl Object {
     /// Its kind, such as `Deployment`.
     pub fn kind(&self) -> &str {
-        self.value["kind"].as_str().unwrap_or_default()
+        text(&self.value["kind"])
     }
 
     /// Its name.
     pub fn name(&self) -> &str {
-        self.value["metadata"]["name"].as_str().unwrap_or_default()
+        text(&self.value["metadata"]["name"])
     }
 
-    /// What is at a path such as `spec.template.spec`; `Null` if nothing is.
+    /// What is at a path; see [`at`].
     pub fn at(&self, path: &str) -> &Value {
         at(&self.value, path)
     }
@@ -82,7 +79,7 @@ impl Overlay {
     }
 
     /// A finding about the whole.
-    pub fn finding(&self, field: impl Into<String>, reason: impl Into<String>) -> Finding {
+    pub fn finding(&self, field: &str, reason: impl Into<String>) -> Finding {
         Finding {
             file: format!("{}/kustomization.yaml", self.folder),
             object: "Kustomization".into(),
@@ -90,46 +87,54 @@ impl Overlay {
             reason: reason.into(),
         }
     }
-
-    /// Whether placeholders and shortcuts that a laptop may take are refused or at least marked.
-    pub fn is_for_a_cluster(&self) -> bool {
-        matches!(self.stage, Stage::Template | Stage::Production)
-    }
 }
 
-/// What is at a path such as `spec.template.spec`; `Null` if nothing is.
+/// What is at a path such as `spec.containers.0.image`; `Null` if nothing is.
 pub fn at<'a>(value: &'a Value, path: &str) -> &'a Value {
-    path.split('.').fold(value, |value, name| &value[name])
+    path.split('.')
+        .fold(value, |value, name| match name.parse::<usize>() {
+            Ok(index) => value.get(index).unwrap_or(&Value::Null),
+            Err(_) => &value[name],
+        })
+}
+
+/// The elements of a list; none if it is not one.
+pub fn elements(list: &Value) -> std::slice::Iter<'_, Value> {
+    list.as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default()
+        .iter()
+}
+
+/// A string; empty if it is not one.
+pub fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
 }
 
 /// Renders every kustomization below deploy/ that is more than a part of others. Kustomizations that do not
 /// say their stage are findings.
 ///
 /// # Errors
-/// kubectl cannot be run, or refuses a kustomization; its message names the file.
+/// kubectl cannot be run, or rejects a kustomization; its message names the file.
 pub fn render_all(root: &Path, tools: &Tools) -> Result<(Vec<Overlay>, Vec<Finding>)> {
-    let mut overlays = Vec::new();
-    let mut findings = Vec::new();
+    let (mut overlays, mut findings) = (Vec::new(), Vec::new());
     for folder in kustomizations(&root.join("deploy"))? {
-        let file = folder.join("kustomization.yaml");
-        let kustomization = read_yaml(&file)?;
-        if kustomization["kind"] == "Component" {
-            continue;
-        }
+        let kustomization = read_yaml(&folder.join("kustomization.yaml"))?;
         let name = relative(root, &folder);
-        let stage = match kustomization["metadata"]["annotations"][STAGE].as_str() {
-            Some("part") => continue,
-            Some("template") => Stage::Template,
-            Some("production") => Stage::Production,
-            Some("laptop") => Stage::Laptop,
-            other => {
+        let annotated = &kustomization["metadata"]["annotations"][STAGE];
+        let stage = match text(annotated) {
+            _ if kustomization["kind"] == "Component" => continue,
+            "part" => continue,
+            "template" => Stage::Template,
+            "production" => Stage::Production,
+            "laptop" => Stage::Laptop,
+            _ => {
                 findings.push(Finding {
-                    file: relative(root, &file),
+                    file: format!("{name}/kustomization.yaml"),
                     object: "Kustomization".into(),
                     field: format!("metadata.annotations.{STAGE}"),
                     reason: format!(
-                        "must be part, template, production or laptop, not {}",
-                        other.unwrap_or("missing")
+                        "must be part, template, production or laptop, not {annotated}"
                     ),
                 });
                 continue;
@@ -141,66 +146,68 @@ pub fn render_all(root: &Path, tools: &Tools) -> Result<(Vec<Overlay>, Vec<Findi
     Ok((overlays, findings))
 }
 
-fn render(root: &Path, tools: &Tools, folder: &str, stage: Stage) -> Result<Overlay> {
-    // A kustomization around it has origins noted without that ending up in a cluster.
-    let around = root.join("target/deploy-tools/render").join(folder);
+/// Renders one kustomization.
+///
+/// # Errors
+/// As [`render_all`].
+pub fn render(root: &Path, tools: &Tools, folder: &str, stage: Stage) -> Result<Overlay> {
+    // A kustomization around it notes origins, which a cluster never sees.
+    let around = tools.scratch.join("render").join(folder);
     std::fs::create_dir_all(&around)?;
-    let up = "../".repeat(3 + Path::new(folder).components().count());
-    std::fs::write(
-        around.join("kustomization.yaml"),
-        format!("resources: [{up}{folder}]\nbuildMetadata: [originAnnotations]\n"),
-    )?;
-    let output = Command::new(&tools.kubectl)
-        .arg("kustomize")
-        .arg(&around)
-        .output()
-        .with_context(|| format!("running {}", tools.kubectl.display()))?;
-    if !output.status.success() {
-        bail!(
-            "{folder}/kustomization.yaml cannot be rendered: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-    }
-    let text = String::from_utf8(output.stdout)?;
-    let documents: Vec<Value> = serde_saphyr::from_multiple(&text)
+    let (from, to) = (around.canonicalize()?, root.canonicalize()?.join(folder));
+    let common = from
+        .iter()
+        .zip(to.iter())
+        .take_while(|(a, b)| a == b)
+        .count();
+    let up: PathBuf = from.iter().skip(common).map(|_| "..").collect();
+    let inside = up.join(to.iter().skip(common).collect::<PathBuf>());
+    let text = format!(
+        "resources: [{}]\nbuildMetadata: [originAnnotations]\n",
+        inside.display()
+    );
+    std::fs::write(around.join("kustomization.yaml"), text)?;
+    let output = tools.kubectl().arg("kustomize").arg(&around).output();
+    let output = output.context("running kubectl")?;
+    ensure!(
+        output.status.success(),
+        "{folder}/kustomization.yaml cannot be rendered: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    let documents: Vec<Value> = serde_saphyr::from_multiple(&String::from_utf8(output.stdout)?)
         .map_err(|error| anyhow::anyhow!("reading what kubectl rendered of {folder}: {error}"))?;
-    let objects = documents
-        .into_iter()
-        .map(|value| object(root, &around, folder, value))
-        .collect();
+    std::fs::remove_dir_all(&around)?;
+    let objects = documents.into_iter();
+    let objects = objects.map(|value| object(root, &from, folder, value));
     Ok(Overlay {
         folder: folder.to_owned(),
         stage,
-        objects,
+        objects: objects.collect(),
     })
 }
 
 fn object(root: &Path, around: &Path, folder: &str, mut value: Value) -> Object {
-    let annotations = value["metadata"]["annotations"].as_object_mut();
-    let origin = annotations.and_then(|annotations| annotations.remove(ORIGIN));
-    if value["metadata"]["annotations"]
-        .as_object()
-        .is_some_and(serde_json::Map::is_empty)
-        && let Some(metadata) = value["metadata"].as_object_mut()
-    {
-        metadata.remove("annotations");
-    }
-    let path = origin
-        .as_ref()
-        .and_then(Value::as_str)
-        .and_then(|origin| {
-            let path = origin
-                .lines()
-                .find_map(|line| line.strip_prefix("path: "))?;
-            let path = around.join(path).canonicalize().ok()?;
-            Some(relative(&root.canonicalize().ok()?, &path))
-        })
-        .unwrap_or_else(|| format!("{folder}/kustomization.yaml"));
-    // A patch of the overlay's may have the last word, so the overlay is named, too.
-    let file = if path.starts_with(&format!("{folder}/")) {
-        path
-    } else {
-        format!("{path} (in {folder})")
+    let origin = value["metadata"]["annotations"]
+        .as_object_mut()
+        .and_then(|annotations| annotations.remove(ORIGIN));
+    let origin = origin.as_ref().map(text).unwrap_or_default();
+    let path = origin.lines().find_map(|line| line.strip_prefix("path: "));
+    // The folder around is gone, so the path is made absolute by its words.
+    let path = path.map(|path| {
+        let mut absolute = around.to_owned();
+        for word in Path::new(path) {
+            match word == ".." {
+                true => drop(absolute.pop()),
+                false => absolute.push(word),
+            }
+        }
+        relative(&root.canonicalize().unwrap_or_default(), &absolute)
+    });
+    let file = match path {
+        None => format!("{folder}/kustomization.yaml"),
+        Some(path) if path.starts_with(&format!("{folder}/")) => path,
+        // A patch of the overlay may have the last word, so the overlay is named, too.
+        Some(path) => format!("{path} (in {folder})"),
     };
     Object { file, value }
 }
@@ -210,15 +217,13 @@ fn kustomizations(folder: &Path) -> Result<Vec<PathBuf>> {
     if folder.join("kustomization.yaml").exists() {
         found.push(folder.to_owned());
     }
-    let mut entries: Vec<PathBuf> = std::fs::read_dir(folder)
-        .with_context(|| format!("reading {}", folder.display()))?
+    let entries = std::fs::read_dir(folder)?
         .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.is_dir())
-        .collect();
-    entries.sort();
-    for entry in entries {
-        found.extend(kustomizations(&entry)?);
+        .map(|entry| entry.path());
+    let mut folders: Vec<PathBuf> = entries.filter(|path| path.is_dir()).collect();
+    folders.sort();
+    for folder in folders {
+        found.extend(kustomizations(&folder)?);
     }
     Ok(found)
 }
@@ -228,15 +233,11 @@ fn kustomizations(folder: &Path) -> Result<Vec<PathBuf>> {
 /// # Errors
 /// It cannot be read, or is not YAML; the message names it.
 pub fn read_yaml(file: &Path) -> Result<Value> {
-    let text =
-        std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
     serde_saphyr::from_str(&text).map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))
 }
 
-/// A path relative to the checkout.
-pub fn relative(root: &Path, path: &Path) -> String {
-    path.strip_prefix(root)
-        .unwrap_or(path)
-        .display()
-        .to_string()
+fn relative(root: &Path, path: &Path) -> String {
+    let path = path.strip_prefix(root).unwrap_or(path);
+    path.display().to_string()
 }

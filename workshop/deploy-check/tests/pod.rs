@@ -20,7 +20,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use deploy_check::load;
 use deploy_check::tools::Tools;
 use devstack::{Postgres, Programs, Redis, process, workspace};
 use nix::sys::signal::{Signal, killpg};
@@ -81,13 +80,11 @@ wait "$child"
 
 /// The pod's container, as the laptop overlay has it; the production overlays differ in variables only.
 fn container() -> Value {
-    let tools = Tools::find_or_install(workspace::root(), true).unwrap();
-    let (deployment, _) = load(workspace::root(), &tools).unwrap();
-    let overlays = deployment.overlays.iter();
-    overlays
-        .filter(|overlay| overlay.folder == "deploy/overlays/laptop")
-        .flat_map(|overlay| &overlay.objects)
-        .find(|object| object.kind() == "Deployment" && object.name() == "orders")
+    let tools = Tools::find_or_install(true).unwrap();
+    let overlay = deploy_check::laptop(workspace::root(), &tools).unwrap();
+    overlay
+        .of_kind("Deployment")
+        .find(|object| object.name() == "orders")
         .map(|object| object.value["spec"]["template"]["spec"].clone())
         .unwrap()
 }
@@ -269,7 +266,11 @@ impl Stores {
         let redis = Redis::start(&programs, &folder.join("redis")).unwrap();
         let postgres = Postgres::start(&programs, &folder.join("postgres")).unwrap();
         let database_url = postgres.url("postgres");
-        migrator::migrate(&database_url).await.unwrap();
+        let migrated = Command::new(workspace::tool("migrator"))
+            .arg("expand")
+            .env("DATABASE_URL", &database_url)
+            .status();
+        assert!(migrated.unwrap().success());
         Self {
             set: vec![
                 ("SPIN_VARIABLE_REDIS_URL", redis.url()),

@@ -83,10 +83,13 @@ pub fn build_for_wasm(workspace: Workspace, packages: &[&str]) -> Result<()> {
 
 /// What cargo builds for the tests: everything that runs on this machine but the contestants of the bench. No tests of
 /// documentation: there are none, and finding that out takes half a minute.
-pub const TESTED: [&str; 5] = [
+pub const TESTED: [&str; 7] = [
     "--workspace",
     "--exclude",
     "contestant-*",
+    // It has a profile of its own.
+    "--exclude",
+    "simulation",
     "--bins",
     "--tests",
 ];
@@ -96,6 +99,21 @@ pub const TESTED: [&str; 5] = [
 pub fn build_all() -> Result<()> {
     eprintln!("Building all tools and tests (many minutes the first time) ...");
     cargo(Workspace::Workshop, &[&["build"], &TESTED[..]].concat())
+}
+
+/// Builds the simulation, with the optimisation that it needs; [`simulation`] returns its path.
+pub fn build_simulation() -> Result<()> {
+    eprintln!("Building the simulation ...");
+    build(
+        Workspace::Workshop,
+        &["simulation"],
+        &["--bins", "--profile", "simulation"],
+    )
+}
+
+/// The path of the simulation once it is built.
+pub fn simulation() -> PathBuf {
+    target().join("simulation/simulation")
 }
 
 /// Builds tools of the workspace; [`tool`] returns their paths.

@@ -85,7 +85,7 @@ async fn run(database_url: &str, target: Target) -> Result<Outcome> {
             Target::All => true,
             Target::Version(version) => step.version <= version,
         });
-    // `run_to` applies every lower step that it knows: contract steps that are not due must be unknown to it.
+    // `run_to` applies every lower step that it knows, so it must not know contract steps that are not due.
     let is_due = |step: &&Migration| later.iter().all(|other| other.version != step.version);
     let mut migrator = Migrator::with_migrations(migrator.iter().filter(is_due).cloned().collect());
     migrator.set_locking(false);

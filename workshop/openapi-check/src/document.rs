@@ -1,6 +1,6 @@
-//! An OpenAPI 3.1 document, and what it says about answers.
+//! An OpenAPI 3.1 document, and what a response has that it does not document.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,22 +9,16 @@ use jsonschema::Validator;
 use serde_json::{Map, Value, json};
 
 /// Fields that HTTP itself has a message carry; no document has to name them.
-const OF_HTTP: [&str; 5] = [
-    "connection",
-    "content-length",
-    "content-type",
-    "date",
-    "transfer-encoding",
-];
+const OF_HTTP: &str = "connection content-length content-type date transfer-encoding";
 
 /// An OpenAPI document.
 pub struct Document {
     root: Value,
-    /// By JSON Pointer into the document.
+    /// By what they validate.
     validators: Mutex<HashMap<String, Arc<Validator>>>,
 }
 
-/// An answer, as a client got it.
+/// A response, as a client got it.
 #[derive(Clone, Copy, Debug)]
 pub struct Answer<'a> {
     /// The request's method, in upper case.
@@ -46,289 +40,172 @@ impl Document {
     /// The file cannot be read, or is not JSON.
     pub fn read(file: &Path) -> Result<Self> {
         let text = std::fs::read(file).with_context(|| format!("reading {}", file.display()))?;
-        let root = serde_json::from_slice(&text)
-            .with_context(|| format!("{} is not JSON", file.display()))?;
-        Ok(Self {
-            root,
-            validators: Mutex::default(),
-        })
-    }
-
-    /// The document.
-    pub fn root(&self) -> &Value {
-        &self.root
+        let root = serde_json::from_slice(&text).with_context(|| file.display().to_string())?;
+        let validators = Mutex::default();
+        Ok(Self { root, validators })
     }
 
     /// What is at a JSON Pointer, with references followed.
-    pub fn at<'d>(&'d self, pointer: &str) -> Option<&'d Value> {
-        self.followed(pointer).map(|(_, value)| value)
+    pub fn at(&self, pointer: &str) -> Option<&Value> {
+        let tokens = pointer.split('/').skip(1);
+        tokens.fold(Some(&self.root), |value, token| {
+            let value = value?.pointer(&format!("/{token}"))?;
+            self.followed(value)
+        })
     }
 
-    /// The same, with the pointer that the references lead to.
-    fn followed(&self, pointer: &str) -> Option<(String, &Value)> {
-        let mut at = String::new();
-        for token in pointer.split('/').skip(1) {
-            at = format!("{at}/{token}");
-            while let Some(reference) = self.root.pointer(&at)?.get("$ref") {
-                reference.as_str()?.strip_prefix('#')?.clone_into(&mut at);
-            }
+    fn followed<'d>(&'d self, value: &'d Value) -> Option<&'d Value> {
+        match value.get("$ref").and_then(Value::as_str) {
+            Some(reference) => self.at(reference.strip_prefix('#')?),
+            None => Some(value),
         }
-        let value = self.root.pointer(&at)?;
-        Some((at, value))
     }
 
     /// How a value breaks the schema at a JSON Pointer; empty if it does not.
     ///
     /// # Errors
     /// There is no schema, or it is none.
-    pub fn violations(&self, schema: &str, value: &Value) -> Result<Vec<String>> {
-        let validator = self.validator(schema)?;
+    pub fn violations(&self, pointer: &str, value: &Value) -> Result<Vec<String>> {
+        let schema = self.at(pointer);
+        let schema = schema.with_context(|| format!("no schema at {pointer}"))?;
+        self.validate(pointer, || schema.clone(), value)
+    }
+
+    fn validate(
+        &self,
+        name: &str,
+        schema: impl FnOnce() -> Value,
+        value: &Value,
+    ) -> Result<Vec<String>> {
+        let mut validators = self
+            .validators
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let validator = match validators.get(name) {
+            Some(validator) => Arc::clone(validator),
+            None => {
+                // References lead into the components, so these come along.
+                let components = self.root.get("components");
+                let whole = json!({"components": components, "allOf": [schema()]});
+                let options = jsonschema::options().with_draft(jsonschema::Draft::Draft202012);
+                let built = options.should_validate_formats(true).build(&whole);
+                let built = Arc::new(built.map_err(|error| anyhow!("{name}: {error}"))?);
+                validators.insert(name.to_owned(), Arc::clone(&built));
+                built
+            }
+        };
+        drop(validators);
         let errors = validator.iter_errors(value);
         Ok(errors
             .map(|error| format!("{}: {error}", error.instance_path()))
             .collect())
     }
 
-    fn validator(&self, pointer: &str) -> Result<Arc<Validator>> {
-        let mut validators = self
-            .validators
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(validator) = validators.get(pointer) {
-            return Ok(Arc::clone(validator));
-        }
-        let schema = self.root.pointer(pointer);
-        let schema = schema.with_context(|| format!("no schema at {pointer}"))?;
-        // References lead into the components, so these come along.
-        let whole = json!({
-            "$schema": "https://json-schema.org/draft/2020-12/schema",
-            "components": self.root.get("components"),
-            "allOf": [schema],
-        });
-        let validator = jsonschema::options()
-            .should_validate_formats(true)
-            .build(&whole)
-            .map_err(|error| anyhow!("{pointer}: {error}"))?;
-        let validator = Arc::new(validator);
-        validators.insert(pointer.to_owned(), Arc::clone(&validator));
-        Ok(validator)
-    }
-
-    /// The paths of the document with their pointers.
-    fn paths(&self) -> impl Iterator<Item = (&String, String)> {
-        let paths = self.root.get("paths").and_then(Value::as_object);
-        paths.into_iter().flatten().map(|(path, _)| {
-            let token = path.replace('~', "~0").replace('/', "~1");
-            (path, format!("/paths/{token}"))
-        })
-    }
-
     /// The operations: method, path template, and pointer.
     pub fn operations(&self) -> Vec<(String, String, String)> {
-        const METHODS: [&str; 8] = [
-            "get", "put", "post", "delete", "options", "head", "patch", "trace",
-        ];
         let mut operations = Vec::new();
-        for (path, pointer) in self.paths() {
-            for method in METHODS {
-                let operation = format!("{pointer}/{method}");
-                if self.root.pointer(&operation).is_some() {
-                    operations.push((method.to_ascii_uppercase(), path.clone(), operation));
+        for (path, item) in self
+            .root
+            .get("paths")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+        {
+            for (method, operation) in item.as_object().into_iter().flatten() {
+                // Other members are about all of them.
+                if operation.get("responses").is_some() {
+                    let pointer = format!(
+                        "/paths/{}/{method}",
+                        path.replace('~', "~0").replace('/', "~1")
+                    );
+                    operations.push((method.to_ascii_uppercase(), path.clone(), pointer));
                 }
             }
         }
+        // A path without parameters comes before those with some.
+        operations.sort_by_key(|(_, path, _)| path.matches('{').count());
         operations
-    }
-
-    /// The document's path for a request, with its pointer. A path without parameters comes before those with some.
-    fn path(&self, path: &str) -> Option<String> {
-        let matching = self
-            .paths()
-            .filter(|(template, _)| matches(template, path))
-            .min_by_key(|(template, _)| template.matches('{').count());
-        matching.map(|(_, pointer)| pointer)
     }
 
     /// The pointer to the operation that a method and a path name.
     pub fn operation(&self, method: &str, path: &str) -> Option<String> {
-        let operation = format!("{}/{}", self.path(path)?, method.to_ascii_lowercase());
-        self.root.pointer(&operation).map(|_| operation)
+        let mut operations = self
+            .operations()
+            .into_iter()
+            .filter(|(_, template, _)| matches(template, path));
+        operations
+            .find(|(other, ..)| other == method)
+            .map(|(.., pointer)| pointer)
     }
 
-    /// What an answer has that the document does not say; empty if there is nothing. At paths and for methods that the
-    /// document does not have, it has to be a problem of the type `not-found` or `method-not-allowed`.
+    /// What a response has that the document does not say; empty if there is nothing. At paths and for methods that the
+    /// document does not have, it has to be the response `NotFound` or `MethodNotAllowed`.
     ///
     /// # Errors
     /// The document is not well formed.
     pub fn undocumented(&self, answer: &Answer<'_>) -> Result<Vec<String>> {
-        let Some(path) = self.path(answer.path) else {
-            return self.refused(answer, 404, ":not-found");
+        let mut operations = self.operations().into_iter();
+        let known = operations.any(|(_, template, _)| matches(&template, answer.path));
+        let pointer = match self.operation(answer.method, answer.path) {
+            Some(operation) => format!("{operation}/responses/{}", answer.status),
+            None if known && answer.status == 405 => {
+                "/components/responses/MethodNotAllowed".into()
+            }
+            None if !known && answer.status == 404 => "/components/responses/NotFound".into(),
+            None => String::from("/none"),
         };
-        let method = answer.method.to_ascii_lowercase();
-        let operation = format!("{path}/{method}");
-        if self.root.pointer(&operation).is_none() {
-            return self.refused(answer, 405, ":method-not-allowed");
-        }
-        let at = format!("{operation}/responses/{}", answer.status);
-        let Some((at, response)) = self.followed(&at) else {
-            let problem = format!("status {} is not documented", answer.status);
-            return Ok(vec![problem]);
+        let Some(response) = self.at(&pointer) else {
+            return Ok(vec![format!("status {} is not documented", answer.status)]);
         };
-        let mut found = self.undocumented_fields(answer, &at, response)?;
-        found.extend(self.undocumented_content(answer, &at, response)?);
-        Ok(found)
-    }
-
-    /// What is wrong with a refusal of a path or method.
-    fn refused(&self, answer: &Answer<'_>, status: u16, kind: &str) -> Result<Vec<String>> {
-        if answer.status != status {
-            let problem = format!("status {} where {status} is due", answer.status);
-            return Ok(vec![problem]);
-        }
-        let Ok(body) = serde_json::from_str::<Value>(answer.body) else {
-            // HEAD
-            return Ok(Vec::new());
-        };
-        let schemas = self.at("/components/schemas").and_then(Value::as_object);
-        let of_kind = schemas.into_iter().flatten().find(|(_, schema)| {
-            let named = schema.pointer("/properties/type/const");
-            named
-                .and_then(Value::as_str)
-                .is_some_and(|named| named.ends_with(kind))
-        });
-        let (name, _) = of_kind.with_context(|| format!("no schema for {kind}"))?;
-        self.violations(&format!("/components/schemas/{name}"), &body)
-    }
-
-    fn undocumented_fields(
-        &self,
-        answer: &Answer<'_>,
-        at: &str,
-        response: &Value,
-    ) -> Result<Vec<String>> {
-        let mut found = Vec::new();
-        let documented = response.get("headers").and_then(Value::as_object);
-        let empty = Map::new();
-        let documented = documented.unwrap_or(&empty);
+        let mut fields: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for (name, value) in answer.fields {
-            if OF_HTTP.contains(name) {
-                continue;
-            }
-            let named = documented
-                .keys()
-                .find(|other| other.eq_ignore_ascii_case(name));
-            let Some(named) = named else {
-                found.push(format!("field {name} is not documented"));
-                continue;
-            };
-            let header = format!("{at}/headers/{named}");
-            let (header, _) = self.followed(&header).context("a header")?;
-            let value = json!(value);
-            let violations = self.violations(&format!("{header}/schema"), &value)?;
-            found.extend(violations.iter().map(|why| format!("field {name}{why}")));
-        }
-        for (name, header) in documented {
-            let header = match header.get("$ref").and_then(Value::as_str) {
-                Some(reference) => self.at(reference.trim_start_matches('#')),
-                None => Some(header),
-            };
-            let required = header.and_then(|header| header.get("required")) == Some(&json!(true));
-            let mut fields = answer.fields.iter();
-            if required && !fields.any(|(other, _)| other.eq_ignore_ascii_case(name)) {
-                found.push(format!("field {name} is missing"));
+            if !OF_HTTP.split(' ').any(|other| other == *name) {
+                fields.entry(name).or_default().push(value);
             }
         }
-        Ok(found)
-    }
-
-    fn undocumented_content(
-        &self,
-        answer: &Answer<'_>,
-        at: &str,
-        response: &Value,
-    ) -> Result<Vec<String>> {
-        let documented = response.get("content").and_then(Value::as_object);
-        let Some(documented) = documented.filter(|_| answer.method != "HEAD") else {
-            let empty = answer.body.is_empty();
-            return Ok(match empty {
-                true => Vec::new(),
-                false => vec!["the answer has a body, which is not documented".to_owned()],
-            });
-        };
-        let content_type = answer
-            .fields
-            .iter()
-            .find(|(name, _)| *name == "content-type");
-        let content_type = content_type.map_or("", |(_, value)| *value);
-        if !documented.contains_key(content_type) {
-            return Ok(vec![format!(
-                "content type {content_type:?} is not documented"
-            )]);
+        let mut content = Map::new();
+        if !answer.body.is_empty() {
+            let media_type = answer
+                .fields
+                .iter()
+                .find(|(name, _)| *name == "content-type");
+            let media_type = media_type.map_or("", |(_, value)| *value);
+            let body = serde_json::from_str(answer.body).unwrap_or_else(|_| answer.body.into());
+            content.insert(media_type.to_owned(), body);
         }
-        let Ok(body) = serde_json::from_str(answer.body) else {
-            return Ok(vec!["the body is not JSON".to_owned()]);
-        };
-        let token = content_type.replace('~', "~0").replace('/', "~1");
-        self.violations(&format!("{at}/content/{token}/schema"), &body)
+        let has_body = answer.method != "HEAD";
+        let schema = || self.schema(response, has_body).unwrap_or(json!(false));
+        let found = json!({"fields": fields, "content": content});
+        self.validate(&format!("{pointer} {has_body}"), schema, &found)
     }
 
-    /// The examples of the document that break their schemas.
-    ///
-    /// # Errors
-    /// The document is not well formed.
-    pub fn bad_examples(&self) -> Result<Vec<String>> {
-        let mut found = Vec::new();
-        for (pointer, value) in self.examples() {
-            let schema = pointer
-                .rsplit_once("/example")
-                .map_or("", |(parent, _)| parent);
-            let schema = format!("{schema}/schema");
-            let violations = self.violations(&schema, value)?;
-            found.extend(violations.iter().map(|why| format!("{pointer}: {why}")));
-        }
-        Ok(found)
-    }
-
-    /// All examples of parameters, headers and contents, with their pointers.
-    pub fn examples(&self) -> Vec<(String, &Value)> {
-        let mut found = Vec::new();
-        self.collect_examples("", &self.root, &mut found);
-        found
-    }
-
-    fn collect_examples<'d>(
-        &'d self,
-        at: &str,
-        value: &'d Value,
-        found: &mut Vec<(String, &'d Value)>,
-    ) {
-        match value {
-            Value::Object(members) => {
-                let has_schema = members.contains_key("schema");
-                for (name, member) in members {
-                    let token = name.replace('~', "~0").replace('/', "~1");
-                    let below = format!("{at}/{token}");
-                    match name.as_str() {
-                        "example" if has_schema => found.push((below, member)),
-                        "examples" if has_schema => {
-                            for name in member.as_object().into_iter().flat_map(Map::keys) {
-                                let example = format!("{below}/{name}");
-                                let value = self.at(&format!("{example}/value"));
-                                found.extend(value.map(|value| (example, value)));
-                            }
-                        }
-                        "schema" | "schemas" => {}
-                        _ => self.collect_examples(&below, member, found),
-                    }
-                }
+    /// The schema of the fields and the body, by its media type, of a response.
+    fn schema(&self, response: &Value, has_body: bool) -> Option<Value> {
+        let (mut fields, mut required, mut content) = (Map::new(), Vec::new(), Map::new());
+        for (name, header) in response
+            .get("headers")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+        {
+            let (name, header) = (name.to_ascii_lowercase(), self.followed(header)?);
+            if header.get("required") == Some(&json!(true)) {
+                required.push(name.clone());
             }
-            Value::Array(elements) => {
-                for (index, element) in elements.iter().enumerate() {
-                    self.collect_examples(&format!("{at}/{index}"), element, found);
-                }
-            }
-            _ => {}
+            fields.insert(name, json!({"items": header.get("schema")?}));
         }
+        let documented = response
+            .get("content")
+            .and_then(Value::as_object)
+            .filter(|_| has_body);
+        for (name, media_type) in documented.into_iter().flatten() {
+            content.insert(name.clone(), media_type.get("schema")?.clone());
+        }
+        let count = content.len().min(1);
+        Some(json!({"properties": {
+            "fields": {"properties": fields, "required": required, "additionalProperties": false},
+            "content": {"properties": content, "minProperties": count, "additionalProperties": false},
+        }}))
     }
 }
 
@@ -339,4 +216,78 @@ fn matches(template: &str, path: &str) -> bool {
         && templates.zip(segments).all(|(template, segment)| {
             (template.starts_with('{') && !segment.is_empty()) || template == segment
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_documented_is_found() {
+        let components = json!({
+            "headers": {"Tag": {"required": true, "schema": {"const": "t"}}},
+            "responses": {"NotFound": {"content": {"a/b": {"schema": {"const": 404}}}}, "MethodNotAllowed": {}},
+        });
+        let get = json!({"responses": {"200": {
+            "headers": {"Tag": {"$ref": "#/components/headers/Tag"}, "Other": {"schema": {}}},
+            "content": {"a/b": {"schema": {"const": 1}}},
+        }}});
+        let head = json!({"responses": {"200": {"content": {"a/b": {"schema": {}}}}}});
+        let root =
+            json!({"components": components, "paths": {"/x/{id}": {"get": get, "head": head}}});
+        let validators = Mutex::default();
+        let document = Document { root, validators };
+        let (body, tag) = (("content-type", "a/b"), ("tag", "t"));
+        for (method, path, status, fields, body, good) in [
+            ("GET", "/x/1", 200, &[body, tag][..], "1", true),
+            (
+                "GET",
+                "/x/1",
+                200,
+                &[body, tag, ("other", "o"), ("date", "d")],
+                "1",
+                true,
+            ),
+            ("GET", "/x/1", 200, &[body], "1", false),
+            ("GET", "/x/1", 200, &[body, ("tag", "u")], "1", false),
+            (
+                "GET",
+                "/x/1",
+                200,
+                &[body, tag, tag, ("tag", "u")],
+                "1",
+                false,
+            ),
+            ("GET", "/x/1", 200, &[body, tag, ("more", "o")], "1", false),
+            ("GET", "/x/1", 200, &[body, tag], "2", false),
+            ("GET", "/x/1", 200, &[body, tag], "<", false),
+            ("GET", "/x/1", 200, &[tag], "", false),
+            (
+                "GET",
+                "/x/1",
+                200,
+                &[("content-type", "a/c"), tag],
+                "1",
+                false,
+            ),
+            ("GET", "/x/1", 201, &[body, tag], "1", false),
+            ("HEAD", "/x/1", 200, &[body], "", true),
+            ("HEAD", "/x/1", 200, &[body], "1", false),
+            ("PUT", "/x/1", 405, &[], "", true),
+            ("PUT", "/x/1", 404, &[body], "404", false),
+            ("GET", "/x/", 404, &[body], "404", true),
+            ("GET", "/x/1/y", 404, &[body], "405", false),
+            ("GET", "/x", 405, &[], "", false),
+        ] {
+            let answer = Answer {
+                method,
+                path,
+                status,
+                fields,
+                body,
+            };
+            let found = document.undocumented(&answer).unwrap_or_default();
+            assert_eq!(found.is_empty(), good, "{answer:?}: {found:?}");
+        }
+    }
 }

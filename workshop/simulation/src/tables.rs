@@ -181,7 +181,8 @@ impl Tables {
         std::iter::once(first).chain(later)
     }
 
-    /// `exactly_once_stores::sql::Statements::insert`: constraints apply to all rows, everything else sees the snapshot.
+    /// `exactly_once_stores::sql::Statements::insert`: constraints apply to all rows, everything else sees the
+    /// snapshot.
     pub fn insert(&mut self, new: &NewResource, Snapshot(visible): Snapshot) -> Insertion {
         if self.attempt(new, None) == Attempt::Inserted {
             return Insertion::Inserted;

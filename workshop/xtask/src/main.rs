@@ -1,5 +1,5 @@
-//! The project's commands. Each does all it needs on a fresh machine: see `cargo xtask --help`. Those that need much more than
-//! servers and a build are in `workshop/tasks`, so that `up` compiles as little as it can.
+//! The project's commands. Each does all it needs on a fresh machine: see `cargo xtask --help`. A command that is not here
+//! is a program of its own, so that nothing is compiled for another command.
 
 mod clean;
 mod migrate;
@@ -7,12 +7,11 @@ mod up;
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
-use std::panic::resume_unwind;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use devstack::workspace;
+use devstack::workspace::{self, Workspace};
 
 #[derive(Parser)]
 #[command(
@@ -38,7 +37,7 @@ enum Task {
     /// Break a real deployment in every way we know while clients retry, and check what became of it.
     #[command(disable_help_flag = true)]
     Chaos(PassedOn),
-    /// Measure the component against its host's floor, a bare and a naive component and a native service.
+    /// Measure the component against its host's floor, a naive component and native services.
     #[command(disable_help_flag = true)]
     Bench(PassedOn),
     /// Bring a database of your own to the current schema, while components of two releases may run.
@@ -50,7 +49,7 @@ enum Task {
     Clean,
 }
 
-/// What `workshop/tasks` parses.
+/// What the program of the command parses.
 #[derive(clap::Args)]
 struct PassedOn {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
@@ -74,38 +73,29 @@ async fn run() -> Result<()> {
         Task::Up(arguments) => up::up(arguments).await,
         Task::Migrate(arguments) => migrate::migrate(&arguments),
         Task::Clean => clean::clean(),
-        Task::Test(_) => {
-            workspace::ensure_wasm_target()?;
-            // The components' build often has work for one processor only.
-            std::thread::scope(|scope| {
-                let components = scope.spawn(workspace::build_components);
-                workspace::build_all()?;
-                components
-                    .join()
-                    .unwrap_or_else(|panic| resume_unwind(panic))
-            })?;
-            become_tasks(Command::new(workspace::target().join("debug/tasks")))
-        }
-        Task::Simulate(_) | Task::Chaos(_) | Task::Deploy(_) => become_tasks(cargo_run("tasks")),
-        Task::Bench(PassedOn { arguments }) => {
-            let failed = cargo_run("bench").args(arguments).exec();
-            Err(failed).context("running workshop/bench")
-        }
+        Task::Test(passed_on) => become_program("test-run", "dev", &passed_on),
+        Task::Simulate(passed_on) => become_program("simulation", "simulation", &passed_on),
+        Task::Chaos(passed_on) => become_program("chaos", "dev", &passed_on),
+        Task::Bench(passed_on) => become_program("bench", "dev", &passed_on),
+        Task::Deploy(passed_on) => become_program("deploy-check", "dev", &passed_on),
     }
 }
 
-/// Builds and runs one program of the workshop, without the tests.
-fn cargo_run(program: &str) -> Command {
+/// Builds a program of the workshop, and becomes it. It returns only when that fails.
+fn become_program(package: &str, profile: &str, PassedOn { arguments }: &PassedOn) -> Result<()> {
     let mut cargo = workspace::cargo_command();
+    cargo.args([
+        "run",
+        "--quiet",
+        "--package",
+        package,
+        "--profile",
+        profile,
+        "--manifest-path",
+    ]);
     cargo
-        .args(["run", "--quiet", "--package", program, "--manifest-path"])
-        .arg(workspace::root().join("workshop/Cargo.toml"))
-        .arg("--");
-    cargo
-}
-
-/// Becomes `workshop/tasks` with the same arguments. It returns only when that fails.
-fn become_tasks(mut tasks: Command) -> Result<()> {
-    let failed = tasks.args(std::env::args_os().skip(1)).exec();
-    Err(failed).context("running workshop/tasks")
+        .arg(Workspace::Workshop.manifest())
+        .arg("--")
+        .args(arguments);
+    Err(cargo.exec()).with_context(|| format!("running {package}"))
 }

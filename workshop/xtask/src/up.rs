@@ -44,8 +44,8 @@ pub struct Arguments {
     /// Use this Postgres database instead of starting a server.
     #[arg(long)]
     database_url: Option<String>,
-    /// Serve an example instead of the order handler: order-by-key, order-by-etag, payments, notifications, or the shop,
-    /// which is all of the last three and the puller between them.
+    /// Serve an example instead of the order handler: order-by-key, order-by-etag, payments, notifications, or the
+    /// shop, which is all of the last three and the puller between them.
     #[arg(long, value_name = "NAME")]
     example: Option<String>,
     /// Serve with the bundled runner even if Spin is installed.
@@ -126,8 +126,8 @@ pub async fn up(arguments: Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Starts what is not given, applies the migrations, and returns the variables that lead there. All other variables come from
-/// the environment, or have their defaults.
+/// Starts what is not given, applies the migrations, and returns the variables that lead there. All other variables
+/// come from the environment, or have their defaults.
 fn start_servers(
     servers: &mut Servers,
     arguments: &Arguments,

@@ -1,20 +1,21 @@
 //! The feed: what [`exactly_once::feed`] asks of Postgres, two statements.
 
-// - **The writers** are the transactions that have `RowExclusiveLock` on the table or on one of its partitions. Whoever inserts
-//   takes this lock before the default of `seq` is evaluated, and a stronger lock does not take its place. The lock is released
-//   after the transaction has become visible to new snapshots (`CommitTransaction`: `ProcArrayEndTransaction`, then the locks).
-//   With synchronous replication both happen after the wait for the standby.
+// - **The writers** are the transactions that have `RowExclusiveLock` on the table or on one of its partitions. Whoever
+//   inserts takes this lock before the default of `seq` is evaluated, and a stronger lock does not take its place. The
+//   lock is released after the transaction has become visible to new snapshots (`CommitTransaction`:
+//   `ProcArrayEndTransaction`, then the locks). With synchronous replication both happen after the wait for the
+//   standby.
 // - **The order within [`LOOK`].** A statement's snapshot is taken before its execution, and the locks are read in its
-//   execution. Each statement is a transaction, so that also with `repeatable read` or `serializable` as the default level each
-//   has a snapshot of its own.
-// - **`pg_locks` misses no lock that is held all the while it is read.** It reads the fast-path locks of one session after
-//   another, and then the common table. A lock that moves meanwhile moves from the former to the latter.
-// - **Names.** No two transactions have one `virtualtransaction`. A transaction that is prepared (`PREPARE TRANSACTION`) keeps
-//   its locks under another one, without a process.
+//   execution. Each statement is a transaction, so that also with `repeatable read` or `serializable` as the default
+//   level each has a snapshot of its own.
+// - **`pg_locks` misses no lock that is held all the while it is read.** It reads the fast-path locks of one session
+//   after another, and then the common table. A lock that moves meanwhile moves from the former to the latter.
+// - **Names.** No two transactions have one `virtualtransaction`. A transaction that is prepared (`PREPARE
+//   TRANSACTION`) keeps its locks under another one, without a process.
 // - **Numbers** ascend: the sequence has no cache, and only the column's default draws from it.
 
-/// One row: the mark, the greatest number of the next page, and the writers, if `$3` is not NULL only those that are in it or
-/// have got another name since.
+/// One row: the mark, the greatest number of the next page, and the writers, if `$3` is not NULL only those that are in
+/// it or have got another name since.
 pub(super) const LOOK: &str = "\
     SELECT feed_numbering('{table}') AS here, \
         (SELECT int8send(max(seq)) \
@@ -27,8 +28,8 @@ pub(super) const LOOK: &str = "\
            AND ($3::text IS NULL OR pid IS NULL \
                 OR virtualtransaction = ANY (string_to_array($3::text, ',')))) AS writers";
 
-/// One row per resource, and one without a resource where there is none. Up to 1 MB of documents, and the first one in any
-/// case.
+/// One row per resource, and one without a resource where there is none. Up to 1 MB of documents, and the first one in
+/// any case.
 pub(super) const READ: &str = "\
     SELECT here, here AS mark, int8send(seq) AS seq, id, customer_id, document \
     FROM (SELECT feed_numbering('{table}') AS here) AS current \

@@ -1,119 +1,150 @@
-//! Pods reach what they need and nothing else.
+//! Pods reach what they need and nothing else, and routes reach a Service.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::pods::{Pod, pods};
-use crate::Finding;
-use crate::application::{Application, elements};
-use crate::render::{Object, Overlay};
+use super::Findings;
+use super::application::Application;
+use super::pods::{is_selected, pods, port};
+use crate::render::{Object, Overlay, Stage, elements, text};
 
 /// Ports that a pod may connect to: DNS, Redis, Postgres and OTLP.
 const ALLOWED: [u64; 5] = [53, 6379, 5432, 4317, 4318];
 /// Those that the application cannot do without.
 const NEEDED: [u64; 3] = [53, 6379, 5432];
 
-pub fn check(overlay: &Overlay) -> Vec<Finding> {
-    if !overlay.is_for_a_cluster() {
-        return Vec::new();
+pub fn check(found: &mut Findings, overlay: &Overlay, application: Option<&Application<'_>>) {
+    for route in overlay.of_kind("HTTPRoute") {
+        for (n, rule) in elements(route.at("spec.rules")).enumerate() {
+            for backend in elements(&rule["backendRefs"]) {
+                let has_port = |object: &&Object| match object.kind() {
+                    "Service" => elements(object.at("spec.ports"))
+                        .any(|entry| entry["port"] == backend["port"]),
+                    // spin-operator makes its Service.
+                    kind => kind == "SpinApp" && backend["port"] == 80,
+                };
+                let mut named = overlay
+                    .objects
+                    .iter()
+                    .filter(|o| o.name() == backend["name"]);
+                let reason = format!(
+                    "there is no Service {} with port {}",
+                    backend["name"], backend["port"]
+                );
+                let field = format!("spec.rules.{n}.backendRefs");
+                found.when(
+                    !named.any(|object| has_port(&object)),
+                    route,
+                    &field,
+                    reason,
+                );
+            }
+        }
     }
-    let pods = pods(overlay);
-    let application = Application::of(overlay);
-    let mut findings = Vec::new();
-    for pod in &pods {
+    if overlay.stage == Stage::Laptop {
+        return;
+    }
+    for pod in pods(overlay) {
         let policies: Vec<&Object> = overlay
             .of_kind("NetworkPolicy")
-            .filter(|policy| pod.is_selected_by(policy.at("spec.podSelector.matchLabels")))
+            .filter(|policy| is_selected(pod, policy.at("spec.podSelector.matchLabels")))
             .collect();
         for direction in ["Ingress", "Egress"] {
-            let is_limited = policies.iter().any(|policy| {
-                elements(policy.at("spec.policyTypes")).any(|kind| kind == direction)
-            });
-            if !is_limited {
-                findings.push(pod.object.finding(
-                    "metadata.labels",
-                    format!("no NetworkPolicy limits these pods' {direction}"),
-                ));
-            }
-        }
-        for policy in &policies {
-            findings.extend(egress(policy));
-            findings.extend(ingress(policy, pod));
-        }
-        let is_application = application
-            .as_ref()
-            .is_some_and(|application| std::ptr::eq(application.object, pod.object));
-        if is_application && let Some(policy) = policies.first() {
-            let open: BTreeSet<u64> = policies
+            let types = policies
                 .iter()
-                .flat_map(|policy| open_ports(policy))
-                .collect();
-            for port in NEEDED.iter().filter(|port| !open.contains(port)) {
-                findings.push(policy.finding(
-                    "spec.egress",
-                    format!("lets nothing out to port {port}, which the application needs"),
-                ));
+                .flat_map(|policy| elements(policy.at("spec.policyTypes")));
+            let is_limited = types.clone().any(|kind| kind == direction);
+            let reason = format!("no NetworkPolicy limits {direction} of these pods");
+            found.when(!is_limited, pod, "metadata.labels", reason);
+        }
+        let mut open = BTreeSet::new();
+        for policy in &policies {
+            for (rule, entry) in ports(found, policy, "egress") {
+                let number = entry["port"].as_u64().unwrap_or(0);
+                let is_allowed = ALLOWED.contains(&number) && entry["endPort"].is_null();
+                let reason = format!("lets out to {}: only {ALLOWED:?} are needed", entry["port"]);
+                found.when(!is_allowed, policy, &rule, reason);
+                open.insert(number);
+            }
+            for (rule, entry) in ports(found, policy, "ingress") {
+                let reason = format!(
+                    "{} is no port of {}/{}",
+                    entry["port"],
+                    pod.kind(),
+                    pod.name()
+                );
+                found.when(port(pod, &entry["port"]).is_none(), policy, &rule, reason);
             }
         }
+        let is_application = application.is_some_and(|a| std::ptr::eq(a.object, pod));
+        for needed in NEEDED
+            .iter()
+            .filter(|port| is_application && !open.contains(port))
+        {
+            let reason = format!("nothing lets these pods out to port {needed}, which they need");
+            found.when(!policies.is_empty(), pod, "metadata.labels", reason);
+        }
     }
-    findings
 }
 
-fn open_ports(policy: &Object) -> Vec<u64> {
-    elements(policy.at("spec.egress"))
-        .flat_map(|rule| elements(&rule["ports"]))
-        .filter_map(|port| port["port"].as_u64())
-        .collect()
-}
-
-fn egress(policy: &Object) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    for (n, rule) in elements(policy.at("spec.egress")).enumerate() {
+/// The ports of all rules of a direction, with the path of each. A rule without ports allows every one.
+fn ports<'a>(
+    found: &mut Findings,
+    policy: &'a Object,
+    direction: &str,
+) -> Vec<(String, &'a Value)> {
+    let mut all = Vec::new();
+    for (n, rule) in elements(policy.at(&format!("spec.{direction}"))).enumerate() {
+        let field = format!("spec.{direction}.{n}.ports");
         let ports = elements(&rule["ports"]);
-        if ports.len() == 0 {
-            findings.push(policy.finding(
-                format!("spec.egress[{n}].ports"),
-                "is missing, which allows every port",
-            ));
-        }
-        for (m, port) in ports.enumerate() {
-            let is_range = !port["endPort"].is_null();
-            let is_allowed = port["port"]
-                .as_u64()
-                .is_some_and(|port| ALLOWED.contains(&port));
-            if is_range || !is_allowed {
-                findings.push(policy.finding(
-                    format!("spec.egress[{n}].ports[{m}]"),
-                    format!("lets out to {}: only {ALLOWED:?} are needed", port["port"]),
-                ));
-            }
-        }
+        found.when(
+            ports.len() == 0,
+            policy,
+            &field,
+            "is missing, which allows every port",
+        );
+        all.extend(
+            ports
+                .enumerate()
+                .map(|(m, port)| (format!("{field}.{m}"), port)),
+        );
     }
-    findings
+    all
 }
 
-fn ingress(policy: &Object, pod: &Pod<'_>) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    for (n, rule) in elements(policy.at("spec.ingress")).enumerate() {
-        let field = format!("spec.ingress[{n}]");
-        if matches!(rule["ports"], Value::Null) {
-            findings.push(policy.finding(field, "names no port, which allows every one"));
-            continue;
-        }
-        for (m, entry) in elements(&rule["ports"]).enumerate() {
-            if pod.port(&entry["port"]).is_none() {
-                findings.push(policy.finding(
-                    format!("{field}.ports[{m}]"),
-                    format!(
-                        "{} is no port of {}/{}",
-                        entry["port"],
-                        pod.object.kind(),
-                        pod.object.name()
-                    ),
-                ));
-            }
+/// With identity "header", a client must not be able to send the header itself.
+pub fn customer_header(found: &mut Findings, overlay: &Overlay, header: &str) {
+    let is_it = |name: &Value| text(name).eq_ignore_ascii_case(header);
+    // Envoy Gateway removes it here, before it authenticates.
+    let removed = "spec.headers.earlyRequestHeaders.remove";
+    if overlay
+        .of_kind("ClientTrafficPolicy")
+        .any(|policy| elements(policy.at(removed)).any(is_it))
+    {
+        return;
+    }
+    if overlay.of_kind("HTTPRoute").next().is_none() {
+        let reason = format!(
+            "identity is header, and there is no HTTPRoute that removes the client's own {header}"
+        );
+        found.0.push(overlay.finding("components", reason));
+    }
+    for route in overlay.of_kind("HTTPRoute") {
+        for (n, rule) in elements(route.at("spec.rules")).enumerate() {
+            let is_handled = elements(&rule["filters"]).any(|filter| {
+                let modifier = &filter["requestHeaderModifier"];
+                elements(&modifier["remove"]).any(is_it)
+                    || elements(&modifier["set"]).any(|set| is_it(&set["name"]))
+            });
+            let reason =
+                format!("identity is header, and this rule lets the client's own {header} pass");
+            found.when(
+                !is_handled,
+                route,
+                &format!("spec.rules.{n}.filters"),
+                reason,
+            );
         }
     }
-    findings
 }

@@ -1,13 +1,18 @@
-//! `cargo xtask chaos`: injects faults into a real deployment, and prints the checker's verdict.
+//! The program `chaos`: injects faults into a real deployment, and prints the checker's verdict.
 
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use chaos::{Faults, Options};
-use devstack::{Host, Programs, examples, workspace};
+use clap::Parser;
+use devstack::workspace::{self, Workspace};
+use devstack::{Host, Programs, examples};
 
-#[derive(clap::Args)]
-pub struct Arguments {
+/// Breaks a real deployment in every way we know while clients retry, and checks what became of it.
+#[derive(Parser)]
+#[command(name = "cargo xtask chaos", bin_name = "cargo xtask chaos")]
+struct Arguments {
     /// How long faults are injected, in seconds.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
@@ -26,33 +31,37 @@ pub struct Arguments {
     /// Fail rather than install a missing Redis or Postgres with apt.
     #[arg(long)]
     no_install: bool,
+    /// The components and the host are built.
+    #[arg(long, hide = true)]
+    built: bool,
 }
 
-pub async fn chaos(arguments: Arguments) -> Result<()> {
-    workspace::ensure_wasm_target()?;
-    let programs = Programs::find_or_install(!arguments.no_install)?;
-    if arguments.shop {
-        workspace::build_for_wasm(workspace::Workspace::Showcase, &examples::packages("shop"))?;
-        workspace::build_tools(&["runner"])?;
-        return judge_shop(arguments.seconds, arguments.seed, programs).await;
+// Children are tied to the thread that starts them, so everything stays on this one.
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    match chaos(Arguments::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
-    workspace::build_components()?;
-    workspace::build_tools(&["runner"])?;
-    judge(arguments, programs).await
 }
 
-/// The run of `cargo xtask test`, after all builds.
-pub async fn for_test(programs: Programs) -> Result<()> {
-    let arguments = Arguments {
-        seconds: 60,
-        seed: None,
-        clients: 50,
-        failover: false,
-        shop: false,
-        no_install: true,
-    };
-    judge_shop(20, None, programs.clone()).await?;
-    judge(arguments, programs).await
+async fn chaos(arguments: Arguments) -> Result<()> {
+    let programs = Programs::find_or_install(!arguments.no_install)?;
+    if !arguments.built {
+        workspace::ensure_wasm_target()?;
+        match arguments.shop {
+            true => workspace::build_for_wasm(Workspace::Showcase, &examples::packages("shop"))?,
+            false => workspace::build_components()?,
+        }
+        workspace::build_tools(&["runner", "migrator"])?;
+    }
+    match arguments.shop {
+        true => judge_shop(arguments.seconds, arguments.seed, programs).await,
+        false => judge(arguments, programs).await,
+    }
 }
 
 async fn judge_shop(seconds: u64, seed: Option<u64>, programs: Programs) -> Result<()> {

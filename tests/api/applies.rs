@@ -1,0 +1,75 @@
+//! Where a test applies: its first line says so. A test that does not apply to a run is skipped, and says that.
+
+use std::env;
+use std::fmt::Debug;
+
+use devstack::or_skip;
+use fixtures::Shared;
+
+/// What a run of the tests uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Redis and Postgres, with the table that the migrations create.
+    Servers,
+    /// The same with a table of hash partitions. Only tests that depend on the table apply here as well.
+    Partitions,
+    /// The embedded store.
+    Embedded,
+    /// A deployment that the tests must neither stop nor change (`ORDERS_BASE_URL`).
+    Deployment,
+}
+
+impl Place {
+    /// That of this run.
+    pub fn of_this_run() -> Self {
+        if env::var_os("ORDERS_BASE_URL").is_some() {
+            return Self::Deployment;
+        }
+        match Shared::told() {
+            Ok(shared) if shared.embedded => Self::Embedded,
+            Ok(shared) if shared.partitions > 0 => Self::Partitions,
+            _ => Self::Servers,
+        }
+    }
+}
+
+/// Whether Spin serves; otherwise the bundled runner does.
+pub fn is_on_spin() -> bool {
+    env::var_os("ORDERS_HOST").is_some_and(|host| host == "spin")
+}
+
+/// Whether the run is one of these; otherwise the test is skipped.
+pub fn is_one_of(places: &[Place]) -> bool {
+    let place = Place::of_this_run();
+    applies(places.contains(&place), place)
+}
+
+/// Whether the bundled runner serves, which counts calls; otherwise the test is skipped.
+pub fn is_on_the_runner() -> bool {
+    applies(!is_on_spin(), "Spin")
+}
+
+fn applies(applies: bool, run: impl Debug) -> bool {
+    let thread = std::thread::current();
+    let why = || anyhow::anyhow!("it does not apply to {run:?}");
+    or_skip(
+        thread.name().unwrap_or_default(),
+        applies.then_some(()).ok_or_else(why),
+    )
+    .is_some()
+}
+
+/// Ends a test that does not apply to this run.
+macro_rules! applies_to {
+    ($($place:ident),+; on the runner) => {
+        if !crate::applies::is_on_the_runner() {
+            return;
+        }
+        applies_to!($($place),+);
+    };
+    ($($place:ident),+) => {
+        if !crate::applies::is_one_of(&[$(crate::applies::Place::$place),+]) {
+            return;
+        }
+    };
+}
