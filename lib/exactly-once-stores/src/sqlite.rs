@@ -26,7 +26,7 @@ pub const LOG_MODE: &str = "wal";
 const SYNCHRONOUS: &str = "PRAGMA synchronous = FULL";
 
 /// The table.
-const CREATE_TABLE: &str = include_str!("../../../migrations/sqlite/create_table.sql");
+const CREATE_TABLE: &str = include_str!("../sqlite/create_table.sql");
 
 /// SQL for the [`ListState`](exactly_once::ListState) of the customer that the placeholder stands for: the id of the
 /// newest resource, whose 74 random bits make it unguessable for other customers. It is enough because SQLite commits
