@@ -68,8 +68,8 @@ impl Embedded {
 
     fn try_rows(&self, Statement { sql, parameters }: &Statement<'_>) -> Result<Vec<Row>, Error> {
         let mut statement = self.connection.prepare_cached(sql)?;
-        let names = statement.column_names().iter().map(ToString::to_string);
-        let names: Rc<[String]> = names.collect();
+        let names = statement.column_names();
+        let names: Rc<[String]> = names.into_iter().map(str::to_owned).collect();
         let parameters = parameters.iter().map(|parameter| match parameter {
             Parameter::Text(text) | Parameter::NullableText(Some(text)) => {
                 SqliteValue::Text(text.clone())

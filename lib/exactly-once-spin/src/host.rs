@@ -1,6 +1,5 @@
 //! The host of one request: its instance, and what it has used of the stores.
 
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -23,7 +22,7 @@ pub type Database<'h> = exactly_once_stores::Database<'h, Spin>;
 
 /// What one request uses of the host.
 pub struct SpinHost {
-    pub(crate) instance: Rc<Instance<Spin>>,
+    pub(crate) instance: &'static Instance<Spin>,
     pub(crate) request: Request<Spin>,
     pub(crate) collection: Collection,
     /// When it began, if it may be logged.
@@ -96,7 +95,7 @@ impl Host for SpinHost {
             },
             timeout: settings.redis_timeout,
         };
-        Redis::new(&self.instance, &self.request, settings)
+        Redis::new(self.instance, &self.request, settings)
     }
 
     fn postgres<'h>(&'h self, settings: &'h Settings) -> Database<'h> {
@@ -108,7 +107,7 @@ impl Host for SpinHost {
             timeout: settings.database_timeout,
             lock_timeout: settings.lock_timeout(),
         };
-        Database::new(&self.instance, &self.request, settings, &self.collection)
+        Database::new(self.instance, &self.request, settings, &self.collection)
     }
 
     fn ids(&self) -> &RandomIds {

@@ -173,31 +173,40 @@ impl<'r, P: Platform> Database<'r, P> {
         only_count: bool,
     ) -> Result<Sent, StatementError> {
         let (platform, kept) = (self.platform(), &self.instance.kept);
-        let connection = match kept.take_if(keep != Keep::No) {
-            Some(connection) => connection,
+        let place = self.settings.place;
+        let (connection, set_up) = match kept.take_if(keep != Keep::No) {
+            Some(connection) => (connection, None),
             None => {
-                let connection = platform.connect(self.settings.place).await?;
-                if self.settings.place == Place::Sqlite {
-                    self.set_up(&connection).await?;
-                }
-                connection
+                let is_file = place == Place::Sqlite;
+                let set_up = is_file.then(|| sqlite::setup(&self.table.collection));
+                (platform.connect(place).await?, set_up)
             }
         };
-        let sent = match only_count {
-            true => {
-                let count = platform.count(&connection, statement).await;
-                count.map(|count| Sent {
-                    count,
-                    rows: Vec::new(),
-                })
-            }
-            false => {
-                let rows = platform.rows(&connection, statement).await;
-                rows.map(|rows| Sent {
-                    count: rows.len(),
-                    rows,
-                })
-            }
+        let sent = if only_count {
+            let count = platform.count(&connection, statement).await;
+            count.map(|count| Sent {
+                count,
+                rows: Vec::new(),
+            })
+        } else {
+            let mut set_up = set_up.iter().flatten();
+            // One await for all of them: each is some kilobytes of the component.
+            let rows = loop {
+                let before = set_up.next().map(|sql| Statement {
+                    sql,
+                    parameters: Vec::new(),
+                });
+                let rows = platform.rows(&connection, before.as_ref().unwrap_or(statement));
+                let rows = rows.await;
+                if before.is_none() {
+                    break rows;
+                }
+                sqlite::check_mode(&rows?)?;
+            };
+            rows.map(|rows| Sent {
+                count: rows.len(),
+                rows,
+            })
         };
         match (&sent, keep) {
             (_, Keep::No) => {}
@@ -207,18 +216,6 @@ impl<'r, P: Platform> Database<'r, P> {
             (_, Keep::Always) => kept.put(connection),
         }
         sent
-    }
-
-    /// The file has the table from now on.
-    async fn set_up(&self, connection: &P::Connection) -> Result<(), StatementError> {
-        for sql in sqlite::setup(&self.table.collection) {
-            let statement = Statement {
-                sql: &sql,
-                parameters: Vec::new(),
-            };
-            sqlite::check_mode(&self.platform().rows(connection, &statement).await?)?;
-        }
-        Ok(())
     }
 
     /// Inserts a batch over the connection that the instance keeps.

@@ -1,25 +1,8 @@
 //! The contestants, their workloads, and the rows of the table: a row is a contestant with a workload.
 
-use std::path::PathBuf;
-
-use devstack::workspace;
-
-use crate::options::{GOAL_CONNECTIONS, TAIL_CONNECTIONS};
-
 /// What serves the requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Contestant {
-    /// A component, on each host.
-    Component(Component),
-    /// A native service, by the name of its protocol.
-    Native(&'static str),
-    /// A store alone, by the name of the command that it receives.
-    Store(&'static str),
-}
-
-/// A Spin application.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Component {
     /// The order component.
     Ours,
     /// A component that makes the same host calls as ours and nothing else.
@@ -28,17 +11,20 @@ pub enum Component {
     Naive,
     /// A component that returns a constant.
     Floor,
+    /// The same protocol as a native service.
+    Native,
 }
 
-impl Component {
-    /// The path of its manifest.
-    pub fn manifest(self) -> PathBuf {
-        workspace::root().join(match self {
-            Self::Ours => "spin.toml",
-            Self::Bare => "workshop/bench/contestants/bare/spin.toml",
-            Self::Naive => "workshop/bench/contestants/naive/spin.toml",
-            Self::Floor => "workshop/bench/contestants/floor/spin.toml",
-        })
+impl Contestant {
+    /// The manifest of a component, relative to the checkout; `None` for the native service.
+    pub fn manifest(self) -> Option<&'static str> {
+        match self {
+            Self::Ours => Some("spin.toml"),
+            Self::Bare => Some("workshop/bench/contestants/bare/spin.toml"),
+            Self::Naive => Some("workshop/bench/contestants/naive/spin.toml"),
+            Self::Floor => Some("workshop/bench/contestants/floor/spin.toml"),
+            Self::Native => None,
+        }
     }
 }
 
@@ -89,85 +75,55 @@ const fn row(name: &'static str, contestant: Contestant, workload: Workload) -> 
     }
 }
 
-const OURS: Contestant = Contestant::Component(Component::Ours);
-const BARE: Contestant = Contestant::Component(Component::Bare);
-const NATIVE: Contestant = Contestant::Native("orders");
+pub const FLOOR: Row = row("floor", Contestant::Floor, Workload::Nothing);
+pub const CREATE: Row = row("create", Contestant::Ours, Workload::Create);
+pub const BARE_CREATE: Row = row("bare create", Contestant::Bare, Workload::Create);
+pub const NATIVE_CREATE: Row = row("native create", Contestant::Native, Workload::Create);
+pub const REPLAY: Row = row("replay", Contestant::Ours, Workload::Replay);
+pub const BARE_REPLAY: Row = row("bare replay", Contestant::Bare, Workload::Replay);
+pub const NATIVE_REPLAY: Row = row("native replay", Contestant::Native, Workload::Replay);
+pub const MIX: Row = row("mix", Contestant::Ours, Workload::Mix);
+pub const NATIVE_MIX: Row = row("native mix", Contestant::Native, Workload::Mix);
+pub const NAIVE_CREATE: Row = row("naive create", Contestant::Naive, Workload::Create);
+/// Measured by the growth run only.
+pub const LIST: Row = row("list", Contestant::Ours, Workload::List);
 
-/// The names of rows that goals or table columns compare.
-pub const CREATE: &str = "create";
-pub const REPLAY: &str = "replay";
-pub const MIX: &str = "mix";
-pub const FLOOR: &str = "floor";
-pub const BARE_CREATE: &str = "bare create";
-pub const BARE_REPLAY: &str = "bare replay";
-pub const NAIVE_CREATE: &str = "naive create";
-pub const NATIVE_CREATE: &str = "native create";
-pub const NATIVE_REPLAY: &str = "native replay";
-pub const NATIVE_MIX: &str = "native mix";
-
-/// All rows, in the order in which they take turns.
-pub const ROWS: [Row; 14] = [
-    row(
-        FLOOR,
-        Contestant::Component(Component::Floor),
-        Workload::Nothing,
-    ),
-    row(CREATE, OURS, Workload::Create),
-    row(BARE_CREATE, BARE, Workload::Create),
-    row(NATIVE_CREATE, NATIVE, Workload::Create),
-    row(REPLAY, OURS, Workload::Replay),
-    row(BARE_REPLAY, BARE, Workload::Replay),
-    row(NATIVE_REPLAY, NATIVE, Workload::Replay),
-    row(MIX, OURS, Workload::Mix),
-    row(NATIVE_MIX, NATIVE, Workload::Mix),
-    row(
-        NAIVE_CREATE,
-        Contestant::Component(Component::Naive),
-        Workload::Create,
-    ),
-    row(
-        "baseline get-set",
-        Contestant::Native("get-set"),
-        Workload::Create,
-    ),
-    row(
-        "baseline lock",
-        Contestant::Native("lock"),
-        Workload::Create,
-    ),
-    row(
-        "store insert",
-        Contestant::Store("insert"),
-        Workload::Create,
-    ),
-    row(
-        "store reserve",
-        Contestant::Store("reserve"),
-        Workload::Create,
-    ),
+/// All rows of the main table, in the order in which they take turns.
+pub const ROWS: [Row; 10] = [
+    FLOOR,
+    CREATE,
+    BARE_CREATE,
+    NATIVE_CREATE,
+    REPLAY,
+    BARE_REPLAY,
+    NATIVE_REPLAY,
+    MIX,
+    NATIVE_MIX,
+    NAIVE_CREATE,
 ];
 
-/// The first page of a customer's orders, which is measured with more and more orders only.
-pub const LIST: Row = row("list", OURS, Workload::List);
+/// The numbers of clients that rows are compared with. Each client keeps one connection.
+pub const CONNECTIONS: [usize; 4] = [1, TAIL_CONNECTIONS, GOAL_CONNECTIONS, 256];
 
-/// The row of this name.
-pub fn row_named(name: &str) -> Option<Row> {
-    ROWS.into_iter().find(|row| row.name == name)
-}
+/// The number of clients that most goals are set for.
+pub const GOAL_CONNECTIONS: usize = 64;
+
+/// The number of clients below [`GOAL_CONNECTIONS`] that a goal for tail latencies is set for, besides one.
+pub const TAIL_CONNECTIONS: usize = 16;
 
 impl Row {
     /// Whether it is measured with that number of clients.
     pub fn runs_with(&self, connections: usize, quick: bool) -> bool {
         // Each instance of it keeps one of the host's 64 Postgres connections until the host drops the
         // instance. With more clients than connections it would measure the wait for a connection.
-        if self.contestant == BARE && connections > GOAL_CONNECTIONS {
+        if self.contestant == Contestant::Bare && connections > GOAL_CONNECTIONS {
             return false;
         }
         let for_goals = match connections {
             // No goal compares them.
             GOAL_CONNECTIONS => self.workload != Workload::Mix,
-            1 => [CREATE, REPLAY, BARE_CREATE, BARE_REPLAY, NATIVE_CREATE].contains(&self.name),
-            TAIL_CONNECTIONS => [CREATE, REPLAY].contains(&self.name),
+            1 => [CREATE, REPLAY, BARE_CREATE, BARE_REPLAY, NATIVE_CREATE].contains(self),
+            TAIL_CONNECTIONS => [CREATE, REPLAY].contains(self),
             _ => false,
         };
         for_goals || !quick
@@ -175,7 +131,7 @@ impl Row {
 
     /// How long each of its turns is measured, in seconds. A quick run is short for rows that vary little.
     pub fn seconds(&self, connections: usize, quick: bool) -> u64 {
-        let varies = [CREATE, BARE_CREATE, NAIVE_CREATE].contains(&self.name);
+        let varies = [CREATE, BARE_CREATE, NAIVE_CREATE].contains(self);
         match (quick, varies, connections) {
             (false, _, _) => 3,
             (true, true, GOAL_CONNECTIONS) => 2,
@@ -188,33 +144,15 @@ impl Row {
     /// the one that lasts as long as the load.
     pub fn lead_in(&self, connections: usize) -> u64 {
         match (self.contestant, self.workload, connections) {
-            (_, _, 1) => 0,
-            (Contestant::Component(_), Workload::Create | Workload::Mix, _) => 3,
-            (
-                Contestant::Component(_),
-                Workload::Nothing | Workload::Replay | Workload::List,
-                _,
-            ) => 1,
-            (Contestant::Native(_) | Contestant::Store(_), _, _) => 0,
+            (Contestant::Native, _, _) | (_, _, 1) => 0,
+            (_, Workload::Create | Workload::Mix, _) => 3,
+            (_, Workload::Nothing | Workload::Replay | Workload::List, _) => 1,
         }
     }
 
-    /// The name of the native row with the same workload.
-    pub fn native(&self) -> Option<&'static str> {
-        match self.workload {
-            Workload::Nothing | Workload::List => None,
-            Workload::Create => Some(NATIVE_CREATE),
-            Workload::Replay => Some(NATIVE_REPLAY),
-            Workload::Mix => Some(NATIVE_MIX),
-        }
-    }
-
-    /// The name of the bare component's row with the same workload.
-    pub fn bare(&self) -> Option<&'static str> {
-        match self.workload {
-            Workload::Create => Some(BARE_CREATE),
-            Workload::Replay => Some(BARE_REPLAY),
-            Workload::Nothing | Workload::Mix | Workload::List => None,
-        }
+    /// The row of another contestant with the same workload.
+    pub fn of(&self, contestant: Contestant) -> Option<Row> {
+        ROWS.into_iter()
+            .find(|row| row.contestant == contestant && row.workload == self.workload)
     }
 }

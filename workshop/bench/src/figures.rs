@@ -1,16 +1,16 @@
-//! The data types of what is measured: samples, table lines, goals and reports. No module that measures,
-//! judges or prints is imported here.
+//! What is measured: samples, the medians of a row as a line, and the report with its table.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
 
-use crate::contestants::Row;
-use crate::statistics::Spread;
+use serde::Serialize;
+
+use crate::contestants::{Contestant, FLOOR, Row};
+use crate::goals::Goal;
 
 /// All samples of one row with one number of clients.
 pub struct Measurement {
-    /// The row.
     pub row: Row,
-    /// The name of the host; `None` for native rows and store rows.
+    /// The name of the host; `None` for native rows.
     pub host: Option<String>,
     /// The number of clients.
     pub connections: usize,
@@ -18,30 +18,24 @@ pub struct Measurement {
     pub samples: Vec<Sample>,
 }
 
-/// What one row reached in one round.
+/// What one row reached in one round. Latencies are in microseconds.
 #[derive(Clone, Debug)]
 pub struct Sample {
     /// Responses per second.
     pub rate: f64,
     /// The share of responses that are not a success, 0 to 1.
     pub refused: f64,
-    /// Median latency, in microseconds.
     pub p50: f64,
-    /// 99th percentile of latencies, in microseconds.
     pub p99: f64,
-    /// Processor time per response; `None` where the system does not report it.
+    /// `None` where the system does not report it.
     pub processor: Option<ProcessorTime>,
-    /// Resident memory of the serving processes at the end, in bytes; `None` where the system does not
-    /// report it or nothing serves.
-    pub memory: Option<u64>,
 }
 
 /// Microseconds of processor time per response.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub struct ProcessorTime {
     /// The process that serves.
     pub host: f64,
-    /// Redis.
     pub redis: f64,
     /// All processes of Postgres.
     pub postgres: f64,
@@ -49,71 +43,98 @@ pub struct ProcessorTime {
     pub generator: f64,
 }
 
-/// The share of a host's processor time that a component's own code takes.
-pub struct GuestShare {
-    /// The row.
-    pub row: Row,
-    /// The share, 0 to 1.
-    pub share: f64,
+/// Median and extremes of several values.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Spread {
+    pub median: f64,
+    pub min: f64,
+    pub max: f64,
 }
 
-/// What is stored per order and key, the component's size, and its start time.
-pub struct Sizes {
-    /// Bytes in Redis per key.
-    pub redis_bytes: f64,
-    /// Bytes in Postgres per order, with indexes.
-    pub postgres_bytes: f64,
-    /// The size of the component in kilobytes (1,000 bytes).
-    pub component_kilobytes: f64,
-    /// Milliseconds from the start of the process to its first response, with a warm compilation cache.
-    pub start_ms: Option<f64>,
+impl Spread {
+    /// The spread of these values; `None` if there are none.
+    pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
+        let mut sorted: Vec<f64> = values.into_iter().collect();
+        sorted.sort_by(f64::total_cmp);
+        let upper = *sorted.get(sorted.len() / 2)?;
+        let lower = *sorted.get((sorted.len() - 1) / 2)?;
+        Some(Self {
+            median: f64::midpoint(lower, upper),
+            min: *sorted.first()?,
+            max: *sorted.last()?,
+        })
+    }
+}
+
+/// The median; `None` if there are no values.
+pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
+    Spread::of(values).map(|spread| spread.median)
+}
+
+/// The median of the ratios, taken round by round: a disturbance that slows a whole round does not change
+/// them.
+pub fn median_ratio(ours: &[f64], theirs: &[f64]) -> Option<f64> {
+    let pairs = ours.iter().zip(theirs).filter(|(_, theirs)| **theirs > 0.0);
+    median(pairs.map(|(ours, theirs)| ours / theirs))
 }
 
 impl Measurement {
-    /// Responses per second, one value for each round.
-    pub fn rates(&self) -> Vec<f64> {
-        self.samples.iter().map(|sample| sample.rate).collect()
+    /// One figure, one value for each round.
+    pub fn each(&self, figure: fn(&Sample) -> f64) -> Vec<f64> {
+        self.samples.iter().map(figure).collect()
     }
 
-    /// Median latencies in microseconds, one value for each round.
-    pub fn p50s(&self) -> Vec<f64> {
-        self.samples.iter().map(|sample| sample.p50).collect()
+    fn processor(&self) -> Option<ProcessorTime> {
+        let of = |part: fn(&ProcessorTime) -> f64| {
+            let times = self.samples.iter().filter_map(|s| s.processor.as_ref());
+            median(times.map(part))
+        };
+        Some(ProcessorTime {
+            host: of(|time| time.host)?,
+            redis: of(|time| time.redis)?,
+            postgres: of(|time| time.postgres)?,
+            generator: of(|time| time.generator)?,
+        })
     }
 
-    /// 99th percentiles of latencies in microseconds, one value for each round.
-    pub fn p99s(&self) -> Vec<f64> {
-        self.samples.iter().map(|sample| sample.p99).collect()
+    /// The medians, and ratios to other rows of the same run.
+    pub fn line(&self, grows: Grows, value: u64, all: &[Measurement]) -> Option<Line> {
+        let against = |row: Option<Row>| {
+            let other = find(all, row?, self.host.as_deref(), self.connections)?;
+            median_ratio(&self.each(|s| s.rate), &other.each(|s| s.rate))
+        };
+        Some(Line {
+            grows,
+            value,
+            name: self.row.name,
+            host: self.host.clone(),
+            connections: self.connections,
+            rate: Spread::of(self.each(|sample| sample.rate))?,
+            refused: median(self.each(|sample| sample.refused))?,
+            p50: median(self.each(|sample| sample.p50))?,
+            p99: median(self.each(|sample| sample.p99))?,
+            to_native: against(self.row.of(Contestant::Native)),
+            to_floor: against(Some(FLOOR)),
+            to_bare: against(self.row.of(Contestant::Bare)),
+            processor: self.processor(),
+        })
     }
 }
 
-/// Finds the measurement of a row on a host with a number of clients.
+/// Finds the measurement of a row with a number of clients: on this host, or on none if the row is native.
 pub fn find<'m>(
     all: &'m [Measurement],
-    name: &str,
+    row: Row,
     host: Option<&str>,
     connections: usize,
 ) -> Option<&'m Measurement> {
+    let host = host.filter(|_| row.contestant != Contestant::Native);
     all.iter()
-        .find(|m| m.row.name == name && m.host.as_deref() == host && m.connections == connections)
-}
-
-/// The result of `cargo xtask bench`.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Report {
-    /// The machine.
-    pub machine: Machine,
-    /// Whether this was a quick run.
-    pub quick: bool,
-    /// The number of rounds that each figure is the median of.
-    pub rounds: usize,
-    /// The table lines, in the order of their number of clients.
-    pub lines: Vec<Line>,
-    /// The goals.
-    pub goals: Vec<Goal>,
+        .find(|m| m.row == row && m.host.as_deref() == host && m.connections == connections)
 }
 
 /// The machine that the figures were measured on.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize)]
 pub struct Machine {
     /// The processor's name.
     pub processor: String,
@@ -123,121 +144,160 @@ pub struct Machine {
     pub load_before: String,
 }
 
-/// One row with one number of clients: medians over the rounds.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+impl Machine {
+    /// This machine, before the run loads it.
+    pub fn this() -> Self {
+        let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+        let cpus = read("/proc/cpuinfo");
+        let name = cpus.lines().find_map(|l| l.strip_prefix("model name"));
+        let name = name.map(|name| name.trim_start_matches([' ', '\t', ':']));
+        let load = read("/proc/loadavg");
+        Self {
+            processor: name.unwrap_or(std::env::consts::ARCH).to_owned(),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            load_before: load.split(' ').next().unwrap_or_default().to_owned(),
+        }
+    }
+}
+
+/// What grows from line to line of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Grows {
+    /// The clients that send requests at the same time.
+    Clients,
+    /// The orders in the table, which is partitioned.
+    StoredOrders,
+    /// The bytes of an order's JSON.
+    OrderBytes,
+    /// The orders of the customer who sends the requests.
+    OrdersOfCustomer,
+}
+
+impl Grows {
+    /// Its name in tables and charts.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Clients => "clients",
+            Self::StoredOrders => "stored orders",
+            Self::OrderBytes => "bytes of an order",
+            Self::OrdersOfCustomer => "orders of the customer",
+        }
+    }
+}
+
+/// One row at one value of what grows: medians over the rounds. Latencies are in microseconds.
+#[derive(Clone, Debug, Serialize)]
 pub struct Line {
+    pub grows: Grows,
+    /// How much of it there is.
+    pub value: u64,
     /// The row's name.
-    pub name: String,
-    /// The host's name; `None` for native rows and store rows.
+    pub name: &'static str,
+    /// The host's name; `None` for native rows.
     pub host: Option<String>,
     /// The number of clients.
     pub connections: usize,
     /// Responses per second.
     pub rate: Spread,
-    /// Median latency, in microseconds.
+    /// The share of responses that are not a success, 0 to 1.
+    pub refused: f64,
     pub p50: f64,
-    /// 99th percentile of latencies, in microseconds.
     pub p99: f64,
     /// Its rate divided by the rate of the native service with the same workload.
     pub to_native: Option<f64>,
     /// Its rate divided by the rate of the floor on the same host.
     pub to_floor: Option<f64>,
     /// Its rate divided by the rate of the bare component with the same workload on the same host.
-    #[serde(default)]
     pub to_bare: Option<f64>,
-    /// Microseconds of processor time per response.
     pub processor: Option<ProcessorTime>,
-    /// The share of the host's processor time that the component's code takes, 0 to 1. Only the runner
-    /// measures it.
-    pub guest_share: Option<f64>,
 }
 
-/// A goal and what was measured for it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Goal {
-    /// What is measured.
-    pub name: String,
-    /// The host's name; `None` if the host does not matter.
-    #[serde(default)]
-    pub host: Option<String>,
-    /// What the figure must be.
-    pub bound: Bound,
-    /// The unit of bound and figure.
-    pub unit: String,
-    /// The figure; `None` if this run did not measure it.
-    pub measured: Option<f64>,
+/// The result of a run.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    pub machine: Machine,
+    /// Whether this was a quick run.
+    pub quick: bool,
+    /// The number of rounds that each figure is the median of.
+    pub rounds: usize,
+    /// The lines with the same thing that grows are neighbours.
+    pub lines: Vec<Line>,
+    /// The goals; none of the growth run.
+    pub goals: Vec<Goal>,
 }
 
-/// The bound of a goal.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Bound {
-    /// The figure must be at least this.
-    AtLeast(f64),
-    /// The figure must be at most this.
-    AtMost(f64),
-}
+const COLUMNS: &str = concat!(
+    "row              req/s         min-max refused    p50 ms    p99 ms",
+    " x native  x floor   x bare    host  redis     pg    wrk  on",
+);
 
-impl Goal {
-    /// Whether the goal is reached; `None` if it was not measured.
-    pub fn is_reached(&self) -> Option<bool> {
-        self.measured.map(|measured| match self.bound {
-            Bound::AtLeast(bound) => measured >= bound,
-            Bound::AtMost(bound) => measured <= bound,
-        })
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (machine, rounds) = (&self.machine, self.rounds);
+        writeln!(
+            f,
+            "{}, {} cores, load average before the run: {}\nEach figure is the median of {rounds} rounds. host, redis, \
+             pg and wrk: microseconds of processor time per response.",
+            machine.processor, machine.cores, machine.load_before
+        )?;
+        for lines in self.lines.chunk_by(|a, b| a.grows == b.grows) {
+            let grows = lines.first().map_or("", |line| line.grows.name());
+            writeln!(f, "\n{grows:>22} {COLUMNS}")?;
+            lines.iter().try_for_each(|line| writeln!(f, "{line}"))?;
+        }
+        for goals in self.goals.chunk_by(|a, b| a.host == b.host) {
+            let host = goals.first().map_or("", |goal| goal.host.as_str());
+            let heading = format!("goals on {host}");
+            writeln!(
+                f,
+                "\n{heading:<50} {:>10} {:>12}  reached",
+                "goal", "measured"
+            )?;
+            goals.iter().try_for_each(|goal| writeln!(f, "{goal}"))?;
+        }
+        let count = |reached| {
+            self.goals
+                .iter()
+                .filter(|g| g.is_reached() == reached)
+                .count()
+        };
+        let (missed, unmeasured) = (count(Some(false)), count(None));
+        match self.goals.len() {
+            0 => Ok(()),
+            all => writeln!(
+                f,
+                "\n{all} goals: {missed} missed, {unmeasured} not measured in this run"
+            ),
+        }
     }
 }
 
-/// The result of `cargo xtask bench --flags`.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct FlagReport {
-    /// The machine.
-    pub machine: Machine,
-    /// The number of clients.
-    pub connections: usize,
-    /// The number of rounds that each figure is the median of.
-    pub rounds: usize,
-    /// One line for each host and each combination of flags.
-    pub lines: Vec<FlagLine>,
-}
-
-/// What one combination of flags reaches on one host.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct FlagLine {
-    /// The host's name.
-    pub host: String,
-    /// The flags.
-    pub flags: ReuseFlags,
-    /// Creations.
-    pub create: FlagFigures,
-    /// SQL statements per created order. Only the runner counts them.
-    pub statements_per_creation: Option<f64>,
-    /// Replays.
-    pub replay: FlagFigures,
-}
-
-/// Spin's flags for the reuse of instances. The runner has the same.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReuseFlags {
-    /// `--max-instance-reuse-count`: requests that an instance serves before the host drops it.
-    pub reuse_count: u32,
-    /// `--max-instance-concurrent-reuse-count`: requests that an instance serves at the same time.
-    pub concurrent_reuse_count: u32,
-    /// `--idle-instance-timeout`: how long the host keeps an instance without a request.
-    pub idle_timeout: String,
-}
-
-/// Medians over the rounds.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct FlagFigures {
-    /// Responses per second.
-    pub rate: Spread,
-    /// Median latency, in microseconds.
-    pub p50: f64,
-    /// 99th percentile of latencies, in microseconds.
-    pub p99: f64,
-    /// Resident memory of the host under load, in bytes.
-    pub memory: Option<f64>,
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let number = |number: Option<f64>, digits| {
+            number.map_or("-".to_owned(), |number| format!("{number:.digits$}"))
+        };
+        let spread = format!("{:.0}-{:.0}", self.rate.min, self.rate.max);
+        let refused = format!("{:.1} %", self.refused * 100.0);
+        write!(
+            f,
+            "{:>22} {:<13} {:>8.0} {spread:>15} {refused:>7} {:>9.2} {:>9.2} {:>8} {:>8} {:>8} {:>7} {:>6} {:>6} {:>6}  {}",
+            self.value,
+            self.name,
+            self.rate.median,
+            self.p50 / 1000.0,
+            self.p99 / 1000.0,
+            number(self.to_native, 2),
+            number(self.to_floor, 2),
+            number(self.to_bare, 2),
+            number(self.processor.map(|time| time.host), 0),
+            number(self.processor.map(|time| time.redis), 0),
+            number(self.processor.map(|time| time.postgres), 0),
+            number(self.processor.map(|time| time.generator), 0),
+            self.host.as_deref().unwrap_or("-"),
+        )
+    }
 }
 
 #[cfg(test)]
@@ -245,21 +305,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bounds_are_inclusive_and_an_unmeasured_goal_is_neither_reached_nor_missed() {
-        let reached = |bound, measured| {
-            let goal = Goal {
-                name: String::new(),
-                host: None,
-                bound,
-                unit: String::new(),
-                measured,
-            };
-            goal.is_reached()
-        };
-        assert_eq!(reached(Bound::AtLeast(2.5), Some(2.5)), Some(true));
-        assert_eq!(reached(Bound::AtLeast(2.5), Some(2.4)), Some(false));
-        assert_eq!(reached(Bound::AtMost(1.5), Some(1.5)), Some(true));
-        assert_eq!(reached(Bound::AtMost(1.5), Some(1.6)), Some(false));
-        assert_eq!(reached(Bound::AtMost(1.5), None), None);
+    fn the_median_is_the_middle_of_the_sorted_values() {
+        assert_eq!(median([3.0, 1.0, 200.0]), Some(3.0));
+        assert_eq!(median([4.0, 1.0, 2.0, 10.0]), Some(3.0));
+        assert_eq!(median([]), None);
+    }
+
+    #[test]
+    fn a_ratio_compares_values_of_the_same_round() {
+        // The machine is four times slower in the last round; the ratio of each round stays the same.
+        let ratio = median_ratio(&[80.0, 84.0, 20.0], &[100.0, 100.0, 25.0]);
+        assert_eq!(ratio, Some(0.8));
+        assert_eq!(median_ratio(&[1.0], &[0.0]), None);
     }
 }

@@ -30,6 +30,10 @@ pub enum Postgres {
 }
 
 /// A connection to Postgres.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it is moved a few times per statement"
+)]
 pub enum Connection {
     /// Of the pool.
     Pooled(Object),

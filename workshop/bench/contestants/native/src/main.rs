@@ -1,22 +1,26 @@
-//! What one would run instead of a component, as a process of its own: the same protocol natively, the two baselines
-//! that it is based on, and loops that only call a store.
+//! What one would run instead of a component, as a process of its own: the same core and composition natively.
 
-mod baseline;
-mod floors;
 mod host;
-mod orders_service;
 mod server;
-mod stores;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
-use anyhow::Result;
-use clap::{Parser, Subcommand, ValueEnum};
+use anyhow::{Context, Result};
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use clap::Parser;
+use deadpool_postgres::{Manager, Pool};
+use exactly_once_http::respond;
+use orders::ORDERS;
+use tokio_postgres::NoTls;
+use tokio_util::task::LocalPoolHandle;
 
-use crate::baseline::Baseline;
-use crate::host::Service;
-use crate::stores::Stores;
+use crate::host::{NativeHost, Service};
+
+/// As many Postgres connections as a Spin host has for one database.
+const POOL_SIZE: usize = 64;
 
 #[derive(Parser)]
 #[command(name = "contestant-native")]
@@ -30,70 +34,38 @@ struct Arguments {
     /// The prefix of every name in Redis.
     #[arg(long, env = "REDIS_KEY_PREFIX", default_value = "orders:")]
     redis_key_prefix: String,
-    #[command(subcommand)]
-    task: Task,
-}
-
-#[derive(Subcommand)]
-enum Task {
-    /// Serve one of the protocols over HTTP.
-    Serve {
-        /// Which.
-        protocol: Protocol,
-        /// Address and port to listen on.
-        #[arg(long)]
-        listen: SocketAddr,
-    },
-    /// Only call a store, from many clients at once; print the result as JSON.
-    Floor {
-        /// What is called.
-        call: floors::Call,
-        /// How many clients.
-        #[arg(long)]
-        connections: usize,
-        /// For how long.
-        #[arg(long)]
-        seconds: f64,
-    },
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Protocol {
-    /// The component's: reserve in Redis, insert unless it exists.
-    Orders,
-    /// GET the key, INSERT the order, SET the key.
-    GetSet,
-    /// Take an exclusive lock, count the orders (their ETag), INSERT, unlock.
-    Lock,
+    /// Address and port to listen on.
+    #[arg(long)]
+    listen: SocketAddr,
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let stores = Stores::connect(
-        &arguments.redis_url,
-        &arguments.database_url,
+    let config = arguments.database_url.parse().context("DATABASE_URL")?;
+    let pool = Pool::builder(Manager::new(config, NoTls)).max_size(POOL_SIZE);
+    let service = Service::new(
+        arguments.redis_url,
+        arguments.database_url,
         arguments.redis_key_prefix,
-    )
-    .await?;
-    match arguments.task {
-        Task::Serve { protocol, listen } => {
-            let router = match protocol {
-                Protocol::Orders => orders_service::router(Service::new(
-                    arguments.redis_url,
-                    arguments.database_url,
-                    stores.prefix,
-                    stores.postgres,
-                )?),
-                Protocol::GetSet => baseline::router(Baseline::GetSet, stores),
-                Protocol::Lock => baseline::router(Baseline::Lock, stores),
-            };
-            server::serve(router, listen).await
-        }
-        Task::Floor {
-            call,
-            connections,
-            seconds,
-        } => floors::measure(Arc::new(stores), call, connections, seconds).await,
-    }
+        pool.build()?,
+    )?;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let state = (LocalPoolHandle::new(threads), service);
+    let router = Router::new().fallback(answer).with_state(state);
+    server::serve(router, arguments.listen).await
+}
+
+/// Serves everything that the component serves, on as many threads as there are processors.
+async fn answer(
+    State((threads, service)): State<(LocalPoolHandle, Service)>,
+    request: Request,
+) -> Response {
+    let answered = threads.spawn_pinned(|| async move {
+        let (head, body) = server::receive(request);
+        server::send(respond(&ORDERS, &head, body, &NativeHost::new(&service)).await)
+    });
+    // It is an error where the request's task has panicked.
+    let failed = StatusCode::INTERNAL_SERVER_ERROR;
+    answered.await.unwrap_or_else(|_| failed.into_response())
 }

@@ -10,6 +10,9 @@ use serde::Deserialize;
 
 use crate::contestants::Workload;
 
+/// The number of keys that [`Workload::Replay`] repeats; load.lua has the same number.
+const REPLAYED_KEYS: u64 = 64;
+
 /// The result of one run.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Run {
@@ -25,7 +28,6 @@ pub struct Run {
     pub errors: u64,
     /// The number of new keys that were drawn. It exceeds the number of responses by at most one, and one per
     /// connection.
-    #[serde(default)]
     pub keys: u64,
 }
 
@@ -59,7 +61,10 @@ impl Default for Requests {
 }
 
 /// Sends a workload to an address with wrk.
-pub fn wrk(
+///
+/// # Errors
+/// If there was no response, or a response was not a success and none may be refused.
+pub fn send(
     wrk: &Path,
     base_url: &str,
     workload: Workload,
@@ -78,67 +83,71 @@ pub fn wrk(
         .args([base_url, "--", workload.name()])
         .args([seed.to_string(), connections.to_string()])
         .args([&requests.customers.to_string(), &requests.order]);
-    match requests.may_be_refused {
-        true => result_of(&mut command),
-        false => output_of(&mut command),
-    }
+    result_of(&mut command, requests.may_be_refused)
 }
 
-/// Runs a load generator and reads the result that it prints.
-///
-/// # Errors
-/// If a response was not a success, or there was no response.
-pub fn output_of(command: &mut Command) -> Result<Run> {
-    let run = result_of(command)?;
-    ensure!(run.errors == 0, "some responses are not a success: {run:?}");
-    Ok(run)
-}
-
-fn result_of(command: &mut Command) -> Result<Run> {
+fn result_of(command: &mut Command, may_be_refused: bool) -> Result<Run> {
     let output = command.output().context("running the load generator")?;
     ensure!(
         output.status.success(),
         "the load generator failed: {}",
         String::from_utf8_lossy(&output.stderr)
     );
-    let run = parse(&String::from_utf8_lossy(&output.stdout))?;
+    // wrk prints other lines before the one that is JSON.
+    let text = String::from_utf8_lossy(&output.stdout);
+    let line = text.lines().find(|line| line.starts_with('{'));
+    let line = line.with_context(|| format!("no result in: {text}"))?;
+    let run: Run = serde_json::from_str(line).with_context(|| format!("not a result: {line}"))?;
     ensure!(run.requests > 0, "there was no response");
+    ensure!(
+        may_be_refused || run.errors == 0,
+        "some responses are not a success: {run:?}"
+    );
     Ok(run)
 }
 
-/// Reads the line that is JSON; wrk prints other lines before it.
-fn parse(text: &str) -> Result<Run> {
-    let line = text.lines().find(|line| line.starts_with('{'));
-    let line = line.with_context(|| format!("no result in: {text}"))?;
-    serde_json::from_str(line).with_context(|| format!("not a result: {line}"))
+/// Creates the orders that [`Workload::Replay`] repeats, and sends each twice: the first retry marks its key as
+/// completed in Redis.
+///
+/// # Errors
+/// If a response is not 201.
+pub async fn complete_replayed_keys(base_url: &str, requests: &Requests) -> Result<()> {
+    let client = reqwest::Client::new();
+    for number in 0..2 * REPLAYED_KEYS {
+        let key = format!("00000000-0000-4000-8000-{:012x}", number / 2);
+        let request = client
+            .post(format!("{base_url}/api/v1/orders"))
+            .header("Content-Type", "application/json")
+            .header("Idempotency-Key", key)
+            .body(requests.order.clone());
+        let response = request.send().await?;
+        let status = response.status();
+        let text = response.text().await?;
+        ensure!(status.as_u16() == 201, "{status}: {text}");
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_result_is_the_line_that_is_json() {
-        let text = "Running 2s test\n  12 requests in 2.00s\n\
-                    {\"requests\":12,\"microseconds\":2000000,\"p50\":7,\"p99\":9,\"errors\":1,\"keys\":13}\n";
-        let run = parse(text).expect("a result");
-        assert_eq!((run.requests, run.p50, run.p99), (12, 7, 9));
-        assert_eq!((run.errors, run.keys), (1, 13));
-        assert_eq!(run.rate(), 6.0);
-        assert!(parse("Running 2s test\n").is_err());
-        assert!(parse("{\"requests\":12}\n").is_err());
+    fn printed(text: &str, may_be_refused: bool) -> Result<Run> {
+        result_of(Command::new("echo").arg(text), may_be_refused)
     }
 
     #[test]
-    fn a_run_with_an_error_has_no_result() {
-        let echo = |errors: u32| {
-            let line = format!(
-                "{{\"requests\":1,\"microseconds\":1,\"p50\":1,\"p99\":1,\"errors\":{errors}}}"
-            );
-            output_of(Command::new("echo").arg(line))
+    fn the_result_is_the_line_that_is_json_and_has_no_error() {
+        let text = |errors: u32| {
+            let figures = r#""requests":12,"microseconds":2000000,"p50":7,"p99":9,"keys":13"#;
+            format!("Running 2s test\n  12 requests in 2.00s\n{{{figures},\"errors\":{errors}}}\n")
         };
-        assert!(echo(0).is_ok());
-        assert!(echo(1).is_err());
-        assert!(output_of(&mut Command::new("false")).is_err());
+        let run = printed(&text(0), false).expect("a result");
+        assert_eq!((run.requests, run.p50, run.p99, run.keys), (12, 7, 9, 13));
+        assert_eq!(run.rate(), 6.0);
+        assert!(printed(&text(1), false).is_err());
+        assert!(printed(&text(1), true).is_ok_and(|run| run.errors == 1));
+        assert!(printed("Running 2s test", false).is_err());
+        assert!(result_of(&mut Command::new("false"), false).is_err());
     }
 }
