@@ -1,8 +1,7 @@
 //! What an order is: its members, their rules, and its total. The only file that knows.
 
 use exactly_once::members::{
-    Check, Kind, Member, code, computed, constant, created_at, id, integer, list, money, nullable,
-    required, text,
+    Check, Kind, Member, code, computed, constant, created_at, id, integer, list, money, nullable, required, text,
 };
 use exactly_once::{Collection, Documentation, Resource};
 use iso_currency::Currency;
@@ -51,11 +50,9 @@ const ITEM: &[Member] = &[
 
 const AMOUNT: Kind = money(0, i64::MAX);
 
-const CURRENCY: Kind = code(
-    "Currency",
-    "must be an ISO 4217 code such as \"EUR\"",
-    |code| Currency::from_code(code).is_some(),
-);
+const CURRENCY: Kind = code("Currency", "must be an ISO 4217 code such as \"EUR\"", |code| {
+    Currency::from_code(code).is_some()
+});
 
 const TOTAL: &str = "the total exceeds 9223372036854775807 minor units";
 
@@ -88,13 +85,8 @@ mod tests {
     }
 
     fn violations(body: Value) -> Vec<(String, String)> {
-        let violations = ORDERS
-            .validate(&body)
-            .expect_err("must be invalid")
-            .into_iter();
-        violations
-            .map(|v| (v.pointer, v.detail.into_owned()))
-            .collect()
+        let violations = ORDERS.validate(&body).expect_err("must be invalid").into_iter();
+        violations.map(|v| (v.pointer, v.detail.into_owned())).collect()
     }
 
     fn with(pointer: &str, value: Value) -> Value {
@@ -149,24 +141,15 @@ mod tests {
                 "/items/0/unitPrice",
                 "must be an integer of minor units, 0 to 9223372036854775807",
             ),
-            (
-                "/items/1",
-                "must be an object with sku, quantity and unitPrice",
-            ),
+            ("/items/1", "must be an object with sku, quantity and unitPrice"),
         ];
         assert_eq!(
             found,
             expected.map(|(pointer, detail)| (pointer.to_owned(), detail.to_owned()))
         );
         let missing = |name: &str| (format!("/{name}"), "is required".to_owned());
-        assert_eq!(
-            violations(json!({})),
-            [missing("currency"), missing("items")]
-        );
-        assert_eq!(
-            violations(json!([]))[0].1,
-            "must be an object with currency and items"
-        );
+        assert_eq!(violations(json!({})), [missing("currency"), missing("items")]);
+        assert_eq!(violations(json!([]))[0].1, "must be an object with currency and items");
     }
 
     #[test]
@@ -184,11 +167,7 @@ mod tests {
             ("/note", json!("n".repeat(500)), json!("n".repeat(501))),
             ("/note", json!(""), json!("\0")),
             ("/currency", json!("JPY"), json!("eur")),
-            (
-                "/items",
-                json!(vec![item.clone(); 100]),
-                json!(vec![item; 101]),
-            ),
+            ("/items", json!(vec![item.clone(); 100]), json!(vec![item; 101])),
             ("/items", valid()["items"].clone(), json!([])),
         ] {
             assert!(ORDERS.validate(&with(pointer, good)).is_ok(), "{pointer}");
@@ -213,14 +192,8 @@ mod tests {
 
     #[test]
     fn differences_name_members_and_never_values() {
-        let (one, other) = (
-            stored(&valid()),
-            stored(&with("/items/0/quantity", json!(3))),
-        );
-        assert_eq!(
-            differences(&one.value(), &other.value()),
-            ["/items/0/quantity"]
-        );
+        let (one, other) = (stored(&valid()), stored(&with("/items/0/quantity", json!(3))));
+        assert_eq!(differences(&one.value(), &other.value()), ["/items/0/quantity"]);
     }
 
     #[test]
@@ -244,8 +217,7 @@ mod tests {
             r#"{"currency":"EUR","giftWrap":true,"#,
             r#""items":[{"colour":"red","quantity":1,"sku":"A","unitPrice":5}]}"#
         );
-        let body: Value =
-            serde_json::from_str(&represent(document).expect("readable")).expect("JSON");
+        let body: Value = serde_json::from_str(&represent(document).expect("readable")).expect("JSON");
         assert_eq!(
             (&body["giftWrap"], &body["items"][0]["colour"]),
             (&json!(true), &json!("red"))

@@ -52,11 +52,7 @@ pub fn is_on_the_runner() -> bool {
 fn applies(applies: bool, run: impl Debug) -> bool {
     let thread = std::thread::current();
     let why = || anyhow::anyhow!("it does not apply to {run:?}");
-    or_skip(
-        thread.name().unwrap_or_default(),
-        applies.then_some(()).ok_or_else(why),
-    )
-    .is_some()
+    or_skip(thread.name().unwrap_or_default(), applies.then_some(()).ok_or_else(why)).is_some()
 }
 
 /// Ends a test that does not apply to this run.

@@ -101,10 +101,7 @@ async fn fields_that_are_no_key_or_no_text() {
         (b"\"a\";q=1", MALFORMED),
         (b"\"a\\x\"", MALFORMED),
         (b":YWJj:x y", MALFORMED),
-        (
-            b"one\r\nIdempotency-Key: two",
-            (400, "idempotency-key-ambiguous"),
-        ),
+        (b"one\r\nIdempotency-Key: two", (400, "idempotency-key-ambiguous")),
         (b"k\r\nidempotency-key: \"k", MALFORMED),
         (b"k\r\nIDEMPOTENCY-KEY:", MALFORMED),
     ] {
@@ -155,10 +152,7 @@ async fn heads_that_are_no_http() {
     ] {
         let fields = [&key_field(&key), JSON, field];
         let refused = Raw::order(&service, &fields, order.as_bytes()).await;
-        assert!(
-            (400..500).contains(&refused.status),
-            "{field:?}: {refused:?}"
-        );
+        assert!((400..500).contains(&refused.status), "{field:?}: {refused:?}");
     }
     // Spin answers bytes that are not UTF-8 with an error of its own (workshop/runner/README.md).
     let on_spin = std::env::var_os("ORDERS_HOST").is_some_and(|host| host == "spin");
@@ -223,9 +217,7 @@ fn noted(note: impl AsRef<[u8]>) -> Vec<u8> {
 
 /// An order with these texts in the place of a quantity and a price.
 fn numbered(quantity: &str, price: &str) -> String {
-    format!(
-        r#"{{"currency":"EUR","items":[{{"sku":"A","quantity":{quantity},"unitPrice":{price}}}]}}"#
-    )
+    format!(r#"{{"currency":"EUR","items":[{{"sku":"A","quantity":{quantity},"unitPrice":{price}}}]}}"#)
 }
 
 async fn post(service: &Service, key: &str, body: impl AsRef<[u8]>) -> Answer {
@@ -275,8 +267,7 @@ async fn bodies_that_are_no_json() {
         noted(r#"null,"currency":"EUR""#),
         noted(r#"null,"n\u006fte":"x""#),
         noted(r#"{"a":{"b":[{"c":1,"c":1}]}}"#),
-        br#"{"currency":"EUR","items":[{"sku":"A","quantity":1,"unitPrice":1,"sku":"A"}]}"#
-            .to_vec(),
+        br#"{"currency":"EUR","items":[{"sku":"A","quantity":1,"unitPrice":1,"sku":"A"}]}"#.to_vec(),
     ] {
         let refused = post(&service, &key, &body).await;
         refused.assert_problem(400, "malformed-json");
@@ -304,10 +295,7 @@ async fn json_that_is_no_order() {
         ("[]".to_owned(), ""),
         ("\"order\"".to_owned(), ""),
         ("9007199254740993".to_owned(), ""),
-        (
-            with_items(&format!("[{}]", [item; 101].join(","))),
-            "/items",
-        ),
+        (with_items(&format!("[{}]", [item; 101].join(","))), "/items"),
         (with_items(&format!("[{}0]", "0,".repeat(30_000))), "/items"),
         (with_items("{}"), "/items"),
         (with_items("[[]]"), "/items/0"),
@@ -359,11 +347,7 @@ async fn json_that_is_no_order() {
         refused.assert_problem(422, "invalid-order");
         let violations = &refused.json()["violations"];
         assert_eq!(violations[0]["pointer"], pointer, "{body}: {violations}");
-        assert_eq!(
-            violations.as_array().map(Vec::len),
-            Some(1),
-            "{body}: {violations}"
-        );
+        assert_eq!(violations.as_array().map(Vec::len), Some(1), "{body}: {violations}");
     }
 
     // As many faults as fit into a body.
@@ -371,10 +355,7 @@ async fn json_that_is_no_order() {
     let refused = post(&service, &key, format!("{{{}}}", members.join(","))).await;
     refused.assert_problem(422, "invalid-order");
     assert!(refused.body.len() < 16 * 1024, "{}", refused.body.len());
-    assert_eq!(
-        refused.json()["violations"].as_array().map(Vec::len),
-        Some(50)
-    );
+    assert_eq!(refused.json()["violations"].as_array().map(Vec::len), Some(50));
     assert_eq!(refused.json()["violationCount"], 7_002);
     // And one name as long as a body.
     let refused = post(&service, &key, format!("{{\"{}\":0}}", "/".repeat(65_000))).await;
@@ -396,11 +377,8 @@ async fn a_slow_body_is_waited_for_and_one_that_stalls_is_not() {
     let length = length.as_bytes();
     let chunked = b"Transfer-Encoding: chunked".as_slice();
     let chunk = format!("{:x}\r\n{order}\r\n", order.len());
-    let (slow, half, open, dripping, neighbour) =
-        (new_key(), new_key(), new_key(), new_key(), new_key());
-    let begin = async |key: &str, length: &[u8]| {
-        Raw::post(&service, &[&key_field(key), JSON, length]).await
-    };
+    let (slow, half, open, dripping, neighbour) = (new_key(), new_key(), new_key(), new_key(), new_key());
+    let begin = async |key: &str, length: &[u8]| Raw::post(&service, &[&key_field(key), JSON, length]).await;
 
     let start = Instant::now();
     let slow_but_whole = async {
@@ -457,13 +435,7 @@ async fn a_slow_body_is_waited_for_and_one_that_stalls_is_not() {
         meanwhile
     );
 
-    for (key, orders) in [
-        (&slow, 1),
-        (&neighbour, 1),
-        (&half, 0),
-        (&open, 0),
-        (&dripping, 0),
-    ] {
+    for (key, orders) in [(&slow, 1), (&neighbour, 1), (&half, 0), (&open, 0), (&dripping, 0)] {
         service.assert_stored(key, orders).await;
     }
     service.order(&half, &an_order()).await.assert_created();

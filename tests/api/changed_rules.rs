@@ -32,18 +32,11 @@ async fn a_retry_of_an_order_that_is_no_longer_valid_gets_the_order() {
     applies_to!(Servers, Embedded);
     let service = service().start().await;
     let (key, order) = (new_key(), in_currency("XQQ"));
-    service
-        .order(&key, &order)
-        .await
-        .assert_problem(422, "invalid-order");
+    service.order(&key, &order).await.assert_problem(422, "invalid-order");
 
     store(&service, &key, &order).await;
     let retried = service.order(&key, &order).await;
-    assert_eq!(
-        (retried.status, retried.replayed()),
-        (201, true),
-        "{retried:?}"
-    );
+    assert_eq!((retried.status, retried.replayed()), (201, true), "{retried:?}");
     let shown = service.get(retried.field("location").unwrap()).await;
     assert_eq!((shown.status, &shown.body), (200, &retried.body));
 
@@ -58,10 +51,7 @@ async fn a_retry_of_an_order_that_is_no_longer_valid_gets_the_order() {
         (&key, &json!({"currency": "XQQ"})),
         (&key, &json!([])),
     ] {
-        service
-            .order(key, order)
-            .await
-            .assert_problem(422, "invalid-order");
+        service.order(key, order).await.assert_problem(422, "invalid-order");
     }
     service.assert_stored(&key, 1).await;
 }

@@ -58,8 +58,7 @@ async fn of_different_orders_at_once_with_one_key_exactly_one_is_created() {
         let key = new_key();
         let orders: Vec<_> = (0..40).map(|n| an_order_of(n % 4 + 1)).collect();
         let answers = join_all(orders.iter().map(|order| service.order(&key, order))).await;
-        let (accepted, refused): (Vec<_>, Vec<_>) =
-            answers.into_iter().partition(|answer| answer.status == 201);
+        let (accepted, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 201);
         assert_eq!(accepted.len(), 10, "those that asked for the winner");
         assert_one_creation(&accepted);
         for answer in refused {
@@ -75,10 +74,7 @@ async fn typical_latency(service: &Service) -> Duration {
     let mut latencies = Vec::new();
     for _ in 0..51 {
         let start = Instant::now();
-        service
-            .order(&new_key(), &an_order())
-            .await
-            .assert_created();
+        service.order(&new_key(), &an_order()).await.assert_created();
         latencies.push(start.elapsed());
     }
     latencies.sort();
@@ -101,8 +97,7 @@ async fn two_thousand_clients_are_all_answered_and_latency_recovers() {
             let answer = service.order(&key, &order).await;
             latencies.push(start.elapsed());
             // Spin's own answer: it has 1,000 instances at most, and lets no request wait for one.
-            let is_spins =
-                crate::applies::is_on_spin() && answer.status == 500 && answer.body.is_empty();
+            let is_spins = crate::applies::is_on_spin() && answer.status == 500 && answer.body.is_empty();
             match (answer.status, &first) {
                 (status, _) if status == 503 || is_spins => {
                     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -126,10 +121,7 @@ async fn two_thousand_clients_are_all_answered_and_latency_recovers() {
     let worst = latencies[latencies.len() - 1];
     eprintln!("2,000 clients: the slowest answer after {worst:?}");
     // The component's deadlines of 500 ms and 5 s, and the queue before it on a busy machine.
-    assert!(
-        worst < Duration::from_secs(40),
-        "worst answer after {worst:?}"
-    );
+    assert!(worst < Duration::from_secs(40), "worst answer after {worst:?}");
     let keys: Vec<_> = outcomes.iter().map(|(key, _)| key.as_str()).collect();
     if let Some(stored) = service.stored(&keys).await {
         assert_eq!(stored, (2000, 2000));

@@ -17,13 +17,7 @@ pub async fn current(service: &Service) -> String {
 }
 
 /// Sends an order to one of several hosts; an empty key means no key.
-pub async fn ask_at(
-    service: &Service,
-    host: usize,
-    key: &str,
-    tags: &str,
-    order: &Value,
-) -> Answer {
+pub async fn ask_at(service: &Service, host: usize, key: &str, tags: &str, order: &Value) -> Answer {
     let fields = [("if-match", tags), ("idempotency-key", key)];
     let fields = &fields[..if key.is_empty() { 1 } else { 2 }];
     let answer = service.try_order_with(host, fields, order).await;
@@ -54,8 +48,7 @@ async fn redis(service: &Service, command: &[&str]) -> redis::Value {
 
 /// Whether the lock is held. The embedded store has none.
 pub async fn is_locked(service: &Service) -> bool {
-    !service.is_embedded()
-        && redis(service, &["EXISTS", &service.lock()]).await == redis::Value::Int(1)
+    !service.is_embedded() && redis(service, &["EXISTS", &service.lock()]).await == redis::Value::Int(1)
 }
 
 #[tokio::test]
@@ -258,11 +251,7 @@ async fn a_condition_is_on_the_customers_own_orders() {
     };
     let ask = async |name: &str, tags: &str| {
         let key = new_key();
-        let fields = [
-            ("x-user-id", name),
-            ("if-match", tags),
-            ("idempotency-key", &key),
-        ];
+        let fields = [("x-user-id", name), ("if-match", tags), ("idempotency-key", &key)];
         let answer = service.try_order_with(0, &fields, &an_order()).await;
         answer.unwrap()
     };

@@ -91,9 +91,7 @@ async fn of_two_hundred_on_three_hosts_one_creates_while_redis_is_killed() {
     let stop = async {
         tokio::time::sleep(Duration::from_millis(20)).await;
         // Not asked to end: Redis would go on answering until its next cron, a tenth of a second later.
-        let killed = std::process::Command::new("kill")
-            .args(["-KILL", &redis])
-            .status();
+        let killed = std::process::Command::new("kill").args(["-KILL", &redis]).status();
         assert!(killed.unwrap().success());
     };
     let (answers, ()) = tokio::join!(ask_all(&service), stop);
@@ -154,9 +152,7 @@ async fn a_creation_waits_for_the_transaction_on_the_same_state() {
 #[tokio::test]
 async fn a_lock_expires_while_its_holder_is_still_creating() {
     applies_to!(Servers, Partitions);
-    let setup = service()
-        .patient_with_redis()
-        .variable("lock_lease_ms", 700);
+    let setup = service().patient_with_redis().variable("lock_lease_ms", 700);
     let service = setup.start().await;
     let tag = current(&service).await;
     let mut database = service.database().await.unwrap();

@@ -30,10 +30,7 @@ async fn a_first_request_creates_and_a_second_repeats_byte_for_byte() {
     let order = first.json();
     let id = order["orderId"].as_str().unwrap();
     assert_eq!(uuid::Uuid::parse_str(id).unwrap().get_version_num(), 7);
-    assert_eq!(
-        first.field("location"),
-        Some(format!("/api/v1/orders/{id}").as_str())
-    );
+    assert_eq!(first.field("location"), Some(format!("/api/v1/orders/{id}").as_str()));
     assert_eq!(order["status"], "accepted");
     assert_eq!(order["currency"], "EUR");
     assert_eq!(order["items"], body["items"]);
@@ -78,18 +75,13 @@ async fn member_order_and_white_space_do_not_matter() {
     applies_to!(Servers, Partitions, Embedded, Deployment);
     let service = service().start().await;
     let key = new_key();
-    let fields = [
-        ("content-type", "application/json"),
-        ("idempotency-key", key.as_str()),
-    ];
+    let fields = [("content-type", "application/json"), ("idempotency-key", key.as_str())];
     let spellings = [
         r#"{"currency":"EUR","items":[{"sku":"A","quantity":2,"unitPrice":5}]}"#,
         "{ \"items\" : [ {\"unitPrice\":5,\n\"quantity\":2, \"sku\":\"\\u0041\"} ],\n\t\"currency\":\"EUR\", \
          \"note\": null }",
     ];
-    let post = |body: &'static str| {
-        service.request(reqwest::Method::POST, "/api/v1/orders", &fields, body)
-    };
+    let post = |body: &'static str| service.request(reqwest::Method::POST, "/api/v1/orders", &fields, body);
     let first = post(spellings[0]).await;
     first.assert_created();
     post(spellings[1]).await.assert_replay_of(&first);
@@ -104,14 +96,8 @@ async fn a_replay_survives_a_flush_of_redis() {
     first.assert_created();
     for _ in 0..2 {
         service.redis_command(&["FLUSHALL"]).await;
-        service
-            .order(&key, &an_order())
-            .await
-            .assert_replay_of(&first);
-        service
-            .order(&key, &an_order())
-            .await
-            .assert_replay_of(&first);
+        service.order(&key, &an_order()).await.assert_replay_of(&first);
+        service.order(&key, &an_order()).await.assert_replay_of(&first);
         let other = service.order(&key, &an_order_of(3)).await;
         other.assert_problem(422, "idempotency-key-reused");
     }
@@ -121,9 +107,7 @@ async fn a_replay_survives_a_flush_of_redis() {
 #[tokio::test]
 async fn a_replay_survives_the_expiry_of_its_record() {
     applies_to!(Servers, Partitions);
-    let setup = service()
-        .patient_with_redis()
-        .variable("reservation_ttl", 3);
+    let setup = service().patient_with_redis().variable("reservation_ttl", 3);
     let service = setup.start().await;
     let key = new_key();
     let first = service.order(&key, &an_order()).await;
@@ -134,10 +118,7 @@ async fn a_replay_survives_the_expiry_of_its_record() {
     while exists().await != Some(redis::Value::Int(0)) {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    service
-        .order(&key, &an_order())
-        .await
-        .assert_replay_of(&first);
+    service.order(&key, &an_order()).await.assert_replay_of(&first);
     service.assert_stored(&key, 1).await;
 }
 
@@ -158,10 +139,7 @@ async fn a_replay_survives_a_restart_of_everything() {
     service.redis().restart().unwrap();
     service.serve_at(address);
 
-    service
-        .order(&key, &an_order())
-        .await
-        .assert_replay_of(&first);
+    service.order(&key, &an_order()).await.assert_replay_of(&first);
     service.assert_stored(&key, 1).await;
 }
 
@@ -172,13 +150,7 @@ async fn a_finished_order_is_replayed_without_postgres() {
     let mut service = setup.start().await;
     let key = new_key();
     let first = service.order(&key, &an_order()).await;
-    service
-        .order(&key, &an_order())
-        .await
-        .assert_replay_of(&first);
+    service.order(&key, &an_order()).await.assert_replay_of(&first);
     service.postgres().stop().unwrap();
-    service
-        .order(&key, &an_order())
-        .await
-        .assert_replay_of(&first);
+    service.order(&key, &an_order()).await.assert_replay_of(&first);
 }

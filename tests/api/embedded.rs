@@ -91,10 +91,7 @@ async fn a_database_in_memory_is_refused() {
     let refused = service.order(&new_key(), &an_order()).await;
     refused.assert_problem(503, "unavailable");
     let logs = service.logs();
-    assert!(
-        logs.contains("not a file that all instances share"),
-        "{logs}"
-    );
+    assert!(logs.contains("not a file that all instances share"), "{logs}");
 }
 
 #[tokio::test]
@@ -155,10 +152,7 @@ async fn a_creation_is_one_statement_and_a_replay_two() {
     applies_to!(Servers; on the runner);
     let service = embedded().start().await;
     // The connection is opened, and the table created.
-    service
-        .order(&new_key(), &an_order())
-        .await
-        .assert_created();
+    service.order(&new_key(), &an_order()).await.assert_created();
     for _ in 0..3 {
         let key = new_key();
         assert_eq!(cost(&service, &key, 2).await, 1, "a creation");
@@ -186,19 +180,12 @@ async fn cost(service: &Service, key: &str, quantity: u64) -> u64 {
 async fn the_file_is_in_write_ahead_mode_and_has_no_other_index_than_its_constraints() {
     applies_to!(Servers);
     let service = embedded().start().await;
-    service
-        .order(&new_key(), &an_order())
-        .await
-        .assert_created();
+    service.order(&new_key(), &an_order()).await.assert_created();
     let file = service.file();
-    let text = |sql: &str| {
-        file.query_row(sql, [], |row| row.get::<_, String>(0))
-            .unwrap()
-    };
+    let text = |sql: &str| file.query_row(sql, [], |row| row.get::<_, String>(0)).unwrap();
     assert_eq!(text("PRAGMA journal_mode"), "wal");
     assert_eq!(text("PRAGMA integrity_check"), "ok");
-    let indexes =
-        "SELECT group_concat(name) FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL";
+    let indexes = "SELECT group_concat(name) FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL";
     let named = file.query_row(indexes, [], |row| row.get::<_, Option<String>>(0));
     assert_eq!(named.unwrap(), None);
     // For people; nothing reads it.

@@ -5,9 +5,7 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 use serde_json::json;
 
-use crate::support::{
-    Answer, Service, Setup, an_order, an_order_of, insert_and_stay, new_key, service,
-};
+use crate::support::{Answer, Service, Setup, an_order, an_order_of, insert_and_stay, new_key, service};
 
 const EVENTS: &str = "/api/v1/events";
 const TOKEN: &str = "an-operator's-token";

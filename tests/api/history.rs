@@ -23,14 +23,9 @@ async fn assert_created_again(service: &Service, key: &str, first: &Answer, lost
     assert_eq!(again.body, first.body, "with its old id");
     let shown = service.get(first.field("location").unwrap()).await;
     assert_eq!((shown.status, &shown.body), (200, &first.body));
-    let state = service
-        .get(&format!("/api/v1/idempotency-keys/{key}"))
-        .await;
+    let state = service.get(&format!("/api/v1/idempotency-keys/{key}")).await;
     assert_eq!(state.status, 200);
-    service
-        .order(key, &an_order())
-        .await
-        .assert_replay_of(first);
+    service.order(key, &an_order()).await.assert_replay_of(first);
     service.assert_stored(key, 1).await;
 }
 
@@ -39,10 +34,7 @@ async fn completed(service: &Service, key: &str) -> Answer {
     let first = service.order(key, &an_order()).await;
     first.assert_created();
     for _ in 0..2 {
-        service
-            .order(key, &an_order())
-            .await
-            .assert_replay_of(&first);
+        service.order(key, &an_order()).await.assert_replay_of(&first);
     }
     first
 }
@@ -78,10 +70,7 @@ async fn a_record_of_the_previous_release_is_confirmed_before_it_is_believed() {
                redis.call('SET', KEYS[1], '\\1' .. string.sub(record, 2, 50)) return #record";
     let length = service.redis_command(&["EVAL", cut, "1", &record]).await;
     assert_eq!(length, Some(redis::Value::Int(58)));
-    service
-        .order(&key, &an_order())
-        .await
-        .assert_replay_of(&first);
+    service.order(&key, &an_order()).await.assert_replay_of(&first);
     let length = service.redis_command(&["STRLEN", &record]).await;
     assert_eq!(length, Some(redis::Value::Int(58)), "with a history again");
 
@@ -101,10 +90,7 @@ async fn two_databases_that_share_a_prefix_never_answer_for_each_other() {
     // The same names in Redis, another database.
     let other = service()
         .patient_with_redis()
-        .variable(
-            "redis_key_prefix",
-            one.record_of("").replace("orders:9:anonymous:", ""),
-        )
+        .variable("redis_key_prefix", one.record_of("").replace("orders:9:anonymous:", ""))
         .start()
         .await;
     let key = new_key();
@@ -131,10 +117,7 @@ async fn in_an_outage_a_completed_order_is_replayed_only_where_that_is_configure
     let answer = service.order(&key, &an_order()).await;
     assert_eq!(answer.status, 503);
     service.postgres().restart().unwrap();
-    service
-        .order(&key, &an_order())
-        .await
-        .assert_replay_of(&first);
+    service.order(&key, &an_order()).await.assert_replay_of(&first);
 }
 
 /// A promoted standby that lacks the order: its timeline is another history.

@@ -42,12 +42,7 @@ async fn cost<T>(service: &Service, request: impl Future<Output = T>) -> (Cost, 
     let before = Counted::of(service).await;
     let answer = request.await;
     let after = Counted::of(service).await;
-    let of = |names: &[&str]| {
-        names
-            .iter()
-            .map(|name| after.since(&before, name))
-            .collect()
-    };
+    let of = |names: &[&str]| names.iter().map(|name| after.since(&before, name)).collect();
     let cost = Cost {
         certain: of(&CERTAIN),
         at_most: of(&AT_MOST),
@@ -80,16 +75,8 @@ struct Cost {
 impl Cost {
     fn assert(&self, name: &str, certain: [u64; 8], at_most: [u64; 4]) {
         assert_eq!(self.certain, certain, "{name}: {CERTAIN:?}");
-        let within = self
-            .at_most
-            .iter()
-            .zip(at_most)
-            .all(|(is, most)| *is <= most);
-        assert!(
-            within,
-            "{name}: {AT_MOST:?} are {:?}, not {at_most:?}",
-            self.at_most
-        );
+        let within = self.at_most.iter().zip(at_most).all(|(is, most)| *is <= most);
+        assert!(within, "{name}: {AT_MOST:?} are {:?}, not {at_most:?}", self.at_most);
     }
 }
 

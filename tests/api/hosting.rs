@@ -10,10 +10,7 @@ async fn connections_outside_allowed_outbound_hosts_are_refused() {
     let setup = service().variable("redis_allowed_host", "redis://127.0.0.1:1");
     let without_redis = setup.start().await;
     let key = new_key();
-    without_redis
-        .order(&key, &an_order())
-        .await
-        .assert_created();
+    without_redis.order(&key, &an_order()).await.assert_created();
     let record = without_redis.record_of(&key);
     let exists = without_redis.redis_command(&["EXISTS", &record]).await;
     assert_eq!(exists, Some(redis::Value::Int(0)));
@@ -64,10 +61,7 @@ async fn secrets_appear_in_no_log() {
     refused.assert_problem(503, "unavailable");
     assert_eq!(service.get("/readyz").await.status, 503);
     let logs = service.logs();
-    assert!(
-        logs.contains("redis:") && logs.contains("postgres:"),
-        "{logs}"
-    );
+    assert!(logs.contains("redis:") && logs.contains("postgres:"), "{logs}");
     assert!(!logs.contains(secret), "{logs}");
 }
 
@@ -99,9 +93,7 @@ async fn a_request_aborted_by_a_stop_is_repaired_by_its_retry() {
     let mut app = service.apps.remove(0);
     let stop = async {
         tokio::time::sleep(Duration::from_millis(300)).await;
-        tokio::task::spawn_blocking(move || app.stop().unwrap())
-            .await
-            .unwrap()
+        tokio::task::spawn_blocking(move || app.stop().unwrap()).await.unwrap()
     };
     let (aborted, status) = tokio::join!(service.try_order_at(0, &key, &order), stop);
     assert!(aborted.is_err(), "{aborted:?}");

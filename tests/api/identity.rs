@@ -13,8 +13,7 @@ use sha2::{Digest, Sha256};
 use crate::support::{Answer, Service, Setup, an_order, an_order_of, new_key, service};
 
 /// RFC 7515 A.1.1, A.2.1, A.3.1; RFC 8037 A.1.
-const SECRET: &str =
-    "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow";
+const SECRET: &str = "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow";
 const N: &str = "\
     ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZ\
     S-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2\
@@ -75,8 +74,7 @@ fn sign(algorithm: &str, message: &[u8]) -> Vec<u8> {
         "RS256" => {
             let [n, d, p, q] = [N, D, P, Q].map(|text| BigUint::from_bytes_be(&decode(text)));
             let key = RsaPrivateKey::from_components(n, 65537_u32.into(), d, vec![p, q]).unwrap();
-            let info =
-                b"\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\x04\x20";
+            let info = b"\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\x04\x20";
             let scheme = Pkcs1v15Sign {
                 hash_len: Some(32),
                 prefix: info.as_slice().into(),
@@ -97,18 +95,12 @@ fn bearer(algorithm: &str, kid: &str, claims: &Value) -> String {
     let signed = [header, claims.to_string()]
         .map(|part| encode(part.as_bytes()))
         .join(".");
-    format!(
-        "Bearer {signed}.{}",
-        encode(&sign(algorithm, signed.as_bytes()))
-    )
+    format!("Bearer {signed}.{}", encode(&sign(algorithm, signed.as_bytes())))
 }
 
 /// Now, in seconds since the Unix epoch.
 fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap()
-        .as_secs()
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
 fn claims(customer: &str) -> Value {
@@ -129,10 +121,7 @@ fn with_gateway() -> Setup {
 
 /// Asks for an order under some credentials.
 async fn order(service: &Service, who: &[(&str, &str)], key: &str, body: &Value) -> Answer {
-    let own = [
-        ("content-type", "application/json"),
-        ("idempotency-key", key),
-    ];
+    let own = [("content-type", "application/json"), ("idempotency-key", key)];
     let fields = [&own, who].concat();
     service
         .request(Method::POST, "/api/v1/orders", &fields, body.to_string())
@@ -180,11 +169,7 @@ async fn a_bad_token_is_refused_before_any_store_is_asked() {
     };
     let token = bearer("EdDSA", "EdDSA", &good);
     let refused = async |fields: &[(&str, &str)], kind: &str, challenge: &str| {
-        for path in [
-            "/api/v1/orders",
-            "/api/v1/orders?limit=x",
-            "/api/v1/idempotency-keys/k",
-        ] {
+        for path in ["/api/v1/orders", "/api/v1/orders?limit=x", "/api/v1/idempotency-keys/k"] {
             let answer = get(&service, fields, path).await;
             answer.assert_problem(401, kind);
             assert_eq!(answer.field("www-authenticate"), Some(challenge));
@@ -195,12 +180,7 @@ async fn a_bad_token_is_refused_before_any_store_is_asked() {
         answer
     };
     refused(&[], "unauthenticated", "Bearer").await;
-    refused(
-        &[("authorization", "Basic Yzpj")],
-        "unauthenticated",
-        "Bearer",
-    )
-    .await;
+    refused(&[("authorization", "Basic Yzpj")], "unauthenticated", "Bearer").await;
 
     let invalid = "Bearer error=\"invalid_token\"";
     let unsigned = encode(br#"{"alg":"none"}"#) + "." + &encode(good.to_string().as_bytes());
@@ -243,9 +223,7 @@ async fn a_bad_token_is_refused_before_any_store_is_asked() {
 #[tokio::test]
 async fn a_token_for_somebody_else_is_refused_where_no_issuer_and_audience_are_set() {
     applies_to!(Servers, Embedded);
-    let setup = service()
-        .variable("identity", "jwt")
-        .variable("jwt_keys", jwks());
+    let setup = service().variable("identity", "jwt").variable("jwt_keys", jwks());
     let service = setup.start().await;
     let list = async |claims: &Value| {
         let token = bearer("EdDSA", "EdDSA", claims);
@@ -281,14 +259,9 @@ async fn a_gateway_has_to_name_one_customer() {
     let mine = order(&service, &[("X-User-Id", longest)], &new_key(), &an_order()).await;
     mine.assert_created();
 
-    let other = with_gateway()
-        .variable("identity_header", "X-Customer")
-        .start()
-        .await;
+    let other = with_gateway().variable("identity_header", "X-Customer").start().await;
     let who = [("x-customer", "c"), ("x-user-id", "d"), ("x-user-id", "e")];
-    order(&other, &who, &new_key(), &an_order())
-        .await
-        .assert_created();
+    order(&other, &who, &new_key(), &an_order()).await.assert_created();
     let refused = get(&other, &who[1..2], "/api/v1/orders").await;
     refused.assert_problem(401, "unauthenticated");
 }
@@ -341,11 +314,7 @@ async fn customers_never_meet() {
             assert_eq!(state.json()["orderId"], own.json()["orderId"]);
             let list = get(&service, &who, "/api/v1/orders").await.json();
             assert_eq!(list["orders"].as_array().unwrap().len(), round + 1);
-            assert!(
-                !list
-                    .to_string()
-                    .contains(others.json()["orderId"].as_str().unwrap())
-            );
+            assert!(!list.to_string().contains(others.json()["orderId"].as_str().unwrap()));
         }
     }
 }
@@ -359,34 +328,25 @@ async fn an_identity_that_is_not_set_up_lets_nobody_in() {
         ("identity", vec![("identity", String::new())]),
         (
             "identity_header",
-            vec![
-                ("identity", "header".into()),
-                ("identity_header", "X User".into()),
-            ],
+            vec![("identity", "header".into()), ("identity_header", "X User".into())],
         ),
         ("jwt_keys", vec![("identity", "jwt".into())]),
         (
             "jwt_keys",
-            vec![
-                ("identity", "jwt".into()),
-                ("jwt_keys", "not s3cret JSON".into()),
-            ],
+            vec![("identity", "jwt".into()), ("jwt_keys", "not s3cret JSON".into())],
         ),
         (
             "jwt_keys",
-            vec![
-                ("identity", "jwt".into()),
-                ("jwt_keys", r#"{"keys":[]}"#.into()),
-            ],
+            vec![("identity", "jwt".into()), ("jwt_keys", r#"{"keys":[]}"#.into())],
         ),
         (
             "jwt_keys",
             vec![("identity", "jwt".into()), ("jwt_keys", small.to_string())],
         ),
     ] {
-        let setup = settings.iter().fold(service(), |setup, (name, value)| {
-            setup.variable(name, value)
-        });
+        let setup = settings
+            .iter()
+            .fold(service(), |setup, (name, value)| setup.variable(name, value));
         let service = setup.start().await;
         let who = [("x-user-id", "c"), ("authorization", "Bearer x")];
         let refused = order(&service, &who, &new_key(), &an_order()).await;
@@ -396,14 +356,8 @@ async fn an_identity_that_is_not_set_up_lets_nobody_in() {
             refused.assert_problem(500, "misconfigured");
         }
         let logs = service.logs();
-        assert!(
-            logs.contains(&format!("variable {variable} must")),
-            "{logs}"
-        );
-        assert!(
-            !logs.contains("s3cret") && !logs.contains(&encode(b"s3cret")),
-            "{logs}"
-        );
+        assert!(logs.contains(&format!("variable {variable} must")), "{logs}");
+        assert!(!logs.contains("s3cret") && !logs.contains(&encode(b"s3cret")), "{logs}");
         assert_eq!(service.get("/healthz").await.status, 200);
     }
 }
@@ -412,15 +366,9 @@ async fn an_identity_that_is_not_set_up_lets_nobody_in() {
 async fn where_everybody_is_one_customer_the_log_says_so() {
     applies_to!(Servers, Embedded);
     let service = service().start().await;
-    let (key, who) = (
-        new_key(),
-        [("x-user-id", "c"), ("authorization", "Bearer x")],
-    );
+    let (key, who) = (new_key(), [("x-user-id", "c"), ("authorization", "Bearer x")]);
     let first = order(&service, &who, &key, &an_order()).await;
     first.assert_created();
-    service
-        .order(&key, &an_order())
-        .await
-        .assert_replay_of(&first);
+    service.order(&key, &an_order()).await.assert_replay_of(&first);
     assert!(service.logs().contains("identity is none"));
 }

@@ -54,10 +54,7 @@ async fn a_reservation_of_a_dead_request_refuses_no_other_order() {
     let (key, order) = (new_key(), an_order());
     // A request that reserves its key and dies before Postgres.
     service.postgres().stop().unwrap();
-    service
-        .order(&key, &order)
-        .await
-        .assert_problem(503, "unavailable");
+    service.order(&key, &order).await.assert_problem(503, "unavailable");
     service.postgres().restart().unwrap();
 
     let other = service.order(&key, &an_order_of(3)).await;

@@ -6,9 +6,7 @@ use crate::conditional::{ask, assert_locked, current, refused};
 use crate::support::{Service, an_order, new_key, service};
 
 async fn state(service: &Service, key: &str) -> crate::support::Answer {
-    service
-        .get(&format!("/api/v1/idempotency-keys/{key}"))
-        .await
+    service.get(&format!("/api/v1/idempotency-keys/{key}")).await
 }
 
 #[tokio::test]
@@ -32,10 +30,7 @@ async fn a_key_is_unknown_then_completed_whatever_redis_contains() {
         assert_eq!(answer.field("cache-control"), Some("no-store"));
     };
     expect("while Redis has it reserved").await;
-    service
-        .order(&key, &an_order())
-        .await
-        .assert_replay_of(&created);
+    service.order(&key, &an_order()).await.assert_replay_of(&created);
     expect("once it is finished").await;
     let path = format!("/api/v1/idempotency-keys/{key}");
     let head = service.request(Method::HEAD, &path, &[], "").await;
@@ -58,10 +53,7 @@ async fn a_reserved_key_is_in_progress_until_its_order_exists() {
     let mut database = service.database().await.unwrap();
     let blockade = database.transaction().await.unwrap();
     // Lets statements read, and none write.
-    blockade
-        .batch_execute("LOCK TABLE orders IN SHARE MODE")
-        .await
-        .unwrap();
+    blockade.batch_execute("LOCK TABLE orders IN SHARE MODE").await.unwrap();
     let record = service.record_of(&key);
     let watch = async {
         while service.redis_command(&["EXISTS", &record]).await != Some(redis::Value::Int(1)) {
@@ -94,10 +86,7 @@ async fn a_refused_condition_leaves_no_key_in_progress() {
     applies_to!(Servers, Partitions);
     let service = service().patient_with_redis().start().await;
     let tag = current(&service).await;
-    service
-        .order(&new_key(), &an_order())
-        .await
-        .assert_created();
+    service.order(&new_key(), &an_order()).await.assert_created();
     let stale = new_key();
     let tag_of_now = refused(&ask(&service, &stale, &tag).await);
     let locked = new_key();
@@ -130,9 +119,7 @@ async fn the_state_of_a_key_needs_postgres_and_not_redis() {
 
     service.redis().restart().unwrap();
     service.postgres().stop().unwrap();
-    state(&service, &key)
-        .await
-        .assert_problem(503, "unavailable");
+    state(&service, &key).await.assert_problem(503, "unavailable");
 }
 
 #[tokio::test]
@@ -141,25 +128,14 @@ async fn any_key_can_be_named_in_a_path() {
     let service = service().start().await;
     let unique = new_key();
     let visible: String = ('!'..='~').collect();
-    for tail in [
-        visible.as_str(),
-        "a/b",
-        "100%",
-        "%2F",
-        "?limit=1#top",
-        "+",
-        "..",
-    ] {
+    for tail in [visible.as_str(), "a/b", "100%", "%2F", "?limit=1#top", "+", ".."] {
         let key = format!("{unique}{tail}");
         let quoted = format!("\"{}\"", key.replace('\\', "\\\\").replace('"', "\\\""));
         let created = service.order(&quoted, &an_order()).await;
         let coded: String = key.bytes().map(|byte| format!("%{byte:02X}")).collect();
         let answer = state(&service, &coded).await.json();
         assert_eq!(answer["key"], key.as_str());
-        assert_eq!(
-            answer["orderId"],
-            created.assert_created().json()["orderId"]
-        );
+        assert_eq!(answer["orderId"], created.assert_created().json()["orderId"]);
     }
     for no_key in ["a%20b", "%C3%A9", "%00", &"k".repeat(256)] {
         state(&service, no_key)

@@ -25,9 +25,7 @@ fn ids(page: &Answer) -> Vec<Value> {
 }
 
 async fn conditional(service: &Service, path: &str, tags: &str) -> Answer {
-    service
-        .request(Method::GET, path, &[("if-none-match", tags)], "")
-        .await
+    service.request(Method::GET, path, &[("if-none-match", tags)], "").await
 }
 
 #[tokio::test]
@@ -47,11 +45,7 @@ async fn pages_are_walked_from_the_newest_order_to_the_oldest() {
     let shown = service
         .get(&format!("{ORDERS}/{}", first["orderId"].as_str().unwrap()))
         .await;
-    assert_eq!(
-        shown.json(),
-        *first,
-        "an order looks the same wherever it is"
-    );
+    assert_eq!(shown.json(), *first, "an order looks the same wherever it is");
 
     for limit in 1..=8 {
         let mut walked = Vec::new();
@@ -143,28 +137,16 @@ async fn the_tag_of_the_list_changes_with_the_customers_orders_and_nothing_else(
         let body = an_order_of(1).to_string();
         service.request(Method::POST, ORDERS, &fields, body).await
     };
-    let mut seen = vec![
-        tag("alice", "").await,
-        tag("bob", "").await,
-        tag("bo", "").await,
-    ];
+    let mut seen = vec![tag("alice", "").await, tag("bob", "").await, tag("bo", "").await];
     for _ in 0..3 {
         let key = new_key();
         order("alice", &key).await.assert_created();
         let now = tag("alice", "").await;
         assert!(!seen.contains(&now), "another state, another tag");
-        assert_eq!(
-            tag("alice", "?limit=1").await,
-            now,
-            "of the list, not of the page"
-        );
+        assert_eq!(tag("alice", "?limit=1").await, now, "of the list, not of the page");
         assert_eq!(order("alice", &key).await.status, 201);
         assert_eq!(tag("alice", "").await, now, "a replay changes nothing");
-        assert_eq!(
-            tag("bob", "").await,
-            seen[1],
-            "nor do other customers' orders"
-        );
+        assert_eq!(tag("bob", "").await, seen[1], "nor do other customers' orders");
         seen.push(now);
     }
 }

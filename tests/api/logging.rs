@@ -49,10 +49,7 @@ fn line(service: &Service, number: usize) -> Value {
     assert_eq!(names, expected);
     for name in ["duration_ms", "redis_ms", "postgres_ms"] {
         let time = line[name].as_f64().unwrap();
-        assert!(
-            time >= 0.0 && time <= line["duration_ms"].as_f64().unwrap(),
-            "{line}"
-        );
+        assert!(time >= 0.0 && time <= line["duration_ms"].as_f64().unwrap(), "{line}");
     }
     let time = line["time"].as_str().unwrap();
     assert!(time.len() == 24 && time.ends_with('Z'), "{line}");
@@ -75,27 +72,15 @@ async fn each_outcome_is_a_line() {
     applies_to!(Servers);
     let service = logged().patient_with_redis().start().await;
     let (key, order) = (new_key(), an_order());
-    let ask = async |fields: &[(&str, &str)], body: Value| {
-        service.try_order_with(0, fields, &body).await.unwrap()
-    };
+    let ask = async |fields: &[(&str, &str)], body: Value| service.try_order_with(0, fields, &body).await.unwrap();
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
     let parent = format!("00-{trace}-00f067aa0ba902b7-01");
     let mut number = requests(&service).len();
     let mut expect = |answer: Answer, route: &str, outcome: &str, trips: u64| {
         number += 1;
         let line = line(&service, number);
-        let seen = [
-            &line["route"],
-            &line["status"],
-            &line["outcome"],
-            &line["trips"],
-        ];
-        let expected = [
-            json!(route),
-            json!(answer.status),
-            json!(outcome),
-            json!(trips),
-        ];
+        let seen = [&line["route"], &line["status"], &line["outcome"], &line["trips"]];
+        let expected = [json!(route), json!(answer.status), json!(outcome), json!(trips)];
         assert_eq!(seen, expected.each_ref(), "{line}");
         assert_eq!(line["breaker"], "closed", "{line}");
         (answer, line)
@@ -122,12 +107,7 @@ async fn each_outcome_is_a_line() {
     let one = service.get(first.field("location").unwrap()).await;
     expect(one, "/api/v1/orders/{}", "read", 1);
     let path = format!("/api/v1/idempotency-keys/{key}");
-    expect(
-        service.get(&path).await,
-        "/api/v1/idempotency-keys/{}",
-        "read",
-        2,
-    );
+    expect(service.get(&path).await, "/api/v1/idempotency-keys/{}", "read", 2);
 
     let new = new_key();
     // A tag of no state: nothing to lock. The third round trip withdraws the record.
@@ -135,9 +115,7 @@ async fn each_outcome_is_a_line() {
     expect(ask(&based_on, order.clone()).await, ORDERS, "stale", 3);
     let lock = service.lock();
     let other = "01970000-0000-7000-8000-00000000000a";
-    service
-        .redis_command(&["SET", &lock, other, "PX", "60000"])
-        .await;
+    service.redis_command(&["SET", &lock, other, "PX", "60000"]).await;
     let based_on = [("idempotency-key", &*new), ("if-match", &*tag)];
     let locked = ask(&based_on, order.clone()).await;
     assert_eq!(locked.status, 409, "{locked:?}");
@@ -164,10 +142,7 @@ async fn a_wrong_variable_is_logged_and_so_are_its_requests() {
     let refused = service.get(ORDERS).await;
     refused.assert_problem(500, "misconfigured");
     let line = line(&service, before + 2);
-    assert_eq!(
-        (&line["status"], &line["outcome"]),
-        (&json!(500), &json!("failed"))
-    );
+    assert_eq!((&line["status"], &line["outcome"]), (&json!(500), &json!("failed")));
 }
 
 #[tokio::test]
@@ -175,10 +150,7 @@ async fn requests_are_not_logged_by_default() {
     applies_to!(Servers);
     let service = service().start().await;
     service.get("/healthz").await;
-    service
-        .order(&new_key(), &an_order())
-        .await
-        .assert_created();
+    service.order(&new_key(), &an_order()).await.assert_created();
     service.get("/nothing").await;
     assert_eq!(requests(&service), Vec::<Value>::new());
 }
@@ -203,15 +175,7 @@ async fn nothing_of_a_customer_and_no_secret_is_logged() {
         exercise(&service).await;
         let logs = service.logs();
         assert!(requests(&service).len() >= 19, "{logs}");
-        for word in [
-            "s3cret",
-            "customer-1",
-            jwt_key,
-            "czNjcmV0",
-            "CHF",
-            "1250",
-            "A-1",
-        ] {
+        for word in ["s3cret", "customer-1", jwt_key, "czNjcmV0", "CHF", "1250", "A-1"] {
             assert!(!logs.contains(word), "{word}: {logs}");
         }
         assert_short_lines(&logs);
@@ -239,19 +203,13 @@ async fn exercise(service: &Service) {
         (&[("idempotency-key", "s3cret 2")], note("s3cret")),
         (&[], note("s3cret")),
         (&[("idempotency-key", "s3cret-2")], "{\"s3cret\"".to_owned()),
-        (
-            &[("idempotency-key", "s3cret-2")],
-            "{\"s3cret\":1}".to_owned(),
-        ),
+        (&[("idempotency-key", "s3cret-2")], "{\"s3cret\":1}".to_owned()),
         (
             &[("idempotency-key", "s3cret-3"), ("if-match", "\"s3cret\"")],
             note("x"),
         ),
         (&[("if-match", "\"s3cret\"")], note("x")),
-        (
-            &[("idempotency-key", "s3cret-4"), ("if-match", "*")],
-            note("x"),
-        ),
+        (&[("idempotency-key", "s3cret-4"), ("if-match", "*")], note("x")),
     ] {
         let fields = [&who, fields].concat();
         service.request(Method::POST, ORDERS, &fields, body).await;
@@ -275,25 +233,16 @@ async fn exercise(service: &Service) {
 async fn an_outage_of_redis_is_two_lines() {
     applies_to!(Servers);
     let mut service = logged().own_redis().start().await;
-    service
-        .order(&new_key(), &an_order())
-        .await
-        .assert_created();
+    service.order(&new_key(), &an_order()).await.assert_created();
     service.redis().stop().unwrap();
     let start = Instant::now();
     // Longer than the breaker is open: its probes fail as well.
     while start.elapsed() < Duration::from_secs(5) {
-        service
-            .order(&new_key(), &an_order())
-            .await
-            .assert_created();
+        service.order(&new_key(), &an_order()).await.assert_created();
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     let lines = requests(&service);
-    let open = lines
-        .iter()
-        .filter(|line| line["breaker"] == "open")
-        .count();
+    let open = lines.iter().filter(|line| line["breaker"] == "open").count();
     assert!(open * 10 >= lines.len() * 8, "{lines:?}");
     service.redis().restart().unwrap();
     assert_two_lines(&service, "redis").await;

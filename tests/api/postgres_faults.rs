@@ -21,22 +21,12 @@ async fn postgres_stopped_then_started() {
         }
         let refused = service.order(&key, &order).await;
         refused.assert_problem(503, "unavailable");
-        assert!(
-            refused
-                .field("retry-after")
-                .unwrap()
-                .parse::<u64>()
-                .unwrap()
-                >= 1
-        );
+        assert!(refused.field("retry-after").unwrap().parse::<u64>().unwrap() >= 1);
         for word in ["postgres", "Connect", "127.0.0.1", "orders@"] {
             assert!(!refused.body.contains(word), "{}", refused.body);
         }
         let location = before.field("location").unwrap();
-        service
-            .get(location)
-            .await
-            .assert_problem(503, "unavailable");
+        service.get(location).await.assert_problem(503, "unavailable");
 
         service.postgres().restart().unwrap();
         let shown = service.get(location).await;
@@ -106,11 +96,7 @@ async fn a_write_that_lands_after_the_deadline_is_the_one_order() {
     let fast = "DROP TRIGGER slow ON orders";
     database.batch_execute(fast).await.unwrap();
     let retried = service.order(&key, &order).await;
-    assert_eq!(
-        (retried.status, retried.replayed()),
-        (201, true),
-        "{retried:?}"
-    );
+    assert_eq!((retried.status, retried.replayed()), (201, true), "{retried:?}");
     service.order(&key, &order).await.assert_replay_of(&retried);
     service.assert_stored(&key, 1).await;
 }
@@ -182,8 +168,7 @@ async fn a_default_isolation_level_of_the_database_refuses_no_duplicate() {
             .await
             .unwrap()
             .get(0);
-        let set =
-            format!(r#"ALTER DATABASE "{name}" SET default_transaction_isolation = '{level}'"#);
+        let set = format!(r#"ALTER DATABASE "{name}" SET default_transaction_isolation = '{level}'"#);
         database.batch_execute(&set).await.unwrap();
         for duplicates in [50, 200] {
             let (key, order) = (new_key(), an_order());
@@ -216,9 +201,7 @@ async fn waiting_for_postgres_takes_no_time_from_redis() {
     let (retried, ()) = tokio::join!(service.order(&key, &order), unlock);
     retried.assert_replay_of(&first);
     // The record was completed after that wait.
-    let record = service
-        .redis_command(&["GET", &service.record_of(&key)])
-        .await;
+    let record = service.redis_command(&["GET", &service.record_of(&key)]).await;
     let Some(redis::Value::BulkString(record)) = record else {
         panic!("no record: {record:?}");
     };

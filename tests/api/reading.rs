@@ -16,23 +16,13 @@ async fn an_order_is_found_by_its_id_only() {
     assert_eq!((head.status, head.body.as_str()), (200, ""));
     assert_eq!(head.field("content-length"), found.field("content-length"));
 
-    for id in [
-        "01970000-0000-7000-8000-000000000000",
-        "nope",
-        "%00",
-        "1'--",
-    ] {
+    for id in ["01970000-0000-7000-8000-000000000000", "nope", "%00", "1'--"] {
         let missing = service.get(&format!("/api/v1/orders/{id}")).await;
         missing.assert_problem(404, "order-not-found");
     }
-    let shouted = location
-        .to_uppercase()
-        .replace("/API/V1/ORDERS", "/api/v1/orders");
+    let shouted = location.to_uppercase().replace("/API/V1/ORDERS", "/api/v1/orders");
     if shouted != location {
-        service
-            .get(&shouted)
-            .await
-            .assert_problem(404, "order-not-found");
+        service.get(&shouted).await.assert_problem(404, "order-not-found");
     }
 }
 
@@ -72,10 +62,7 @@ async fn health_asks_no_store_and_readiness_asks_both() {
     let setup = service().own_redis().own_postgres();
     let mut service = setup.variable("database_timeout_ms", 1000).start().await;
     let ready = service.get("/readyz").await;
-    assert_eq!(
-        (ready.status, &ready.json()["status"]),
-        (200, &"ready".into())
-    );
+    assert_eq!((ready.status, &ready.json()["status"]), (200, &"ready".into()));
     assert!(ready.json()["checks"]["redis"]["latencyMs"].is_number());
     assert!(ready.json()["checks"]["postgres"]["latencyMs"].is_number());
 

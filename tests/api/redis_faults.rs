@@ -42,10 +42,7 @@ async fn redis_that_comes_back_is_used_again() {
     applies_to!(Servers);
     let mut service = service().own_redis().start().await;
     service.redis().stop().unwrap();
-    service
-        .order(&new_key(), &an_order())
-        .await
-        .assert_created();
+    service.order(&new_key(), &an_order()).await.assert_created();
     service.redis().restart().unwrap();
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
@@ -71,19 +68,13 @@ async fn redis_that_hangs_costs_one_time_out_and_not_one_per_request() {
     service.redis().pause().unwrap();
     let start = Instant::now();
     service.order(&key, &order).await.assert_replay_of(&first);
-    assert!(
-        start.elapsed() >= Duration::from_millis(450),
-        "it must have hung"
-    );
+    assert!(start.elapsed() >= Duration::from_millis(450), "it must have hung");
     let start = Instant::now();
     for _ in 0..20 {
         service.order(&new_key(), &order).await.assert_created();
     }
     let elapsed = start.elapsed();
-    assert!(
-        elapsed < Duration::from_millis(20 * 500 / 2),
-        "20 took {elapsed:?}"
-    );
+    assert!(elapsed < Duration::from_millis(20 * 500 / 2), "20 took {elapsed:?}");
     assert_normal_service(&service).await;
 
     service.redis().resume().unwrap();
@@ -106,14 +97,10 @@ async fn redis_out_of_memory() {
     let (key, order) = (new_key(), an_order());
     let first = service.order(&key, &order).await;
     first.assert_created();
-    service
-        .redis_command(&["CONFIG", "SET", "maxmemory", "1"])
-        .await;
+    service.redis_command(&["CONFIG", "SET", "maxmemory", "1"]).await;
     service.order(&key, &order).await.assert_replay_of(&first);
     assert_normal_service(&service).await;
-    service
-        .redis_command(&["CONFIG", "SET", "maxmemory", "256mb"])
-        .await;
+    service.redis_command(&["CONFIG", "SET", "maxmemory", "256mb"]).await;
     assert_normal_service(&service).await;
 }
 
@@ -125,9 +112,7 @@ async fn redis_read_only() {
     let first = service.order(&key, &order).await;
     first.assert_created();
     // A replica of a server that does not exist: it rejects writes.
-    service
-        .redis_command(&["REPLICAOF", "127.0.0.1", "1"])
-        .await;
+    service.redis_command(&["REPLICAOF", "127.0.0.1", "1"]).await;
     service.order(&key, &order).await.assert_replay_of(&first);
     assert_normal_service(&service).await;
 }
@@ -141,9 +126,7 @@ async fn redis_that_drops_its_connections() {
         let (key, order) = (new_key(), an_order());
         let first = service.order(&key, &order).await;
         first.assert_created();
-        service
-            .redis_command(&["CLIENT", "KILL", "TYPE", "normal"])
-            .await;
+        service.redis_command(&["CLIENT", "KILL", "TYPE", "normal"]).await;
         service.order(&key, &order).await.assert_replay_of(&first);
         // Connected again at once: no request had to do without Redis.
         service.assert_redis_was_used();
@@ -186,17 +169,11 @@ async fn a_record_of_another_key_is_ignored() {
     let (theirs, ours) = (new_key(), new_key());
     let order = an_order();
     let their_first = service.order(&theirs, &order).await;
-    service
-        .order(&theirs, &order)
-        .await
-        .assert_replay_of(&their_first);
+    service.order(&theirs, &order).await.assert_replay_of(&their_first);
     let (source, target) = (service.record_of(&theirs), service.record_of(&ours));
     service.redis_command(&["COPY", &source, &target]).await;
     let our_first = service.order(&ours, &order).await;
     our_first.assert_created();
     assert_ne!(our_first.body, their_first.body);
-    service
-        .order(&ours, &order)
-        .await
-        .assert_replay_of(&our_first);
+    service.order(&ours, &order).await.assert_replay_of(&our_first);
 }

@@ -13,13 +13,8 @@ async fn run_documented(service: &Service, heading: &str, parameters: &[&str]) {
     let (_, sql) = after.split_once("```sql\n").unwrap();
     let (sql, _) = sql.split_once("```").unwrap();
     let database = service.database().await.unwrap();
-    for statement in sql
-        .split_terminator(';')
-        .filter(|sql| !sql.trim().is_empty())
-    {
-        let count = (1..=9)
-            .take_while(|n| statement.contains(&format!("${n}")))
-            .count();
+    for statement in sql.split_terminator(';').filter(|sql| !sql.trim().is_empty()) {
+        let count = (1..=9).take_while(|n| statement.contains(&format!("${n}"))).count();
         let parameters: Vec<_> = parameters[..count]
             .iter()
             .map(|text| text as &(dyn tokio_postgres::types::ToSql + Sync))
@@ -40,10 +35,7 @@ async fn an_archived_order_is_replayed_and_its_stub_shown() {
     assert_eq!(stub.status, 200, "{stub:?}");
     assert_eq!(stub.json()["archived"], "cold-storage");
     for _ in 0..2 {
-        service
-            .order(&key, &an_order())
-            .await
-            .assert_replay_of(&first);
+        service.order(&key, &an_order()).await.assert_replay_of(&first);
     }
     service.assert_stored(&key, 1).await;
 }

@@ -34,11 +34,7 @@ async fn the_serving_role_serves_and_changes_no_row() {
     applies_to!(Servers);
     let roles = std::fs::read_to_string(workspace::migrations().join("roles.sql")).unwrap();
     let name = Uuid::new_v4().simple().to_string();
-    let url = Shared::told()
-        .unwrap()
-        .create_database(&name)
-        .await
-        .unwrap();
+    let url = Shared::told().unwrap().create_database(&name).await.unwrap();
     let admin = connect(&url).await;
     for _ in 0..2 {
         admin.batch_execute(&roles).await.unwrap();
@@ -72,9 +68,7 @@ async fn the_serving_role_serves_and_changes_no_row() {
     conditional.await.assert_created();
     let shown = service.get(first.field("location").unwrap()).await;
     assert_eq!(shown.body, first.body);
-    let state = service
-        .get(&format!("/api/v1/idempotency-keys/{key}"))
-        .await;
+    let state = service.get(&format!("/api/v1/idempotency-keys/{key}")).await;
     assert_eq!(state.json()["state"], "completed");
 
     let serving = connect(&serving_url).await;
@@ -117,9 +111,7 @@ async fn the_migrating_role_migrates_what_the_serving_role_may_use_next() {
     migrator::create_database(&shared.postgres_url, &name, None)
         .await
         .unwrap();
-    let url = shared
-        .postgres_url
-        .replace("/postgres", &format!("/{name}"));
+    let url = shared.postgres_url.replace("/postgres", &format!("/{name}"));
     let admin = connect(&url).await;
     // Before there is any table: the first migration is the role's own.
     admin.batch_execute(&roles).await.unwrap();
@@ -141,9 +133,7 @@ async fn the_migrating_role_migrates_what_the_serving_role_may_use_next() {
     admin.batch_execute(&roles).await.unwrap();
     for table in ["orders", "refunds"] {
         serving.batch_execute(&insert(table)).await.unwrap();
-        let rows = serving
-            .query(&format!("SELECT seq FROM {table}"), &[])
-            .await;
+        let rows = serving.query(&format!("SELECT seq FROM {table}"), &[]).await;
         assert_eq!(rows.unwrap().len(), 1, "{table}");
     }
     assert_refused(&serving, &["DELETE FROM refunds", "DELETE FROM refunds_0"]).await;

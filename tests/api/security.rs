@@ -16,10 +16,7 @@ const SHOP: &str = "https://shop.example";
 /// Asks for an order under a new key with more fields.
 async fn order_with(service: &Service, fields: &[(&str, &str)]) -> Answer {
     let key = new_key();
-    let own = [
-        ("content-type", "application/json"),
-        ("idempotency-key", key.as_str()),
-    ];
+    let own = [("content-type", "application/json"), ("idempotency-key", key.as_str())];
     let fields = [&own, fields].concat();
     let body = an_order().to_string();
     service.request(Method::POST, ORDERS, &fields, body).await
@@ -60,10 +57,7 @@ async fn pages_of_listed_origins_may_use_the_api_and_others_may_not() {
         let fields = [
             ("origin", origin),
             ("access-control-request-method", "POST"),
-            (
-                "access-control-request-headers",
-                "content-type,idempotency-key",
-            ),
+            ("access-control-request-headers", "content-type,idempotency-key"),
         ];
         service.request(Method::OPTIONS, ORDERS, &fields, "").await
     };
@@ -74,12 +68,7 @@ async fn pages_of_listed_origins_may_use_the_api_and_others_may_not() {
     let methods = answer.field("access-control-allow-methods");
     assert_eq!(methods, Some("GET, HEAD, POST"));
     let allowed = answer.field("access-control-allow-headers").unwrap();
-    for field in [
-        "content-type",
-        "idempotency-key",
-        "if-match",
-        "if-none-match",
-    ] {
+    for field in ["content-type", "idempotency-key", "if-match", "if-none-match"] {
         assert!(allowed.contains(field), "{allowed}");
     }
 
@@ -90,9 +79,7 @@ async fn pages_of_listed_origins_may_use_the_api_and_others_may_not() {
         assert!(exposed.contains(field), "{exposed}");
     }
     // A page has to see why it is rejected.
-    let refused = service
-        .request(Method::POST, ORDERS, &[("origin", SHOP)], "{}")
-        .await;
+    let refused = service.request(Method::POST, ORDERS, &[("origin", SHOP)], "{}").await;
     assert_eq!(refused.status, 400);
     assert_eq!(refused.field("access-control-allow-origin"), Some(SHOP));
 
@@ -105,9 +92,7 @@ async fn pages_of_listed_origins_may_use_the_api_and_others_may_not() {
     assert_eq!(answer.field("vary"), Some("origin"));
 
     let off = crate::support::service().start().await;
-    preflight(&off, SHOP)
-        .await
-        .assert_problem(405, "method-not-allowed");
+    preflight(&off, SHOP).await.assert_problem(405, "method-not-allowed");
     let answer = order_with(&off, &[("origin", SHOP)]).await;
     assert_eq!(answer.field("access-control-allow-origin"), None);
     assert_eq!(answer.field("vary"), None);
@@ -135,8 +120,7 @@ async fn conditions_hold_for_reading_and_creating_alike() {
     for path in [ORDERS, order] {
         let read = service.get(path).await;
         let etag = read.field("etag").unwrap();
-        let get =
-            async |fields: &[(&str, &str)]| service.request(Method::GET, path, fields, "").await;
+        let get = async |fields: &[(&str, &str)]| service.request(Method::GET, path, fields, "").await;
         assert_eq!(get(&[("if-match", etag)]).await.body, read.body);
         assert_eq!(get(&[("if-match", "*")]).await.status, 200);
         let known = get(&[("if-match", etag), ("if-none-match", etag)]).await;
@@ -148,12 +132,7 @@ async fn conditions_hold_for_reading_and_creating_alike() {
         }
     }
     let missing = service
-        .request(
-            Method::GET,
-            "/api/v1/orders/x",
-            &[("if-match", "\"x\"")],
-            "",
-        )
+        .request(Method::GET, "/api/v1/orders/x", &[("if-match", "\"x\"")], "")
         .await;
     missing.assert_problem(404, "order-not-found");
 
@@ -178,16 +157,12 @@ async fn without_a_key_nothing_invites_to_repeat_blindly() {
         let body = an_order().to_string();
         service.request(Method::POST, ORDERS, &fields, body).await
     };
-    order(&up, "*")
-        .await
-        .assert_problem(428, "precondition-required");
+    order(&up, "*").await.assert_problem(428, "precondition-required");
     let list = up.get(ORDERS).await;
     assert_eq!(list.json()["orders"].as_array().map(Vec::len), Some(0));
     let tag = list.field("etag").unwrap();
     order(&up, tag).await.assert_created();
-    order(&up, tag)
-        .await
-        .assert_problem(412, "precondition-failed");
+    order(&up, tag).await.assert_problem(412, "precondition-failed");
     let keyed = order_with(&up, &[("if-match", "*")]).await;
     keyed.assert_created();
 

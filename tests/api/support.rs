@@ -107,10 +107,7 @@ impl Setup {
 
     fn deployed(self, base: String) -> Service {
         assert!(
-            !self.own_redis
-                && !self.own_postgres
-                && self.instances == 1
-                && self.variables.is_empty(),
+            !self.own_redis && !self.own_postgres && self.instances == 1 && self.variables.is_empty(),
             "a deployment is not changed for a test: this one does not apply to Deployment"
         );
         Service {
@@ -262,9 +259,7 @@ impl Service {
 
     /// The Postgres of `own_postgres`.
     pub fn postgres(&mut self) -> &mut Postgres {
-        self.postgres
-            .as_mut()
-            .expect("asked for with own_postgres()")
+        self.postgres.as_mut().expect("asked for with own_postgres()")
     }
 
     /// A standby of the Postgres of `own_postgres`.
@@ -343,14 +338,8 @@ impl Service {
     }
 
     /// Requests an order where the connection may break.
-    pub async fn try_order_at(
-        &self,
-        instance: usize,
-        key: &str,
-        body: &Value,
-    ) -> reqwest::Result<Answer> {
-        self.try_order_with(instance, &[("idempotency-key", key)], body)
-            .await
+    pub async fn try_order_at(&self, instance: usize, key: &str, body: &Value) -> reqwest::Result<Answer> {
+        self.try_order_with(instance, &[("idempotency-key", key)], body).await
     }
 
     /// Requests an order with these fields, where the connection may break.
@@ -362,8 +351,7 @@ impl Service {
     ) -> reqwest::Result<Answer> {
         let fields = [&[("content-type", "application/json")], fields].concat();
         let url = format!("{}/api/v1/orders", self.bases[instance]);
-        self.send(Method::POST, &url, &fields, body.to_string())
-            .await
+        self.send(Method::POST, &url, &fields, body.to_string()).await
     }
 
     /// Any request.
@@ -463,12 +451,7 @@ impl Service {
         }
         let sql = "SELECT count(*), count(DISTINCT idempotency_key) FROM orders \
                    WHERE idempotency_key = ANY($1)";
-        let row = self
-            .database()
-            .await?
-            .query_one(sql, &[&keys])
-            .await
-            .unwrap();
+        let row = self.database().await?.query_one(sql, &[&keys]).await.unwrap();
         Some((row.get(0), row.get(1)))
     }
 

@@ -25,8 +25,7 @@ impl Stores {
         let identity = redis.issue("127.0.0.1").unwrap();
         let redis = Redis::start_with_tls(&programs, &folder.join("redis"), &identity).unwrap();
         let identity = postgres.issue("127.0.0.1").unwrap();
-        let postgres =
-            Postgres::start_with_tls(&programs, &folder.join("postgres"), &identity).unwrap();
+        let postgres = Postgres::start_with_tls(&programs, &folder.join("postgres"), &identity).unwrap();
         migrator::migrate(&postgres.url("postgres")).await.unwrap();
         Self {
             redis,
@@ -51,9 +50,7 @@ impl Stores {
         .map(|(name, value)| (name.to_owned(), value));
         let address = process::local(process::free_port().unwrap());
         let manifest = workspace::root().join("spin.toml");
-        let mut command = Host::chosen()
-            .unwrap()
-            .command(&manifest, address, &variables);
+        let mut command = Host::chosen().unwrap().command(&manifest, address, &variables);
         command.env("SSL_CERT_FILE", roots);
         let log = Output::File(self.folder.join(format!("{}.log", new_key())));
         Served(App::run(command, address, log).unwrap())

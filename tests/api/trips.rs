@@ -19,10 +19,7 @@ fn count(calls: &Value, name: &str) -> u64 {
 /// Commands to Redis, statements to Postgres.
 async fn trips(service: &Service) -> (u64, u64) {
     let calls = calls(service).await;
-    (
-        count(&calls, "redisCommands"),
-        count(&calls, "postgresStatements"),
-    )
+    (count(&calls, "redisCommands"), count(&calls, "postgresStatements"))
 }
 
 /// What a request adds to them.

@@ -9,14 +9,8 @@ use crate::support::{Answer, Service, an_order, new_key, service};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 
-async fn post(
-    service: &Service,
-    fields: &[(&str, &str)],
-    body: impl Into<reqwest::Body>,
-) -> Answer {
-    service
-        .request(Method::POST, "/api/v1/orders", fields, body)
-        .await
+async fn post(service: &Service, fields: &[(&str, &str)], body: impl Into<reqwest::Body>) -> Answer {
+    service.request(Method::POST, "/api/v1/orders", fields, body).await
 }
 
 #[tokio::test]
@@ -69,10 +63,7 @@ async fn bad_requests_are_refused_and_reserve_nothing() {
     let keys = service.redis_command(&["DBSIZE"]).await;
     assert_eq!(keys, Some(redis::Value::Int(0)));
     let database = service.database().await.unwrap();
-    let row = database
-        .query_one("SELECT count(*) FROM orders", &[])
-        .await
-        .unwrap();
+    let row = database.query_one("SELECT count(*) FROM orders", &[]).await.unwrap();
     assert_eq!(row.get::<_, i64>(0), 0);
 }
 
@@ -118,8 +109,7 @@ async fn an_invalid_order_is_refused_field_by_field_and_its_key_stays_free() {
             "/note",
         ]
     );
-    let too_much =
-        json!({"currency": "EUR", "items": [{"sku": "A", "quantity": 2, "unitPrice": i64::MAX}]});
+    let too_much = json!({"currency": "EUR", "items": [{"sku": "A", "quantity": 2, "unitPrice": i64::MAX}]});
     let refused = service.order(&key, &too_much).await;
     refused.assert_problem(422, "invalid-order");
     assert_eq!(refused.json()["violations"][0]["pointer"], "/items");
@@ -133,15 +123,11 @@ async fn orders_at_the_limits_are_accepted() {
     applies_to!(Servers, Embedded, Deployment);
     let service = service().start().await;
     let item = json!({"sku": "€".repeat(64), "quantity": 10_000, "unitPrice": 0});
-    let mut order =
-        json!({"currency": "JPY", "items": vec![item.clone(); 100], "note": "ñ".repeat(500)});
+    let mut order = json!({"currency": "JPY", "items": vec![item.clone(); 100], "note": "ñ".repeat(500)});
     let longest_key = format!("{}{}", new_key(), "k".repeat(255 - 36));
     let first = service.order(&longest_key, &order).await;
     first.assert_created();
-    service
-        .order(&longest_key, &order)
-        .await
-        .assert_replay_of(&first);
+    service.order(&longest_key, &order).await.assert_replay_of(&first);
     order["items"] = json!(vec![item; 101]);
     let refused = service.order(&new_key(), &order).await;
     refused.assert_problem(422, "invalid-order");
@@ -166,9 +152,7 @@ async fn a_body_may_have_64_kib_and_not_a_byte_more() {
 
     let fits = post(&service, &fields, chunks(padded(65_536))).await;
     fits.assert_created();
-    post(&service, &fields, padded(65_536))
-        .await
-        .assert_replay_of(&fits);
+    post(&service, &fields, padded(65_536)).await.assert_replay_of(&fits);
 }
 
 fn chunks(text: String) -> reqwest::Body {
@@ -215,10 +199,7 @@ async fn a_truncated_body_stores_nothing() {
     let mut answer = String::new();
     // The connection may just be closed; a response must be a rejection.
     let _ = stream.read_to_string(&mut answer).await;
-    assert!(
-        answer.is_empty() || answer.starts_with("HTTP/1.1 400"),
-        "{answer}"
-    );
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{answer}");
     service.assert_stored(&key, 0).await;
     service.order(&key, &an_order()).await.assert_created();
 }

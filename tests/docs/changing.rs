@@ -18,11 +18,7 @@ fn the_diffs_of_the_page_apply() {
             .stdin(Stdio::piped())
             .spawn()
             .unwrap();
-        git.stdin
-            .take()
-            .unwrap()
-            .write_all(diff.as_bytes())
-            .unwrap();
+        git.stdin.take().unwrap().write_all(diff.as_bytes()).unwrap();
         assert!(git.wait().unwrap().success(), "{diff}");
     }
 }

@@ -16,8 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::create_order::create_order;
 use crate::{blocks, read, served};
 
-const REFUSAL: &[u8] =
-    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Length: 0\r\n\
+const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Length: 0\r\n\
     Connection: close\r\n\r\n";
 
 /// A way to a service for requests on connections of their own: the first one's answer is lost, the second request is
@@ -88,15 +87,9 @@ async fn assert_one_order(service: &Served, printed: &str, start: Instant) {
     let list = reqwest::get(url).await.unwrap().text().await.unwrap();
     let list: serde_json::Value = serde_json::from_str(&list).unwrap();
     let orders = list["orders"].as_array().unwrap();
-    let ids: Vec<&str> = orders
-        .iter()
-        .filter_map(|order| order["orderId"].as_str())
-        .collect();
+    let ids: Vec<&str> = orders.iter().filter_map(|order| order["orderId"].as_str()).collect();
     assert_eq!(ids, [printed.trim()]);
-    assert!(
-        start.elapsed() > Duration::from_secs(2),
-        "Retry-After was not heeded"
-    );
+    assert!(start.elapsed() > Duration::from_secs(2), "Retry-After was not heeded");
 }
 
 /// Runs the program of a language with a command; `file` is its name.
@@ -154,8 +147,7 @@ async fn the_function_in_rust() {
     assert_eq!(shown, [read("tests/docs/create_order.rs")]);
     let service = served("docs_client_rust").await;
     let way = BadWay::to(&service).await;
-    let order =
-        json!({"currency": "EUR", "items": [{"sku": "A-1", "quantity": 2, "unitPrice": 1250}]});
+    let order = json!({"currency": "EUR", "items": [{"sku": "A-1", "quantity": 2, "unitPrice": 1250}]});
     let start = Instant::now();
     let created = create_order(&way.url, &order, "rust").await.unwrap();
     assert_one_order(&service, created["orderId"].as_str().unwrap(), start).await;

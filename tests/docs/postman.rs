@@ -28,9 +28,7 @@ async fn the_collection_runs() {
     let service = served("docs_postman").await;
     let example = async |name: &str| {
         let manifest = format!("showcase/order-by-{name}/spin.toml");
-        Served::start(&manifest, &format!("docs_postman_{name}"))
-            .await
-            .unwrap()
+        Served::start(&manifest, &format!("docs_postman_{name}")).await.unwrap()
     };
     let (by_key, by_etag) = (example("key").await, example("etag").await);
     let variables = [
@@ -38,9 +36,7 @@ async fn the_collection_runs() {
         ("byKeyUrl", by_key.base_url()),
         ("byEtagUrl", by_etag.base_url()),
     ];
-    let variables = variables
-        .each_ref()
-        .map(|(name, url)| (*name, url.as_str()));
+    let variables = variables.each_ref().map(|(name, url)| (*name, url.as_str()));
     let collection = workspace::root().join(COLLECTION);
     let run = || tools.run_collection(&collection, &variables);
     let ran = tokio::task::block_in_place(run);
@@ -67,10 +63,7 @@ fn the_collection_has_every_operation() {
             })
             .collect();
         for (method, path, operation) in operations {
-            assert!(
-                covered.contains(&operation),
-                "{base}: no request for {method} {path}"
-            );
+            assert!(covered.contains(&operation), "{base}: no request for {method} {path}");
         }
     }
 }

@@ -52,9 +52,7 @@ fn run(page: &str, service: &Served) {
             .current_dir(workspace::root())
             .output()
             .unwrap();
-        let output = String::from_utf8(output.stdout)
-            .unwrap()
-            .replace("\r\n", "\n");
+        let output = String::from_utf8(output.stdout).unwrap().replace("\r\n", "\n");
         let outputs: Vec<&str> = output.split(SEPARATOR).collect();
         assert_eq!(outputs.len(), steps.len(), "{output}");
         let (mut shown_names, mut names) = (HashMap::new(), HashMap::new());

@@ -48,10 +48,7 @@ fn ids(rows: &[Row]) -> HashSet<&str> {
 fn assert_first_in_order(rows: &[Row], committed: &HashMap<String, Committed>) {
     let mut known = HashSet::new();
     let first = rows.iter().filter(|row| known.insert(&*row.order_id));
-    assert_in_order(
-        first.map(|row| (&*row.order_id, &*row.customer_id)),
-        committed,
-    );
+    assert_in_order(first.map(|row| (&*row.order_id, &*row.customer_id)), committed);
 }
 
 /// The standby misses the last orders before the failover; new orders get their numbers.

@@ -12,9 +12,7 @@ use crate::stream::{Database, NAME};
 fn settings() -> HashMap<String, String> {
     let file = workspace::root().join("deploy/events/application.properties");
     let text = std::fs::read_to_string(file).unwrap();
-    let lines = text
-        .lines()
-        .filter(|l| !l.is_empty() && !l.starts_with('#'));
+    let lines = text.lines().filter(|l| !l.is_empty() && !l.starts_with('#'));
     let mut settings = HashMap::new();
     for line in lines {
         let (name, value) = line.split_once('=').unwrap();

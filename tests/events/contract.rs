@@ -45,8 +45,7 @@ fn the_example_is_valid_and_is_what_its_row_becomes() {
         order_id: example["id"].as_str().unwrap().to_owned(),
         customer_id: example["partitionkey"].as_str().unwrap().to_owned(),
         created_at: "2026-11-22 00:29:50.527+00".to_owned(),
-        document: r#"{"currency":"EUR","items":[{"quantity":2,"sku":"A-1","unitPrice":1250}],"note":null}"#
-            .to_owned(),
+        document: r#"{"currency":"EUR","items":[{"quantity":2,"sku":"A-1","unitPrice":1250}],"note":null}"#.to_owned(),
     };
     assert_eq!(&row.event(), example);
 }
@@ -93,10 +92,7 @@ fn the_page_has_every_attribute_and_the_type() {
     let kind = schema["properties"]["type"]["const"].as_str().unwrap();
     assert!(page.contains(kind));
     let asyncapi = read("docs/events/asyncapi.json");
-    assert_eq!(
-        asyncapi["components"]["messages"]["orderCreated"]["name"],
-        kind
-    );
+    assert_eq!(asyncapi["components"]["messages"]["orderCreated"]["name"], kind);
 }
 
 #[test]

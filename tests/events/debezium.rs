@@ -73,13 +73,7 @@ async fn debezium_delivers_every_committed_order_though_it_is_killed() {
     let streams = async || {
         let active = "SELECT count(*) FROM pg_replication_slots WHERE active";
         let waiting = Instant::now();
-        while database
-            .query_one(active, &[])
-            .await
-            .unwrap()
-            .get::<_, i64>(0)
-            == 0
-        {
+        while database.query_one(active, &[]).await.unwrap().get::<_, i64>(0) == 0 {
             assert!(waiting.elapsed() < PATIENCE, "see {}", output.display());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

@@ -121,9 +121,7 @@ async fn every_committed_order_is_in_the_topic_whatever_is_killed() {
     let log = folder.join("broker.log");
     let _broker = Broker::start(&kafka, address, link.address(), &log).unwrap();
     let broker_address = link.address();
-    kafka
-        .create_topic(broker_address, TOPIC, PARTITIONS)
-        .unwrap();
+    kafka.create_topic(broker_address, TOPIC, PARTITIONS).unwrap();
     let start = || {
         let mut options = std::fs::OpenOptions::new();
         let output = options.create(true).append(true);
@@ -172,17 +170,10 @@ async fn every_committed_order_is_in_the_topic_whatever_is_killed() {
             break topic;
         }
         let all = feed.len();
-        assert!(
-            waiting.elapsed() < PATIENCE,
-            "{skipped} of {all} are missing"
-        );
+        assert!(waiting.elapsed() < PATIENCE, "{skipped} of {all} are missing");
     };
     let counted = counts(&topic);
-    println!(
-        "{} orders, {} messages, {kills} kills",
-        feed.len(),
-        topic.len()
-    );
+    println!("{} orders, {} messages, {kills} kills", feed.len(), topic.len());
     assert_eq!(counted.len(), feed.len());
     let mut partitions: HashMap<&str, &Value> = HashMap::new();
     for message in &topic {

@@ -68,12 +68,7 @@ pub fn assert_in_order<'d>(
 
 /// Creates orders in transactions, every third of which is rolled back, until all are made or the server is gone.
 /// `late`: each stays open for this long, and is committed.
-async fn create(
-    url: String,
-    transactions: u32,
-    late: Option<Duration>,
-    count: Count,
-) -> Vec<(String, Committed)> {
+async fn create(url: String, transactions: u32, late: Option<Duration>, count: Count) -> Vec<(String, Committed)> {
     let database = connect(&url).await;
     let mut committed = Vec::new();
     for n in 0..transactions {
@@ -90,11 +85,7 @@ async fn create(
         let pause = late.unwrap_or(Duration::from_millis(rand::random_range(0..15)));
         tokio::time::sleep(pause).await;
         let is_late = late.is_some();
-        let end = if n % 3 == 2 && !is_late {
-            "ROLLBACK"
-        } else {
-            "COMMIT"
-        };
+        let end = if n % 3 == 2 && !is_late { "ROLLBACK" } else { "COMMIT" };
         if database.batch_execute(end).await.is_err() {
             break;
         }
@@ -115,11 +106,7 @@ async fn create(
 
 /// The work of all clients, with `transactions` each, and of a stranger whose transactions hold low numbers for long.
 /// Two thirds of the transactions are committed, each with two orders on average.
-pub async fn create_all(
-    url: String,
-    transactions: u32,
-    count: Count,
-) -> HashMap<String, Committed> {
+pub async fn create_all(url: String, transactions: u32, count: Count) -> HashMap<String, Committed> {
     let late = Duration::from_millis(700);
     let stranger = create(url.clone(), transactions / 10, Some(late), count.clone());
     let mut creators = vec![tokio::spawn(stranger)];

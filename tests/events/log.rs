@@ -31,8 +31,7 @@ async fn an_order_that_commits_late_is_delivered_and_one_that_is_rolled_back_is_
             return;
         };
         server.create_slot().await;
-        let (late, aborted, prompt) =
-            tokio::join!(server.connect(), server.connect(), server.connect());
+        let (late, aborted, prompt) = tokio::join!(server.connect(), server.connect(), server.connect());
         run(&late, "BEGIN").await;
         let late_id = insert(&late, "ada").await;
         run(&aborted, "BEGIN").await;

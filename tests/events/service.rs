@@ -36,9 +36,7 @@ impl Service {
         let variables = variables.map(|(name, value)| (name.to_owned(), value));
         let address = process::local(process::free_port().unwrap());
         let manifest = workspace::root().join("spin.toml");
-        let command = Host::chosen()
-            .unwrap()
-            .command(&manifest, address, &variables);
+        let command = Host::chosen().unwrap().command(&manifest, address, &variables);
         let log = Output::File(database.folder().join("app.log"));
         Self {
             app: App::run(command, address, log).unwrap(),
@@ -89,16 +87,13 @@ impl Reader {
             let links: Vec<String> = links.map(|l| l.to_str().unwrap().to_owned()).collect();
             let link = |relation: &str| {
                 let end = format!(">; rel=\"{relation}\"");
-                let mut targets = links
-                    .iter()
-                    .filter_map(|l| l.strip_prefix('<')?.strip_suffix(&end));
+                let mut targets = links.iter().filter_map(|l| l.strip_prefix('<')?.strip_suffix(&end));
                 targets.next().unwrap().to_owned()
             };
             match answer.status().as_u16() {
                 200 => {
                     self.next = link("next");
-                    let page: Vec<Value> =
-                        serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+                    let page: Vec<Value> = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
                     self.events.extend(page);
                 }
                 410 => {

@@ -9,9 +9,7 @@ use devstack::{Postgres, Programs, or_skip};
 use exactly_once::{Document, ResourceId};
 use fixtures::Shared;
 use orders::ORDERS;
-use pgwire_replication::{
-    Lsn, PgWireError, ReplicationClient, ReplicationConfig, ReplicationEvent,
-};
+use pgwire_replication::{Lsn, PgWireError, ReplicationClient, ReplicationConfig, ReplicationEvent};
 use serde_json::{Value, json};
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
@@ -154,12 +152,8 @@ impl Database {
     /// The rows of the table, unordered, as the consumer reads them before there is a slot.
     pub async fn snapshot(&self) -> Vec<Row> {
         let consumer = self.connect_as_consumer().await;
-        consumer
-            .batch_execute("SET TimeZone = 'UTC'")
-            .await
-            .unwrap();
-        let select =
-            "SELECT order_id::text, customer_id, created_at::text, document::text FROM orders";
+        consumer.batch_execute("SET TimeZone = 'UTC'").await.unwrap();
+        let select = "SELECT order_id::text, customer_id, created_at::text, document::text FROM orders";
         let rows = consumer.query(select, &[]).await.unwrap();
         let row = |row: &tokio_postgres::Row| Row {
             order_id: row.get(0),
@@ -228,8 +222,7 @@ impl Consumer {
     }
 
     async fn stream(port: u16) -> Result<ReplicationClient, PgWireError> {
-        let mut config =
-            ReplicationConfig::new("127.0.0.1", "orders_streaming", "", "postgres", NAME, NAME);
+        let mut config = ReplicationConfig::new("127.0.0.1", "orders_streaming", "", "postgres", NAME, NAME);
         config.port = port;
         config.status_interval = Duration::from_millis(100);
         config.options = Some("-c TimeZone=UTC".to_owned());

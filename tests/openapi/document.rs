@@ -46,12 +46,7 @@ fn with(pointer: &str, value: Option<Value>) -> Value {
 
 #[test]
 fn the_limits_of_an_order_are_those_of_the_code() {
-    let items = |count| {
-        json!(vec![
-            json!({"sku": "A-1", "quantity": 1, "unitPrice": 1});
-            count
-        ])
-    };
+    let items = |count| json!(vec![json!({"sku": "A-1", "quantity": 1, "unitPrice": 1}); count]);
     for (pointer, good, bad) in [
         ("/items", items(100), items(101)),
         ("/items", items(1), json!([])),
@@ -65,11 +60,7 @@ fn the_limits_of_an_order_are_those_of_the_code() {
         ("/items/0/sku", json!("\n"), json!("a\u{0}b")),
         ("/items/0/sku", json!("1"), json!(1)),
         ("/items/0/unitPrice", json!(0), json!(-1)),
-        (
-            "/items/0/unitPrice",
-            json!(i64::MAX / 2),
-            json!(i64::MAX as u64 + 1),
-        ),
+        ("/items/0/unitPrice", json!(i64::MAX / 2), json!(i64::MAX as u64 + 1)),
         ("/items/0/unitPrice", json!(1), json!(null)),
         ("/note", json!("ñ".repeat(500)), json!("ñ".repeat(501))),
         ("/note", json!(null), json!("\u{0}")),
@@ -95,14 +86,8 @@ fn the_limits_of_an_order_are_those_of_the_code() {
         assert!(!order_accepted(&other));
     }
     let letters = || b'A'..=b'Z';
-    let codes =
-        letters().flat_map(|a| letters().flat_map(move |b| letters().map(move |c| [a, b, c])));
-    let currency = |code: &[u8; 3]| {
-        order_accepted(&with(
-            "/currency",
-            Some(json!(str::from_utf8(code).unwrap())),
-        ))
-    };
+    let codes = letters().flat_map(|a| letters().flat_map(move |b| letters().map(move |c| [a, b, c])));
+    let currency = |code: &[u8; 3]| order_accepted(&with("/currency", Some(json!(str::from_utf8(code).unwrap()))));
     assert!(codes.filter(currency).count() > 150);
 }
 
@@ -133,9 +118,7 @@ fn keys_and_limits_are_what_the_code_takes() {
         let taken = accepted("parameters/Limit/schema", &json!(limit), by_code);
         assert_eq!(taken, (1..=100).contains(&limit), "{limit}");
     }
-    let limit = orders_document()
-        .at("/components/parameters/Limit/schema")
-        .unwrap();
+    let limit = orders_document().at("/components/parameters/Limit/schema").unwrap();
     let without = PageRequest::parse("").map(|page| page.limit).ok();
     assert_eq!(without, limit["default"].as_u64().map(|n| n as usize));
 }
@@ -150,9 +133,7 @@ fn the_examples_of_headers_match_their_schemas() {
     ] {
         let file = devstack::workspace::root().join("showcase").join(file);
         let document = Document::read(&file).unwrap();
-        let headers = document
-            .at("/components/headers")
-            .and_then(Value::as_object);
+        let headers = document.at("/components/headers").and_then(Value::as_object);
         for (name, header) in headers.into_iter().flatten() {
             if let Some(example) = header.get("example") {
                 let schema = format!("/components/headers/{name}/schema");

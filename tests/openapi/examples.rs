@@ -13,19 +13,13 @@ const KEY: &str = "8e03978e-40d5-43dd-bc93-6894a57f9324";
 
 async fn served(name: &str, variables: &[(&str, &str)]) -> Served {
     let variables = [&[("identity", "none")], variables].concat();
-    Served::start_with("spin.toml", name, &variables)
-        .await
-        .unwrap()
+    Served::start_with("spin.toml", name, &variables).await.unwrap()
 }
 
 /// Creates an order, or reads if there is none; demands that the response is documented, and returns its status and
 /// body.
 async fn exchange(service: &Served, path: &str, order: Option<(&str, &Value)>) -> (u16, Value) {
-    let method = if order.is_some() {
-        Method::POST
-    } else {
-        Method::GET
-    };
+    let method = if order.is_some() { Method::POST } else { Method::GET };
     let url = format!("{}{path}", service.base_url());
     let mut sent = reqwest::Client::new().request(method.clone(), url);
     if let Some((key, order)) = order {
@@ -78,19 +72,14 @@ async fn examples_are_answers_of_the_service() {
     let requests = orders_document().at(requests).unwrap().as_object().unwrap();
     assert!(requests.len() > 1);
     for name in requests.keys().filter(|name| *name != "order") {
-        let (status, body) =
-            exchange(&service, ORDERS, Some((name, &requests[name]["value"]))).await;
+        let (status, body) = exchange(&service, ORDERS, Some((name, &requests[name]["value"]))).await;
         assert_eq!(status, 201, "{name}: {body}");
     }
     let order = exchange(&service, ORDERS, Some((KEY, &requests["order"]["value"]))).await;
     let order = is_example("post /api/v1/orders", "order", order);
     let path = format!("{ORDERS}/{}", order["orderId"].as_str().unwrap());
     is_example("get /api/v1/orders/{orderId}", "order", get(&path).await);
-    is_example(
-        "get /api/v1/orders",
-        "page",
-        get(&format!("{ORDERS}?limit=1")).await,
-    );
+    is_example("get /api/v1/orders", "page", get(&format!("{ORDERS}?limit=1")).await);
     let key = get(&format!("/api/v1/idempotency-keys/{KEY}")).await;
     is_example("get /api/v1/idempotency-keys/{key}", "completed", key);
 }
@@ -98,29 +87,16 @@ async fn examples_are_answers_of_the_service() {
 #[tokio::test]
 async fn examples_are_answers_in_an_outage() {
     let degraded = served("openapi_degraded", &[("redis_url", "redis://127.0.0.1:1")]).await;
-    is_example(
-        "get /readyz",
-        "degraded",
-        exchange(&degraded, "/readyz", None).await,
-    );
+    is_example("get /readyz", "degraded", exchange(&degraded, "/readyz", None).await);
     let prefix = ("redis_key_prefix", "openapi_outage:");
     let no_postgres = ("database_url", "postgres://orders@127.0.0.1:1/orders");
     let without = served("openapi_outage", &[no_postgres, prefix]).await;
-    is_example(
-        "get /readyz",
-        "unavailable",
-        exchange(&without, "/readyz", None).await,
-    );
+    is_example("get /readyz", "unavailable", exchange(&without, "/readyz", None).await);
     // Reserved in Redis, and not inserted.
-    let order =
-        json!({"currency": "EUR", "items": [{"sku": "A-1", "quantity": 2, "unitPrice": 1250}]});
+    let order = json!({"currency": "EUR", "items": [{"sku": "A-1", "quantity": 2, "unitPrice": 1250}]});
     let key = format!("8e03978e-40d5-43dd-bc93-{:012x}", std::process::id());
     exchange(&without, ORDERS, Some((&key, &order))).await;
     let service = served("openapi_in_progress", &[prefix]).await;
     let in_progress = exchange(&service, &format!("/api/v1/idempotency-keys/{key}"), None).await;
-    is_example(
-        "get /api/v1/idempotency-keys/{key}",
-        "in-progress",
-        in_progress,
-    );
+    is_example("get /api/v1/idempotency-keys/{key}", "in-progress", in_progress);
 }

@@ -83,25 +83,12 @@ type Kind = (String, &'static str, Vec<Value>);
 /// gateway.
 fn kinds() -> BTreeMap<String, Kind> {
     let mut kinds: BTreeMap<String, Kind> = BTreeMap::new();
-    for problem in every()
-        .into_iter()
-        .filter(|problem| *problem != Problem::Forbidden)
-    {
+    for problem in every().into_iter().filter(|problem| *problem != Problem::Forbidden) {
         let field = problem.row().field;
         let response = problem.into_response_of(&ORDERS);
         let body: Value = serde_json::from_str(&response.body).unwrap();
-        let kind = body["type"]
-            .as_str()
-            .unwrap()
-            .rsplit(':')
-            .next()
-            .unwrap()
-            .to_owned();
-        let (_, link) = response
-            .headers
-            .iter()
-            .rfind(|(name, _)| *name == "link")
-            .unwrap();
+        let kind = body["type"].as_str().unwrap().rsplit(':').next().unwrap().to_owned();
+        let (_, link) = response.headers.iter().rfind(|(name, _)| *name == "link").unwrap();
         assert!(link.ends_with(&format!("</reference/#{kind}>; rel=\"help\"")));
         assert_eq!(body["status"], response.status.as_u16());
         let word = |word: &str| word[..1].to_uppercase() + &word[1..];
@@ -114,35 +101,22 @@ fn kinds() -> BTreeMap<String, Kind> {
 
 /// The names of a type's examples.
 fn names((kind, _, bodies): &Kind) -> impl Iterator<Item = String> {
-    (1..=bodies.len()).map(move |n| {
-        if n == 1 {
-            kind.clone()
-        } else {
-            format!("{kind}-{n}")
-        }
-    })
+    (1..=bodies.len()).map(move |n| if n == 1 { kind.clone() } else { format!("{kind}-{n}") })
 }
 
 #[test]
 fn the_examples_in_the_document_are_the_problems() {
     let mut examples = Map::new();
     for kind in kinds().values() {
-        let of =
-            |(name, body): (_, &Value)| (name, json!({"summary": body["title"], "value": body}));
+        let of = |(name, body): (_, &Value)| (name, json!({"summary": body["title"], "value": body}));
         examples.extend(names(kind).zip(&kind.2).map(of));
     }
     let documented = orders_document().at("/components/examples").unwrap();
     let wrong = examples
         .iter()
         .filter(|(name, example)| documented.get(name) != Some(example));
-    let wrong: Map<_, _> = wrong
-        .map(|(name, example)| (name.clone(), example.clone()))
-        .collect();
-    assert!(
-        wrong.is_empty(),
-        "these must be: {:#}",
-        Value::Object(wrong)
-    );
+    let wrong: Map<_, _> = wrong.map(|(name, example)| (name.clone(), example.clone())).collect();
+    assert!(wrong.is_empty(), "these must be: {:#}", Value::Object(wrong));
     assert_eq!(documented.as_object().unwrap().len(), examples.len());
 }
 
@@ -153,10 +127,7 @@ fn every_type_has_its_schema_and_no_schema_is_left_over() {
         .unwrap()
         .as_object()
         .unwrap();
-    let documented: BTreeSet<&String> = schemas
-        .keys()
-        .filter(|name| name.ends_with("Problem"))
-        .collect();
+    let documented: BTreeSet<&String> = schemas.keys().filter(|name| name.ends_with("Problem")).collect();
     let kinds = kinds();
     assert_eq!(documented, kinds.keys().collect());
     for (name, (kind, _, bodies)) in &kinds {
@@ -164,12 +135,8 @@ fn every_type_has_its_schema_and_no_schema_is_left_over() {
         let violation = Violation::new("/x", "is required");
         let many = Problem::Invalid(vec![violation; 60]).into_response_of(&ORDERS);
         let many: Value = serde_json::from_str(&many.body).unwrap();
-        for body in bodies
-            .iter()
-            .chain((kind == "invalid-order").then_some(&many))
-        {
-            let violations =
-                orders_document().violations(&format!("/components/schemas/{name}"), body);
+        for body in bodies.iter().chain((kind == "invalid-order").then_some(&many)) {
+            let violations = orders_document().violations(&format!("/components/schemas/{name}"), body);
             assert_eq!(violations.unwrap(), [""; 0], "{name}");
             assert!(
                 body.as_object()
@@ -179,26 +146,17 @@ fn every_type_has_its_schema_and_no_schema_is_left_over() {
                 "{name}"
             );
         }
-        for (member, is) in [
-            ("type", &bodies[0]["type"]),
-            ("status", &bodies[0]["status"]),
-        ] {
+        for (member, is) in [("type", &bodies[0]["type"]), ("status", &bodies[0]["status"])] {
             assert_eq!(members[member]["const"], *is, "{name}");
         }
-        let titles: BTreeSet<_> = bodies
-            .iter()
-            .map(|body| body["title"].to_string())
-            .collect();
+        let titles: BTreeSet<_> = bodies.iter().map(|body| body["title"].to_string()).collect();
         let title = &members["title"];
         let documented = title["enum"]
             .as_array()
             .cloned()
             .unwrap_or_else(|| vec![title["const"].clone()]);
         assert_eq!(
-            documented
-                .iter()
-                .map(Value::to_string)
-                .collect::<BTreeSet<_>>(),
+            documented.iter().map(Value::to_string).collect::<BTreeSet<_>>(),
             titles,
             "{name}"
         );
@@ -230,8 +188,7 @@ fn every_type_is_at_an_operation_under_its_status_with_its_header_and_examples()
                 examples.extend(names(kind));
             }
             if !there.is_empty() {
-                let documented =
-                    response["content"]["application/problem+json"]["examples"].as_object();
+                let documented = response["content"]["application/problem+json"]["examples"].as_object();
                 let documented = documented.unwrap().iter().map(|(name, example)| {
                     assert_eq!(example["$ref"], format!("#/components/examples/{name}"));
                     name.clone()
@@ -250,11 +207,7 @@ fn the_table_in_the_api_page_has_every_type() {
     let mut rows = BTreeSet::new();
     for row in table.lines().filter(|line| line.starts_with("| `")) {
         let cells: Vec<&str> = row.split('|').map(str::trim).collect();
-        rows.extend(
-            cells[1]
-                .split(", ")
-                .map(|kind| format!("{kind} {}", cells[2])),
-        );
+        rows.extend(cells[1].split(", ").map(|kind| format!("{kind} {}", cells[2])));
     }
     let kinds = kinds();
     let of_code = kinds

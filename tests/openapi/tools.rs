@@ -72,12 +72,7 @@ async fn schemathesis_finds_nothing_with_tokens() {
         "kty": "oct", "kid": "k", "alg": "HS256", "k": Base64UrlUnpadded::encode_string(SECRET)
     }]});
     let keys = keys.to_string();
-    let variables = [
-        ("identity", "jwt"),
-        ("jwt_keys", &*keys),
-        ("cors_origins", "*"),
-        FEED,
-    ];
+    let variables = [("identity", "jwt"), ("jwt_keys", &*keys), ("cors_origins", "*"), FEED];
     let fields = [format!("Authorization: Bearer {}", token())];
     let test = "schemathesis_finds_nothing_with_tokens";
     assert_stateful(schemathesis(&ORDERS, test, &variables, 8, &fields).await);
@@ -105,9 +100,7 @@ async fn schemathesis(
     fields: &[String],
 ) -> Option<String> {
     let tool = or_skip(test, Schemathesis::find())?;
-    let service = Served::start_with(api.manifest, test, variables)
-        .await
-        .unwrap();
+    let service = Served::start_with(api.manifest, test, variables).await.unwrap();
     let root = workspace::root();
     let run = Run {
         name: test,
@@ -131,8 +124,7 @@ fn assert_stateful(report: Option<String>) {
 /// A token that is valid for an hour.
 fn token() -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let encode =
-        |value: serde_json::Value| Base64UrlUnpadded::encode_string(value.to_string().as_bytes());
+    let encode = |value: serde_json::Value| Base64UrlUnpadded::encode_string(value.to_string().as_bytes());
     let head = encode(json!({"alg": "HS256", "kid": "k", "typ": "JWT"}));
     let claims = encode(json!({"sub": "ada", "exp": now.unwrap().as_secs() + 3600}));
     let mut mac = Hmac::<Sha256>::new_from_slice(SECRET).unwrap();

@@ -101,11 +101,7 @@ fn order(value: &Value) {
     match ORDERS.validate(value) {
         Ok(document) => {
             let total = total(value);
-            accepted(
-                value,
-                &document,
-                total.expect("accepted what is not an order"),
-            );
+            accepted(value, &document, total.expect("accepted what is not an order"));
         }
         Err(violations) => {
             assert_eq!(total(value), None, "refused {value}: {violations:?}");
@@ -222,12 +218,7 @@ pub struct Request {
 
 impl Request {
     pub fn fingerprint(&self) -> Fingerprint {
-        Fingerprint::of(
-            &self.scope,
-            &self.method,
-            &self.path,
-            &Document::of(&self.order),
-        )
+        Fingerprint::of(&self.scope, &self.method, &self.path, &Document::of(&self.order))
     }
 }
 
@@ -237,9 +228,6 @@ pub fn fingerprints(a: &Request, b: &Request) {
     let (one, other) = (Document::of(&a.order), Document::of(&b.order));
     let same_order = a.order == b.order;
     assert_eq!(one == other, same_order);
-    assert_eq!(
-        json::differences(&one.value(), &other.value()).is_empty(),
-        same_order
-    );
+    assert_eq!(json::differences(&one.value(), &other.value()).is_empty(), same_order);
     assert_eq!(a.fingerprint() == b.fingerprint(), a == b, "{a:?} {b:?}");
 }

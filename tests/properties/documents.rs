@@ -62,27 +62,25 @@ pub fn almost_order() -> impl Strategy<Value = Value> {
         4 => any::<Index>().prop_map(Err),
         1 => any_value().prop_map(Ok),
     ];
-    (order(), any::<Index>(), value, 0..8, text(0..=3)).prop_map(
-        |(mut order, place, value, change, name)| {
-            let places = pointers(&order);
-            let pointer = &places[place.index(places.len())];
-            let (parent, last) = pointer.rsplit_once('/').unwrap_or_default();
-            let value = value.unwrap_or_else(|index| {
-                let near = near_limits(last);
-                near[index.index(near.len())].clone()
-            });
-            match (change, order.pointer_mut(parent)) {
-                (0, Some(Value::Object(members))) => {
-                    members.remove(last);
-                }
-                (1, Some(Value::Object(members))) => {
-                    members.insert(name, value);
-                }
-                _ => *order.pointer_mut(pointer).expect("it is there") = value,
+    (order(), any::<Index>(), value, 0..8, text(0..=3)).prop_map(|(mut order, place, value, change, name)| {
+        let places = pointers(&order);
+        let pointer = &places[place.index(places.len())];
+        let (parent, last) = pointer.rsplit_once('/').unwrap_or_default();
+        let value = value.unwrap_or_else(|index| {
+            let near = near_limits(last);
+            near[index.index(near.len())].clone()
+        });
+        match (change, order.pointer_mut(parent)) {
+            (0, Some(Value::Object(members))) => {
+                members.remove(last);
             }
-            order
-        },
-    )
+            (1, Some(Value::Object(members))) => {
+                members.insert(name, value);
+            }
+            _ => *order.pointer_mut(pointer).expect("it is there") = value,
+        }
+        order
+    })
 }
 
 /// Values of a member that just fit, or just do not.

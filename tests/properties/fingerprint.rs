@@ -57,11 +57,7 @@ fn with_other_null_note(order: &Value) -> Value {
 
 /// A text in five parts, cut at these places. The customer has a letter more: names are never empty.
 fn fingerprint_of_cuts(text: &str, [a, b, c, d]: [usize; 4]) -> Fingerprint {
-    let scope = scope(
-        "orders",
-        &format!("c{}", &text[..a]),
-        &text.as_bytes()[a..b],
-    );
+    let scope = scope("orders", &format!("c{}", &text[..a]), &text.as_bytes()[a..b]);
     let document = Document::from_text(&text[d..]);
     Fingerprint::of(&scope, &text[b..c], &text[c..d], &document)
 }

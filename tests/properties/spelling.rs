@@ -63,8 +63,7 @@ impl Speller<'_> {
 
     fn space(&mut self) {
         let way = self.choose(8);
-        self.text
-            .push_str(["", "", "", "", " ", "\n", "\t", " \r\n"][way]);
+        self.text.push_str(["", "", "", "", " ", "\n", "\t", " \r\n"][way]);
     }
 
     fn string(&mut self, text: &str) {

@@ -58,10 +58,7 @@ async fn one_notification_per_payment_however_often_it_is_delivered() {
     let read = read(&service, "user-1").await;
     assert_eq!(read.len(), 1);
     assert_eq!(read[0]["orderId"], "p1");
-    assert_eq!(
-        read[0]["text"],
-        "Your order could not be paid: insufficient funds."
-    );
+    assert_eq!(read[0]["text"], "Your order could not be paid: insufficient funds.");
 }
 
 #[tokio::test]

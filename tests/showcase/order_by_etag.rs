@@ -5,9 +5,7 @@ use reqwest::{Client, Response};
 use serde_json::{Value, json};
 
 async fn served(name: &str) -> Served {
-    Served::start("showcase/order-by-etag/spin.toml", name)
-        .await
-        .unwrap()
+    Served::start("showcase/order-by-etag/spin.toml", name).await.unwrap()
 }
 
 async fn send(service: &Served, fields: &[(&str, &str)], body: Option<&str>) -> Response {
@@ -50,28 +48,17 @@ async fn an_order_is_created_on_the_list_that_was_read() {
     assert_eq!(created.status(), 202);
     let after = created.headers()["etag"].to_str().unwrap().to_owned();
     let order = json_of(created).await;
-    assert_eq!(
-        (&order["price"], &order["status"]),
-        (&json!(600), &json!("pending"))
-    );
+    assert_eq!((&order["price"], &order["status"]), (&json!(600), &json!("pending")));
     assert_eq!(order["createdAt"], order["updatedAt"]);
     assert_eq!(list(&service).await, (after.clone(), json!([order])));
 
     let stale = send(&service, &[USER, ("if-match", &empty)], body).await;
     assert_eq!(stale.status(), 412);
     assert_eq!(send(&service, &[USER], body).await.status(), 428);
-    assert_eq!(
-        send(&service, &[("if-match", &after)], body).await.status(),
-        403
-    );
+    assert_eq!(send(&service, &[("if-match", &after)], body).await.status(), 403);
     assert_eq!(send(&service, &[], None).await.status(), 403);
 
-    let cents = send(
-        &service,
-        &[USER, ("if-match", &after)],
-        Some(r#"{"price": 1.05}"#),
-    )
-    .await;
+    let cents = send(&service, &[USER, ("if-match", &after)], Some(r#"{"price": 1.05}"#)).await;
     assert_eq!(json_of(cents).await["price"], json!(1.05));
     let others = send(&service, &[("x-user-id", "user-2")], None).await;
     assert_eq!(json_of(others).await, json!([]));
@@ -108,10 +95,7 @@ async fn bad_input_is_refused_and_stores_nothing() {
     ] {
         let refused = send(&service, &[USER, ("if-match", &tag)], Some(body)).await;
         assert_eq!(refused.status(), 422, "{body}");
-        assert_eq!(
-            refused.headers()["content-type"],
-            "application/problem+json"
-        );
+        assert_eq!(refused.headers()["content-type"], "application/problem+json");
     }
     // Every state meets it: each retry would be another order.
     let any = [USER, ("if-match", "*")];

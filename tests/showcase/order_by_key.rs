@@ -7,9 +7,7 @@ use serde_json::{Value, json};
 const PROFILE: &str = "3f2a8f5e-52a3-4c1c-9d0f-0f4b6f6c1a11";
 
 async fn served(name: &str) -> Served {
-    Served::start("showcase/order-by-key/spin.toml", name)
-        .await
-        .unwrap()
+    Served::start("showcase/order-by-key/spin.toml", name).await.unwrap()
 }
 
 async fn post(service: &Served, query: &str, key: Option<&str>, body: &str) -> Response {
@@ -25,11 +23,7 @@ async fn post(service: &Served, query: &str, key: Option<&str>, body: &str) -> R
 
 async fn get(service: &Served, path: &str) -> (u16, Value) {
     let url = format!("{}/{path}", service.base_url());
-    let response = Client::new()
-        .request(Method::GET, url)
-        .send()
-        .await
-        .unwrap();
+    let response = Client::new().request(Method::GET, url).send().await.unwrap();
     let status = response.status().as_u16();
     let text = response.text().await.unwrap();
     (status, serde_json::from_str(&text).unwrap())
@@ -46,11 +40,7 @@ async fn a_key_has_one_order_whatever_the_body_of_a_retry() {
     let query = format!("?profileId={PROFILE}");
     let body = r#"{"productQuantity": 2}"#;
     let first = id(post(&service, &query, Some("k1"), body).await).await;
-    for body in [
-        body,
-        r#"{"productQuantity": 3}"#,
-        r#"{"productQuantity": 0}"#,
-    ] {
+    for body in [body, r#"{"productQuantity": 3}"#, r#"{"productQuantity": 0}"#] {
         let again = id(post(&service, &query, Some("k1"), body).await).await;
         assert_eq!(again, first, "{body}");
     }
@@ -58,10 +48,7 @@ async fn a_key_has_one_order_whatever_the_body_of_a_retry() {
     assert_ne!(first, second);
 
     let order = json!({"id": first, "productQuantity": 2});
-    assert_eq!(
-        get(&service, &format!("{first}{query}")).await,
-        (200, order.clone())
-    );
+    assert_eq!(get(&service, &format!("{first}{query}")).await, (200, order.clone()));
     let listed = json!([order, {"id": second, "productQuantity": 2}]);
     assert_eq!(get(&service, &query).await, (200, listed));
 
@@ -89,10 +76,7 @@ async fn bad_input_is_refused_and_reserves_nothing() {
     ] {
         let refused = post(&service, &query, Some("k"), body).await;
         assert_eq!(refused.status(), 422, "{body}");
-        assert_eq!(
-            refused.headers()["content-type"],
-            "application/problem+json"
-        );
+        assert_eq!(refused.headers()["content-type"], "application/problem+json");
     }
     for query in ["", "?profileId=", "?profileId=nope"] {
         let refused = post(&service, query, Some("k"), r#"{"productQuantity": 2}"#).await;

@@ -71,10 +71,7 @@ async fn pay(service: &Served, event: &Value) -> Response {
 async fn outcome(service: &Served, event: &Value) -> (String, Value) {
     let response = pay(service, event).await;
     assert_eq!(response.status(), 201);
-    assert_eq!(
-        response.headers()["content-type"],
-        "application/cloudevents+json"
-    );
+    assert_eq!(response.headers()["content-type"], "application/cloudevents+json");
     let outcome = json_of(response).await;
     assert_eq!(outcome["id"], event["id"]);
     assert_eq!(outcome["partitionkey"], event["partitionkey"]);
@@ -100,10 +97,7 @@ async fn a_deposit_counts_once_and_so_does_a_payment() {
     let order = event(1, "c", 600, "EUR");
     let (kind, data) = outcome(&service, &order).await;
     assert_eq!(kind, "payments.payment.succeeded.v1");
-    assert_eq!(
-        (&data["status"], &data["amount"]),
-        (&json!("succeeded"), &json!(600))
-    );
+    assert_eq!((&data["status"], &data["amount"]), (&json!("succeeded"), &json!(600)));
     for _ in 0..3 {
         let again = pay(&service, &order).await;
         assert_eq!(again.headers()["idempotent-replayed"], "true");
@@ -127,10 +121,7 @@ async fn a_refusal_has_a_reason_and_is_final() {
     for (number, customer, total, currency, reason) in cases {
         let (kind, data) = outcome(&service, &event(number, customer, total, currency)).await;
         assert_eq!(kind, "payments.payment.failed.v1");
-        assert_eq!(
-            (&data["status"], &data["reason"]),
-            (&json!("failed"), &json!(reason))
-        );
+        assert_eq!((&data["status"], &data["reason"]), (&json!("failed"), &json!(reason)));
     }
     deposit(&service, "c", "d2", r#"{"amount": 500, "currency": "EUR"}"#).await;
     let (_, data) = outcome(&service, &event(1, "c", 501, "EUR")).await;
@@ -146,12 +137,7 @@ async fn one_event_delivered_by_many_at_once_is_paid_once() {
     for number in 1..=5 {
         // Also of a customer without an account, whose deliveries have no row to wait for.
         for customer in ["c", "nobody"] {
-            let order = event(
-                number + u32::from(customer == "c") * 100,
-                customer,
-                70,
-                "EUR",
-            );
+            let order = event(number + u32::from(customer == "c") * 100, customer, 70, "EUR");
             let answers = join_all((0..20).map(|_| pay(&service, &order))).await;
             assert!(answers.iter().all(|answer| answer.status() == 201));
             let is_new = |answer: &&Response| !answer.headers().contains_key("idempotent-replayed");
@@ -165,13 +151,7 @@ async fn one_event_delivered_by_many_at_once_is_paid_once() {
 #[tokio::test]
 async fn of_many_payments_only_as_many_succeed_as_there_is_money_for() {
     let service = served("payments_last").await;
-    deposit(
-        &service,
-        "c",
-        "d1",
-        r#"{"amount": 1000, "currency": "EUR"}"#,
-    )
-    .await;
+    deposit(&service, "c", "d1", r#"{"amount": 1000, "currency": "EUR"}"#).await;
     let events: Vec<Value> = (1..=30).map(|n| event(n, "c", 150, "EUR")).collect();
     // Every event twice: a repeated one must not take the place of another.
     let outcomes = join_all(events.iter().chain(&events).map(|e| outcome(&service, e))).await;
@@ -223,20 +203,9 @@ async fn what_is_no_event_or_does_not_fit_has_no_effect() {
     assert_eq!(send(&service, &path, &[BEARER], "").await.status(), 404);
 
     outcome(&service, &good).await;
-    assert_eq!(
-        pay(&service, &event(1, "c", 601, "EUR")).await.status(),
-        422
-    );
-    assert_eq!(
-        pay(&service, &event(1, "d", 600, "EUR")).await.status(),
-        422
-    );
-    for body in [
-        r#"{"amount": 0, "currency": "EUR"}"#,
-        r#"{"amount": 1}"#,
-        "{",
-        "7",
-    ] {
+    assert_eq!(pay(&service, &event(1, "c", 601, "EUR")).await.status(), 422);
+    assert_eq!(pay(&service, &event(1, "d", 600, "EUR")).await.status(), 422);
+    for body in [r#"{"amount": 0, "currency": "EUR"}"#, r#"{"amount": 1}"#, "{", "7"] {
         let refused = deposit(&service, "c", "d1", body).await;
         assert!(refused.status().is_client_error(), "{body}");
     }

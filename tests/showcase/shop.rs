@@ -18,14 +18,8 @@ async fn an_order_is_paid_and_its_customer_notified() {
     assert_eq!(shop.balances("user-1").await, json!({"EUR": 350}));
 
     let paid = shop.shown("user-1", &order).await;
-    assert_eq!(
-        (&paid["status"], &paid["price"]),
-        (&json!("succeeded"), &json!(6.5))
-    );
-    assert!(
-        paid["updatedAt"].as_str() > paid["createdAt"].as_str(),
-        "{paid}"
-    );
+    assert_eq!((&paid["status"], &paid["price"]), (&json!("succeeded"), &json!(6.5)));
+    assert!(paid["updatedAt"].as_str() > paid["createdAt"].as_str(), "{paid}");
     // The tag is the state of the list of orders, which has not changed.
     assert_eq!(shop.list("user-1").await, (tag, json!([paid])));
 
@@ -38,13 +32,7 @@ async fn an_order_is_paid_and_its_customer_notified() {
         .notifications("user-1")
         .await
         .into_iter()
-        .map(|n| {
-            (
-                n["orderId"].clone(),
-                n["status"].clone(),
-                n["reason"].clone(),
-            )
-        })
+        .map(|n| (n["orderId"].clone(), n["status"].clone(), n["reason"].clone()))
         .collect();
     assert_eq!(
         told,
@@ -64,10 +52,7 @@ async fn a_page_that_is_delivered_again_changes_nothing() {
     for number in 0..60 {
         shop.order("user-1", &format!("o{number}"), 10.0).await;
     }
-    assert_eq!(
-        (shop.pull(), shop.pull(), shop.pull()),
-        ((50, 0), (10, 0), (0, 0))
-    );
+    assert_eq!((shop.pull(), shop.pull(), shop.pull()), ((50, 0), (10, 0), (0, 0)));
     let database = shop.database().await;
     // As after a crash between the deliveries and the storage of the cursor.
     database.execute("DELETE FROM cursors", &[]).await.unwrap();
@@ -89,12 +74,7 @@ async fn two_pullers_at_once_deliver_each_customers_orders_once_and_in_order() {
     let out_of_order = "SELECT count(*), count(*) FILTER (WHERE decided_at < before) FROM ( \
          SELECT decided_at, lag(decided_at) OVER (PARTITION BY orders.customer_id ORDER BY seq) AS before \
          FROM orders JOIN payments USING (order_id)) AS payments";
-    let counts = shop
-        .database()
-        .await
-        .query_one(out_of_order, &[])
-        .await
-        .unwrap();
+    let counts = shop.database().await.query_one(out_of_order, &[]).await.unwrap();
     assert_eq!((counts.get::<_, i64>(0), counts.get::<_, i64>(1)), (80, 0));
     assert_eq!(shop.notifications("user-1").await.len(), 40);
 }
@@ -143,10 +123,7 @@ async fn a_refused_event_is_kept_and_delivered_after_its_correction() {
 
     let replay = "/api/v1/dead-letters/replay";
     let again = shop.post(replay, &[], &json!(null)).await;
-    assert_eq!(
-        again.text().await.unwrap(),
-        r#"{"delivered":0,"refused":1}"#
-    );
+    assert_eq!(again.text().await.unwrap(), r#"{"delivered":0,"refused":1}"#);
     assert_eq!(shop.dead_letters().await.len(), 1);
     // The order service shows the order again once it can read it; here the operator corrects the event.
     database
@@ -182,10 +159,7 @@ async fn the_puller_goes_on_where_it_stopped_when_a_service_did_not_answer() {
     rename("notifications", "away").await;
     let failed = devstack::scheduler::pull(shop.0.address(), support::TOKEN, 0);
     let failed = failed.unwrap_err().to_string();
-    assert!(
-        failed.contains("503") && failed.contains("notifications"),
-        "{failed}"
-    );
+    assert!(failed.contains("503") && failed.contains("notifications"), "{failed}");
     rename("away", "notifications").await;
     assert_eq!(shop.pull(), (2, 0));
     assert_eq!(shop.balances("user-1").await, json!({"EUR": 700}));
@@ -199,16 +173,10 @@ async fn a_cursor_of_another_history_starts_again() {
     shop.order("user-1", "o1", 1.0).await;
     assert_eq!(shop.pull(), (1, 0));
     let database = shop.database().await;
-    database
-        .execute("SELECT forget_records()", &[])
-        .await
-        .unwrap();
+    database.execute("SELECT forget_records()", &[]).await.unwrap();
     shop.order("user-1", "o2", 1.0).await;
     let first = shop.pull();
-    assert!(
-        first == (0, 0) && shop.pull() == (2, 0) || first == (1, 0),
-        "{first:?}"
-    );
+    assert!(first == (0, 0) && shop.pull() == (2, 0) || first == (1, 0), "{first:?}");
     assert_eq!(shop.balances("user-1").await, json!({"EUR": 800}));
     assert_eq!(shop.notifications("user-1").await.len(), 2);
 }

@@ -59,10 +59,7 @@ async fn a_new_project_creates_its_resource_once() {
     // The versions that are tested here; a user's first build has the newest.
     std::fs::copy(root.join("Cargo.lock"), project.join("Cargo.lock")).unwrap();
     cargo(&project, &["test", "--quiet"]);
-    cargo(
-        &project,
-        &["build", "--release", "--target", workspace::WASM_TARGET],
-    );
+    cargo(&project, &["build", "--release", "--target", workspace::WASM_TARGET]);
     // spin.toml names the file where cargo puts it without CARGO_TARGET_DIR.
     let wasm = Path::new(workspace::WASM_TARGET).join("release/rooms.wasm");
     let place = project.join("target").join(&wasm);
@@ -70,17 +67,12 @@ async fn a_new_project_creates_its_resource_once() {
     std::fs::copy(workspace::target().join(&wasm), place).unwrap();
 
     let manifest = project.join("spin.toml");
-    let service = Served::start_with(
-        manifest.to_str().unwrap(),
-        "template",
-        &[("identity", "none")],
-    )
-    .await
-    .unwrap();
-    let (client, connection) =
-        tokio_postgres::connect(&service.database_url, tokio_postgres::NoTls)
-            .await
-            .unwrap();
+    let service = Served::start_with(manifest.to_str().unwrap(), "template", &[("identity", "none")])
+        .await
+        .unwrap();
+    let (client, connection) = tokio_postgres::connect(&service.database_url, tokio_postgres::NoTls)
+        .await
+        .unwrap();
     tokio::spawn(connection);
     // The project's database has nothing of the orders.
     let empty = "DROP SCHEMA public CASCADE; CREATE SCHEMA public; DROP PUBLICATION orders_created";
@@ -101,19 +93,12 @@ async fn a_new_project_creates_its_resource_once() {
             .await
             .unwrap();
         let is_replayed = response.headers().contains_key("idempotent-replayed");
-        (
-            response.status().as_u16(),
-            is_replayed,
-            response.text().await.unwrap(),
-        )
+        (response.status().as_u16(), is_replayed, response.text().await.unwrap())
     };
     let (status, is_replayed, first) = send().await;
     assert_eq!((status, is_replayed), (201, false), "{first}");
     assert!(first.contains(r#""roomId":"#), "{first}");
     assert_eq!(send().await, (201, true, first));
-    let count = client
-        .query_one("SELECT count(*) FROM rooms", &[])
-        .await
-        .unwrap();
+    let count = client.query_one("SELECT count(*) FROM rooms", &[]).await.unwrap();
     assert_eq!(count.get::<_, i64>(0), 1);
 }

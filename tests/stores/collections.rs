@@ -2,9 +2,7 @@
 
 use exactly_once::condition::Expected;
 use exactly_once::ports::{ConditionalInsertion, Insertion, List, NewResource, StoredResource};
-use exactly_once::{
-    Customer, Document, Fingerprint, IdempotencyKey, KeyScope, Progress, Record, ResourceId, json,
-};
+use exactly_once::{Customer, Document, Fingerprint, IdempotencyKey, KeyScope, Progress, Record, ResourceId, json};
 use exactly_once_stores::redis::Reply;
 use orders::ORDERS;
 use simulation::world::{Answer, Call};
@@ -86,21 +84,14 @@ async fn an_order_and_a_refund_with_one_key_never_meet_in_postgres() {
     assert_eq!(stores.find_by_key(&refund.scope).await, None);
     assert_eq!(state(&refunds).await, before);
 
-    let on_condition = |new: &NewResource, state| {
-        Call::InsertBasedOn(Box::new(new.clone()), Expected::OneOf(vec![state]))
-    };
+    let on_condition =
+        |new: &NewResource, state| Call::InsertBasedOn(Box::new(new.clone()), Expected::OneOf(vec![state]));
     let foreign = on_condition(&refund, state(&orders).await);
     let refused = stores.execute(&foreign).await;
-    assert_eq!(
-        refused,
-        Answer::Conditional(ConditionalInsertion::Stale(before))
-    );
+    assert_eq!(refused, Answer::Conditional(ConditionalInsertion::Stale(before)));
     let inserted = stores.execute(&on_condition(&refund, before)).await;
     let after = state(&refunds).await;
-    assert_eq!(
-        inserted,
-        Answer::Conditional(ConditionalInsertion::Inserted(after))
-    );
+    assert_eq!(inserted, Answer::Conditional(ConditionalInsertion::Inserted(after)));
 
     for (new, list) in [(&order, &orders), (&refund, &refunds)] {
         assert_eq!(stores.find(list, new.id).await, Some(stored(new)));
@@ -112,11 +103,6 @@ async fn an_order_and_a_refund_with_one_key_never_meet_in_postgres() {
         let again = Call::Insert(Box::new(new.clone()));
         let existing = Answer::Postgres(Insertion::Existing(stored(new)));
         assert_eq!(stores.execute(&again).await, existing);
-        assert_eq!(
-            stores
-                .number(&format!("SELECT count(*) FROM {other}"))
-                .await,
-            1
-        );
+        assert_eq!(stores.number(&format!("SELECT count(*) FROM {other}")).await, 1);
     }
 }

@@ -8,13 +8,9 @@ use exactly_once::condition::Expected;
 use exactly_once::error::DatabaseUnavailable;
 use exactly_once::feed::{Cursor, FeedError};
 use exactly_once::ports::{Clock, Feed, FeedRows, Insertion, List, Outlook, Page, Writers};
-use exactly_once_stores::platform::{
-    CommandError, Place, Platform, SendCommand, SendStatement, StatementError,
-};
+use exactly_once_stores::platform::{CommandError, Place, Platform, SendCommand, SendStatement, StatementError};
 use exactly_once_stores::redis::{Command, Reply};
-use exactly_once_stores::sql::{
-    Parameter, Row, Statement, Statements, Value, feed_rows, outlook, page,
-};
+use exactly_once_stores::sql::{Parameter, Row, Statement, Statements, Value, feed_rows, outlook, page};
 use exactly_once_stores::sqlite::{LOG_MODE, setup, statements};
 use exactly_once_stores::{Database, Instance, Request};
 use futures::executor::block_on;
@@ -29,9 +25,7 @@ use simulation::world::{Answer, Call, World};
 use crate::feed::{orders, page_of};
 use crate::native::{REFUNDS, execute_over, settings};
 use crate::reading::order_of;
-use crate::{
-    CALLS, SEQUENCES, Seen, batch, collection, compare_conditional, conditional_calls, new_resource,
-};
+use crate::{CALLS, SEQUENCES, Seen, batch, collection, compare_conditional, conditional_calls, new_resource};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -53,10 +47,7 @@ impl Embedded {
         for collection in [ORDERS.collection, REFUNDS, REFUNDS] {
             for sql in setup(&collection) {
                 let parameters = Vec::new();
-                embedded.rows(Statement {
-                    sql: &sql,
-                    parameters,
-                });
+                embedded.rows(Statement { sql: &sql, parameters });
             }
         }
         embedded
@@ -71,9 +62,7 @@ impl Embedded {
         let names = statement.column_names();
         let names: Rc<[String]> = names.into_iter().map(str::to_owned).collect();
         let parameters = parameters.iter().map(|parameter| match parameter {
-            Parameter::Text(text) | Parameter::NullableText(Some(text)) => {
-                SqliteValue::Text(text.clone())
-            }
+            Parameter::Text(text) | Parameter::NullableText(Some(text)) => SqliteValue::Text(text.clone()),
             Parameter::NullableText(None) => SqliteValue::Null,
             Parameter::Bytes(bytes) => SqliteValue::Blob(bytes.clone()),
             Parameter::Int64(number) => SqliteValue::Integer(*number),
@@ -100,15 +89,8 @@ impl Embedded {
         }
     }
 
-    fn page(
-        &self,
-        list: &List,
-        after: Option<exactly_once::ResourceId>,
-        limit: usize,
-    ) -> Option<Page> {
-        let statement = self
-            .statements(list.collection)
-            .page(&list.customer, after, limit);
+    fn page(&self, list: &List, after: Option<exactly_once::ResourceId>, limit: usize) -> Option<Page> {
+        let statement = self.statements(list.collection).page(&list.customer, after, limit);
         page(&self.rows(statement), limit).unwrap()
     }
 
@@ -167,10 +149,7 @@ impl SendStatement for Host {
         if statement.sql.starts_with("PRAGMA journal_mode") {
             // What a file has.
             let mode = Value::Text(LOG_MODE.to_owned());
-            return Ok(vec![Row::new(
-                ["journal_mode".to_owned()].into(),
-                vec![mode],
-            )]);
+            return Ok(vec![Row::new(["journal_mode".to_owned()].into(), vec![mode])]);
         }
         self.0.try_rows(statement).map_err(|error| StatementError {
             sqlstate: None,
@@ -240,22 +219,12 @@ fn the_embedded_store_answers_as_the_simulated_one_does() {
 
 /// One writer: an order that is not committed keeps others from drawing a number.
 impl Feed for Embedded {
-    async fn look(
-        &self,
-        after: i64,
-        limit: usize,
-        among: Option<&Writers>,
-    ) -> Result<Outlook, DatabaseUnavailable> {
+    async fn look(&self, after: i64, limit: usize, among: Option<&Writers>) -> Result<Outlook, DatabaseUnavailable> {
         let rows = self.rows(self.orders.look(after, limit, among));
         Ok(outlook(rows.first()).unwrap())
     }
 
-    async fn read(
-        &self,
-        after: i64,
-        last: i64,
-        limit: usize,
-    ) -> Result<FeedRows, DatabaseUnavailable> {
+    async fn read(&self, after: i64, last: i64, limit: usize) -> Result<FeedRows, DatabaseUnavailable> {
         let rows = self.rows(self.orders.read(after, last, limit));
         Ok(feed_rows(&rows).unwrap())
     }

@@ -38,13 +38,7 @@ fn request(after: Option<Cursor>) -> FeedRequest {
 
 /// The next page of a database.
 pub async fn page_of(database: &impl Feed, after: Option<Cursor>) -> Result<FeedPage, FeedError> {
-    next_page(
-        database,
-        &Machine(Instant::now()),
-        &request(after),
-        PATIENCE,
-    )
-    .await
+    next_page(database, &Machine(Instant::now()), &request(after), PATIENCE).await
 }
 
 async fn page(stores: &Stores, after: Option<Cursor>) -> Result<FeedPage, FeedError> {
@@ -53,8 +47,7 @@ async fn page(stores: &Stores, after: Option<Cursor>) -> Result<FeedPage, FeedEr
 
 /// The orders of a page, by the milliseconds in their ids.
 pub fn orders(page: &FeedPage) -> Vec<u128> {
-    let last =
-        |entry: &exactly_once::ports::FeedEntry| u128::from_be_bytes(*entry.id.as_bytes()) & 0xffff;
+    let last = |entry: &exactly_once::ports::FeedEntry| u128::from_be_bytes(*entry.id.as_bytes()) & 0xffff;
     page.entries.iter().map(last).collect()
 }
 
@@ -180,12 +173,7 @@ struct Two<'s> {
 }
 
 impl Feed for Two<'_> {
-    async fn look(
-        &self,
-        after: i64,
-        limit: usize,
-        among: Option<&Writers>,
-    ) -> Result<Outlook, DatabaseUnavailable> {
+    async fn look(&self, after: i64, limit: usize, among: Option<&Writers>) -> Result<Outlook, DatabaseUnavailable> {
         let mut outlook = Feed::look(self.look, after, limit, among).await?;
         if self.hidden {
             outlook.writers = Writers::default();
@@ -193,12 +181,7 @@ impl Feed for Two<'_> {
         Ok(outlook)
     }
 
-    async fn read(
-        &self,
-        after: i64,
-        last: i64,
-        limit: usize,
-    ) -> Result<FeedRows, DatabaseUnavailable> {
+    async fn read(&self, after: i64, last: i64, limit: usize) -> Result<FeedRows, DatabaseUnavailable> {
         Feed::read(self.read, after, last, limit).await
     }
 }
@@ -268,15 +251,10 @@ impl Clock for Preparing<'_> {
 #[tokio::test]
 async fn an_order_of_a_transaction_that_is_prepared_meanwhile_is_waited_for() {
     let programs = devstack::Programs::find_or_install(false).unwrap();
-    let folder = fixtures::Shared::told()
-        .unwrap()
-        .folder
-        .join("feed-prepared");
+    let folder = fixtures::Shared::told().unwrap().folder.join("feed-prepared");
     let mut postgres = devstack::Postgres::start(&programs, &folder).unwrap();
     let stores = Stores::on(&postgres.url("postgres")).await;
-    stores
-        .run_sql("ALTER SYSTEM SET max_prepared_transactions = 2")
-        .await;
+    stores.run_sql("ALTER SYSTEM SET max_prepared_transactions = 2").await;
     postgres.restart().unwrap();
     let stores = stores.second_connection().await;
 
@@ -353,9 +331,7 @@ async fn long_documents_make_short_pages() {
 async fn pages_are_read_along_an_index() {
     for partitions in [0, 3] {
         let stores = Stores::fresh().await;
-        let table = format!(
-            "DROP TABLE orders; SELECT create_resource_table('orders', 'order', {partitions})"
-        );
+        let table = format!("DROP TABLE orders; SELECT create_resource_table('orders', 'order', {partitions})");
         stores.run_sql(&table).await;
         let rows = "INSERT INTO orders (order_id, customer_id, idempotency_key, fingerprint, created_at, document) \
                     SELECT gen_random_uuid(), 'c' || n % 100, n::text, '', now(), '{}' \

@@ -19,8 +19,7 @@ use std::collections::BTreeMap;
 use exactly_once::condition::Expected;
 use exactly_once::ports::{Attempt, ConditionalInsertion, Insertion, List, NewResource};
 use exactly_once::{
-    Customer, Document, Fingerprint, IdempotencyKey, KeyScope, ListState, Progress, Record,
-    ResourceId,
+    Customer, Document, Fingerprint, IdempotencyKey, KeyScope, ListState, Progress, Record, ResourceId,
 };
 use exactly_once_stores::redis::Reply;
 use native::Stores;
@@ -51,9 +50,7 @@ fn scope(rng: &mut StdRng, collection: &'static str) -> KeyScope {
 /// One of a few ids, so that they collide too.
 fn resource_id(rng: &mut StdRng) -> ResourceId {
     let n: u128 = rng.random_range(1..=12);
-    ResourceId::from_uuid(Uuid::from_u128(
-        (0x0197_0000_0000 + n) << 80 | 7 << 76 | 2 << 62 | n,
-    ))
+    ResourceId::from_uuid(Uuid::from_u128((0x0197_0000_0000 + n) << 80 | 7 << 76 | 2 << 62 | n))
 }
 
 fn document(rng: &mut StdRng) -> Document {
@@ -139,11 +136,7 @@ impl Seen {
     /// Demands that every kind was seen, but for those that a store does not have.
     fn assert_none_was_rare(&self, without: &[&str]) {
         for kind in Self::KINDS.iter().filter(|kind| !without.contains(kind)) {
-            assert!(
-                self.0.get(kind) > Some(&10),
-                "{kind} was rare: {:?}",
-                self.0
-            );
+            assert!(self.0.get(kind) > Some(&10), "{kind} was rare: {:?}", self.0);
         }
     }
 }
@@ -175,10 +168,7 @@ async fn the_simulated_stores_answer_as_the_real_ones_do() {
                 14 => {
                     let real = stores.find(&list, new.id).await;
                     assert_eq!(
-                        world
-                            .tables
-                            .row(&list, new.id)
-                            .map(|row| row.resource.clone()),
+                        world.tables.row(&list, new.id).map(|row| row.resource.clone()),
                         real,
                         "{seed}.{number}"
                     );
@@ -227,22 +217,12 @@ async fn the_simulated_stores_answer_as_the_real_ones_do() {
 }
 
 /// A conditional insertion in both.
-async fn insert_based_on(
-    world: &mut World,
-    stores: &Stores,
-    rng: &mut StdRng,
-    new: NewResource,
-    seen: &mut Seen,
-) {
+async fn insert_based_on(world: &mut World, stores: &Stores, rng: &mut StdRng, new: NewResource, seen: &mut Seen) {
     let list = List::from(&new.scope);
     let state = async || stores.page(&list, None, 1).await.unwrap().state;
-    let [simulated, real] =
-        conditional_calls(rng, &new, [world.tables.list_state(&list), state().await]);
+    let [simulated, real] = conditional_calls(rng, &new, [world.tables.list_state(&list), state().await]);
     let snapshot = world.tables.snapshot();
-    let answers = [
-        world.execute(&simulated, snapshot),
-        stores.execute(&real).await,
-    ];
+    let answers = [world.execute(&simulated, snapshot), stores.execute(&real).await];
     let states = (world.tables.list_state(&list), state().await);
     compare_conditional(answers, states, seen);
 }
@@ -260,11 +240,7 @@ fn conditional_calls(rng: &mut StdRng, new: &NewResource, states: [ListState; 2]
 
 /// The answers of the simulated and the real store to a conditional insertion. The states of their lists after it
 /// differ, and the answers have them.
-fn compare_conditional(
-    [simulated, real]: [Answer; 2],
-    states: (ListState, ListState),
-    seen: &mut Seen,
-) {
+fn compare_conditional([simulated, real]: [Answer; 2], states: (ListState, ListState), seen: &mut Seen) {
     match (simulated, real) {
         (
             Answer::Conditional(ConditionalInsertion::Inserted(simulated)),
@@ -315,9 +291,7 @@ async fn a_statement_does_not_see_what_was_committed_while_it_waited() {
         winner.execute(&Call::Insert(Box::new(first))).await;
         let end = async {
             winner.wait_for_lock_waiter().await;
-            winner
-                .run_sql(if commits { "COMMIT" } else { "ROLLBACK" })
-                .await;
+            winner.run_sql(if commits { "COMMIT" } else { "ROLLBACK" }).await;
         };
         let (real, ()) = tokio::join!(loser.execute(&call), end);
         assert_eq!(simulated, real);

@@ -6,8 +6,8 @@ use std::time::Duration;
 use exactly_once::error::DatabaseUnavailable;
 use exactly_once::group_commit::Batches;
 use exactly_once::ports::{
-    Attempt, ConditionalResources, Feed, FeedRows, Histories, List, Outlook, Page, ResourceLists,
-    Resources, ResourcesByKey, StoredResource, Writers,
+    Attempt, ConditionalResources, Feed, FeedRows, Histories, List, Outlook, Page, ResourceLists, Resources,
+    ResourcesByKey, StoredResource, Writers,
 };
 use exactly_once::{Collection, Customer, KeyScope, KnownHistory, ResourceId};
 use exactly_once_stores::platform::{Place, Platform};
@@ -126,21 +126,11 @@ impl Stores {
     /// Sends what the component sends for a call, and reads the answer as it does.
     pub async fn execute(&self, call: &Call) -> Answer {
         match call {
-            Call::Reserve(scope, record) => {
-                Answer::Redis(self.send(self.records().reserve(scope, record)).await)
-            }
-            Call::Set(scope, record) => {
-                Answer::Redis(self.send(self.records().complete(scope, record)).await)
-            }
-            Call::Withdraw(scope, record) => {
-                Answer::Redis(self.send(self.records().withdraw(scope, record)).await)
-            }
-            Call::Acquire(list, holder) => {
-                Answer::Redis(self.send(self.locking().acquire(list, holder)).await)
-            }
-            Call::Release(list, holder) => {
-                Answer::Redis(self.send(self.locking().release(list, holder)).await)
-            }
+            Call::Reserve(scope, record) => Answer::Redis(self.send(self.records().reserve(scope, record)).await),
+            Call::Set(scope, record) => Answer::Redis(self.send(self.records().complete(scope, record)).await),
+            Call::Withdraw(scope, record) => Answer::Redis(self.send(self.records().withdraw(scope, record)).await),
+            Call::Acquire(list, holder) => Answer::Redis(self.send(self.locking().acquire(list, holder)).await),
+            Call::Release(list, holder) => Answer::Redis(self.send(self.locking().release(list, holder)).await),
             call => {
                 let request = Request::new(self.platform.clone(), false);
                 let collection = match call.scope() {
@@ -150,9 +140,7 @@ impl Stores {
                 let place = Place::Postgres { url: "connected" };
                 let settings = settings(place);
                 let database = Database::new(&self.instance, &request, settings, &collection);
-                LocalSet::new()
-                    .run_until(execute_over(&database, call))
-                    .await
+                LocalSet::new().run_until(execute_over(&database, call)).await
             }
         }
     }
@@ -174,9 +162,7 @@ impl Stores {
     /// A page of a list.
     pub async fn page(&self, list: &List, after: Option<ResourceId>, limit: usize) -> Option<Page> {
         let statements = self.statements(list.collection);
-        let rows = self
-            .rows(statements.page(&list.customer, after, limit))
-            .await;
+        let rows = self.rows(statements.page(&list.customer, after, limit)).await;
         page(&rows, limit).unwrap()
     }
 
@@ -214,9 +200,7 @@ impl Stores {
 
     async fn send(&self, command: Command) -> Reply {
         let mut redis = self.redis.clone();
-        native_stores::redis::send(&mut redis, &command)
-            .await
-            .unwrap()
+        native_stores::redis::send(&mut redis, &command).await.unwrap()
     }
 
     async fn row(&self, statement: Statement<'_>) -> Option<Row> {
@@ -271,11 +255,7 @@ impl Stores {
 
 /// The orders.
 impl ResourceLists for Stores {
-    async fn find(
-        &self,
-        customer: &Customer,
-        id: ResourceId,
-    ) -> Result<Option<StoredResource>, DatabaseUnavailable> {
+    async fn find(&self, customer: &Customer, id: ResourceId) -> Result<Option<StoredResource>, DatabaseUnavailable> {
         Ok(self.find(&orders_of(customer), id).await)
     }
 
@@ -291,21 +271,11 @@ impl ResourceLists for Stores {
 
 /// The orders.
 impl Feed for Stores {
-    async fn look(
-        &self,
-        after: i64,
-        limit: usize,
-        among: Option<&Writers>,
-    ) -> Result<Outlook, DatabaseUnavailable> {
+    async fn look(&self, after: i64, limit: usize, among: Option<&Writers>) -> Result<Outlook, DatabaseUnavailable> {
         Ok(self.outlook(self.orders.look(after, limit, among)).await)
     }
 
-    async fn read(
-        &self,
-        after: i64,
-        last: i64,
-        limit: usize,
-    ) -> Result<FeedRows, DatabaseUnavailable> {
+    async fn read(&self, after: i64, last: i64, limit: usize) -> Result<FeedRows, DatabaseUnavailable> {
         let rows = self.rows(self.orders.read(after, last, limit)).await;
         Ok(feed_rows(&rows).unwrap())
     }
@@ -323,9 +293,7 @@ pub fn settings(place: Place<'_>) -> DatabaseSettings<'_> {
 /// Makes a call of the database as the component makes it.
 pub async fn execute_over(database: &Database<'_, impl Platform>, call: &Call) -> Answer {
     match call {
-        Call::Insert(new) => {
-            Answer::Postgres(database.insert_unless_exists(new).await.unwrap().value)
-        }
+        Call::Insert(new) => Answer::Postgres(database.insert_unless_exists(new).await.unwrap().value),
         Call::InsertAll(batch) => {
             let batch: Vec<_> = batch.iter().collect();
             let attempts = database.insert_all(&batch).await.unwrap();

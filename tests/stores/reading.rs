@@ -26,9 +26,7 @@ pub fn order_of(name: &str, millisecond: u128) -> NewResource {
         key: IdempotencyKey::parse(Uuid::new_v4().to_string().as_bytes()).unwrap(),
     };
     let json = br#"{"currency":"EUR","items":[{"sku":"A-1001","quantity":2,"unitPrice":1250}],"note":"ring twice"}"#;
-    let order = ORDERS
-        .validate(&exactly_once::json::parse(json).unwrap())
-        .unwrap();
+    let order = ORDERS.validate(&exactly_once::json::parse(json).unwrap()).unwrap();
     let document = Document::of(&order);
     NewResource {
         fingerprint: Fingerprint::of(&scope, "POST", ORDERS.collection.path, &document),
@@ -78,10 +76,7 @@ async fn a_migration_is_repeated_and_run_twice_at_once_without_a_change() {
     let (first, second) = tokio::join!(migrator::migrate(&url), migrator::migrate(&url));
     let (first, second) = (first.unwrap(), second.unwrap());
     assert_eq!(first.len() + second.len(), 2, "{first:?} {second:?}");
-    assert!(
-        first.is_empty() || second.is_empty(),
-        "{first:?} {second:?}"
-    );
+    assert!(first.is_empty() || second.is_empty(), "{first:?} {second:?}");
 
     let stores = Stores::on(&url).await;
     let order = order_of("c", 1);
@@ -101,9 +96,8 @@ async fn orders_are_listed_in_the_order_of_their_insertions() {
         assert_eq!(stores.find(&list, order.id).await, Some(stored(order)));
         assert_eq!(stores.find_by_key(&order.scope).await, Some(stored(order)));
     }
-    let newest_first = |wanted: &[usize]| -> Vec<StoredResource> {
-        wanted.iter().map(|at| stored(&orders[*at])).collect()
-    };
+    let newest_first =
+        |wanted: &[usize]| -> Vec<StoredResource> { wanted.iter().map(|at| stored(&orders[*at])).collect() };
     assert_eq!(all(&stores, "odd", 2).await, newest_first(&[4, 1, 0]));
     assert_eq!(all(&stores, "even", 100).await, newest_first(&[3, 2]));
     assert!(all(&stores, "nobody", 1).await.is_empty());
@@ -221,24 +215,16 @@ async fn an_order_costs_at_most_680_bytes_and_lists_are_read_along_their_index()
     let names: Vec<String> = (0..100).map(|n| Uuid::from_u128(n).to_string()).collect();
     let orders = 5000;
     for n in 0..orders {
-        insert(
-            &stores,
-            &order_of(&names[n * 7 % names.len()], n as u128 + 1),
-        )
-        .await;
+        insert(&stores, &order_of(&names[n * 7 % names.len()], n as u128 + 1)).await;
     }
-    let bytes = stores
-        .number("SELECT pg_total_relation_size('orders')")
-        .await;
+    let bytes = stores.number("SELECT pg_total_relation_size('orders')").await;
     let bytes = bytes / i64::try_from(orders).unwrap();
     assert!(bytes <= 680, "{bytes} bytes per order");
     eprintln!("{bytes} bytes per order, with all indexes");
 
     stores.run_sql("VACUUM ANALYZE orders").await;
     let statements = stores.statements("orders");
-    let plan = stores
-        .plan(statements.page(&customer(&names[0]), None, 20))
-        .await;
+    let plan = stores.plan(statements.page(&customer(&names[0]), None, 20)).await;
     assert!(
         plan.contains("Index Only Scan Backward using orders_customer_id_seq_idx"),
         "{plan}"

@@ -51,9 +51,7 @@ pub(super) fn check_if_match(head: &impl Head, etag: Option<&ETag>) -> Result<()
     if values.is_empty() || values.iter().filter_map(|value| text(value)).any(names_it) {
         return Ok(());
     }
-    Err(Problem::Changed {
-        etag: etag.cloned(),
-    })
+    Err(Problem::Changed { etag: etag.cloned() })
 }
 
 /// Evaluates `If-None-Match` of a creation. The list always exists, so `*` never holds (RFC 9110 section 13.1.2). The
@@ -141,10 +139,7 @@ mod tests {
     }
 
     fn known(values: &[&str]) -> bool {
-        let fields: Vec<_> = values
-            .iter()
-            .map(|value| ("if-none-match", *value))
-            .collect();
+        let fields: Vec<_> = values.iter().map(|value| ("if-none-match", *value)).collect();
         let state = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 255];
         let etag = ETag::of_state(&ListState::from_bytes(&state).expect("a state"));
         assert_eq!(etag.to_string(), TAG);
@@ -200,10 +195,7 @@ mod tests {
         assert_eq!(expected(&[" * "]), Some(Expected::Any));
         assert_eq!(expected(&[TAG]), of(&[state]));
         assert_eq!(expected(&["\"x\"", TAG]), of(&[state]));
-        assert_eq!(
-            expected(&[&format!("\"a,b\" ,W/{TAG},, {TAG}")]),
-            of(&[state])
-        );
+        assert_eq!(expected(&[&format!("\"a,b\" ,W/{TAG},, {TAG}")]), of(&[state]));
         for nothing in [
             "",
             "\"*\"",

@@ -8,8 +8,7 @@ use crate::outcome::Outcome;
 use crate::response::Response;
 
 /// Headers that a page may send. The header of `identity=header` is not among them: only a gateway may send it.
-const ALLOWED_FIELDS: &str =
-    "authorization, content-type, idempotency-key, if-match, if-none-match";
+const ALLOWED_FIELDS: &str = "authorization, content-type, idempotency-key, if-match, if-none-match";
 /// Headers that a page may read, besides those that the Fetch standard allows.
 const EXPOSED_FIELDS: &str = "etag, location, idempotent-replayed, retry-after";
 /// How long a browser may keep the response to a preflight, in seconds. The longest that all browsers accept is 600.
@@ -31,10 +30,7 @@ impl Origins {
     /// `None` when no browser sends one of them as `Origin`: it could never match.
     #[allow(clippy::option_option, reason = "no origin is not a mistake")]
     pub fn parse(list: &str) -> Option<Option<Self>> {
-        let listed: Vec<&str> = list
-            .split([',', ' '])
-            .filter(|part| !part.is_empty())
-            .collect();
+        let listed: Vec<&str> = list.split([',', ' ']).filter(|part| !part.is_empty()).collect();
         match listed.as_slice() {
             [] => Some(None),
             ["*"] => Some(Some(Self::Any)),
@@ -63,10 +59,7 @@ impl Origins {
             response
                 .with(header::ACCESS_CONTROL_ALLOW_ORIGIN.as_str(), origin)
                 .with(header::ACCESS_CONTROL_ALLOW_METHODS.as_str(), allow)
-                .with(
-                    header::ACCESS_CONTROL_ALLOW_HEADERS.as_str(),
-                    ALLOWED_FIELDS,
-                )
+                .with(header::ACCESS_CONTROL_ALLOW_HEADERS.as_str(), ALLOWED_FIELDS)
                 .with(header::ACCESS_CONTROL_MAX_AGE.as_str(), MAX_AGE_SECONDS),
         )
     }
@@ -76,10 +69,7 @@ impl Origins {
         match self.allowed(head) {
             Some(origin) => response
                 .with(header::ACCESS_CONTROL_ALLOW_ORIGIN.as_str(), origin)
-                .with(
-                    header::ACCESS_CONTROL_EXPOSE_HEADERS.as_str(),
-                    EXPOSED_FIELDS,
-                ),
+                .with(header::ACCESS_CONTROL_EXPOSE_HEADERS.as_str(), EXPOSED_FIELDS),
             None => response,
         }
     }
@@ -109,8 +99,7 @@ fn is_origin(text: &str) -> bool {
         return false;
     };
     let of_a_scheme = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c);
-    let of_an_authority =
-        |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-._:[]".contains(c);
+    let of_an_authority = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-._:[]".contains(c);
     let own_port = match scheme {
         "http" => authority.ends_with(":80"),
         "https" => authority.ends_with(":443"),
@@ -211,15 +200,10 @@ mod tests {
         let fields = field(&answer, "access-control-allow-headers").expect("fields");
         assert!(fields.contains("idempotency-key") && !fields.contains("x-user-id"));
 
-        let refused = |method, fields: &[(&str, &str)]| {
-            listed.preflight(&from(method, fields), "GET").is_none()
-        };
+        let refused = |method, fields: &[(&str, &str)]| listed.preflight(&from(method, fields), "GET").is_none();
         assert!(refused(Method::Post, &good));
         assert!(refused(Method::Options, &[("origin", SHOP)]));
         assert!(refused(Method::Options, &[asks]));
-        assert!(refused(
-            Method::Options,
-            &[("origin", "https://evil.example"), asks]
-        ));
+        assert!(refused(Method::Options, &[("origin", "https://evil.example"), asks]));
     }
 }

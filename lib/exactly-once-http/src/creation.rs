@@ -6,8 +6,7 @@ use exactly_once::create::{CreateRequest, Creation, ReplayPolicy, find_requested
 use exactly_once::error::{CreateError, DatabaseUnavailable, ReservationsUnavailable};
 use exactly_once::key::KeyError;
 use exactly_once::ports::{
-    ConditionalResources, Histories, Locks, Reservation, Reservations, ResourceIds, Resources,
-    ResourcesByKey,
+    ConditionalResources, Histories, Locks, Reservation, Reservations, ResourceIds, Resources, ResourcesByKey,
 };
 use exactly_once::{Collection, Customer, Document, IdempotencyKey, KeyScope, Record, Resource};
 use http::{StatusCode, header};
@@ -119,11 +118,7 @@ pub fn read_condition(head: &impl Head) -> Option<Expected> {
 ///
 /// # Errors
 /// The body is not declared as JSON, is compressed, cannot be read, or is not a valid document.
-pub async fn read_document(
-    resource: &Resource,
-    head: &impl Head,
-    body: impl Body,
-) -> Result<Value, Problem> {
+pub async fn read_document(resource: &Resource, head: &impl Head, body: impl Body) -> Result<Value, Problem> {
     let body = read_json(head, body).await?;
     resource.validate(&body).map_err(Problem::Invalid)
 }
@@ -228,8 +223,7 @@ pub async fn create(
     ids: &impl ResourceIds,
 ) -> Result<Response, Problem> {
     let request = CreateRequest::new(scope, &resource.collection, Document::of(document));
-    let creation =
-        exactly_once::create::create(request, policy, reservations, resources, ids).await?;
+    let creation = exactly_once::create::create(request, policy, reservations, resources, ids).await?;
     created(resource, &creation, document)
 }
 
@@ -257,8 +251,7 @@ pub async fn create_conditionally(
     let key = key.unwrap_or_else(|| IdempotencyKey::substitute(ids.draw()));
     let scope = scope_of(&resource.collection, customer, key);
     let request = CreateRequest::new(scope, &resource.collection, Document::of(document));
-    let created_or_refused =
-        create_on_condition(request, &expected, policy, &records, redis, postgres, ids).await;
+    let created_or_refused = create_on_condition(request, &expected, policy, &records, redis, postgres, ids).await;
     let (creation, state) = created_or_refused.map_err(|error| match error {
         CreateError::Unavailable if !has_key => Problem::UndecidedWithoutKey,
         error => error.into(),
@@ -275,29 +268,17 @@ pub async fn create_conditionally(
 struct Records<'r, S>(Option<&'r S>);
 
 impl<S: Reservations> Reservations for Records<'_, S> {
-    async fn reserve(
-        &self,
-        scope: &KeyScope,
-        record: &Record,
-    ) -> Result<Reservation, ReservationsUnavailable> {
+    async fn reserve(&self, scope: &KeyScope, record: &Record) -> Result<Reservation, ReservationsUnavailable> {
         let records = self.0.ok_or(ReservationsUnavailable)?;
         records.reserve(scope, record).await
     }
 
-    async fn complete(
-        &self,
-        scope: &KeyScope,
-        record: &Record,
-    ) -> Result<(), ReservationsUnavailable> {
+    async fn complete(&self, scope: &KeyScope, record: &Record) -> Result<(), ReservationsUnavailable> {
         let records = self.0.ok_or(ReservationsUnavailable)?;
         records.complete(scope, record).await
     }
 
-    async fn withdraw(
-        &self,
-        scope: &KeyScope,
-        record: &Record,
-    ) -> Result<(), ReservationsUnavailable> {
+    async fn withdraw(&self, scope: &KeyScope, record: &Record) -> Result<(), ReservationsUnavailable> {
         let records = self.0.ok_or(ReservationsUnavailable)?;
         records.withdraw(scope, record).await
     }
@@ -307,11 +288,7 @@ impl<S: Reservations> Reservations for Records<'_, S> {
 ///
 /// # Errors
 /// [`Problem::Unreadable`] when a stored document lacks what a representation needs.
-pub fn created(
-    resource: &Resource,
-    creation: &Creation,
-    document: &Value,
-) -> Result<Response, Problem> {
+pub fn created(resource: &Resource, creation: &Creation, document: &Value) -> Result<Response, Problem> {
     let id = creation.id();
     let representation = match creation {
         Creation::Created(_) | Creation::Replayed(_) => resource.represent(id, document),
@@ -319,8 +296,7 @@ pub fn created(
     };
     let body = representation.ok_or(Problem::Unreadable)?;
     let location = format!("{}/{id}", resource.collection.path);
-    let response =
-        Response::json(StatusCode::CREATED, body).with(header::LOCATION.as_str(), location);
+    let response = Response::json(StatusCode::CREATED, body).with(header::LOCATION.as_str(), location);
     Ok(match creation {
         Creation::Created(_) => response,
         Creation::Replayed(_) | Creation::Reused(_) => response

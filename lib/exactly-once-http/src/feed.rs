@@ -90,10 +90,7 @@ pub fn admit(token: &str, head: &impl Head) -> Result<(), Problem> {
         _ => Err(Unidentified::InvalidToken),
     };
     let sent = sent.and_then(|sent| bearer(sent).ok_or(Unidentified::NoToken));
-    let is_it = sent
-        .map_err(Problem::Unidentified)?
-        .as_bytes()
-        .ct_eq(token.as_bytes());
+    let is_it = sent.map_err(Problem::Unidentified)?.as_bytes().ct_eq(token.as_bytes());
     // Without a configured token nobody is admitted.
     let is_set = !token.is_empty();
     match is_set && is_it.into() {
@@ -112,9 +109,7 @@ fn read_query(query: &str) -> Result<FeedRequest, QueryError> {
                 let number = number(value, 1..=MAX_FEED_LIMIT).ok_or(LIMIT)?;
                 limit.replace(number).is_some()
             }
-            b"wait" => wait
-                .replace(number(value, 0..=MAX_WAIT).ok_or(WAIT)?)
-                .is_some(),
+            b"wait" => wait.replace(number(value, 0..=MAX_WAIT).ok_or(WAIT)?).is_some(),
             _ => return Err(UNKNOWN),
         })
     })?;
@@ -188,10 +183,7 @@ mod tests {
             (&sent("Bearer s3cret2"), Unidentified::InvalidToken),
             (&sent("Bearer S3cret"), Unidentified::InvalidToken),
             (
-                &[
-                    ("authorization", "Bearer s3cret"),
-                    ("authorization", "Bearer s3cret"),
-                ],
+                &[("authorization", "Bearer s3cret"), ("authorization", "Bearer s3cret")],
                 Unidentified::InvalidToken,
             ),
         ] {

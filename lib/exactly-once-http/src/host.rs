@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use exactly_once::ports::{
-    Clock, ConditionalResources, Feed, Histories, Locks, Probe, Probes, RecordLookup, Reservations,
-    ResourceIds, ResourceLists, Resources, ResourcesByKey,
+    Clock, ConditionalResources, Feed, Histories, Locks, Probe, Probes, RecordLookup, Reservations, ResourceIds,
+    ResourceLists, Resources, ResourcesByKey,
 };
 
 use crate::problem::Problem;
@@ -21,13 +21,7 @@ pub trait Host: Clock {
     where
         Self: 'h;
     /// Postgres, or the embedded store.
-    type Postgres<'h>: Resources
-        + ConditionalResources
-        + ResourcesByKey
-        + ResourceLists
-        + Feed
-        + Histories
-        + Probes
+    type Postgres<'h>: Resources + ConditionalResources + ResourcesByKey + ResourceLists + Feed + Histories + Probes
     where
         Self: 'h;
     /// Draws ids.

@@ -23,8 +23,8 @@ pub mod settings;
 mod violations;
 
 pub use creation::{
-    ConditionalRequest, CreateOperation, IDEMPOTENT_REPLAYED, create, create_conditionally,
-    created, read_body, read_condition, read_document, read_head, read_key,
+    ConditionalRequest, CreateOperation, IDEMPOTENT_REPLAYED, create, create_conditionally, created, read_body,
+    read_condition, read_document, read_head, read_key,
 };
 pub use etag::ETag;
 pub use feed::{admit, events, feed_path};

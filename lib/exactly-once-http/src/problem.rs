@@ -132,9 +132,7 @@ impl Problem {
     fn value(&self) -> String {
         match self {
             Self::Key(_) => MAX_KEY_CHARS.to_string(),
-            Self::UnsupportedMediaType(text) | Self::MethodNotAllowed { allow: text } => {
-                (*text).into()
-            }
+            Self::UnsupportedMediaType(text) | Self::MethodNotAllowed { allow: text } => (*text).into(),
             Self::BodyTooLarge(limit) => limit.to_string(),
             Self::NotJson(Malformed(why)) => why.clone(),
             Self::Query(QueryError::Parameter { name, rule }) => format!("{name} {rule}"),
@@ -182,10 +180,7 @@ impl Problem {
     pub fn into_response_of(self, resource: &Resource) -> Response {
         let links = resource.documentation.map(|documentation| {
             let kind = text(self.row().kind, &resource.collection);
-            let Documentation {
-                description,
-                reference,
-            } = documentation;
+            let Documentation { description, reference } = documentation;
             format!("<{description}>; rel=\"service-desc\", <{reference}#{kind}>; rel=\"help\"")
         });
         let response = self.into_response(&resource.collection);
@@ -205,8 +200,8 @@ impl Problem {
         };
         let media_type = "application/problem+json";
         // Without it a cache may keep a 404 or a 405 for as long as it likes (RFC 9111 section 4.2.2).
-        let mut response = Response::of_type(media_type, row.status, String::new())
-            .with(header::CACHE_CONTROL.as_str(), "no-store");
+        let mut response =
+            Response::of_type(media_type, row.status, String::new()).with(header::CACHE_CONTROL.as_str(), "no-store");
         if let Some(value) = self.field_value(collection) {
             response = response.with(row.field, value);
         }
@@ -432,10 +427,7 @@ mod tests {
             ];
             expected.extend(value.map(|value| (field, value.to_owned())));
             assert_eq!(field.is_empty(), value.is_none());
-            assert_eq!(
-                (response.status.as_u16(), response.headers),
-                (status, expected)
-            );
+            assert_eq!((response.status.as_u16(), response.headers), (status, expected));
         }
     }
 
@@ -446,10 +438,7 @@ mod tests {
             differs: vec!["/note".into()],
         };
         let body = body_of(problem);
-        assert_eq!(
-            body["type"],
-            "urn:problem-type:orders:idempotency-key-reused"
-        );
+        assert_eq!(body["type"], "urn:problem-type:orders:idempotency-key-reused");
         assert_eq!(body["status"], 422);
         assert_eq!(body["orderId"], "01970000-0000-7000-8000-000000000001");
         assert_eq!(body["differs"], json!(["/note"]));

@@ -160,14 +160,8 @@ mod tests {
             ("limit=99999999999999999999", QueryError::Limit),
             ("limit=1&limit=1", QueryError::Repeated),
             ("cursor=", QueryError::Cursor),
-            (
-                "cursor=01970000-0000-7000-8000-00000000000a",
-                QueryError::Cursor,
-            ),
-            (
-                "cursor=0197000000007000800000000000000x",
-                QueryError::Cursor,
-            ),
+            ("cursor=01970000-0000-7000-8000-00000000000a", QueryError::Cursor),
+            ("cursor=0197000000007000800000000000000x", QueryError::Cursor),
             ("offset=1", QueryError::Unknown),
             ("Limit=1", QueryError::Unknown),
             ("=", QueryError::Unknown),

@@ -44,22 +44,15 @@ pub async fn list(
     head: &impl Head,
     resources: &impl ResourceLists,
 ) -> Result<Response, Problem> {
-    let page = resources
-        .page(customer, request.after, request.limit)
-        .await?;
+    let page = resources.page(customer, request.after, request.limit).await?;
     let page = page.ok_or(Problem::Query(QueryError::Cursor))?;
     let collection = &resource.collection;
     let next = match page.resources.last() {
-        Some(last) if page.more => Some(format!(
-            "{}?{}",
-            collection.path,
-            request.following(last.id)
-        )),
+        Some(last) if page.more => Some(format!("{}?{}", collection.path, request.following(last.id))),
         _ => None,
     };
-    let one = |stored: &StoredResource| {
-        represent(resource, stored).unwrap_or_else(|| unreadable(collection, stored.id))
-    };
+    let one =
+        |stored: &StoredResource| represent(resource, stored).unwrap_or_else(|| unreadable(collection, stored.id));
     let all: Vec<String> = page.resources.iter().map(one).collect();
     let body = format!(
         r#"{{"{}":[{}],"next":{}}}"#,

@@ -105,10 +105,7 @@ mod tests {
             ("/readyz", "/readyz"),
             ("/api/v1/orders", "/api/v1/orders"),
             ("/api/v1/orders/s3cret", "/api/v1/orders/{}"),
-            (
-                "/api/v1/idempotency-keys/s3cret",
-                "/api/v1/idempotency-keys/{}",
-            ),
+            ("/api/v1/idempotency-keys/s3cret", "/api/v1/idempotency-keys/{}"),
             ("/api/v1/events", "/api/v1/events"),
             ("/api/v1/events/s3cret", "other"),
             ("/api/v1/orders/", "other"),
@@ -119,10 +116,7 @@ mod tests {
         ] {
             assert_eq!(route_pattern(&ORDERS, path), pattern, "{path}");
         }
-        let root = Collection {
-            path: "/",
-            ..ORDERS
-        };
+        let root = Collection { path: "/", ..ORDERS };
         assert_eq!(route_pattern(&root, "/"), "/");
         assert_eq!(route_pattern(&root, "/s3cret"), "/{}");
     }
@@ -138,10 +132,7 @@ mod tests {
             })
         };
         let of = |value: &str| id(&[(TRACEPARENT, value)]);
-        assert_eq!(
-            of(&format!("00-{trace}-00f067aa0ba902b7-01")).as_deref(),
-            Some(trace)
-        );
+        assert_eq!(of(&format!("00-{trace}-00f067aa0ba902b7-01")).as_deref(), Some(trace));
         assert_eq!(
             of(&format!("cc-{trace}-00f067aa0ba902b7-01-more")).as_deref(),
             Some(trace)

@@ -24,12 +24,7 @@ pub(crate) const KEYS: &str = "idempotency-keys";
 
 /// Answers a request to the collection of a resource: creates, lists and shows resources, shows keys and the feed, and
 /// reports the health of the service.
-pub async fn respond(
-    resource: &Resource,
-    head: &impl Head,
-    body: impl Body,
-    host: &impl Host,
-) -> Response {
+pub async fn respond(resource: &Resource, head: &impl Head, body: impl Body, host: &impl Host) -> Response {
     let target = head.target();
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
     let route = match route(&resource.collection, head.method(), path) {
@@ -43,8 +38,7 @@ pub async fn respond(
             return route.err().unwrap_or(problem).into_response_of(resource);
         }
     };
-    if let (Err(Problem::MethodNotAllowed { allow }), Some(origins)) =
-        (&route, &settings.cors_origins)
+    if let (Err(Problem::MethodNotAllowed { allow }), Some(origins)) = (&route, &settings.cors_origins)
         && let Some(answer) = origins.preflight(head, allow)
     {
         return vary(answer, &settings, false);
@@ -101,14 +95,7 @@ async fn answer(
     let identity = chosen(settings)?;
     let customer = identify(identity, head, || host.unix_seconds())?;
     let collection = &resource.collection;
-    let operation = admit(
-        collection,
-        route,
-        customer,
-        query,
-        head,
-        settings.precondition,
-    )?;
+    let operation = admit(collection, route, customer, query, head, settings.precondition)?;
     perform(resource, operation, head, body, host, settings).await
 }
 
@@ -206,11 +193,7 @@ pub(crate) fn segment_below<'p>(path: &'p str, start: &str) -> Option<&'p str> {
 ///
 /// # Errors
 /// The request identifies no customer.
-pub fn identify(
-    identity: &Identity,
-    head: &impl Head,
-    now: impl FnOnce() -> i64,
-) -> Result<Customer, Problem> {
+pub fn identify(identity: &Identity, head: &impl Head, now: impl FnOnce() -> i64) -> Result<Customer, Problem> {
     let values = identity.field().map(|name| head.values(name));
     let values = values.iter().flatten();
     identity
@@ -231,9 +214,7 @@ fn admit(
     precondition: Precondition,
 ) -> Result<Operation, Problem> {
     match route {
-        CustomerRoute::New => {
-            creation::read_head(collection, customer, head, precondition).map(Operation::Create)
-        }
+        CustomerRoute::New => creation::read_head(collection, customer, head, precondition).map(Operation::Create),
         CustomerRoute::List => {
             let page = PageRequest::parse(query).map_err(Problem::Query)?;
             Ok(Operation::List(customer, page))
@@ -268,10 +249,7 @@ async fn perform(
             let (scope, problem) = match (resource.validate(&body), operation) {
                 (Ok(document), CreateOperation::Unconditional(scope)) => {
                     refuse_if_none_match(head)?;
-                    return creation::create(
-                        resource, scope, &document, policy, &redis, &postgres, ids,
-                    )
-                    .await;
+                    return creation::create(resource, scope, &document, policy, &redis, &postgres, ids).await;
                 }
                 (Ok(document), CreateOperation::Conditional(request)) => {
                     // Only for a request that is valid otherwise (RFC 9110 section 13.2.1).
@@ -281,22 +259,15 @@ async fn perform(
                     )
                     .await;
                 }
-                (Ok(_), CreateOperation::WithoutCondition(scope)) => {
-                    (Some(scope), Problem::PreconditionRequired)
-                }
-                (Err(violations), operation) => (
-                    operation.scope(&resource.collection),
-                    Problem::Invalid(violations),
-                ),
+                (Ok(_), CreateOperation::WithoutCondition(scope)) => (Some(scope), Problem::PreconditionRequired),
+                (Err(violations), operation) => (operation.scope(&resource.collection), Problem::Invalid(violations)),
             };
             creation::replay_or_refuse(resource, scope, &body, problem, policy, &postgres).await
         }
         Operation::List(customer, page) => {
             reading::list(resource, &customer, page, head, &host.postgres(settings)).await
         }
-        Operation::Show(customer, id) => {
-            reading::show(resource, &customer, id, head, &host.postgres(settings)).await
-        }
+        Operation::Show(customer, id) => reading::show(resource, &customer, id, head, &host.postgres(settings)).await,
         Operation::ShowKey(scope) => {
             let (redis, postgres) = (host.redis(settings), host.postgres(settings));
             reading::show_key(&resource.collection, &scope, head, &redis, &postgres).await

@@ -36,13 +36,7 @@ impl Response {
 
     /// A problem (RFC 9457) of an API that has problems besides [`crate::Problem`]. `kind` is the last part of its
     /// type.
-    pub fn problem(
-        status: StatusCode,
-        collection: &str,
-        kind: &str,
-        title: &str,
-        detail: &str,
-    ) -> Self {
+    pub fn problem(status: StatusCode, collection: &str, kind: &str, title: &str, detail: &str) -> Self {
         let problem = json!({
             "type": format!("urn:problem-type:{collection}:{kind}"),
             "title": title,

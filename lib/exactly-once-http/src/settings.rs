@@ -253,9 +253,7 @@ fn milliseconds(text: &str) -> Option<Duration> {
 }
 
 fn number(text: &str, max: u64) -> Option<u64> {
-    text.parse()
-        .ok()
-        .filter(|number| (1..=max).contains(number))
+    text.parse().ok().filter(|number| (1..=max).contains(number))
 }
 
 #[cfg(test)]
@@ -265,10 +263,7 @@ mod tests {
     /// The settings with these variables (`name=value`, separated by spaces), and the URLs of servers.
     fn check(set: &str) -> Result<Settings, SettingError> {
         let mut raw = RawSettings::default();
-        for text in "redis_url=r database_url=d"
-            .split(' ')
-            .chain(set.split(' '))
-        {
+        for text in "redis_url=r database_url=d".split(' ').chain(set.split(' ')) {
             let (name, value) = text.split_once('=').unwrap_or_default();
             let mut variables = raw.variables().into_iter();
             if let Some((_, variable)) = variables.find(|(other, _)| *other == name) {
@@ -289,12 +284,7 @@ mod tests {
         for (set, key_reuse, outage, precondition) in [
             ("", reject, record, Precondition::Key),
             ("key_reuse=replay", replay, record, Precondition::Key),
-            (
-                "replay_during_outage=false",
-                reject,
-                unavailable,
-                Precondition::Key,
-            ),
+            ("replay_during_outage=false", reject, unavailable, Precondition::Key),
             ("precondition=etag", reject, record, Precondition::Etag),
             ("precondition=both", reject, record, Precondition::Both),
         ] {
@@ -349,18 +339,9 @@ mod tests {
             let error = check(set).err().map_or("", |error| error.0.name);
             assert_eq!(error, wrong, "{set}");
         }
-        let with_rule = VARIABLES
-            .iter()
-            .filter(|variable| variable.rule != "may be anything");
-        for Variable {
-            name, only_with, ..
-        } in with_rule
-        {
-            let bad = if name.ends_with("_url") {
-                ""
-            } else {
-                "s3cret~:"
-            };
+        let with_rule = VARIABLES.iter().filter(|variable| variable.rule != "may be anything");
+        for Variable { name, only_with, .. } in with_rule {
+            let bad = if name.ends_with("_url") { "" } else { "s3cret~:" };
             let text = check(&format!("{only_with} {name}={bad}"))
                 .err()
                 .expect("invalid")

@@ -14,8 +14,7 @@ const MIN_SECRET_BYTES: usize = 32;
 
 /// The prefix of a SHA-256 in a signature of PKCS #1 v1.5 (RFC 8017 §9.2).
 const SHA256_INFO: [u8; 19] = [
-    0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05,
-    0x00, 0x04, 0x20,
+    0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04, 0x20,
 ];
 
 /// A key that verifies by exactly one algorithm. May be a secret: not `Debug`.
@@ -79,8 +78,7 @@ impl Key {
                     hash_len: Some(32),
                     prefix: Box::new(SHA256_INFO),
                 };
-                key.verify(scheme, &Sha256::digest(message), signature)
-                    .is_ok()
+                key.verify(scheme, &Sha256::digest(message), signature).is_ok()
             }
             Kind::Hmac(secret) => Hmac::<Sha256>::new_from_slice(secret)
                 .is_ok_and(|mac| mac.chain_update(message).verify_slice(signature).is_ok()),

@@ -29,11 +29,7 @@ impl SendStatement for Spin {
         }
     }
 
-    async fn rows(
-        &self,
-        connection: &Connection,
-        statement: &Statement<'_>,
-    ) -> Result<Vec<Row>, StatementError> {
+    async fn rows(&self, connection: &Connection, statement: &Statement<'_>) -> Result<Vec<Row>, StatementError> {
         match connection {
             Connection::Postgres(connection) => {
                 let rows = postgres::rows(connection, statement).await;
@@ -44,16 +40,10 @@ impl SendStatement for Spin {
     }
 
     /// Spin counts the rows of a `SELECT` as well. If it did not, a resource would be inserted once more.
-    async fn count(
-        &self,
-        connection: &Connection,
-        statement: &Statement<'_>,
-    ) -> Result<usize, StatementError> {
+    async fn count(&self, connection: &Connection, statement: &Statement<'_>) -> Result<usize, StatementError> {
         match connection {
             Connection::Postgres(connection) => {
-                let count = connection
-                    .execute(statement.sql, postgres::values(statement))
-                    .await;
+                let count = connection.execute(statement.sql, postgres::values(statement)).await;
                 let count = count.map_err(postgres::error)?;
                 Ok(usize::try_from(count).unwrap_or(usize::MAX))
             }

@@ -107,10 +107,7 @@ async fn read(request: Request, declared: Option<u64>, limit: usize) -> Result<V
 /// The host refuses a field or the status.
 pub fn send(answer: exactly_once_http::Response) -> Result<Response, ErrorCode> {
     let mut fields = Vec::with_capacity(answer.headers.len() + 1);
-    if !matches!(
-        answer.status,
-        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
-    ) {
+    if !matches!(answer.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
         let length = answer.body.len().to_string();
         fields.push((header::CONTENT_LENGTH.to_string(), length.into_bytes()));
     }

@@ -116,9 +116,7 @@ impl Host for SpinHost {
 
     fn unix_seconds(&self) -> i64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        since.map_or(0, |since| {
-            i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-        })
+        since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
     }
 
     async fn probe_both(&self, settings: &Settings) -> (Probe, Probe) {

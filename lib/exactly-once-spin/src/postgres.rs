@@ -27,9 +27,7 @@ pub fn values(statement: &Statement<'_>) -> Vec<ParameterValue> {
 
 fn value(parameter: &Parameter) -> ParameterValue {
     match parameter {
-        Parameter::Text(text) | Parameter::NullableText(Some(text)) => {
-            ParameterValue::Str(text.clone())
-        }
+        Parameter::Text(text) | Parameter::NullableText(Some(text)) => ParameterValue::Str(text.clone()),
         Parameter::NullableText(None) => ParameterValue::DbNull,
         Parameter::Bytes(bytes) => ParameterValue::Binary(bytes.clone()),
         Parameter::Int64(number) => ParameterValue::Int64(*number),
@@ -57,12 +55,7 @@ pub fn error(error: Error) -> StatementError {
         Error::PgError(PgError::QueryFailed(QueryError::Text(text)) | PgError::Other(text)) => text,
         Error::PgError(PgError::ConnectionFailed(text)) => format!("connection failed: {text}"),
         Error::PgError(PgError::BadParameter(_)) => "bad parameter".to_owned(),
-        Error::PgError(PgError::ValueConversionFailed(_)) | Error::Decode(_) => {
-            "unexpected value".to_owned()
-        }
+        Error::PgError(PgError::ValueConversionFailed(_)) | Error::Decode(_) => "unexpected value".to_owned(),
     };
-    StatementError {
-        sqlstate: None,
-        text,
-    }
+    StatementError { sqlstate: None, text }
 }

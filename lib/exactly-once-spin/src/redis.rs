@@ -13,11 +13,7 @@ impl SendCommand for Spin {
         Connection::open(url).await.map_err(error)
     }
 
-    async fn send(
-        &self,
-        connection: &Connection,
-        command: &Command,
-    ) -> Result<Reply, CommandError> {
+    async fn send(&self, connection: &Connection, command: &Command) -> Result<Reply, CommandError> {
         let arguments = command.arguments.iter().cloned();
         let arguments = arguments.map(RedisParameter::Binary);
         let results = connection.execute(command.name, arguments).await;
@@ -33,9 +29,7 @@ impl SendCommand for Spin {
 /// An error, without the address, which may contain a password.
 fn error(error: Error) -> CommandError {
     let text = match error {
-        Error::InvalidAddress => {
-            "redis_url is invalid, or not in allowed_outbound_hosts".to_owned()
-        }
+        Error::InvalidAddress => "redis_url is invalid, or not in allowed_outbound_hosts".to_owned(),
         Error::TooManyConnections => "too many connections".to_owned(),
         Error::TypeError => "unexpected type".to_owned(),
         Error::Other(text) => text,

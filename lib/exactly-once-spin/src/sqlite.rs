@@ -18,10 +18,7 @@ pub fn open() -> Result<Connection, StatementError> {
 }
 
 /// The rows of a statement, once it has ended.
-pub fn rows(
-    connection: &Connection,
-    statement: &Statement<'_>,
-) -> Result<Vec<Row>, StatementError> {
+pub fn rows(connection: &Connection, statement: &Statement<'_>) -> Result<Vec<Row>, StatementError> {
     let parameters: Vec<SqliteValue> = statement.parameters.iter().map(value).collect();
     let result = connection.execute(statement.sql, &parameters);
     let result = result.map_err(error)?;
@@ -35,9 +32,7 @@ pub fn rows(
 
 fn value(parameter: &Parameter) -> SqliteValue {
     match parameter {
-        Parameter::Text(text) | Parameter::NullableText(Some(text)) => {
-            SqliteValue::Text(text.clone())
-        }
+        Parameter::Text(text) | Parameter::NullableText(Some(text)) => SqliteValue::Text(text.clone()),
         Parameter::NullableText(None) => SqliteValue::Null,
         Parameter::Bytes(bytes) => SqliteValue::Blob(bytes.clone()),
         Parameter::Int64(number) => SqliteValue::Integer(*number),
@@ -61,8 +56,5 @@ fn error(error: Error) -> StatementError {
         Error::InvalidConnection => "invalid connection".to_owned(),
         Error::DatabaseFull => "the database is full".to_owned(),
     };
-    StatementError {
-        sqlstate: None,
-        text,
-    }
+    StatementError { sqlstate: None, text }
 }

@@ -8,17 +8,16 @@ use exactly_once::condition::Expected;
 use exactly_once::error::DatabaseUnavailable;
 use exactly_once::group_commit::Batches;
 use exactly_once::ports::{
-    Attempt, ConditionalInsertion, ConditionalResources, Feed, FeedRows, Histories, Insertion,
-    NewResource, Outlook, Page, Probe, Probes, ResourceLists, Resources, ResourcesByKey,
-    StoredResource, Writers,
+    Attempt, ConditionalInsertion, ConditionalResources, Feed, FeedRows, Histories, Insertion, NewResource, Outlook,
+    Page, Probe, Probes, ResourceLists, Resources, ResourcesByKey, StoredResource, Writers,
 };
 use exactly_once::{Collection, Customer, InHistory, KeyScope, KnownHistory, ResourceId};
 
 use crate::instance::{Instance, Request, Table};
 use crate::platform::{Place, Platform, StatementError};
 use crate::sql::{
-    Row, Statement, Statements, Unreadable, attempts, conditional_insertion, feed_rows, found,
-    found_in_history, history, insertion, outlook, page,
+    Row, Statement, Statements, Unreadable, attempts, conditional_insertion, feed_rows, found, found_in_history,
+    history, insertion, outlook, page,
 };
 use crate::{postgres, sqlite};
 
@@ -136,11 +135,7 @@ impl<'r, P: Platform> Database<'r, P> {
         Err(DatabaseUnavailable)
     }
 
-    async fn rows_once(
-        &self,
-        statement: &Statement<'_>,
-        sent: Duration,
-    ) -> Result<Vec<Row>, Failure> {
+    async fn rows_once(&self, statement: &Statement<'_>, sent: Duration) -> Result<Vec<Row>, Failure> {
         self.request.count_trip();
         let keep = match self.settings.place {
             Place::Postgres { .. } => Keep::No,
@@ -166,12 +161,7 @@ impl<'r, P: Platform> Database<'r, P> {
     }
 
     /// Sends a statement. A connection that fails is dropped: the next request finds out whether the database is there.
-    async fn send(
-        &self,
-        statement: &Statement<'_>,
-        keep: Keep,
-        only_count: bool,
-    ) -> Result<Sent, StatementError> {
+    async fn send(&self, statement: &Statement<'_>, keep: Keep, only_count: bool) -> Result<Sent, StatementError> {
         let (platform, kept) = (self.platform(), &self.instance.kept);
         let place = self.settings.place;
         let (connection, set_up) = match kept.take_if(keep != Keep::No) {
@@ -238,9 +228,7 @@ impl<'r, P: Platform> Database<'r, P> {
     async fn may_retry(&self, tries: u32, started: Duration) -> bool {
         match self.settings.place {
             // Another try that waits for a lock could last for longer than the request.
-            Place::Postgres { .. } => {
-                tries < STATEMENT_TRIES && self.rest() > self.settings.lock_timeout
-            }
+            Place::Postgres { .. } => tries < STATEMENT_TRIES && self.rest() > self.settings.lock_timeout,
             Place::Sqlite => {
                 self.platform().sleep(LOCKED_PAUSE).await;
                 let has_time = self.platform().now() < started + self.settings.timeout;
@@ -291,8 +279,7 @@ impl<'r, P: Platform> Database<'r, P> {
     }
 
     fn unreadable(&self, unreadable: Unreadable) -> DatabaseUnavailable {
-        self.platform()
-            .write_line(format!("database: {unreadable}"));
+        self.platform().write_line(format!("database: {unreadable}"));
         DatabaseUnavailable
     }
 
@@ -346,10 +333,7 @@ impl<P: Platform> Resources for Database<'_, P> {
         attempt.unwrap_or(Attempt::Undecided)
     }
 
-    async fn insert_unless_exists(
-        &self,
-        new: &NewResource,
-    ) -> Result<InHistory<Insertion>, DatabaseUnavailable> {
+    async fn insert_unless_exists(&self, new: &NewResource) -> Result<InHistory<Insertion>, DatabaseUnavailable> {
         drop(self.request.ticket.take());
         // SQLite does not return what is in the way, and mostly something is: `insert_new` has not inserted it.
         let found = match self.settings.place {
@@ -374,10 +358,7 @@ impl<P: Platform> Resources for Database<'_, P> {
 }
 
 impl<P: Platform> Batches for Database<'_, P> {
-    async fn insert_all(
-        &self,
-        batch: &[&NewResource],
-    ) -> Result<Vec<Attempt>, DatabaseUnavailable> {
+    async fn insert_all(&self, batch: &[&NewResource]) -> Result<Vec<Attempt>, DatabaseUnavailable> {
         self.request.count_trip();
         match self.insert_batch(batch).await {
             Ok(attempts) => {
@@ -403,9 +384,7 @@ impl<P: Platform> ConditionalResources for Database<'_, P> {
         expected: &Expected,
     ) -> Result<InHistory<ConditionalInsertion>, DatabaseUnavailable> {
         let lock_timeout = self.settings.lock_timeout;
-        let statement = self
-            .statements()
-            .insert_based_on(new, expected, lock_timeout);
+        let statement = self.statements().insert_based_on(new, expected, lock_timeout);
         let rows = self.rows(statement).await?;
         if rows.is_empty() {
             return self.refusal(&new.scope, expected).await;
@@ -415,21 +394,14 @@ impl<P: Platform> ConditionalResources for Database<'_, P> {
 }
 
 impl<P: Platform> ResourcesByKey for Database<'_, P> {
-    async fn find_by_key(
-        &self,
-        scope: &KeyScope,
-    ) -> Result<InHistory<Option<StoredResource>>, DatabaseUnavailable> {
+    async fn find_by_key(&self, scope: &KeyScope) -> Result<InHistory<Option<StoredResource>>, DatabaseUnavailable> {
         let rows = self.rows(self.statements().find_by_key(scope)).await?;
         found_in_history(rows.first()).map_err(|e| self.unreadable(e))
     }
 }
 
 impl<P: Platform> ResourceLists for Database<'_, P> {
-    async fn find(
-        &self,
-        customer: &Customer,
-        id: ResourceId,
-    ) -> Result<Option<StoredResource>, DatabaseUnavailable> {
+    async fn find(&self, customer: &Customer, id: ResourceId) -> Result<Option<StoredResource>, DatabaseUnavailable> {
         let rows = self.rows(self.statements().find(customer, id)).await?;
         found(rows.first()).map_err(|e| self.unreadable(e))
     }
@@ -446,22 +418,12 @@ impl<P: Platform> ResourceLists for Database<'_, P> {
 }
 
 impl<P: Platform> Feed for Database<'_, P> {
-    async fn look(
-        &self,
-        after: i64,
-        limit: usize,
-        among: Option<&Writers>,
-    ) -> Result<Outlook, DatabaseUnavailable> {
+    async fn look(&self, after: i64, limit: usize, among: Option<&Writers>) -> Result<Outlook, DatabaseUnavailable> {
         let statement = self.statements().look(after, limit, among);
         outlook(self.rows(statement).await?.first()).map_err(|e| self.unreadable(e))
     }
 
-    async fn read(
-        &self,
-        after: i64,
-        last: i64,
-        limit: usize,
-    ) -> Result<FeedRows, DatabaseUnavailable> {
+    async fn read(&self, after: i64, last: i64, limit: usize) -> Result<FeedRows, DatabaseUnavailable> {
         let statement = self.statements().read(after, last, limit);
         feed_rows(&self.rows(statement).await?).map_err(|e| self.unreadable(e))
     }

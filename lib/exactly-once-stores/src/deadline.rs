@@ -43,9 +43,7 @@ impl Wake for Bell {
 
 impl Armed {
     fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
-        let waits = |bell: &Arc<Bell>| {
-            !bell.rang.load(Ordering::Relaxed) && bell.task.will_wake(cx.waker())
-        };
+        let waits = |bell: &Arc<Bell>| !bell.rang.load(Ordering::Relaxed) && bell.task.will_wake(cx.waker());
         if self.bell.as_ref().is_some_and(waits) {
             return Poll::Pending;
         }
@@ -116,12 +114,7 @@ impl<C: Clock + Clone + 'static> Timer<C> {
 
     /// The future's output, or `None` when that time is over. Then the dropped future cancels the host's call: a query
     /// that was sent may still take effect. The wait uses the budget.
-    pub async fn within<F: Future>(
-        &self,
-        budget: &Budget,
-        limit: Duration,
-        future: F,
-    ) -> Option<F::Output> {
+    pub async fn within<F: Future>(&self, budget: &Budget, limit: Duration, future: F) -> Option<F::Output> {
         self.during(Some(budget), limit, future).await
     }
 
@@ -130,12 +123,7 @@ impl<C: Clock + Clone + 'static> Timer<C> {
         self.during(None, limit, future).await
     }
 
-    async fn during<F: Future>(
-        &self,
-        budget: Option<&Budget>,
-        limit: Duration,
-        future: F,
-    ) -> Option<F::Output> {
+    async fn during<F: Future>(&self, budget: Option<&Budget>, limit: Duration, future: F) -> Option<F::Output> {
         let wait = Wait {
             clock: &self.clock,
             budget,
@@ -195,11 +183,7 @@ mod tests {
         let limit = MS * 1200;
         let wait = timer.within(&budget, MS * 700, pending::<()>());
         assert_eq!(platform.run(wait), None);
-        assert_eq!(
-            platform.now(),
-            MS * 700,
-            "later than the timer is set ahead"
-        );
+        assert_eq!(platform.now(), MS * 700, "later than the timer is set ahead");
         assert_eq!(budget.rest(limit), MS * 500);
         platform.pass(MS * 100);
         assert_eq!(budget.rest(limit), MS * 500, "no wait");
@@ -210,11 +194,7 @@ mod tests {
         assert_eq!(platform.run(wait), None);
         assert_eq!(budget.rest(limit), Duration::ZERO);
         let ready = timer.within(&budget, Duration::ZERO, ready(1));
-        assert_eq!(
-            platform.run(ready),
-            Some(1),
-            "what is ready is not too late"
-        );
+        assert_eq!(platform.run(ready), Some(1), "what is ready is not too late");
         let wait = timer.within_time(MS * 30, pending::<()>());
         assert_eq!(platform.run(wait), None);
         assert_eq!(platform.now(), MS * 1330);

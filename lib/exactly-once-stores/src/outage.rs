@@ -109,10 +109,7 @@ mod tests {
     fn a_backtrace_is_cut_and_so_is_a_long_line() {
         let text = "\nno\tconnection\r\n\nStack backtrace:\n   0: frame\n".to_owned();
         assert_eq!(first_line(&text), "no connection");
-        assert_eq!(
-            first_line(&"\u{fc}".repeat(3000)).chars().count(),
-            MAX_CHARS
-        );
+        assert_eq!(first_line(&"\u{fc}".repeat(3000)).chars().count(), MAX_CHARS);
         assert_eq!(first_line(""), "");
     }
 }

@@ -33,18 +33,10 @@ pub trait SendStatement {
     async fn connect(&self, place: Place<'_>) -> Result<Self::Connection, StatementError>;
 
     /// The rows of a statement, once it has ended: only then its transaction has committed.
-    async fn rows(
-        &self,
-        connection: &Self::Connection,
-        statement: &Statement<'_>,
-    ) -> Result<Vec<Row>, StatementError>;
+    async fn rows(&self, connection: &Self::Connection, statement: &Statement<'_>) -> Result<Vec<Row>, StatementError>;
 
     /// How many rows a statement of Postgres has returned. Cheaper than [`Self::rows`] where the host counts them.
-    async fn count(
-        &self,
-        connection: &Self::Connection,
-        statement: &Statement<'_>,
-    ) -> Result<usize, StatementError> {
+    async fn count(&self, connection: &Self::Connection, statement: &Statement<'_>) -> Result<usize, StatementError> {
         Ok(self.rows(connection, statement).await?.len())
     }
 }

@@ -36,8 +36,7 @@ const INSERT: &str = "\
 const INSERT_NEW: &str = "SELECT FROM insert_{table}_2($1::text::json)";
 
 /// The same, and says which rows were inserted.
-const INSERT_ALL: &str =
-    "SELECT string_agg(id::text, ',') AS ids FROM insert_{table}_2($1::text::json) AS id";
+const INSERT_ALL: &str = "SELECT string_agg(id::text, ',') AS ids FROM insert_{table}_2($1::text::json) AS id";
 
 /// Reads no table of resources and waits for no lock.
 const HISTORY: &str = "SELECT database_history() AS history";
@@ -208,15 +207,9 @@ mod tests {
     #[test]
     fn a_sqlstate_says_whether_to_try_again_and_whether_the_server_is_up() {
         for (codes, meaning) in [
-            (
-                &["40001", "40P01", "55P03", "57014"][..],
-                Failure::Transient,
-            ),
+            (&["40001", "40P01", "55P03", "57014"][..], Failure::Transient),
             (&["42P01", "22P02", "23505", "0A000", "0"], Failure::Refused),
-            (
-                &["08006", "53300", "57P01", "57P03", "58030", "25006"],
-                Failure::Outage,
-            ),
+            (&["08006", "53300", "57P01", "57P03", "58030", "25006"], Failure::Outage),
         ] {
             for code in codes {
                 assert_eq!(failure(&error(code)), meaning, "{code}");

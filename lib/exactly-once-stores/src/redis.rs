@@ -112,9 +112,7 @@ pub fn ping() -> Command {
 pub fn reservation(reply: Reply) -> Reservation {
     match reply {
         Reply::Nil => Reservation::Acquired,
-        Reply::Bytes(bytes) => {
-            Record::decode(&bytes).map_or(Reservation::Unintelligible, Reservation::Occupied)
-        }
+        Reply::Bytes(bytes) => Record::decode(&bytes).map_or(Reservation::Unintelligible, Reservation::Occupied),
         Reply::WrongType => Reservation::Unintelligible,
     }
 }
@@ -160,10 +158,7 @@ mod tests {
             b"2000".into(),
         ];
         let complete = records.complete(&scope, &record);
-        assert_eq!(
-            (complete.name, &complete.arguments[..]),
-            ("SET", &always[..])
-        );
+        assert_eq!((complete.name, &complete.arguments[..]), ("SET", &always[..]));
         let reserve = records.reserve(&scope, &record);
         let absent = [&always[..], &[b"NX".into(), b"GET".into()]].concat();
         assert_eq!((reserve.name, reserve.arguments), ("SET", absent));

@@ -5,9 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use exactly_once::error::ReservationsUnavailable;
-use exactly_once::ports::{
-    List, Lock, Locks, Probe, Probes, RecordLookup, Reservation, Reservations,
-};
+use exactly_once::ports::{List, Lock, Locks, Probe, Probes, RecordLookup, Reservation, Reservations};
 use exactly_once::{KeyScope, Record, ResourceId};
 
 use crate::instance::{Instance, Request};
@@ -37,11 +35,7 @@ pub struct Redis<'r, P: Platform> {
 
 impl<'r, P: Platform> Redis<'r, P> {
     /// For a request of an instance.
-    pub fn new(
-        instance: &'r Instance<P>,
-        request: &'r Request<P>,
-        settings: RedisSettings<'r>,
-    ) -> Self {
+    pub fn new(instance: &'r Instance<P>, request: &'r Request<P>, settings: RedisSettings<'r>) -> Self {
         Self {
             instance,
             request,
@@ -127,59 +121,36 @@ impl<'r, P: Platform> Redis<'r, P> {
 }
 
 impl<P: Platform> Reservations for Redis<'_, P> {
-    async fn reserve(
-        &self,
-        scope: &KeyScope,
-        record: &Record,
-    ) -> Result<Reservation, ReservationsUnavailable> {
+    async fn reserve(&self, scope: &KeyScope, record: &Record) -> Result<Reservation, ReservationsUnavailable> {
         let command = self.settings.records.reserve(scope, record);
         self.guarded(command).await.map(reservation)
     }
 
-    async fn complete(
-        &self,
-        scope: &KeyScope,
-        record: &Record,
-    ) -> Result<(), ReservationsUnavailable> {
+    async fn complete(&self, scope: &KeyScope, record: &Record) -> Result<(), ReservationsUnavailable> {
         let command = self.settings.records.complete(scope, record);
         self.guarded(command).await.map(|_| ())
     }
 
-    async fn withdraw(
-        &self,
-        scope: &KeyScope,
-        record: &Record,
-    ) -> Result<(), ReservationsUnavailable> {
+    async fn withdraw(&self, scope: &KeyScope, record: &Record) -> Result<(), ReservationsUnavailable> {
         let command = self.settings.records.withdraw(scope, record);
         self.guarded(command).await.map(|_| ())
     }
 }
 
 impl<P: Platform> RecordLookup for Redis<'_, P> {
-    async fn find_record(
-        &self,
-        scope: &KeyScope,
-    ) -> Result<Option<Record>, ReservationsUnavailable> {
+    async fn find_record(&self, scope: &KeyScope) -> Result<Option<Record>, ReservationsUnavailable> {
         let command = self.settings.records.find_record(scope);
         self.guarded(command).await.map(record)
     }
 }
 
 impl<P: Platform> Locks for Redis<'_, P> {
-    async fn acquire(
-        &self,
-        list: &List,
-        holder: &ResourceId,
-    ) -> Result<Lock, ReservationsUnavailable> {
+    async fn acquire(&self, list: &List, holder: &ResourceId) -> Result<Lock, ReservationsUnavailable> {
         let command = self.settings.locking.acquire(list, holder);
         lock(self.guarded(command).await?).ok_or(ReservationsUnavailable)
     }
 
-    async fn release(
-        &self,
-        list: &List,
-        holder: &ResourceId,
-    ) -> Result<(), ReservationsUnavailable> {
+    async fn release(&self, list: &List, holder: &ResourceId) -> Result<(), ReservationsUnavailable> {
         let command = self.settings.locking.release(list, holder);
         self.guarded(command).await.map(|_| ())
     }
@@ -229,17 +200,10 @@ mod tests {
             self.at(request, Some("redis"))
         }
 
-        fn at<'r>(
-            &'r self,
-            request: &'r Request<TestPlatform>,
-            url: Option<&'r str>,
-        ) -> Redis<'r, TestPlatform> {
+        fn at<'r>(&'r self, request: &'r Request<TestPlatform>, url: Option<&'r str>) -> Redis<'r, TestPlatform> {
             let settings = RedisSettings {
                 url,
-                records: Records {
-                    prefix: "p:",
-                    ttl: MS,
-                },
+                records: Records { prefix: "p:", ttl: MS },
                 locking: Locking {
                     prefix: "p:",
                     lease: MS,
@@ -253,8 +217,7 @@ mod tests {
         fn reserve(&self) -> Result<Reservation, ReservationsUnavailable> {
             let request = self.request();
             let redis = self.redis(&request);
-            self.platform
-                .run(redis.reserve(&new_order().scope, &record_of()))
+            self.platform.run(redis.reserve(&new_order().scope, &record_of()))
         }
 
         fn probe(&self) -> bool {
@@ -292,17 +255,12 @@ mod tests {
     #[test]
     fn a_command_is_sent_again_over_a_new_connection_if_the_kept_one_is_dead() {
         let it = Fixture::new();
-        it.platform.commands([
-            Replies(Reply::Nil),
-            Error("broken pipe"),
-            Replies(Reply::Nil),
-        ]);
+        it.platform
+            .commands([Replies(Reply::Nil), Error("broken pipe"), Replies(Reply::Nil)]);
         assert_eq!(it.reserve(), Ok(Reservation::Acquired));
         let request = it.request();
         let redis = it.redis(&request);
-        let reserved = it
-            .platform
-            .run(redis.reserve(&new_order().scope, &record_of()));
+        let reserved = it.platform.run(redis.reserve(&new_order().scope, &record_of()));
         assert_eq!(reserved, Ok(Reservation::Acquired));
         assert_eq!(request.trips(), 2);
         let sent = it.platform.sent();
@@ -317,10 +275,7 @@ mod tests {
         it.platform.commands([Error("one"), Error("two")]);
         assert_eq!(it.reserve(), Err(ReservationsUnavailable));
         assert_eq!(it.platform.sent().len(), 4, "two connections");
-        assert_eq!(
-            it.platform.lines(),
-            ["redis: down: two; requests do without it"]
-        );
+        assert_eq!(it.platform.lines(), ["redis: down: two; requests do without it"]);
         assert_eq!(it.breaker(), State::Open);
         assert_eq!(it.reserve(), Err(ReservationsUnavailable));
         assert!(it.platform.sent().is_empty());
@@ -362,8 +317,7 @@ mod tests {
         it.platform.dials([Error("refused")]);
         assert!(!it.probe());
         assert_eq!(it.breaker(), State::Open);
-        it.platform
-            .commands([Replies(Reply::Bytes(b"PONG".into()))]);
+        it.platform.commands([Replies(Reply::Bytes(b"PONG".into()))]);
         assert!(it.probe());
         assert_eq!(it.breaker(), State::Closed);
     }

@@ -252,10 +252,7 @@ fn json_rows(batch: &[&NewResource]) -> String {
 
 /// What became of each resource of a batch, by the rows of [`Statements::insert_all`]: Postgres's one, or SQLite's one
 /// for each insertion.
-pub fn attempts<'r>(
-    batch: &[&NewResource],
-    rows: impl IntoIterator<Item = &'r Row>,
-) -> Vec<Attempt> {
+pub fn attempts<'r>(batch: &[&NewResource], rows: impl IntoIterator<Item = &'r Row>) -> Vec<Attempt> {
     let ids: Vec<String> = rows.into_iter().filter_map(|row| row.text("ids")).collect();
     let inserted: Vec<&str> = ids.iter().flat_map(|ids| ids.split(',')).collect();
     let attempt = |new: &&NewResource| {
@@ -310,9 +307,7 @@ pub fn found(row: Option<&Row>) -> Result<Option<StoredResource>, Unreadable> {
 ///
 /// # Errors
 /// As [`stored`]; or there is no history.
-pub fn found_in_history(
-    row: Option<&Row>,
-) -> Result<InHistory<Option<StoredResource>>, Unreadable> {
+pub fn found_in_history(row: Option<&Row>) -> Result<InHistory<Option<StoredResource>>, Unreadable> {
     in_history(row, |row| found(Some(row)))
 }
 

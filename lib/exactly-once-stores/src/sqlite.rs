@@ -54,11 +54,7 @@ macro_rules! history {
 /// A time in milliseconds as text.
 macro_rules! created_at {
     ($millis:literal) => {
-        concat!(
-            "strftime('%Y-%m-%dT%H:%M:%fZ', ",
-            $millis,
-            " / 1000.0, 'unixepoch')"
-        )
+        concat!("strftime('%Y-%m-%dT%H:%M:%fZ', ", $millis, " / 1000.0, 'unixepoch')")
     };
 }
 
@@ -211,8 +207,7 @@ pub fn check_mode(rows: &[Row]) -> Result<(), StatementError> {
 }
 
 /// What a database in memory gets.
-const NO_FILE: &str =
-    "the database is not a file that all instances share; the host needs a folder for its state";
+const NO_FILE: &str = "the database is not a file that all instances share; the host needs a folder for its state";
 
 /// Whether another connection was in the way. Spin passes SQLite's text on, and no code.
 pub(crate) fn is_locked(error: &StatementError) -> bool {

@@ -10,9 +10,7 @@ use std::time::Duration;
 
 use exactly_once::ports::{Clock, NewResource};
 use exactly_once::signals::Signals;
-use exactly_once::{
-    Collection, Customer, Document, Fingerprint, History, IdempotencyKey, KeyScope, ResourceId,
-};
+use exactly_once::{Collection, Customer, Document, Fingerprint, History, IdempotencyKey, KeyScope, ResourceId};
 
 use crate::platform::{CommandError, Place, Platform, SendCommand, SendStatement, StatementError};
 use crate::redis::{Command, Reply};
@@ -214,20 +212,12 @@ impl SendStatement for TestPlatform {
         Ok(self.connection())
     }
 
-    async fn rows(
-        &self,
-        connection: &u32,
-        statement: &Statement<'_>,
-    ) -> Result<Vec<Row>, StatementError> {
+    async fn rows(&self, connection: &u32, statement: &Statement<'_>) -> Result<Vec<Row>, StatementError> {
         self.note(*connection, statement.sql);
         self.answer().await
     }
 
-    async fn count(
-        &self,
-        connection: &u32,
-        statement: &Statement<'_>,
-    ) -> Result<usize, StatementError> {
+    async fn count(&self, connection: &u32, statement: &Statement<'_>) -> Result<usize, StatementError> {
         self.note(*connection, &format!("count: {}", statement.sql));
         Ok(self.answer().await?.len())
     }
@@ -254,9 +244,7 @@ impl SendCommand for TestPlatform {
 async fn redis(script: RedisScript) -> Result<Reply, CommandError> {
     match script {
         RedisScript::Reply(reply) => Ok(reply),
-        RedisScript::Error(text) => Err(CommandError {
-            text: text.to_owned(),
-        }),
+        RedisScript::Error(text) => Err(CommandError { text: text.to_owned() }),
         RedisScript::Never => std::future::pending().await,
     }
 }

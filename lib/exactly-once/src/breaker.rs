@@ -86,10 +86,7 @@ mod tests {
         assert!(breaker.admits(COOL_DOWN + MS), "the probe");
         assert_eq!(breaker.state(COOL_DOWN + MS), State::Open);
         assert!(!breaker.admits(COOL_DOWN + MS), "only one");
-        assert!(
-            breaker.admits(2 * COOL_DOWN + MS),
-            "the probe may have died"
-        );
+        assert!(breaker.admits(2 * COOL_DOWN + MS), "the probe may have died");
 
         breaker.succeeded();
         assert_eq!(breaker.state(MS), State::Closed);

@@ -13,8 +13,8 @@ use crate::history::{History, InHistory, KnownHistory};
 use crate::json::differences;
 use crate::key::KeyScope;
 use crate::ports::{
-    Attempt, Histories, Insertion, NewResource, Reservation, Reservations, ResourceIds, Resources,
-    ResourcesByKey, StoredResource,
+    Attempt, Histories, Insertion, NewResource, Reservation, Reservations, ResourceIds, Resources, ResourcesByKey,
+    StoredResource,
 };
 use crate::record::{Progress, Record};
 use crate::resource::{Collection, Document, ResourceId};
@@ -169,10 +169,7 @@ enum Claim {
     /// Its resource.
     Completed(ResourceId),
     /// Nothing final. `new` has the id to insert it with.
-    Open {
-        new: NewResource,
-        reservation: Reserved,
-    },
+    Open { new: NewResource, reservation: Reserved },
 }
 
 async fn claim(
@@ -198,9 +195,7 @@ async fn claim(
             match record.progress {
                 // The fingerprint covers customer, key and document, and a completed record is written only from a
                 // row that was read: this is the stored resource.
-                Progress::Completed(history)
-                    if is_believed(history, known_history(histories).await, outage) =>
-                {
+                Progress::Completed(history) if is_believed(history, known_history(histories).await, outage) => {
                     return Claim::Completed(record.id);
                 }
                 // The row was read in another history and may be lost: it is found, or created again as it was.
@@ -212,8 +207,7 @@ async fn claim(
             }
         }
         // Another request's record proves neither that its resource exists nor that this one does not.
-        Ok(Reservation::Acquired | Reservation::Occupied(_) | Reservation::Unintelligible)
-        | Err(_) => own.id,
+        Ok(Reservation::Acquired | Reservation::Occupied(_) | Reservation::Unintelligible) | Err(_) => own.id,
     };
     Claim::Open {
         new: NewResource {
@@ -237,9 +231,7 @@ async fn known_history(histories: &impl Histories) -> KnownHistory {
 
 /// Whether a request that drew the first id can still be under way at the time of the second.
 fn is_recent(drawn: &ResourceId, now: &ResourceId) -> bool {
-    let age = now
-        .created_at_millis()
-        .saturating_sub(drawn.created_at_millis());
+    let age = now.created_at_millis().saturating_sub(drawn.created_at_millis());
     age <= MAX_REQUEST_MILLIS
 }
 
@@ -247,18 +239,14 @@ fn is_recent(drawn: &ResourceId, now: &ResourceId) -> bool {
 fn is_believed(history: Option<History>, known: KnownHistory, outage: OutageReplay) -> bool {
     match (known, outage) {
         (KnownHistory::Current(current), _) => history == Some(current),
-        (KnownHistory::Unreachable { last }, OutageReplay::FromRecord) => {
-            !is_contradicted(history, last)
-        }
+        (KnownHistory::Unreachable { last }, OutageReplay::FromRecord) => !is_contradicted(history, last),
         (KnownHistory::Unreachable { .. } | KnownHistory::Unknown { .. }, _) => false,
     }
 }
 
 /// Whether the last history that was heard is another one than the record's.
 fn is_contradicted(history: Option<History>, last: Option<History>) -> bool {
-    history
-        .zip(last)
-        .is_some_and(|(record, last)| record != last)
+    history.zip(last).is_some_and(|(record, last)| record != last)
 }
 
 /// The id in a completed record of the request, for a replay that Postgres has not confirmed.
@@ -268,8 +256,7 @@ fn replay_in_outage(
     outage: OutageReplay,
     histories: &impl Histories,
 ) -> Option<ResourceId> {
-    let (Ok(Reservation::Occupied(record)), OutageReplay::FromRecord) = (reservation, outage)
-    else {
+    let (Ok(Reservation::Occupied(record)), OutageReplay::FromRecord) = (reservation, outage) else {
         return None;
     };
     let Progress::Completed(history) = record.progress else {
@@ -321,9 +308,7 @@ impl Settled {
         };
         // An equal fingerprint is an equal document; and the same document under a fingerprint of another algorithm is
         // still the same document.
-        if stored.fingerprint == requested.fingerprint
-            || are_equal(&stored.document, &requested.document)
-        {
+        if stored.fingerprint == requested.fingerprint || are_equal(&stored.document, &requested.document) {
             return Ok(Creation::Replayed(stored.id));
         }
         if key_reuse == KeyReuse::Replay {
@@ -345,10 +330,7 @@ async fn insert(
         let InHistory { history, value } = resources.insert_unless_exists(&new).await?;
         let value = match value {
             Insertion::Inserted => Settled::Inserted(new),
-            Insertion::Existing(stored) => Settled::Existing {
-                stored,
-                requested: new,
-            },
+            Insertion::Existing(stored) => Settled::Existing { stored, requested: new },
             Insertion::Conflict => {
                 prepare_retry(&mut new, tried, ids);
                 continue;

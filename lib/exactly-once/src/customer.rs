@@ -40,10 +40,7 @@ mod tests {
     #[test]
     fn a_name_is_1_to_128_characters_that_can_be_stored() {
         for good in ["c", "auth0|5f7c", "\u{e4} b", &"\u{df}".repeat(128)] {
-            assert_eq!(
-                Customer::named(good).as_ref().map(Customer::as_str),
-                Some(good)
-            );
+            assert_eq!(Customer::named(good).as_ref().map(Customer::as_str), Some(good));
         }
         for bad in ["", "a\0", "a\tb", "\u{85}", &"c".repeat(129), "anonymous"] {
             assert_eq!(Customer::named(bad), None, "{bad:?}");

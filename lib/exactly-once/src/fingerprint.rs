@@ -74,10 +74,7 @@ mod tests {
     #[test]
     fn every_part_counts() {
         let base = of(&scope("orders", "c", "k"), "POST", "/orders", "{}");
-        assert_eq!(
-            base,
-            of(&scope("orders", "c", "k"), "POST", "/orders", "{}")
-        );
+        assert_eq!(base, of(&scope("orders", "c", "k"), "POST", "/orders", "{}"));
         for other in [
             of(&scope("refunds", "c", "k"), "POST", "/orders", "{}"),
             of(&scope("orders", "d", "k"), "POST", "/orders", "{}"),

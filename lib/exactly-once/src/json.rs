@@ -151,19 +151,12 @@ mod tests {
     #[test]
     fn parses_what_serde_json_parses() {
         let text = r#" {"a":[1,-2,3.5,true,null,"x"],"b":{"c":{}}} "#;
-        assert_eq!(
-            parse(text.as_bytes()),
-            Ok(serde_json::from_str(text).expect("valid"))
-        );
+        assert_eq!(parse(text.as_bytes()), Ok(serde_json::from_str(text).expect("valid")));
     }
 
     #[test]
     fn refuses_a_member_given_twice_at_any_depth() {
-        for text in [
-            r#"{"a":1,"a":1}"#,
-            r#"[{"b":{"a":1,"a":2}}]"#,
-            r#"{"a":1,"\u0061":2}"#,
-        ] {
+        for text in [r#"{"a":1,"a":1}"#, r#"[{"b":{"a":1,"a":2}}]"#, r#"{"a":1,"\u0061":2}"#] {
             let Err(Malformed(why)) = parse(text.as_bytes()) else {
                 panic!("accepted {text}");
             };

@@ -40,9 +40,7 @@ impl IdempotencyKey {
     ///
     /// # Errors
     /// [`KeyError`], also when only one of several values is malformed.
-    pub fn from_field_values<'v>(
-        values: impl IntoIterator<Item = &'v [u8]>,
-    ) -> Result<Self, KeyError> {
+    pub fn from_field_values<'v>(values: impl IntoIterator<Item = &'v [u8]>) -> Result<Self, KeyError> {
         let mut found: Option<Self> = None;
         for value in values {
             let key = Self::parse(value).ok_or(KeyError::Malformed)?;
@@ -69,8 +67,7 @@ impl IdempotencyKey {
 
     /// The key of exactly these characters, as a path names it: nothing is trimmed or unquoted.
     pub fn from_chars(key: Vec<u8>) -> Option<Self> {
-        let well_formed =
-            (1..=MAX_KEY_CHARS).contains(&key.len()) && key.iter().all(u8::is_ascii_graphic);
+        let well_formed = (1..=MAX_KEY_CHARS).contains(&key.len()) && key.iter().all(u8::is_ascii_graphic);
         if !well_formed {
             return None;
         }
@@ -125,15 +122,10 @@ mod tests {
             IdempotencyKey::parse(b" \"8e03978e\" ")
         );
         assert_eq!(
-            IdempotencyKey::parse(br#""a\"b\\c""#)
-                .expect("a key")
-                .as_str(),
+            IdempotencyKey::parse(br#""a\"b\\c""#).expect("a key").as_str(),
             r#"a"b\c"#
         );
-        assert_eq!(
-            IdempotencyKey::parse(br"a\b").expect("a key").as_str(),
-            r"a\b"
-        );
+        assert_eq!(IdempotencyKey::parse(br"a\b").expect("a key").as_str(), r"a\b");
     }
 
     #[test]
@@ -174,9 +166,7 @@ mod tests {
 
     #[test]
     fn several_values_must_agree() {
-        let from = |values: &[&'static str]| {
-            IdempotencyKey::from_field_values(values.iter().map(|v| v.as_bytes()))
-        };
+        let from = |values: &[&'static str]| IdempotencyKey::from_field_values(values.iter().map(|v| v.as_bytes()));
         assert_eq!(from(&[]), Err(KeyError::Missing));
         assert_eq!(from(&["a", "\"a\""]).expect("a key").as_str(), "a");
         assert_eq!(from(&["a", "b"]), Err(KeyError::Ambiguous));

@@ -29,10 +29,7 @@ pub fn check(resource: &Resource, body: &Value) -> Result<(), String> {
         let added = pointer(&at, ADDED);
         let more = with_member(body, &at);
         let violations = resource.validate(&more).err().unwrap_or_default();
-        if !violations
-            .iter()
-            .any(|violation| violation.pointer == added)
-        {
+        if !violations.iter().any(|violation| violation.pointer == added) {
             return Err(format!("{added} is accepted"));
         }
         if resource

@@ -63,11 +63,7 @@ impl Resource {
     /// Adds rules about several members, and what the schema says of them. The function sees members that may be
     /// missing or wrong: it judges those that [`Check::accepts`].
     #[must_use]
-    pub const fn with_rules(
-        mut self,
-        about: &'static str,
-        rules: fn(&Map<String, Value>, &mut Check),
-    ) -> Self {
+    pub const fn with_rules(mut self, about: &'static str, rules: fn(&Map<String, Value>, &mut Check)) -> Self {
         (self.about, self.rules) = (about, rules);
         self
     }
@@ -216,11 +212,7 @@ pub const fn text(min: usize, max: usize) -> Kind {
 /// A string that the function accepts, such as a code of some list. The rule says what it must be, and `schema` names
 /// its JSON Schema among the components of the API's description.
 pub const fn code(schema: &'static str, rule: &'static str, accepts: fn(&str) -> bool) -> Kind {
-    Kind::Code {
-        schema,
-        rule,
-        accepts,
-    }
+    Kind::Code { schema, rule, accepts }
 }
 
 /// An integer that is written without a fraction and an exponent.
@@ -275,22 +267,14 @@ pub const fn constant(name: &'static str, value: &'static str) -> Member {
 }
 
 /// What the function computes from the document; the document is not readable where it returns nothing.
-pub const fn computed(
-    name: &'static str,
-    kind: Kind,
-    value: fn(&Map<String, Value>) -> Option<Value>,
-) -> Member {
+pub const fn computed(name: &'static str, kind: Kind, value: fn(&Map<String, Value>) -> Option<Value>) -> Member {
     Member::new(name, Source::Computed(kind, value))
 }
 
 impl Member {
     const fn new(name: &'static str, source: Source) -> Self {
         let about = "";
-        Self {
-            name,
-            about,
-            source,
-        }
+        Self { name, about, source }
     }
 
     /// Adds what the schema says of it beside its rule.
@@ -317,10 +301,7 @@ impl Member {
         }
         write_name(text, self.name);
         match (&self.source, value) {
-            (
-                Source::Required(kind) | Source::Nullable(kind) | Source::Optional(kind),
-                Some(value),
-            ) => {
+            (Source::Required(kind) | Source::Nullable(kind) | Source::Optional(kind), Some(value)) => {
                 kind.write(text, id, value)?;
             }
             (Source::Required(_), None) => return None,
@@ -346,12 +327,8 @@ impl Kind {
             }
             Self::Code { rule, .. } | Self::Number { rule, .. } => (*rule).into(),
             Self::Integer { min, max } => format!("must be an integer from {min} to {max}").into(),
-            Self::Money { min, max } => {
-                format!("must be an integer of minor units, {min} to {max}").into()
-            }
-            Self::List { min, max, .. } => {
-                format!("must be an array of {min} to {max} items").into()
-            }
+            Self::Money { min, max } => format!("must be an integer of minor units, {min} to {max}").into(),
+            Self::List { min, max, .. } => format!("must be an array of {min} to {max} items").into(),
         }
     }
 
@@ -366,9 +343,7 @@ impl Kind {
                 value.as_i64().map(|number| (*min..=*max).contains(&number))
             }
             Self::Number { read, .. } => value.as_f64().map(|number| read(number).is_some()),
-            Self::List { min, max, .. } => value
-                .as_array()
-                .map(|items| (*min..=*max).contains(&items.len())),
+            Self::List { min, max, .. } => value.as_array().map(|items| (*min..=*max).contains(&items.len())),
         };
         is.unwrap_or_default()
     }
@@ -413,10 +388,9 @@ fn as_stored(table: &[Member], value: &Value) -> Option<Value> {
     for member in table {
         let present = members.get(member.name).filter(|value| !value.is_null());
         let stored = match (&member.source, present) {
-            (
-                Source::Required(kind) | Source::Nullable(kind) | Source::Optional(kind),
-                Some(value),
-            ) => kind.as_stored(value)?,
+            (Source::Required(kind) | Source::Nullable(kind) | Source::Optional(kind), Some(value)) => {
+                kind.as_stored(value)?
+            }
             (Source::Required(_), None) => return None,
             (Source::Nullable(_), None) => Value::Null,
             (Source::Optional(_), None) => {
@@ -501,10 +475,7 @@ impl Check {
             let rest = other.strip_prefix(pointer);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
-        !self
-            .violations
-            .iter()
-            .any(|found| is_inside(&found.pointer))
+        !self.violations.iter().any(|found| is_inside(&found.pointer))
     }
 
     fn object(&mut self, at: &str, table: &[Member], value: &Value) {
@@ -519,19 +490,10 @@ impl Check {
         for name in members.keys().filter(|name| !is_known(name)) {
             self.violated(pointer(at, name), "is not a member this API knows");
         }
-        let sent = || {
-            table
-                .iter()
-                .filter_map(|member| Some((member, member.sent()?)))
-        };
+        let sent = || table.iter().filter_map(|member| Some((member, member.sent()?)));
         let is_list = |kind: &Kind| matches!(kind, Kind::List { .. });
         for (member, (kind, is_required)) in sent().filter(|(_, (kind, _))| !is_list(kind)) {
-            self.member(
-                &pointer(at, member.name),
-                kind,
-                is_required,
-                members.get(member.name),
-            );
+            self.member(&pointer(at, member.name), kind, is_required, members.get(member.name));
         }
         for (member, (kind, is_required)) in sent().filter(|(_, (kind, _))| is_list(kind)) {
             let (here, value) = (pointer(at, member.name), members.get(member.name));

@@ -40,36 +40,21 @@ pub enum Reservation {
 /// except a completed record with the request's own fingerprint in the history in which it was written.
 pub trait Reservations {
     /// Stores the record unless the scope holds one (set-if-absent), in one round trip.
-    async fn reserve(
-        &self,
-        scope: &KeyScope,
-        record: &Record,
-    ) -> Result<Reservation, ReservationsUnavailable>;
+    async fn reserve(&self, scope: &KeyScope, record: &Record) -> Result<Reservation, ReservationsUnavailable>;
 
     /// Stores the record and overwrites any other. The record's row must have been read, and its history returned by
     /// the same statement. Rows never change, so such a record is true whenever it is written.
-    async fn complete(
-        &self,
-        scope: &KeyScope,
-        record: &Record,
-    ) -> Result<(), ReservationsUnavailable>;
+    async fn complete(&self, scope: &KeyScope, record: &Record) -> Result<(), ReservationsUnavailable>;
 
     /// Deletes the record if the scope still holds exactly this one. For a rejected request: nothing is in progress any
     /// more.
-    async fn withdraw(
-        &self,
-        scope: &KeyScope,
-        record: &Record,
-    ) -> Result<(), ReservationsUnavailable>;
+    async fn withdraw(&self, scope: &KeyScope, record: &Record) -> Result<(), ReservationsUnavailable>;
 }
 
 /// Reads records (Redis) without writing one.
 pub trait RecordLookup {
     /// The record of the scope, if it holds one that this release can read.
-    async fn find_record(
-        &self,
-        scope: &KeyScope,
-    ) -> Result<Option<Record>, ReservationsUnavailable>;
+    async fn find_record(&self, scope: &KeyScope) -> Result<Option<Record>, ReservationsUnavailable>;
 }
 
 /// A resource to be inserted.
@@ -149,10 +134,7 @@ pub trait Resources {
     async fn insert_new(&self, new: &NewResource) -> Attempt;
 
     /// Inserts the resource unless its scope has one, in one statement and one implicit transaction.
-    async fn insert_unless_exists(
-        &self,
-        new: &NewResource,
-    ) -> Result<InHistory<Insertion>, DatabaseUnavailable>;
+    async fn insert_unless_exists(&self, new: &NewResource) -> Result<InHistory<Insertion>, DatabaseUnavailable>;
 }
 
 /// The result of an attempt to take a lock.
@@ -173,18 +155,10 @@ pub enum Lock {
 pub trait Locks {
     /// Takes the lock of the scope's list for a lease unless another request holds it, in one round trip. `holder` is
     /// unique to the request, which may ask again.
-    async fn acquire(
-        &self,
-        list: &List,
-        holder: &ResourceId,
-    ) -> Result<Lock, ReservationsUnavailable>;
+    async fn acquire(&self, list: &List, holder: &ResourceId) -> Result<Lock, ReservationsUnavailable>;
 
     /// Releases the lock if the holder still has it, in one round trip.
-    async fn release(
-        &self,
-        list: &List,
-        holder: &ResourceId,
-    ) -> Result<(), ReservationsUnavailable>;
+    async fn release(&self, list: &List, holder: &ResourceId) -> Result<(), ReservationsUnavailable>;
 }
 
 /// A customer's resources in one collection.
@@ -232,10 +206,7 @@ pub trait ConditionalResources {
 /// Resources by their keys (Postgres).
 pub trait ResourcesByKey {
     /// The resource of a scope.
-    async fn find_by_key(
-        &self,
-        scope: &KeyScope,
-    ) -> Result<InHistory<Option<StoredResource>>, DatabaseUnavailable>;
+    async fn find_by_key(&self, scope: &KeyScope) -> Result<InHistory<Option<StoredResource>>, DatabaseUnavailable>;
 }
 
 /// Some of a customer's resources, newest first.
@@ -252,11 +223,7 @@ pub struct Page {
 /// Resources as customers read them (Postgres). Creation does not need it.
 pub trait ResourceLists {
     /// The customer's resource with that id.
-    async fn find(
-        &self,
-        customer: &Customer,
-        id: ResourceId,
-    ) -> Result<Option<StoredResource>, DatabaseUnavailable>;
+    async fn find(&self, customer: &Customer, id: ResourceId) -> Result<Option<StoredResource>, DatabaseUnavailable>;
 
     /// Up to `limit` of the customer's resources, newest first: those older than `after`, if it is given. `None`
     /// when `after` is not one of the customer's resources.
@@ -322,21 +289,11 @@ pub struct FeedRows {
 pub trait Feed {
     /// What follows a sequence number: a page of up to `limit` resources. The writers are only those that may be
     /// `among` these, if they are given.
-    async fn look(
-        &self,
-        after: i64,
-        limit: usize,
-        among: Option<&Writers>,
-    ) -> Result<Outlook, DatabaseUnavailable>;
+    async fn look(&self, after: i64, limit: usize, among: Option<&Writers>) -> Result<Outlook, DatabaseUnavailable>;
 
     /// The first of the resources with a number above `after` and up to `last`: at least one, if there is one, and at
     /// most `limit`.
-    async fn read(
-        &self,
-        after: i64,
-        last: i64,
-        limit: usize,
-    ) -> Result<FeedRows, DatabaseUnavailable>;
+    async fn read(&self, after: i64, last: i64, limit: usize) -> Result<FeedRows, DatabaseUnavailable>;
 }
 
 /// The result of probing a store.

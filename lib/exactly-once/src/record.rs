@@ -62,9 +62,7 @@ impl Record {
             progress: match (version, progress, rest) {
                 (WITHOUT_HISTORY, IN_PROGRESS, []) => Progress::InProgress,
                 (WITHOUT_HISTORY, COMPLETED, []) => Progress::Completed(None),
-                (WITH_HISTORY, COMPLETED, history) => {
-                    Progress::Completed(Some(History::from_bytes(history)?))
-                }
+                (WITH_HISTORY, COMPLETED, history) => Progress::Completed(Some(History::from_bytes(history)?)),
                 _ => return None,
             },
             fingerprint: Fingerprint::from_bytes(fingerprint)?,

@@ -115,10 +115,7 @@ mod tests {
     #[test]
     fn only_the_printed_form_is_an_id() {
         let text = "01970000-0000-7000-8000-00000000000a";
-        assert_eq!(
-            ResourceId::parse(text).map(|id| id.to_string()),
-            Some(text.to_owned())
-        );
+        assert_eq!(ResourceId::parse(text).map(|id| id.to_string()), Some(text.to_owned()));
         for other in [
             "",
             "01970000-0000-7000-8000-00000000000A",

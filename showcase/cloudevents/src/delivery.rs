@@ -53,10 +53,7 @@ impl Refusal {
 ///
 /// # Errors
 /// The body cannot be read. What is in it is the inner result.
-pub async fn read_event(
-    head: &impl Head,
-    body: impl Body,
-) -> Result<Result<CloudEvent, NotAnEvent>, Problem> {
+pub async fn read_event(head: &impl Head, body: impl Body) -> Result<Result<CloudEvent, NotAnEvent>, Problem> {
     let body = read_body(head, body, MEDIA_TYPE, MAX_EVENT_BYTES).await?;
     Ok(CloudEvent::from_json(&body))
 }

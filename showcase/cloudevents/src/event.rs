@@ -38,8 +38,7 @@ impl CloudEvent {
     /// # Errors
     /// [`NotAnEvent`] when a required attribute is missing, or one is of another type.
     pub fn from_json(bytes: &[u8]) -> Result<Self, NotAnEvent> {
-        let value =
-            exactly_once::json::parse(bytes).map_err(|error| NotAnEvent(error.to_string()))?;
+        let value = exactly_once::json::parse(bytes).map_err(|error| NotAnEvent(error.to_string()))?;
         let Value::Object(mut members) = value else {
             return Err(NotAnEvent("it is not a JSON object".into()));
         };
@@ -117,10 +116,7 @@ mod tests {
             partition_key: Some("user-1".into()),
             data: json!({"total": 600}),
         };
-        assert_eq!(
-            CloudEvent::from_json(event.to_json().as_bytes()),
-            Ok(event.clone())
-        );
+        assert_eq!(CloudEvent::from_json(event.to_json().as_bytes()), Ok(event.clone()));
         assert_eq!(event.customer(), Customer::named("user-1"));
     }
 

@@ -72,9 +72,6 @@ fn content_type(file: &Path) -> Result<&'static str> {
         Some("svg") => "image/svg+xml",
         Some("txt") => "text/plain; charset=utf-8",
         Some("woff2") => "font/woff2",
-        _ => bail!(
-            "{}: the build knows no content type for this name",
-            file.display()
-        ),
+        _ => bail!("{}: the build knows no content type for this name", file.display()),
     })
 }

@@ -40,9 +40,7 @@ pub fn generate(package: &Path, folder: &Path) -> Result<()> {
         let mut content = String::new();
         archive.by_name(&path)?.read_to_string(&mut content)?;
         // Browsers would look for a map that is not here.
-        let content = content
-            .lines()
-            .filter(|line| !line.contains("# sourceMappingURL="));
+        let content = content.lines().filter(|line| !line.contains("# sourceMappingURL="));
         fs::write(folder.join(name), content.collect::<Vec<_>>().join("\n"))?;
     }
     Ok(())

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
-    IF_NONE_MATCH, LINK, LOCATION, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LINK, LOCATION,
+    REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use serde_json::json;
@@ -34,9 +34,7 @@ pub fn respond(method: &Method, path: &str, fields: &HeaderMap) -> Response<Byte
     let found = find(path);
     let mut response = match (found, method) {
         (Found::Nothing, _) => problem(&Problem::NotFound),
-        (_, method) if !matches!(*method, Method::GET | Method::HEAD) => {
-            problem(&Problem::MethodNotAllowed)
-        }
+        (_, method) if !matches!(*method, Method::GET | Method::HEAD) => problem(&Problem::MethodNotAllowed),
         (Found::Moved(to), _) => moved(to),
         (Found::File(file), _) if is_current(file, fields) => not_modified(file),
         (Found::File(file), _) => whole(file),
@@ -147,10 +145,7 @@ mod tests {
     }
 
     fn field(response: &Response<Bytes>, name: HeaderName) -> &str {
-        response
-            .headers()
-            .get(name)
-            .map_or("", |value| value.to_str().unwrap())
+        response.headers().get(name).map_or("", |value| value.to_str().unwrap())
     }
 
     #[test]
@@ -178,10 +173,7 @@ mod tests {
             ("/console/console.css", "text/css; charset=utf-8"),
             ("/openapi.json", "application/json"),
             ("/reference/", "text/html; charset=utf-8"),
-            (
-                "/reference/swagger-ui-bundle.js",
-                "text/javascript; charset=utf-8",
-            ),
+            ("/reference/swagger-ui-bundle.js", "text/javascript; charset=utf-8"),
             ("/reference/swagger-ui.css", "text/css; charset=utf-8"),
         ] {
             let file = get(path);
@@ -225,12 +217,7 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_a_problem() {
-        for path in [
-            "/none",
-            "/console/none.js",
-            "/index",
-            "/console/../index.html",
-        ] {
+        for path in ["/none", "/console/none.js", "/index", "/console/../index.html"] {
             let answer = get(path);
             assert_eq!(answer.status(), 404, "{path}");
             assert_eq!(field(&answer, CONTENT_TYPE), "application/problem+json");
@@ -246,20 +233,13 @@ mod tests {
             assert_eq!(answer.status(), 405, "{method}");
             assert_eq!(field(&answer, ALLOW), "GET, HEAD");
         }
-        assert_eq!(
-            respond(&Method::POST, "/none", &HeaderMap::new()).status(),
-            404
-        );
+        assert_eq!(respond(&Method::POST, "/none", &HeaderMap::new()).status(), 404);
         assert_eq!(respond(&Method::HEAD, "/", &HeaderMap::new()).status(), 200);
     }
 
     #[test]
     fn a_folder_without_its_slash_is_elsewhere() {
-        for (path, to) in [
-            ("/console", "/"),
-            ("/console/", "/"),
-            ("/reference", "/reference/"),
-        ] {
+        for (path, to) in [("/console", "/"), ("/console/", "/"), ("/reference", "/reference/")] {
             let answer = get(path);
             assert_eq!(answer.status(), 308, "{path}");
             assert_eq!(field(&answer, LOCATION), to);

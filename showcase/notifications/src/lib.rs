@@ -26,9 +26,7 @@ pub static NOTIFICATIONS: Resource = Resource::new(
         required("orderId", text(1, 36)),
         nullable("reason", text(1, 100)),
         required("status", text(1, 20)),
-        computed("text", text(1, 200), |notification| {
-            told(notification).map(Value::from)
-        }),
+        computed("text", text(1, 200), |notification| told(notification).map(Value::from)),
     ],
 );
 
@@ -86,10 +84,7 @@ pub fn notification_of(event: &CloudEvent) -> Result<(KeyScope, Value), Refusal>
 fn told(notification: &Map<String, Value>) -> Option<String> {
     Some(match notification.get("reason").and_then(Value::as_str) {
         None => "Your order is paid.".to_owned(),
-        Some(reason) => format!(
-            "Your order could not be paid: {}.",
-            reason.replace('_', " ")
-        ),
+        Some(reason) => format!("Your order could not be paid: {}.", reason.replace('_', " ")),
     })
 }
 

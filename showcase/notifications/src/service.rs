@@ -4,8 +4,7 @@
 use cloudevents::{Refusal, read_event};
 use exactly_once_http::identity::Identity;
 use exactly_once_http::{
-    Body, Head, Host, Method, PageRequest, Problem, Response, admit, create, health, identify,
-    list, readiness,
+    Body, Head, Host, Method, PageRequest, Problem, Response, admit, create, health, identify, list, readiness,
 };
 use exactly_once_spin::SpinHost;
 
@@ -40,20 +39,8 @@ async fn answer(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Re
             };
             let policy = settings.replay_policy;
             let (document, ids) = (&notification, host.ids());
-            match create(
-                &NOTIFICATIONS,
-                scope,
-                document,
-                policy,
-                &redis,
-                &postgres,
-                ids,
-            )
-            .await
-            {
-                Err(Problem::KeyReused { .. }) => {
-                    Ok(Refusal::Contradiction.into_response(&COLLECTION))
-                }
+            match create(&NOTIFICATIONS, scope, document, policy, &redis, &postgres, ids).await {
+                Err(Problem::KeyReused { .. }) => Ok(Refusal::Contradiction.into_response(&COLLECTION)),
                 created => created,
             }
         }

@@ -56,18 +56,11 @@ pub fn shown(id: ResourceId, document: &Value, payment: Option<&Payment>) -> Opt
     let Some(payment) = payment else {
         return Some(order);
     };
-    let status = if payment.succeeded {
-        "succeeded"
-    } else {
-        "failed"
-    };
+    let status = if payment.succeeded { "succeeded" } else { "failed" };
     let (before, updated) = order.split_once(r#""updatedAt":""#)?;
     let before = before.replacen(PENDING, status, 1);
     let after = updated.strip_prefix(&id.created_at())?;
-    Some(format!(
-        r#"{before}"updatedAt":"{}{after}"#,
-        payment.decided_at
-    ))
+    Some(format!(r#"{before}"updatedAt":"{}{after}"#, payment.decided_at))
 }
 
 /// A price in whole cents. Up to [`MAX_CENTS`] a double is exact to far less than a cent.
@@ -80,10 +73,7 @@ fn cents(price: f64) -> Option<i64> {
 }
 
 /// The price as it is stored and shown: without a fraction where it has none.
-#[allow(
-    clippy::cast_precision_loss,
-    reason = "up to MAX_CENTS a double has every cent"
-)]
+#[allow(clippy::cast_precision_loss, reason = "up to MAX_CENTS a double has every cent")]
 fn price_of(cents: i64) -> Value {
     match cents % 100 {
         0 => (cents / 100).into(),
@@ -103,17 +93,8 @@ mod tests {
 
     #[test]
     fn the_laws_of_every_resource_hold() {
-        for price in [
-            json!(12),
-            json!(12.0),
-            json!(6.5),
-            json!(9.99),
-            json!(1_000_000_000),
-        ] {
-            assert_eq!(
-                exactly_once::laws::check(&ORDERS, &json!({"price": price})),
-                Ok(())
-            );
+        for price in [json!(12), json!(12.0), json!(6.5), json!(9.99), json!(1_000_000_000)] {
+            assert_eq!(exactly_once::laws::check(&ORDERS, &json!({"price": price})), Ok(()));
         }
     }
 

@@ -12,8 +12,8 @@ use exactly_once::ports::{ResourceIds, ResourceLists, StoredResource};
 use exactly_once::{Document, IdempotencyKey, KeyScope, ResourceId};
 use exactly_once_http::identity::Identity;
 use exactly_once_http::{
-    Body, ETag, Head, Host, Method, Problem, Response, events, feed_path, health, identify,
-    read_condition, read_document, read_key, readiness,
+    Body, ETag, Head, Host, Method, Problem, Response, events, feed_path, health, identify, read_condition,
+    read_document, read_key, readiness,
 };
 use exactly_once_spin::{Database, SpinHost};
 use exactly_once_stores::sql::{Parameter, Statement};
@@ -63,9 +63,7 @@ async fn answer(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Re
                 Err(Problem::Key(KeyError::Missing)) if expected == Expected::Any => {
                     return Err(Problem::PreconditionRequired);
                 }
-                Err(Problem::Key(KeyError::Missing)) => {
-                    (IdempotencyKey::substitute(host.ids().draw()), true)
-                }
+                Err(Problem::Key(KeyError::Missing)) => (IdempotencyKey::substitute(host.ids().draw()), true),
                 key => (key?, false),
             };
             let collection = COLLECTION.name;
@@ -83,13 +81,12 @@ async fn answer(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Re
                 ..settings.replay_policy
             };
             let ids = host.ids();
-            let (creation, state) =
-                create_conditionally(request, &expected, policy, &redis, &redis, &postgres, ids)
-                    .await
-                    .map_err(|error| match error {
-                        CreateError::Unavailable if keyless => Problem::UndecidedWithoutKey,
-                        error => error.into(),
-                    })?;
+            let (creation, state) = create_conditionally(request, &expected, policy, &redis, &redis, &postgres, ids)
+                .await
+                .map_err(|error| match error {
+                    CreateError::Unavailable if keyless => Problem::UndecidedWithoutKey,
+                    error => error.into(),
+                })?;
             let body = shown(creation.id(), &order, None).ok_or(Problem::Unreadable)?;
             let response = Response::json(StatusCode::ACCEPTED, body);
             Ok(match state {
@@ -131,11 +128,7 @@ struct Payments(Map<String, Value>);
 impl Payments {
     /// Reads them where payments are in the same database, which the variable `payments` says. Orders stay pending
     /// where they are not.
-    async fn of(
-        orders: &[StoredResource],
-        host: &SpinHost,
-        postgres: &Database<'_>,
-    ) -> Result<Self, Problem> {
+    async fn of(orders: &[StoredResource], host: &SpinHost, postgres: &Database<'_>) -> Result<Self, Problem> {
         if host.variable("payments").await? != "true" || orders.is_empty() {
             return Ok(Self(Map::new()));
         }

@@ -6,8 +6,8 @@ use exactly_once::members::{id, integer, required};
 use exactly_once::ports::{ResourceLists, ResourcesByKey};
 use exactly_once::{Collection, Customer, Document, KeyScope, Resource, ResourceId};
 use exactly_once_http::{
-    Body, Head, Host, Method, Problem, QueryError, Response, decoded, health, read_document,
-    read_key, readiness, represent,
+    Body, Head, Host, Method, Problem, QueryError, Response, decoded, health, read_document, read_key, readiness,
+    represent,
 };
 use http::StatusCode;
 use uuid::Uuid;
@@ -75,20 +75,14 @@ async fn answer(head: &impl Head, body: impl Body, host: &impl Host) -> Result<R
                 .rev()
                 .filter_map(|stored| represent(&ORDERS, stored))
                 .collect();
-            Ok(Response::json(
-                StatusCode::OK,
-                format!("[{}]", orders.join(",")),
-            ))
+            Ok(Response::json(StatusCode::OK, format!("[{}]", orders.join(","))))
         }
         (Method::Get | Method::Head, path) => {
             let id = path.strip_prefix('/').and_then(ResourceId::parse);
             let id = id.ok_or(Problem::NotFound)?;
             let stored = postgres.find(&profile(query)?, id).await?;
             let order = represent(&ORDERS, &stored.ok_or(Problem::NotFound)?);
-            Ok(Response::json(
-                StatusCode::OK,
-                order.ok_or(Problem::Unreadable)?,
-            ))
+            Ok(Response::json(StatusCode::OK, order.ok_or(Problem::Unreadable)?))
         }
         (_, "/") => Err(Problem::MethodNotAllowed {
             allow: "GET, HEAD, POST",
@@ -103,9 +97,7 @@ fn created(id: ResourceId) -> Response {
 
 /// The customer: `profileId`, a UUID.
 fn profile(query: &str) -> Result<Customer, Problem> {
-    let value = query
-        .split('&')
-        .find_map(|part| part.strip_prefix("profileId="));
+    let value = query.split('&').find_map(|part| part.strip_prefix("profileId="));
     let id = value.and_then(|value| Uuid::try_parse_ascii(&decoded(value)).ok());
     let customer = id.and_then(|id| Customer::named(id.to_string()));
     customer.ok_or(Problem::Query(QueryError::Parameter {

@@ -92,8 +92,7 @@ impl Charge {
             amount,
             ..
         } = payment;
-        (customer.as_str(), currency, *amount)
-            == (self.customer.as_str(), &self.currency, self.amount)
+        (customer.as_str(), currency, *amount) == (self.customer.as_str(), &self.currency, self.amount)
     }
 }
 

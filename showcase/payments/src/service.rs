@@ -4,8 +4,8 @@ use cloudevents::{MEDIA_TYPE, Refusal, read_event};
 use exactly_once::create::{CreateRequest, Creation, create};
 use exactly_once::{Customer, Document, KeyScope, ResourceId};
 use exactly_once_http::{
-    Body, Head, Host, IDEMPOTENT_REPLAYED, Method, Outcome, Problem, QueryError, Response, admit,
-    decoded, health, read_document, read_key, readiness, represent,
+    Body, Head, Host, IDEMPOTENT_REPLAYED, Method, Outcome, Problem, QueryError, Response, admit, decoded, health,
+    read_document, read_key, readiness, represent,
 };
 use exactly_once_spin::SpinHost;
 use exactly_once_stores::sql::{Parameter, Statement};
@@ -20,11 +20,7 @@ const ACCOUNTS: &str = "/api/v1/accounts/";
 async fn respond(head: &impl Head, body: impl Body, host: &SpinHost) -> Response {
     let answer = answer(head, body, host).await;
     let is_deposit = head.target().starts_with(ACCOUNTS);
-    let collection = if is_deposit {
-        &DEPOSIT_COLLECTION
-    } else {
-        &PAYMENTS
-    };
+    let collection = if is_deposit { &DEPOSIT_COLLECTION } else { &PAYMENTS };
     answer.unwrap_or_else(|problem| problem.into_response(collection))
 }
 
@@ -43,17 +39,13 @@ async fn answer(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Re
     if let Some(account) = path.strip_prefix(ACCOUNTS) {
         return match (head.method(), account.split_once('/')) {
             (Method::Get | Method::Head, None) => show_account(customer(account)?, host).await,
-            (Method::Post, Some((account, "deposits"))) => {
-                deposit(customer(account)?, head, body, host).await
-            }
+            (Method::Post, Some((account, "deposits"))) => deposit(customer(account)?, head, body, host).await,
             (_, None) => Err(Problem::MethodNotAllowed { allow: "GET, HEAD" }),
             (_, Some((_, "deposits"))) => Err(Problem::MethodNotAllowed { allow: "POST" }),
             _ => Err(Problem::UnknownPath),
         };
     }
-    let one = path
-        .strip_prefix(PAYMENTS.path)
-        .and_then(|rest| rest.strip_prefix('/'));
+    let one = path.strip_prefix(PAYMENTS.path).and_then(|rest| rest.strip_prefix('/'));
     match (head.method(), one) {
         (Method::Post, None) if path == PAYMENTS.path => pay(head, body, host).await,
         (_, None) if path == PAYMENTS.path => Err(Problem::MethodNotAllowed { allow: "POST" }),
@@ -66,9 +58,7 @@ async fn answer(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Re
 /// Takes the event of an order and responds with the event of its payment: the same one for each delivery.
 async fn pay(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Response, Problem> {
     let event = read_event(head, body).await?;
-    let charge = event
-        .map_err(Refusal::NotAnEvent)
-        .and_then(|event| Charge::of(&event));
+    let charge = event.map_err(Refusal::NotAnEvent).and_then(|event| Charge::of(&event));
     let charge = match charge {
         Ok(charge) => charge,
         Err(refusal) => return Ok(refusal.into_response(&PAYMENTS)),
@@ -86,9 +76,7 @@ async fn pay(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Respo
 fn repeated_unless(is_new: bool, answer: Response) -> Response {
     match is_new {
         true => answer,
-        false => answer
-            .with(IDEMPOTENT_REPLAYED, "true")
-            .with_outcome(Outcome::Replayed),
+        false => answer.with(IDEMPOTENT_REPLAYED, "true").with_outcome(Outcome::Replayed),
     }
 }
 
@@ -102,22 +90,14 @@ async fn show_payment(id: &str, host: &SpinHost) -> Result<Response, Problem> {
     };
     let payment = one_payment(statement, host).await?;
     let payment = payment.ok_or(Problem::NotFound)?;
-    Ok(Response::json(
-        StatusCode::OK,
-        payment.event().data.to_string(),
-    ))
+    Ok(Response::json(StatusCode::OK, payment.event().data.to_string()))
 }
 
-async fn one_payment(
-    statement: Statement<'_>,
-    host: &SpinHost,
-) -> Result<Option<Payment>, Problem> {
+async fn one_payment(statement: Statement<'_>, host: &SpinHost) -> Result<Option<Payment>, Problem> {
     let settings = host.settings().await?;
     let rows = host.postgres(&settings).rows(statement).await?;
     let payment = rows.first().map(Payment::read);
-    payment
-        .map(|payment| payment.ok_or(Problem::Unreadable))
-        .transpose()
+    payment.map(|payment| payment.ok_or(Problem::Unreadable)).transpose()
 }
 
 /// The balances of a customer, by currency. Without a deposit there are none.
@@ -137,12 +117,7 @@ async fn show_account(customer: Customer, host: &SpinHost) -> Result<Response, P
 }
 
 /// Creates a deposit as any resource; the trigger of its table credits the account.
-async fn deposit(
-    customer: Customer,
-    head: &impl Head,
-    body: impl Body,
-    host: &SpinHost,
-) -> Result<Response, Problem> {
+async fn deposit(customer: Customer, head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Response, Problem> {
     let scope = KeyScope {
         collection: DEPOSIT_COLLECTION.name,
         customer,
@@ -160,10 +135,7 @@ async fn deposit(
         Creation::Reused(stored) => (represent(&DEPOSITS, &stored), false),
     };
     let body = representation.ok_or(Problem::Unreadable)?;
-    Ok(repeated_unless(
-        is_new,
-        Response::json(StatusCode::CREATED, body),
-    ))
+    Ok(repeated_unless(is_new, Response::json(StatusCode::CREATED, body)))
 }
 
 /// The customer in a path.

@@ -82,9 +82,7 @@ pub fn next_cursor(link: &str) -> Option<&str> {
     let (_, rest) = next.split_once('<')?;
     let (target, _) = rest.split_once('>')?;
     let (_, query) = target.split_once('?')?;
-    query
-        .split('&')
-        .find_map(|parameter| parameter.strip_prefix("after="))
+    query.split('&').find_map(|parameter| parameter.strip_prefix("after="))
 }
 
 #[cfg(test)]
@@ -94,10 +92,7 @@ mod tests {
     #[test]
     fn the_cursor_is_read_from_the_link_to_the_next_page() {
         for (link, cursor) in [
-            (
-                "</api/v1/events?after=a%3D&limit=5>; rel=\"next\"",
-                Some("a%3D"),
-            ),
+            ("</api/v1/events?after=a%3D&limit=5>; rel=\"next\"", Some("a%3D")),
             ("<http://h/e?limit=5&after=b>; rel=\"next\"", Some("b")),
             (
                 "</first?after=x>; rel=\"first\", </next?after=y>; rel=\"next\"",

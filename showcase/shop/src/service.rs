@@ -131,8 +131,7 @@ impl Puller<'_> {
         let page = page.map_err(|why| Failure::NoAnswer(format!("The feed: {why}")))?;
         if page.status == 410 {
             // The database has another history than the cursor: from the beginning, with what is known already.
-            self.query("DELETE FROM cursors WHERE feed = 'orders'", [])
-                .await?;
+            self.query("DELETE FROM cursors WHERE feed = 'orders'", []).await?;
             return Ok(json!({"delivered": 0, "refused": 0, "startedAgain": true}));
         }
         let events = match serde_json::from_slice(&page.body) {
@@ -150,8 +149,7 @@ impl Puller<'_> {
                 refused += 1;
             }
         }
-        if let Some(next) = next_cursor(&page.link).filter(|next| cursor.as_deref() != Some(*next))
-        {
+        if let Some(next) = next_cursor(&page.link).filter(|next| cursor.as_deref() != Some(*next)) {
             self.query(
                 "INSERT INTO cursors (feed, cursor) VALUES ('orders', $1) \
                  ON CONFLICT (feed) DO UPDATE SET cursor = EXCLUDED.cursor",
@@ -167,17 +165,9 @@ impl Puller<'_> {
         let (mut consumer, mut event) = (first, event);
         loop {
             let path = consumer.path();
-            let call = call(
-                HttpMethod::POST,
-                path,
-                &self.token,
-                Some(&event),
-                DELIVERY_DEADLINE,
-            );
+            let call = call(HttpMethod::POST, path, &self.token, Some(&event), DELIVERY_DEADLINE);
             let name = consumer.name();
-            let answer = call
-                .await
-                .map_err(|why| Failure::NoAnswer(format!("{name}: {why}")))?;
+            let answer = call.await.map_err(|why| Failure::NoAnswer(format!("{name}: {why}")))?;
             let text = String::from_utf8_lossy(&answer.body).into_owned();
             match (Verdict::of(answer.status), consumer.next()) {
                 (Verdict::Accepted, Some(next)) => (consumer, event) = (next, text),
@@ -213,12 +203,7 @@ impl Puller<'_> {
             "INSERT INTO dead_letters (consumer, event, status, reason) VALUES ($1, $2, $3, $4) \
              ON CONFLICT (consumer, md5(event)) \
              DO UPDATE SET status = EXCLUDED.status, reason = EXCLUDED.reason, replayed_at = NULL",
-            [
-                consumer.name().to_owned(),
-                event,
-                status.to_string(),
-                reason,
-            ],
+            [consumer.name().to_owned(), event, status.to_string(), reason],
         )
         .await?;
         Ok(())
@@ -246,8 +231,7 @@ impl Puller<'_> {
                 continue;
             };
             let delivery = self.deliver(consumer, text("event").to_owned()).await?;
-            let again =
-                matches!(&delivery, Delivery::Refused { consumer: by, .. } if *by == consumer);
+            let again = matches!(&delivery, Delivery::Refused { consumer: by, .. } if *by == consumer);
             if let Delivery::Refused { .. } = delivery {
                 self.keep(delivery).await?;
                 refused += 1;
@@ -262,11 +246,7 @@ impl Puller<'_> {
         Ok(json!({"delivered": delivered, "refused": refused}))
     }
 
-    async fn query<const N: usize>(
-        &self,
-        sql: &str,
-        parameters: [String; N],
-    ) -> Result<Vec<Row>, Failure> {
+    async fn query<const N: usize>(&self, sql: &str, parameters: [String; N]) -> Result<Vec<Row>, Failure> {
         let parameters = parameters.map(Parameter::Text).to_vec();
         self.rows(Statement { sql, parameters }).await
     }

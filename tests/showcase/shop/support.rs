@@ -109,9 +109,7 @@ impl Shop {
 
     pub async fn database(&self) -> tokio_postgres::Client {
         let url = &self.0.database_url;
-        let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls)
-            .await
-            .unwrap();
+        let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
         tokio::spawn(connection);
         client
     }

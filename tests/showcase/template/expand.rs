@@ -47,10 +47,7 @@ pub fn metadata(template: &Path) -> Result<Metadata> {
     let file = template.join("metadata/spin-template.toml");
     let text = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
     let metadata: Metadata = toml::from_str(&text)?;
-    ensure!(
-        metadata.manifest_version == "1",
-        "manifest_version must be 1"
-    );
+    ensure!(metadata.manifest_version == "1", "manifest_version must be 1");
     for (name, parameter) in &metadata.parameters {
         ensure!(parameter.kind == "string", "{name}: type must be string");
     }
@@ -65,10 +62,7 @@ pub fn expand(template: &Path, into: &Path, name: &str, values: &[(&str, &str)])
     let metadata = metadata(template)?;
     let mut globals = liquid::object!({"project-name": name, "authors": "", "username": ""});
     for (parameter, Parameter { default, .. }) in &metadata.parameters {
-        globals.insert(
-            parameter.clone().into(),
-            liquid::model::Value::scalar(default.clone()),
-        );
+        globals.insert(parameter.clone().into(), liquid::model::Value::scalar(default.clone()));
     }
     for (parameter, value) in values {
         if !metadata.parameters.contains_key(*parameter) {
@@ -83,12 +77,7 @@ pub fn expand(template: &Path, into: &Path, name: &str, values: &[(&str, &str)])
     expand_folder(&template.join("content"), into, &parser, &globals)
 }
 
-fn expand_folder(
-    from: &Path,
-    into: &Path,
-    parser: &liquid::Parser,
-    globals: &liquid::Object,
-) -> Result<()> {
+fn expand_folder(from: &Path, into: &Path, parser: &liquid::Parser, globals: &liquid::Object) -> Result<()> {
     fs::create_dir_all(into)?;
     for entry in fs::read_dir(from)? {
         let path = entry?.path();

@@ -49,18 +49,10 @@ fn bars<'a>(area: &Area<'a>, report: &Report, lines: &[&Line]) -> Result<(), Fai
     let lines: Vec<&Line> = lines.iter().rev().copied().collect();
     let name = |line: &&Line| {
         let host = line.host.as_deref().unwrap_or("no host");
-        format!(
-            "{} {}, {} ({host})",
-            line.value,
-            line.grows.name(),
-            line.name
-        )
+        format!("{} {}, {} ({host})", line.value, line.grows.name(), line.name)
     };
     let machine = &report.machine;
-    let caption = format!(
-        "Requests per second ({}, {} cores)",
-        machine.processor, machine.cores
-    );
+    let caption = format!("Requests per second ({}, {} cores)", machine.processor, machine.cores);
     let mut chart = ChartBuilder::on(area)
         .caption(caption, ("sans-serif", 16))
         .margin(8)

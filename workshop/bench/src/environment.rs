@@ -114,9 +114,7 @@ impl Environment {
         let mut redis = redis::Client::open(environment.redis.url())?.get_connection()?;
         // No memory limit, and no rewrites of its log, which would pause it.
         for (name, value) in [("maxmemory", "0"), ("auto-aof-rewrite-percentage", "0")] {
-            let () = redis::cmd("CONFIG")
-                .arg(&["SET", name, value])
-                .query(&mut redis)?;
+            let () = redis::cmd("CONFIG").arg(&["SET", name, value]).query(&mut redis)?;
         }
         migrator::create_database(&environment.postgres.url("postgres"), TEMPLATE, None).await?;
         migrator::migrate(&environment.postgres.url(TEMPLATE)).await?;
@@ -157,13 +155,7 @@ impl Environment {
     }
 
     /// Starts a row's contestant on a host, with storage that may contain orders already.
-    pub async fn serve(
-        &self,
-        row: Row,
-        host: &Host,
-        storage: Storage,
-        requests: Requests,
-    ) -> Result<PreparedRow> {
+    pub async fn serve(&self, row: Row, host: &Host, storage: Storage, requests: Requests) -> Result<PreparedRow> {
         let address = local(free_port()?);
         let variables = [
             ("redis_url", storage.redis_url.as_str()),
@@ -201,13 +193,11 @@ impl Environment {
 
     /// Stops the servers and removes their data if the run succeeded; otherwise keeps the logs.
     pub fn finish<T>(self, report: Result<T>) -> Result<T> {
-        let report =
-            report.with_context(|| format!("the logs are in {}", self.folder.display()))?;
+        let report = report.with_context(|| format!("the logs are in {}", self.folder.display()))?;
         let folder = self.folder;
         drop((self.redis, self.postgres));
         Postgres::remove(&folder.join("postgres"))?;
-        std::fs::remove_dir_all(&folder)
-            .with_context(|| format!("removing {}", folder.display()))?;
+        std::fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))?;
         Ok(report)
     }
 }

@@ -122,12 +122,7 @@ impl Measurement {
 }
 
 /// Finds the measurement of a row with a number of clients: on this host, or on none if the row is native.
-pub fn find<'m>(
-    all: &'m [Measurement],
-    row: Row,
-    host: Option<&str>,
-    connections: usize,
-) -> Option<&'m Measurement> {
+pub fn find<'m>(all: &'m [Measurement], row: Row, host: Option<&str>, connections: usize) -> Option<&'m Measurement> {
     let host = host.filter(|_| row.contestant != Contestant::Native);
     all.iter()
         .find(|m| m.row == row && m.host.as_deref() == host && m.connections == connections)
@@ -249,19 +244,10 @@ impl fmt::Display for Report {
         for goals in self.goals.chunk_by(|a, b| a.host == b.host) {
             let host = goals.first().map_or("", |goal| goal.host.as_str());
             let heading = format!("goals on {host}");
-            writeln!(
-                f,
-                "\n{heading:<50} {:>10} {:>12}  reached",
-                "goal", "measured"
-            )?;
+            writeln!(f, "\n{heading:<50} {:>10} {:>12}  reached", "goal", "measured")?;
             goals.iter().try_for_each(|goal| writeln!(f, "{goal}"))?;
         }
-        let count = |reached| {
-            self.goals
-                .iter()
-                .filter(|g| g.is_reached() == reached)
-                .count()
-        };
+        let count = |reached| self.goals.iter().filter(|g| g.is_reached() == reached).count();
         let (missed, unmeasured) = (count(Some(false)), count(None));
         match self.goals.len() {
             0 => Ok(()),
@@ -275,9 +261,7 @@ impl fmt::Display for Report {
 
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let number = |number: Option<f64>, digits| {
-            number.map_or("-".to_owned(), |number| format!("{number:.digits$}"))
-        };
+        let number = |number: Option<f64>, digits| number.map_or("-".to_owned(), |number| format!("{number:.digits$}"));
         let spread = format!("{:.0}-{:.0}", self.rate.min, self.rate.max);
         let refused = format!("{:.1} %", self.refused * 100.0);
         write!(

@@ -5,8 +5,8 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::contestants::{
-    BARE_CREATE, BARE_REPLAY, CREATE, Contestant, GOAL_CONNECTIONS, NAIVE_CREATE, NATIVE_CREATE,
-    REPLAY, Row, TAIL_CONNECTIONS,
+    BARE_CREATE, BARE_REPLAY, CREATE, Contestant, GOAL_CONNECTIONS, NAIVE_CREATE, NATIVE_CREATE, REPLAY, Row,
+    TAIL_CONNECTIONS,
 };
 use crate::environment::RUNNER;
 use crate::figures::{Measurement, find, median_ratio};
@@ -43,9 +43,7 @@ const GOALS: [(Figure, Bound); 11] = [
 impl Figure {
     fn is_set_for(&self, host: &str) -> bool {
         match self {
-            Rate(_, other) | Latency(_, other) => {
-                other.contestant != Contestant::Native || host == RUNNER
-            }
+            Rate(_, other) | Latency(_, other) => other.contestant != Contestant::Native || host == RUNNER,
             Tail(..) => true,
         }
     }
@@ -128,8 +126,7 @@ impl Bound {
 impl Goal {
     /// `None` if it was not measured.
     pub fn is_reached(&self) -> Option<bool> {
-        self.measured
-            .map(|measured| self.bound.is_reached(measured))
+        self.measured.map(|measured| self.bound.is_reached(measured))
     }
 }
 
@@ -199,10 +196,7 @@ mod tests {
         let alone = "create, 1 client: p50 / p50 of bare";
         assert_eq!(figure("Spin 4.1.0", alone), Some(Some(0.8)));
         assert_eq!(figure(RUNNER, alone), Some(None));
-        assert_eq!(
-            figure("Spin 4.1.0", "create, 1 client: p99"),
-            Some(Some(3.0))
-        );
+        assert_eq!(figure("Spin 4.1.0", "create, 1 client: p99"), Some(Some(3.0)));
     }
 
     #[test]

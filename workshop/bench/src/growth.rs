@@ -110,12 +110,7 @@ impl Run<'_> {
     }
 
     /// Measures rows in turns, each with its value of what grows. With numbers of clients, those are the values.
-    async fn measure(
-        &self,
-        grows: Grows,
-        prepared: Vec<(u64, PreparedRow)>,
-        clients: &[usize],
-    ) -> Result<Vec<Line>> {
+    async fn measure(&self, grows: Grows, prepared: Vec<(u64, PreparedRow)>, clients: &[usize]) -> Result<Vec<Line>> {
         eprintln!("{}:", grows.name());
         let (values, prepared): (Vec<u64>, Vec<PreparedRow>) = prepared.into_iter().unzip();
         warm_up(self.environment, &prepared)?;

@@ -52,8 +52,7 @@ pub struct Requests {
 impl Default for Requests {
     fn default() -> Self {
         Self {
-            order: r#"{"currency":"EUR","items":[{"sku":"A-1","quantity":2,"unitPrice":1250}]}"#
-                .to_owned(),
+            order: r#"{"currency":"EUR","items":[{"sku":"A-1","quantity":2,"unitPrice":1250}]}"#.to_owned(),
             customers: 0,
             may_be_refused: false,
         }

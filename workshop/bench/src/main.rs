@@ -106,11 +106,7 @@ fn prepare(arguments: &Arguments) -> Result<Options> {
         workspace::build_for_wasm(Workspace::Workshop, &components)?;
         workspace::build_optimised(&["runner", "contestant-native"])?;
     }
-    let most_orders = if arguments.quick {
-        QUICK_ORDERS
-    } else {
-        MOST_ORDERS
-    };
+    let most_orders = if arguments.quick { QUICK_ORDERS } else { MOST_ORDERS };
     let runner = Host::Runner(workspace::optimised("runner"));
     Ok(Options {
         programs,

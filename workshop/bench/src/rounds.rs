@@ -53,11 +53,7 @@ pub fn warm_up(environment: &Environment, prepared: &[PreparedRow]) -> Result<()
 }
 
 /// Measures rows with a number of clients; they take turns.
-pub async fn compare(
-    environment: &Environment,
-    rows: &[&PreparedRow],
-    connections: usize,
-) -> Result<Vec<Measurement>> {
+pub async fn compare(environment: &Environment, rows: &[&PreparedRow], connections: usize) -> Result<Vec<Measurement>> {
     let mut measurements: Vec<Measurement> = rows
         .iter()
         .map(|row| Measurement {
@@ -85,11 +81,7 @@ pub async fn compare(
 /// # Errors
 /// If a response is not a success, or the number of orders that were stored does not fit the number of
 /// responses.
-async fn sample(
-    environment: &Environment,
-    prepared: &PreparedRow,
-    connections: usize,
-) -> Result<Sample> {
+async fn sample(environment: &Environment, prepared: &PreparedRow, connections: usize) -> Result<Sample> {
     let row = prepared.row;
     let orders = prepared.storage.count(&prepared.database).await?;
     let mut expected = 0..=0;
@@ -118,22 +110,10 @@ async fn sample(
     })
 }
 
-fn run(
-    environment: &Environment,
-    prepared: &PreparedRow,
-    connections: usize,
-    seconds: u64,
-) -> Result<Run> {
+fn run(environment: &Environment, prepared: &PreparedRow, connections: usize, seconds: u64) -> Result<Run> {
     let (url, workload) = (prepared.app.base_url(), prepared.row.workload);
     let wrk = &environment.options.wrk;
-    load::send(
-        wrk,
-        &url,
-        workload,
-        &prepared.requests,
-        connections,
-        seconds,
-    )
+    load::send(wrk, &url, workload, &prepared.requests, connections, seconds)
 }
 
 /// The number of stored orders once it no longer grows: a host completes requests whose client has gone.
@@ -172,14 +152,9 @@ fn processor_times(environment: &Environment, prepared: &PreparedRow) -> Process
     ])
 }
 
-fn per_response(
-    before: ProcessorTimes,
-    after: ProcessorTimes,
-    responses: u64,
-) -> Option<ProcessorTime> {
-    let each = |before: Duration, after: Duration| {
-        after.saturating_sub(before).as_secs_f64() * 1e6 / responses.max(1) as f64
-    };
+fn per_response(before: ProcessorTimes, after: ProcessorTimes, responses: u64) -> Option<ProcessorTime> {
+    let each =
+        |before: Duration, after: Duration| after.saturating_sub(before).as_secs_f64() * 1e6 / responses.max(1) as f64;
     let [host, redis, postgres, generator] = before?;
     let [host_after, redis_after, postgres_after, generator_after] = after?;
     Some(ProcessorTime {

@@ -49,10 +49,7 @@ pub struct Row {
 ///
 /// # Errors
 /// The first error of `events`.
-pub fn check<E>(
-    events: impl IntoIterator<Item = Result<Event, E>>,
-    rows: &[Row],
-) -> Result<Verdict, E> {
+pub fn check<E>(events: impl IntoIterator<Item = Result<Event, E>>, rows: &[Row]) -> Result<Verdict, E> {
     let mut checker = Checker::default();
     let mut followed = HashSet::new();
     for row in rows {
@@ -153,10 +150,7 @@ impl Checker {
 
     fn disagrees(&mut self, request: u64, key: &str, why: &str) {
         self.verdict.disagreeing += 1;
-        self.example(
-            "disagreeing",
-            &format!("request {request} of key {key}: {why}"),
-        );
+        self.example("disagreeing", &format!("request {request} of key {key}: {why}"));
     }
 
     fn add(&mut self, event: Event) {
@@ -236,15 +230,7 @@ impl Checker {
         }
     }
 
-    fn answer(
-        &mut self,
-        t_ms: u64,
-        request: u64,
-        key: &str,
-        status: u16,
-        replayed: bool,
-        body: String,
-    ) {
+    fn answer(&mut self, t_ms: u64, request: u64, key: &str, status: u16, replayed: bool, body: String) {
         let Some(open) = self.open.remove(&request) else {
             return self.disagrees(request, key, "a response to a request that was not sent");
         };
@@ -293,15 +279,7 @@ impl Checker {
         }
     }
 
-    fn acknowledged(
-        &mut self,
-        t_ms: u64,
-        request: u64,
-        key: &str,
-        sent: Open,
-        replayed: bool,
-        body: String,
-    ) {
+    fn acknowledged(&mut self, t_ms: u64, request: u64, key: &str, sent: Open, replayed: bool, body: String) {
         self.verdict.acknowledged += 1;
         let Ok(response) = serde_json::from_str::<Acknowledgement>(&body) else {
             return self.disagrees(request, key, &format!("the body is not an order: {body}"));
@@ -361,22 +339,16 @@ impl Checker {
     }
 
     fn refused(&mut self, request: u64, key: &str, sent: Open, body: String) {
-        let refusal = serde_json::from_str::<Refusal>(&body)
-            .ok()
-            .filter(|refusal| {
-                // All orders that clients send are valid.
-                refusal.r#type == "urn:problem-type:orders:idempotency-key-reused"
-            });
+        let refusal = serde_json::from_str::<Refusal>(&body).ok().filter(|refusal| {
+            // All orders that clients send are valid.
+            refusal.r#type == "urn:problem-type:orders:idempotency-key-reused"
+        });
         let Some(refusal) = refusal else {
             return self.disagrees(request, key, &format!("a 422 of another type: {body}"));
         };
         let spans_loss = self.spans_loss(sent.era);
         let known = self.key(key);
-        if known
-            .unhealed
-            .as_ref()
-            .is_some_and(|lost| lost.era <= sent.era)
-        {
+        if known.unhealed.as_ref().is_some_and(|lost| lost.era <= sent.era) {
             // Whether that other order is stored is judged as for every 422.
             known.unhealed = None;
             self.verdict.losses.taken += 1;
@@ -419,9 +391,7 @@ impl Checker {
         }
         let is_rival = |open: &Open| open.customer == sent.customer && open.condition.is_some();
         let ended_ms = self.last_conditional_ms.get(&sent.customer);
-        if !self.open.values().any(is_rival)
-            && ended_ms.is_none_or(|ended| ended + LOCKED_MS < sent.sent_ms)
-        {
+        if !self.open.values().any(is_rival) && ended_ms.is_none_or(|ended| ended + LOCKED_MS < sent.sent_ms) {
             self.disagrees(request, key, "409 without a rival");
         }
     }
@@ -478,10 +448,7 @@ impl Checker {
             return;
         }
         let deadline = self.served_since_loss_ms + HEALING_MS;
-        if acknowledged.replayed
-            && self.promotions.contains(&true)
-            && acknowledged.sent_ms < deadline
-        {
+        if acknowledged.replayed && self.promotions.contains(&true) && acknowledged.sent_ms < deadline {
             self.verdict.losses.early_phantoms += 1;
             return;
         }
@@ -529,10 +496,7 @@ impl Checker {
             }
             if let Some(lost) = known.unhealed {
                 self.verdict.unhealed += 1;
-                let text = format!(
-                    "key {key}: order {} was lost and not created again",
-                    lost.order_id
-                );
+                let text = format!("key {key}: order {} was lost and not created again", lost.order_id);
                 self.example("unhealed", &text);
             }
             if known.first_sent_ms.is_some() && !known.answered_after_faults {

@@ -205,18 +205,12 @@ impl Client {
     fn new_client_request(&mut self) -> ClientRequest {
         let bytes = self.rng.random();
         let conditional = self.rng.random_bool(0.15);
-        let customers = if conditional {
-            &LISTS[..]
-        } else {
-            &CUSTOMERS[..]
-        };
+        let customers = if conditional { &LISTS[..] } else { &CUSTOMERS[..] };
         let at = self.rng.random_range(0..customers.len());
         let client_request = ClientRequest {
             customer: customers.get(at).copied().unwrap_or("ann"),
             conditional,
-            key: uuid::Builder::from_random_bytes(bytes)
-                .into_uuid()
-                .to_string(),
+            key: uuid::Builder::from_random_bytes(bytes).into_uuid().to_string(),
             order: Order::random(&mut self.rng),
         };
         lock(&self.shared.all).push(client_request.clone());
@@ -252,9 +246,7 @@ impl Client {
         loop {
             let hang_up = self.hang_up();
             let order = &client_request.order;
-            let outcome = self
-                .send(op, runner, &client_request, order, hang_up)
-                .await?;
+            let outcome = self.send(op, runner, &client_request, order, hang_up).await?;
             match outcome {
                 Outcome::Acknowledged => {
                     self.remember(client_request);
@@ -279,20 +271,14 @@ impl Client {
             if !self.shared.stopping() && self.rng.random_bool(0.1) {
                 // Another order with the same key, for one request. The order that is stored first stays.
                 let other = client_request.order.changed(&mut self.rng);
-                self.send(op, runner, &client_request, &other, HangUp::Never)
-                    .await?;
+                self.send(op, runner, &client_request, &other, HangUp::Never).await?;
             }
         }
     }
 
     /// Repeats a client request that was acknowledged until its order can be read. Without If-Match, so that the other
     /// orders of the list do not matter.
-    async fn confirm(
-        &mut self,
-        op: u64,
-        mut client_request: ClientRequest,
-        deadline: Instant,
-    ) -> Result<()> {
+    async fn confirm(&mut self, op: u64, mut client_request: ClientRequest, deadline: Instant) -> Result<()> {
         client_request.conditional = false;
         let confirmed = std::mem::replace(&mut self.confirms, true);
         // The checker reports an order that is not there until then.
@@ -433,11 +419,7 @@ impl Client {
                     status: failure.head.map(|(status, _)| status),
                     replayed: failure.head.is_some_and(|(_, replayed)| replayed),
                 })?;
-                if hung_up {
-                    Outcome::HungUp
-                } else {
-                    Outcome::Retry
-                }
+                if hung_up { Outcome::HungUp } else { Outcome::Retry }
             }
         })
     }
@@ -465,11 +447,7 @@ impl Shared {
     }
 
     /// Reads the order of a 201; says whether it exists, if the host answers. Adds that to the history.
-    async fn read(
-        &self,
-        client_request: &ClientRequest,
-        acknowledgement: Acknowledgement<'_>,
-    ) -> Result<Option<bool>> {
+    async fn read(&self, client_request: &ClientRequest, acknowledgement: Acknowledgement<'_>) -> Result<Option<bool>> {
         let Acknowledgement {
             request,
             base,
@@ -504,28 +482,15 @@ const CUSTOMER: &str = "x-user-id";
 /// The ETag of a customer's list; `None` if the host does not return it.
 async fn tag(http: &reqwest::Client, base: &str, customer: &str) -> Option<String> {
     let list = format!("{base}/api/v1/orders?limit=1");
-    let response = http
-        .get(list)
-        .header(CUSTOMER, customer)
-        .send()
-        .await
-        .ok()?;
+    let response = http.get(list).header(CUSTOMER, customer).send().await.ok()?;
     let tag = response.headers().get(ETAG)?.to_str().ok()?;
     Some(tag.to_owned())
 }
 
 /// Fails if another customer gets the state of the client request's key.
-async fn expect_hidden(
-    http: &reqwest::Client,
-    base: &str,
-    client_request: &ClientRequest,
-) -> Result<()> {
+async fn expect_hidden(http: &reqwest::Client, base: &str, client_request: &ClientRequest) -> Result<()> {
     let [ann, ben] = CUSTOMERS;
-    let other = if client_request.customer == ann {
-        ben
-    } else {
-        ann
-    };
+    let other = if client_request.customer == ann { ben } else { ann };
     let state = format!("{base}/api/v1/idempotency-keys/{}", client_request.key);
     let response = http.get(state).header(CUSTOMER, other).send().await?;
     ensure!(
@@ -546,10 +511,7 @@ struct Failure {
     head: Option<(u16, bool)>,
 }
 
-async fn exchange(
-    request: reqwest::RequestBuilder,
-    hang_up: HangUp,
-) -> Result<(u16, bool, String), Failure> {
+async fn exchange(request: reqwest::RequestBuilder, hang_up: HangUp) -> Result<(u16, bool, String), Failure> {
     let failed = |reason: String, head| Failure { reason, head };
     let sent = match hang_up {
         HangUp::After(time_out) => timeout(time_out, request.send())
@@ -562,18 +524,13 @@ async fn exchange(
     if hang_up == HangUp::BeforeTheBody {
         return Err(failed(HUNG_UP.to_owned(), Some(head)));
     }
-    let bytes = response
-        .bytes()
-        .await
-        .map_err(|e| failed(describe(&e), Some(head)))?;
+    let bytes = response.bytes().await.map_err(|e| failed(describe(&e), Some(head)))?;
     let body = String::from_utf8_lossy(&bytes).into_owned();
     Ok((head.0, head.1, body))
 }
 
 fn is_replay(fields: &HeaderMap) -> bool {
-    fields
-        .get("idempotent-replayed")
-        .is_some_and(|value| value == "true")
+    fields.get("idempotent-replayed").is_some_and(|value| value == "true")
 }
 
 /// The error with its causes: the error itself only says that a request failed.
@@ -643,13 +600,7 @@ pub async fn send_all_again(shared: Arc<Shared>, seed: u64) -> Result<()> {
                 let op = shared.ops.fetch_add(1, Ordering::Relaxed);
                 let runner = client.any_runner();
                 client
-                    .send(
-                        op,
-                        runner,
-                        &client_request,
-                        &client_request.order,
-                        HangUp::Never,
-                    )
+                    .send(op, runner, &client_request, &client_request.order, HangUp::Never)
                     .await?;
                 let base = shared.bases.get(runner).context("no such runner")?;
                 expect_hidden(&shared.http, base, &client_request).await?;

@@ -62,12 +62,7 @@ pub struct Runner {
 impl Deployment {
     /// Starts the stores and the hosts with their data in `folder`, and the links on another runtime, which must
     /// outlive the deployment.
-    pub async fn start(
-        programs: &Programs,
-        host: &Host,
-        folder: &Path,
-        links: &Handle,
-    ) -> Result<Self> {
+    pub async fn start(programs: &Programs, host: &Host, folder: &Path, links: &Handle) -> Result<Self> {
         let redis = Redis::start(programs, &folder.join("redis"))?;
         let postgres = Postgres::start(programs, &folder.join("postgres"))?;
         migrator::migrate(&postgres.url("postgres")).await?;
@@ -129,8 +124,7 @@ impl Deployment {
         rows.iter()
             .map(|row| {
                 let document: String = row.try_get(2)?;
-                let order: Order =
-                    serde_json::from_str(&document).context("reading a stored order")?;
+                let order: Order = serde_json::from_str(&document).context("reading a stored order")?;
                 Ok(Row {
                     key: row.try_get(0)?,
                     order_id: row.try_get(1)?,

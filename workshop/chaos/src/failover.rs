@@ -68,8 +68,7 @@ impl Standbys {
         self.replication.lead_to(local(primary.port()));
         let folder = self.new_folder("postgres");
         let address = self.replication.address();
-        let standby = Postgres::start_standby(&self.programs, &folder, address)
-            .context("starting a standby")?;
+        let standby = Postgres::start_standby(&self.programs, &folder, address).context("starting a standby")?;
         set_replication(&standby, Replication::Synchronous).await?;
         set_replication(primary, Replication::Synchronous).await?;
         wait_for_standby(primary).await?;

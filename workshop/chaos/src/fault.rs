@@ -154,9 +154,7 @@ impl Kind {
             Self::Link(Store::Redis, _) => 3,
             Self::Link(Store::Postgres, _) => 4,
         };
-        part(self) != part(other)
-            && !self.would_delay_healing(other)
-            && !other.would_delay_healing(self)
+        part(self) != part(other) && !self.would_delay_healing(other) && !other.would_delay_healing(self)
     }
 
     /// Whether lost orders could not be healed in time because hosts or Postgres are unreachable. (Redis may be: that
@@ -212,12 +210,7 @@ impl Fault {
     }
 
     /// Injects the fault with this number.
-    pub async fn begin(
-        &self,
-        deployment: &mut Deployment,
-        number: u64,
-        history: &History,
-    ) -> Result<()> {
+    pub async fn begin(&self, deployment: &mut Deployment, number: u64, history: &History) -> Result<()> {
         match self.kind {
             Kind::PostgresFailover(replication) => {
                 deployment
@@ -255,9 +248,7 @@ impl Fault {
     /// Injects the fault once more if it has no duration.
     pub fn repeat(&self, deployment: &mut Deployment) -> Result<()> {
         match self.kind {
-            Kind::RedisFlushed | Kind::Link(_, Damage::Cut | Damage::HalfClosed(_)) => {
-                self.act(deployment)
-            }
+            Kind::RedisFlushed | Kind::Link(_, Damage::Cut | Damage::HalfClosed(_)) => self.act(deployment),
             _ => Ok(()),
         }
     }
@@ -374,10 +365,7 @@ mod tests {
         while let Some(kind) = sequence.next(Some(Kind::RedisPaused), &mut rng) {
             assert!(kind.is_compatible_with(Kind::RedisPaused), "{kind:?}");
         }
-        assert!(
-            !sequence.next.is_empty(),
-            "incompatible kinds stay in the sequence"
-        );
+        assert!(!sequence.next.is_empty(), "incompatible kinds stay in the sequence");
     }
 
     #[test]

@@ -24,11 +24,7 @@ pub struct Event {
 
 /// The kinds of events.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(
-    tag = "kind",
-    rename_all = "snake_case",
-    rename_all_fields = "camelCase"
-)]
+#[serde(tag = "kind", rename_all = "snake_case", rename_all_fields = "camelCase")]
 pub enum What {
     /// A request is about to be sent.
     Request {
@@ -234,9 +230,6 @@ mod tests {
         history.flush().unwrap();
         let events: Vec<Event> = read(&path).unwrap().collect::<Result<_>>().unwrap();
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(
-            events.into_iter().map(|e| e.what).collect::<Vec<_>>(),
-            written
-        );
+        assert_eq!(events.into_iter().map(|e| e.what).collect::<Vec<_>>(), written);
     }
 }

@@ -89,9 +89,7 @@ async fn judge_shop(seconds: u64, seed: Option<u64>, programs: Programs) -> Resu
 
 async fn judge(arguments: Arguments, programs: Programs) -> Result<()> {
     // 32 bits are short enough to type.
-    let seed = arguments
-        .seed
-        .unwrap_or_else(|| rand::random::<u32>().into());
+    let seed = arguments.seed.unwrap_or_else(|| rand::random::<u32>().into());
     let faults = match arguments.failover {
         true => Faults::Failovers,
         false => Faults::All,
@@ -125,10 +123,6 @@ async fn judge(arguments: Arguments, programs: Programs) -> Result<()> {
         outcome.history.display(),
         arguments.seconds,
         arguments.clients,
-        if arguments.failover {
-            " --failover"
-        } else {
-            ""
-        }
+        if arguments.failover { " --failover" } else { "" }
     );
 }

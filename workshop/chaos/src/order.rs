@@ -32,9 +32,7 @@ impl Order {
     /// A random valid order.
     pub fn random(rng: &mut StdRng) -> Self {
         let currencies = ["EUR", "USD", "JPY", "CHF"];
-        let currency = currencies
-            .get(rng.random_range(0..currencies.len()))
-            .unwrap_or(&"EUR");
+        let currency = currencies.get(rng.random_range(0..currencies.len())).unwrap_or(&"EUR");
         let item = |rng: &mut StdRng| Item {
             sku: format!("A-{}", rng.random_range(1..1000)),
             quantity: rng.random_range(1..=10_000),

@@ -93,14 +93,12 @@ impl Link {
 
     /// Begins or stops resetting new connections.
     pub fn refuse(&self, refusing: bool) {
-        self.commands
-            .send_modify(|commands| commands.refusing = refusing);
+        self.commands.send_modify(|commands| commands.refusing = refusing);
     }
 
     /// Begins or stops holding back all bytes in both directions. Connections are still accepted.
     pub fn stall(&self, stalled: bool) {
-        self.commands
-            .send_modify(|commands| commands.stalled = stalled);
+        self.commands.send_modify(|commands| commands.stalled = stalled);
     }
 
     /// Ends the stream towards one end of all open connections, and discards what the other end sends. The other
@@ -182,12 +180,7 @@ async fn copy(
     loop {
         let read = from.read(&mut buffer).await?;
         // The end of the stream is held back as well.
-        if commands
-            .wait_for(|commands| !commands.stalled)
-            .await
-            .is_err()
-            || read == 0
-        {
+        if commands.wait_for(|commands| !commands.stalled).await.is_err() || read == 0 {
             return Ok(());
         }
         to.write_all(buffer.get(..read).unwrap_or_default()).await?;
@@ -277,10 +270,7 @@ mod tests {
         let (link, mut stream) = echo().await;
         assert_eq!(echoed(&mut stream).await.unwrap(), 7);
         link.half_close(End::Host);
-        assert_eq!(
-            stream.read_u8().await.unwrap_err().kind(),
-            io::ErrorKind::UnexpectedEof
-        );
+        assert_eq!(stream.read_u8().await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         stream.write_u8(7).await.unwrap();
         stream.write_u8(7).await.unwrap();
     }

@@ -86,10 +86,7 @@ pub async fn run(options: Options) -> Result<Outcome> {
     if verdict.is_clean() {
         std::fs::remove_dir_all(&folder)?;
     }
-    Ok(Outcome {
-        verdict,
-        history: path,
-    })
+    Ok(Outcome { verdict, history: path })
 }
 
 /// The threads of clients and links. The main thread waits for servers; this must not delay responses.
@@ -113,15 +110,10 @@ async fn run_in(options: &Options, folder: &Path, path: &Path) -> Result<Verdict
         "Starting Redis and Postgres, a standby of each, and {} ...",
         options.host
     );
-    let mut deployment =
-        Deployment::start(&options.programs, &options.host, folder, &handle).await?;
+    let mut deployment = Deployment::start(&options.programs, &options.host, folder, &handle).await?;
     let history = Arc::new(History::create(path)?);
     let bases = deployment.runners.iter().map(|runner| runner.base_url());
-    let shared = Arc::new(Shared::new(
-        history.clone(),
-        bases.collect(),
-        options.clients,
-    )?);
+    let shared = Arc::new(Shared::new(history.clone(), bases.collect(), options.clients)?);
 
     eprintln!(
         "{} clients, faults for {} s, seed {}",

@@ -90,10 +90,7 @@ pub async fn run(options: &Options) -> Result<Verdict> {
 }
 
 async fn run_in(options: &Options, folder: &Path) -> Result<Verdict> {
-    eprintln!(
-        "Starting Redis, Postgres and {HOSTS} shops on {} ...",
-        options.host
-    );
+    eprintln!("Starting Redis, Postgres and {HOSTS} shops on {} ...", options.host);
     let mut deployment = Deployment::start(options, folder).await?;
     let addresses = deployment.hosts.iter().map(|host| host.address).collect();
     let shop = Arc::new(Shop::new(addresses)?);
@@ -185,18 +182,9 @@ impl Served {
     }
 }
 
-fn serve(
-    host: &Host,
-    address: SocketAddr,
-    variables: &[(String, String)],
-    log: PathBuf,
-) -> Result<App> {
+fn serve(host: &Host, address: SocketAddr, variables: &[(String, String)], log: PathBuf) -> Result<App> {
     let manifest = examples::folder("shop").join("spin.toml");
-    App::run(
-        host.command(&manifest, address, variables),
-        address,
-        Output::File(log),
-    )
+    App::run(host.command(&manifest, address, variables), address, Output::File(log))
 }
 
 impl Deployment {

@@ -73,9 +73,7 @@ impl Object {
 impl Overlay {
     /// The objects of a kind.
     pub fn of_kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Object> {
-        self.objects
-            .iter()
-            .filter(move |object| object.kind() == kind)
+        self.objects.iter().filter(move |object| object.kind() == kind)
     }
 
     /// A finding about the whole.
@@ -91,19 +89,15 @@ impl Overlay {
 
 /// What is at a path such as `spec.containers.0.image`; `Null` if nothing is.
 pub fn at<'a>(value: &'a Value, path: &str) -> &'a Value {
-    path.split('.')
-        .fold(value, |value, name| match name.parse::<usize>() {
-            Ok(index) => value.get(index).unwrap_or(&Value::Null),
-            Err(_) => &value[name],
-        })
+    path.split('.').fold(value, |value, name| match name.parse::<usize>() {
+        Ok(index) => value.get(index).unwrap_or(&Value::Null),
+        Err(_) => &value[name],
+    })
 }
 
 /// The elements of a list; none if it is not one.
 pub fn elements(list: &Value) -> std::slice::Iter<'_, Value> {
-    list.as_array()
-        .map(Vec::as_slice)
-        .unwrap_or_default()
-        .iter()
+    list.as_array().map(Vec::as_slice).unwrap_or_default().iter()
 }
 
 /// A string; empty if it is not one.
@@ -133,9 +127,7 @@ pub fn render_all(root: &Path, tools: &Tools) -> Result<(Vec<Overlay>, Vec<Findi
                     file: format!("{name}/kustomization.yaml"),
                     object: "Kustomization".into(),
                     field: format!("metadata.annotations.{STAGE}"),
-                    reason: format!(
-                        "must be part, template, production or laptop, not {annotated}"
-                    ),
+                    reason: format!("must be part, template, production or laptop, not {annotated}"),
                 });
                 continue;
             }
@@ -155,11 +147,7 @@ pub fn render(root: &Path, tools: &Tools, folder: &str, stage: Stage) -> Result<
     let around = tools.scratch.join("render").join(folder);
     std::fs::create_dir_all(&around)?;
     let (from, to) = (around.canonicalize()?, root.canonicalize()?.join(folder));
-    let common = from
-        .iter()
-        .zip(to.iter())
-        .take_while(|(a, b)| a == b)
-        .count();
+    let common = from.iter().zip(to.iter()).take_while(|(a, b)| a == b).count();
     let up: PathBuf = from.iter().skip(common).map(|_| "..").collect();
     let inside = up.join(to.iter().skip(common).collect::<PathBuf>());
     let text = format!(
@@ -217,9 +205,7 @@ fn kustomizations(folder: &Path) -> Result<Vec<PathBuf>> {
     if folder.join("kustomization.yaml").exists() {
         found.push(folder.to_owned());
     }
-    let entries = std::fs::read_dir(folder)?
-        .flatten()
-        .map(|entry| entry.path());
+    let entries = std::fs::read_dir(folder)?.flatten().map(|entry| entry.path());
     let mut folders: Vec<PathBuf> = entries.filter(|path| path.is_dir()).collect();
     folders.sort();
     for folder in folders {

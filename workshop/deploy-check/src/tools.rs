@@ -58,17 +58,12 @@ impl Tools {
         lock.lock()?;
         let folder = target.join("deploy-tools");
         let environment = Environment::find_or_install(&folder, REQUIREMENTS, may_install)
-            .context(
-                "kubectl and the validators: cargo xtask deploy check installs them (500 MB)",
-            )?;
+            .context("kubectl and the validators: cargo xtask deploy check installs them (500 MB)")?;
         // Tests of one process run at the same time, too.
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let scratch = target.join(format!("deploy-check/{}-{number}", std::process::id()));
-        Ok(Self {
-            environment,
-            scratch,
-        })
+        Ok(Self { environment, scratch })
     }
 
     /// kubectl.
@@ -105,11 +100,7 @@ impl Tools {
             findings.extend(custom(root, object)?);
         }
         let known = |file: &str| {
-            let number = Path::new(file)
-                .file_stem()?
-                .to_str()?
-                .parse::<usize>()
-                .ok()?;
+            let number = Path::new(file).file_stem()?.to_str()?.parse::<usize>().ok()?;
             files.get(number)
         };
         for version in VERSIONS {
@@ -135,11 +126,7 @@ impl Tools {
         let output = checkov.wait_with_output()?;
         let report: Value = serde_json::from_slice(&output.stdout)
             .with_context(|| format!("checkov: {}", String::from_utf8_lossy(&output.stderr)))?;
-        for failed in report["results"]["failed_checks"]
-            .as_array()
-            .into_iter()
-            .flatten()
-        {
+        for failed in report["results"]["failed_checks"].as_array().into_iter().flatten() {
             let (rule, file) = (text(&failed["check_id"]), text(&failed["file_path"]));
             let (_, overlay, object) = known(file).with_context(|| failed.to_string())?;
             if overlay.stage != Stage::Laptop || !NOT_ON_A_LAPTOP.contains(&rule) {
@@ -170,10 +157,7 @@ fn lines(output: &Output) -> Result<Vec<String>> {
     let text = [&*output.stdout, &*output.stderr].concat();
     let text = String::from_utf8(text)?;
     let is_known = |line: &&str| line.starts_with("ERROR ") || line.starts_with("WARN ");
-    ensure!(
-        text.lines().all(|line| is_known(&line)),
-        "kubernetes-validate: {text}"
-    );
+    ensure!(text.lines().all(|line| is_known(&line)), "kubernetes-validate: {text}");
     Ok(text.lines().map(str::to_owned).collect())
 }
 
@@ -188,8 +172,8 @@ fn custom(root: &Path, object: &Object) -> Result<Vec<Finding>> {
         return Ok(Vec::new());
     }
     let schema: Value = serde_json::from_str(&std::fs::read_to_string(&file)?)?;
-    let validator = jsonschema::validator_for(&schema)
-        .map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))?;
+    let validator =
+        jsonschema::validator_for(&schema).map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))?;
     let errors = validator.iter_errors(&object.value);
     let findings = errors.map(|error| {
         let field = error.instance_path().to_string();

@@ -127,11 +127,7 @@ impl Pod {
             std::fs::copy(root.join(&wasm), application.join(&wasm))
                 .expect("the components are built; run this with `cargo xtask test`");
         }
-        std::fs::copy(
-            root.join("deploy/image/entrypoint.sh"),
-            programs.join("entrypoint.sh"),
-        )
-        .unwrap();
+        std::fs::copy(root.join("deploy/image/entrypoint.sh"), programs.join("entrypoint.sh")).unwrap();
         std::fs::write(programs.join("spin"), SPIN).unwrap();
         std::fs::write(programs.join("runner"), "").unwrap();
         for program in ["entrypoint.sh", "spin", "runner"] {
@@ -146,15 +142,7 @@ impl Pod {
         let output = std::fs::File::create(&log).unwrap();
         let mut command = Command::new("unshare");
         command
-            .args([
-                "--mount",
-                "--propagation",
-                "private",
-                "sh",
-                "-c",
-                ENTER,
-                "enter",
-            ])
+            .args(["--mount", "--propagation", "private", "sh", "-c", ENTER, "enter"])
             .args([
                 &folder.join("root"),
                 &programs,
@@ -166,10 +154,7 @@ impl Pod {
             .arg("/usr/local/bin/entrypoint.sh")
             .args(args.iter().map(|arg| arg.as_str().unwrap()))
             .env_clear()
-            .env(
-                "PATH",
-                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            )
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
             .stdin(Stdio::null())
             .stdout(output.try_clone().unwrap())
             .stderr(output)
@@ -186,11 +171,7 @@ impl Pod {
             command.env(name, value);
         }
         let child = command.spawn().unwrap();
-        Self {
-            child,
-            address,
-            log,
-        }
+        Self { child, address, log }
     }
 
     fn log(&self) -> String {
@@ -199,9 +180,7 @@ impl Pod {
 
     /// What a probe of the manifest's gets; `None` if there is no answer.
     async fn probe(&self, spec: &Value, name: &str) -> Option<u16> {
-        let path = spec["containers"][0][name]["httpGet"]["path"]
-            .as_str()
-            .unwrap();
+        let path = spec["containers"][0][name]["httpGet"]["path"].as_str().unwrap();
         let answer = reqwest::get(format!("http://{}{path}", self.address)).await;
         Some(answer.ok()?.status().as_u16())
     }
@@ -230,22 +209,14 @@ impl Pod {
     fn terminate(&mut self) {
         let pid = Pid::from_raw(self.child.id().cast_signed());
         nix::sys::signal::kill(pid, Signal::SIGTERM).unwrap();
-        assert_eq!(
-            self.child.wait().unwrap().code(),
-            Some(143),
-            "{}",
-            self.log()
-        );
+        assert_eq!(self.child.wait().unwrap().code(), Some(143), "{}", self.log());
     }
 }
 
 impl Drop for Pod {
     fn drop(&mut self) {
         // The group: what the container's first process has started, too.
-        let _ = killpg(
-            Pid::from_raw(self.child.id().cast_signed()),
-            Signal::SIGKILL,
-        );
+        let _ = killpg(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGKILL);
         let _ = self.child.wait();
     }
 }
@@ -274,14 +245,8 @@ impl Stores {
             set: vec![
                 ("SPIN_VARIABLE_REDIS_URL", redis.url()),
                 ("SPIN_VARIABLE_DATABASE_URL", database_url.clone()),
-                (
-                    "SPIN_VARIABLE_REDIS_ALLOWED_HOST",
-                    "redis://127.0.0.1:*".into(),
-                ),
-                (
-                    "SPIN_VARIABLE_DATABASE_ALLOWED_HOST",
-                    "postgres://127.0.0.1:*".into(),
-                ),
+                ("SPIN_VARIABLE_REDIS_ALLOWED_HOST", "redis://127.0.0.1:*".into()),
+                ("SPIN_VARIABLE_DATABASE_ALLOWED_HOST", "postgres://127.0.0.1:*".into()),
             ],
             folder,
             database_url,
@@ -332,10 +297,7 @@ impl Clients {
 
     /// How many requests were cut, and how many refused.
     fn failures(&self) -> (usize, usize) {
-        (
-            self.cut.load(Ordering::SeqCst),
-            self.refused.load(Ordering::SeqCst),
-        )
+        (self.cut.load(Ordering::SeqCst), self.refused.load(Ordering::SeqCst))
     }
 
     fn count(&self) -> usize {
@@ -412,9 +374,7 @@ async fn a_pod_that_ends_after_pre_stop_cuts_no_request_and_no_order_is_lost() {
     is_confined(&first);
 
     let clients = Clients::new(first.address);
-    let tasks: Vec<_> = (0..CLIENTS)
-        .map(|n| tokio::spawn(clients.clone().run(n)))
-        .collect();
+    let tasks: Vec<_> = (0..CLIENTS).map(|n| tokio::spawn(clients.clone().run(n))).collect();
     let mut second = Pod::start(&spec, &stores.folder, &stores.set);
     second.wait_until_ready(&spec).await;
 
@@ -437,10 +397,7 @@ async fn a_pod_that_ends_after_pre_stop_cuts_no_request_and_no_order_is_lost() {
     second.terminate();
     let mut third = Pod::start(&spec, &stores.folder, &stores.set);
     third.wait_until_ready(&spec).await;
-    assert!(
-        clients.failures().0 > 0,
-        "SIGTERM cut nothing: nothing was in flight"
-    );
+    assert!(clients.failures().0 > 0, "SIGTERM cut nothing: nothing was in flight");
     let before = clients.count();
     clients.send_to(third.address);
     while clients.count() < before + CLIENTS {
@@ -453,11 +410,7 @@ async fn a_pod_that_ends_after_pre_stop_cuts_no_request_and_no_order_is_lost() {
 
     let acknowledged = clients.acknowledged.lock().unwrap().clone();
     let rows = stored(&stores.database_url).await;
-    assert_eq!(
-        rows.len(),
-        acknowledged.len(),
-        "an order too many, or one that is gone"
-    );
+    assert_eq!(rows.len(), acknowledged.len(), "an order too many, or one that is gone");
     assert_eq!(rows.into_iter().collect::<HashMap<_, _>>(), acknowledged);
     eprintln!(
         "{} orders; none was cut with preStop, {} requests without",
@@ -483,9 +436,7 @@ fn is_confined(pod: &Pod) {
         assert_eq!(field("NoNewPrivs:"), "1");
         let mounts = std::fs::read_to_string(format!("/proc/{process}/mounts")).unwrap();
         for (folder, options) in [("/", "ro"), ("/usr", "ro"), ("/app", "ro"), ("/tmp", "rw")] {
-            let mount = mounts
-                .lines()
-                .rfind(|line| line.split(' ').nth(1) == Some(folder));
+            let mount = mounts.lines().rfind(|line| line.split(' ').nth(1) == Some(folder));
             let mount = mount.unwrap_or_else(|| panic!("{folder} is no mount:\n{mounts}"));
             assert_eq!(
                 mount.split(' ').nth(3).unwrap().split(',').next(),
@@ -514,11 +465,7 @@ async fn a_bad_variable_stops_the_pod_at_its_readiness_probe_and_is_named_in_the
     }
     let spec = container();
     let stores = Stores::start("variable").await;
-    let contradictory = [
-        stores.set.clone(),
-        vec![("SPIN_VARIABLE_IDENTITY", "jwt".into())],
-    ]
-    .concat();
+    let contradictory = [stores.set.clone(), vec![("SPIN_VARIABLE_IDENTITY", "jwt".into())]].concat();
     let missing: Vec<_> = stores
         .set
         .iter()
@@ -539,9 +486,6 @@ async fn a_bad_variable_stops_the_pod_at_its_readiness_probe_and_is_named_in_the
             sleep(Duration::from_millis(50)).await;
         }
         let log = pod.log();
-        assert!(
-            log.to_lowercase().contains(named),
-            "{named} is not named: {log}"
-        );
+        assert!(log.to_lowercase().contains(named), "{named} is not named: {log}");
     }
 }

@@ -62,15 +62,9 @@ fn plant(value: &mut Value, path: &str, new: &Value) {
     match parent {
         Value::Array(list) => {
             let index = index(list, last);
-            list.splice(
-                index..list.len().min(index + 1),
-                (!new.is_null()).then(|| new.clone()),
-            );
+            list.splice(index..list.len().min(index + 1), (!new.is_null()).then(|| new.clone()));
         }
-        parent if new.is_null() => assert!(
-            parent.as_object_mut().unwrap().remove(last).is_some(),
-            "{path}"
-        ),
+        parent if new.is_null() => assert!(parent.as_object_mut().unwrap().remove(last).is_some(), "{path}"),
         parent => parent[last] = new.clone(),
     }
 }
@@ -123,18 +117,10 @@ fn each_planted_mistake_is_found() {
     let of_validators = tools().validate(root(), &alone).unwrap();
     let mut missed = Vec::new();
     for (row, mut findings, alone) in broken {
-        findings.extend(
-            of_validators
-                .iter()
-                .filter(|f| f.file == alone.folder)
-                .cloned(),
-        );
+        findings.extend(of_validators.iter().filter(|f| f.file == alone.folder).cloned());
         let parts: Vec<&str> = elements(row).skip(4).map(text).collect();
         let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
-        if !lines
-            .iter()
-            .any(|line| parts.iter().all(|part| line.contains(part)))
-        {
+        if !lines.iter().any(|line| parts.iter().all(|part| line.contains(part))) {
             missed.push(format!("{row}\n    {}", lines.join("\n    ")));
         }
     }
@@ -166,10 +152,7 @@ fn each_mistake_in_a_collector_is_found() {
             assert!(text(content).contains(right), "{right} is not there");
             *content = text(content).replace(right, wrong).into();
         }
-        assert_found(
-            &policies::check(&files, &overlays),
-            &["ConfigMap", field, reason],
-        );
+        assert_found(&policies::check(&files, &overlays), &["ConfigMap", field, reason]);
     }
 }
 
@@ -178,10 +161,7 @@ fn files_outside_of_kustomizations_count() {
     let (mut files, mut overlays) = rendered();
     let containerfile = &mut files.containerfiles[0].1;
     *containerfile = containerfile
-        .replace(
-            "FROM ${SPIN_IMAGE}",
-            "FROM ghcr.io/spinframework/spin:v4.1.0",
-        )
+        .replace("FROM ${SPIN_IMAGE}", "FROM ghcr.io/spinframework/spin:v4.1.0")
         .replace("ARG RUST_IMAGE", "ARG RUST_IMAGE=rust:1.95");
     files.valkey_values["image"]["tag"] = json!("9.1");
     let variables = files.manifest["variables"].as_object_mut().unwrap();
@@ -196,10 +176,7 @@ fn files_outside_of_kustomizations_count() {
         ["Deployment/orders", "no longer has identity_header"],
         ["SPIN_VARIABLE_CACHE_URL", "spin.toml requires cache_url"],
         ["spec.variables (cache_url)", "spin.toml requires cache_url"],
-        [
-            "livenessProbe.httpGet.path",
-            "no trigger in spin.toml takes /healthz",
-        ],
+        ["livenessProbe.httpGet.path", "no trigger in spin.toml takes /healthz"],
     ] {
         assert_found(&findings, &parts);
     }
@@ -224,10 +201,7 @@ fn production_rejects_placeholders_and_an_overlay_needs_an_application() {
         .objects
         .retain(|o| !is_deployment(o));
     let without = policies::check(&files, &overlays);
-    assert_found(
-        &without,
-        &["deploy/overlays/deployment", "neither a SpinApp nor"],
-    );
+    assert_found(&without, &["deploy/overlays/deployment", "neither a SpinApp nor"]);
     overlays.push(copy);
     let findings = policies::check(&files, &overlays);
     for object in [
@@ -247,11 +221,7 @@ fn identity_from_a_header_needs_a_gateway_that_removes_it() {
     let (files, mut overlays) = rendered();
     let of = overlay(&mut overlays, "overlays/deployment");
     let app = object(of, "Deployment/orders");
-    plant(
-        &mut app.value,
-        "ENV SPIN_VARIABLE_IDENTITY value",
-        &json!("header"),
-    );
+    plant(&mut app.value, "ENV SPIN_VARIABLE_IDENTITY value", &json!("header"));
     plant(&mut app.value, "ENV SPIN_VARIABLE_JWT_KEYS", &Value::Null);
     assert_eq!(policies::check(&files, &overlays), []);
     let of = overlay(&mut overlays, "overlays/deployment");
@@ -285,9 +255,7 @@ fn identity_from_a_header_needs_a_gateway_that_removes_it() {
             },
         }),
     };
-    overlay(&mut overlays, "overlays/deployment")
-        .objects
-        .push(early);
+    overlay(&mut overlays, "overlays/deployment").objects.push(early);
     assert_eq!(policies::check(&files, &overlays), []);
 }
 
@@ -311,16 +279,8 @@ fn a_finding_names_the_file_to_change() {
         assert!(before.contains(right), "{right:?} is not in {file}");
         std::fs::write(path, before.replace(right, wrong)).unwrap();
     };
-    replace(
-        "deploy/base/autoscaler.yaml",
-        "maxReplicas: 10",
-        "maxReplicas: 100",
-    );
-    replace(
-        "deploy/overlays/spintainer/app.yaml",
-        "path: /readyz",
-        "path: /ready",
-    );
+    replace("deploy/base/autoscaler.yaml", "maxReplicas: 10", "maxReplicas: 100");
+    replace("deploy/overlays/spintainer/app.yaml", "path: /readyz", "path: /ready");
     replace(
         "deploy/overlays/shim/kustomization.yaml",
         "stage: template",

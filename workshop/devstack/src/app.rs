@@ -54,12 +54,7 @@ impl Host {
 
     /// The command that serves the application of a manifest on an address. `variables` are passed in the
     /// environment: other users could read them on the command line.
-    pub fn command(
-        &self,
-        manifest: &Path,
-        address: SocketAddr,
-        variables: &[(String, String)],
-    ) -> Command {
+    pub fn command(&self, manifest: &Path, address: SocketAddr, variables: &[(String, String)]) -> Command {
         let mut command = match self {
             Self::Spin(_) => {
                 let mut command = Command::new("spin");
@@ -105,12 +100,7 @@ pub struct App {
 
 impl App {
     /// Serves the application of this checkout; returns when it answers on `address`.
-    pub fn start(
-        host: &Host,
-        address: SocketAddr,
-        variables: &[(String, String)],
-        output: Output,
-    ) -> Result<Self> {
+    pub fn start(host: &Host, address: SocketAddr, variables: &[(String, String)], output: Output) -> Result<Self> {
         let manifest = workspace::root().join("spin.toml");
         Self::run(host.command(&manifest, address, variables), address, output)
     }

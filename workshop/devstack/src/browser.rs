@@ -26,8 +26,7 @@ impl Browser {
     /// # Errors
     /// What is missing, and how to get it.
     pub fn find() -> Result<Self> {
-        let chromium =
-            install::on_path("chromium").context("there is no Chromium on this machine")?;
+        let chromium = install::on_path("chromium").context("there is no Chromium on this machine")?;
         Ok(Self::with(chromium, Packages::find(TESTS)?))
     }
 
@@ -41,10 +40,7 @@ impl Browser {
             return Self::find();
         }
         let chromium = install::find_or_install_chromium()?;
-        Ok(Self::with(
-            chromium,
-            Packages::find_or_install(TESTS, true)?,
-        ))
+        Ok(Self::with(chromium, Packages::find_or_install(TESTS, true)?))
     }
 
     /// A command that runs the flows of these files.

@@ -7,13 +7,7 @@ use crate::workspace;
 /// The packages that an example is built from: the one of its name, and others that it serves beside it.
 pub fn packages(example: &str) -> Vec<&str> {
     match example {
-        "shop" => vec![
-            "shop",
-            "order-by-etag",
-            "payments",
-            "notifications",
-            "console",
-        ],
+        "shop" => vec!["shop", "order-by-etag", "payments", "notifications", "console"],
         example => vec![example],
     }
 }
@@ -21,9 +15,7 @@ pub fn packages(example: &str) -> Vec<&str> {
 /// The folders of those packages of an example that have migrations.
 pub fn migrated(example: &str) -> Vec<PathBuf> {
     let folders = packages(example).into_iter().map(folder);
-    folders
-        .filter(|folder| folder.join("migrations").is_dir())
-        .collect()
+    folders.filter(|folder| folder.join("migrations").is_dir()).collect()
 }
 
 /// The folder of an example.

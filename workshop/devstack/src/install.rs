@@ -138,13 +138,7 @@ pub fn find_or_install_java(may_install: bool) -> Result<PathBuf> {
 }
 
 /// Finds a program; installs its packages if it may and can. `commands` says how to install it by hand.
-fn find_or_install(
-    name: &str,
-    program: &str,
-    packages: &[&str],
-    may_install: bool,
-    commands: &str,
-) -> Result<PathBuf> {
+fn find_or_install(name: &str, program: &str, packages: &[&str], may_install: bool, commands: &str) -> Result<PathBuf> {
     if let Some(path) = on_path(program) {
         return Ok(path);
     }
@@ -187,10 +181,7 @@ pub(crate) fn find_or_install_node(minimum: u32) -> Result<PathBuf> {
 /// conditions.
 pub fn python_venv(folder: &Path, may_install: bool) -> Result<()> {
     let make = || {
-        let output = Command::new("python3")
-            .args(["-m", "venv"])
-            .arg(folder)
-            .output();
+        let output = Command::new("python3").args(["-m", "venv"]).arg(folder).output();
         output.is_ok_and(|output| output.status.success())
     };
     if make() {
@@ -219,8 +210,7 @@ fn redis_server() -> Option<PathBuf> {
 
 /// The folder with both `postgres` and `initdb`: on PATH, or where distributions put them.
 fn postgres_folder() -> Option<PathBuf> {
-    let complete =
-        |folder: &PathBuf| folder.join("postgres").exists() && folder.join("initdb").exists();
+    let complete = |folder: &PathBuf| folder.join("postgres").exists() && folder.join("initdb").exists();
     let on_path = on_path("postgres").and_then(|p| p.parent().map(Path::to_path_buf));
     let mut versions: Vec<(u32, PathBuf)> = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
@@ -243,15 +233,7 @@ fn postgres_folder() -> Option<PathBuf> {
 pub fn on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path)
-        .chain(
-            [
-                "/usr/bin",
-                "/usr/local/bin",
-                "/usr/sbin",
-                "/opt/homebrew/bin",
-            ]
-            .map(PathBuf::from),
-        )
+        .chain(["/usr/bin", "/usr/local/bin", "/usr/sbin", "/opt/homebrew/bin"].map(PathBuf::from))
         .map(|folder| folder.join(program))
         .find(|candidate| candidate.is_file())
 }
@@ -263,8 +245,7 @@ fn major_version(program: &Path) -> Result<u32> {
         .output()
         .with_context(|| format!("running {}", program.display()))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    first_number(&text)
-        .with_context(|| format!("{} does not print its version: {text}", program.display()))
+    first_number(&text).with_context(|| format!("{} does not print its version: {text}", program.display()))
 }
 
 fn first_number(text: &str) -> Option<u32> {
@@ -317,10 +298,7 @@ mod tests {
     #[test]
     fn versions_are_read_from_the_output_of_programs() {
         assert_eq!(first_number("Redis server v=7.0.15 sha=0"), Some(7));
-        assert_eq!(
-            first_number("postgres (PostgreSQL) 15.18 (Debian)"),
-            Some(15)
-        );
+        assert_eq!(first_number("postgres (PostgreSQL) 15.18 (Debian)"), Some(15));
         assert_eq!(first_number("none"), None);
     }
 }

@@ -97,8 +97,7 @@ impl Postgres {
     pub fn remove(folder: &Path) -> Result<()> {
         for folder in [folder.to_path_buf(), outside(folder)] {
             if folder.exists() {
-                fs::remove_dir_all(&folder)
-                    .with_context(|| format!("removing {}", folder.display()))?;
+                fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))?;
             }
         }
         Ok(())
@@ -262,9 +261,7 @@ fn initialise(programs: &Programs, folder: &Path, owner: Option<&User>) -> Resul
         .args(["-U", SUPERUSER, "--auth=trust", "-E", "UTF8", "--locale=C"])
         .current_dir(folder)
         .stdin(Stdio::null());
-    let output = as_user(&mut command, owner)
-        .output()
-        .context("running initdb")?;
+    let output = as_user(&mut command, owner).output().context("running initdb")?;
     ensure!(
         output.status.success(),
         "initdb failed:\n{}",

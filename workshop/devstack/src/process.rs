@@ -79,10 +79,7 @@ impl Process {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        bail!(
-            "{} did not end within {time_out:?} after {signal}",
-            self.name
-        )
+        bail!("{} did not end within {time_out:?} after {signal}", self.name)
     }
 
     /// Ends the group without notice.
@@ -130,11 +127,7 @@ impl Process {
     }
 
     /// Waits until `ready` holds, the process ends, or the time-out is over.
-    pub fn wait_until(
-        &mut self,
-        time_out: Duration,
-        mut ready: impl FnMut() -> bool,
-    ) -> Result<()> {
+    pub fn wait_until(&mut self, time_out: Duration, mut ready: impl FnMut() -> bool) -> Result<()> {
         let deadline = Instant::now() + time_out;
         loop {
             if let Some(status) = self.exited()? {

@@ -59,8 +59,7 @@ impl Redis {
 
     /// Its URL over TLS, if it was started with it.
     pub fn tls_url(&self) -> Option<String> {
-        self.tls_port
-            .map(|port| format!("rediss://127.0.0.1:{port}"))
+        self.tls_port.map(|port| format!("rediss://127.0.0.1:{port}"))
     }
 
     /// Its port.
@@ -97,10 +96,7 @@ impl Redis {
                 // Clients have no certificates, so no authority is needed to verify them.
                 .args(["--tls-auth-clients", "no"]);
         }
-        command
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log);
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let mut process = Process::start("redis-server", &mut command, Signal::SIGTERM)?;
         let port = self.port;
         process
@@ -115,8 +111,7 @@ impl Redis {
         self.kill()?;
         let data = self.folder.join("appendonlydir");
         if data.exists() {
-            std::fs::remove_dir_all(&data)
-                .with_context(|| format!("removing {}", data.display()))?;
+            std::fs::remove_dir_all(&data).with_context(|| format!("removing {}", data.display()))?;
         }
         self.restart()
     }

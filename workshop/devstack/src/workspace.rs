@@ -149,10 +149,7 @@ pub fn target() -> PathBuf {
 fn build(workspace: Workspace, packages: &[&str], options: &[&str]) -> Result<()> {
     let packages = packages.iter().flat_map(|package| ["--package", package]);
     let command = ["build"].into_iter().chain(packages);
-    cargo(
-        workspace,
-        &command.chain(options.iter().copied()).collect::<Vec<_>>(),
-    )
+    cargo(workspace, &command.chain(options.iter().copied()).collect::<Vec<_>>())
 }
 
 /// A call of cargo.

@@ -1,10 +1,6 @@
 //! Whatever a served application starts ends with it: when it is stopped, killed or dropped, and when the
 //! process that serves it is killed itself.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test that fails panics"
-)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails panics")]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -70,11 +66,7 @@ fn state(process: u32) -> String {
         .unwrap();
     let state = String::from_utf8(output.stdout).unwrap().trim().to_owned();
     // A zombie has ended; its parent has not asked how.
-    if state.starts_with('Z') {
-        String::new()
-    } else {
-        state
-    }
+    if state.starts_with('Z') { String::new() } else { state }
 }
 
 /// Waits until the processes are in a state; fails after 20 s.

@@ -60,16 +60,11 @@ async fn prepare(connection: &mut PgConnection) -> Result<()> {
     // A role's default would end a long step.
     connection.execute("SET statement_timeout = 0").await?;
     // If this process dies, the server ends the step that is in progress, where its platform can tell.
-    let _ = connection
-        .execute("SET client_connection_check_interval = '1s'")
-        .await;
+    let _ = connection.execute("SET client_connection_check_interval = '1s'").await;
     // Not sqlx's lock: a migrator that waits for it is in a transaction, and CREATE INDEX CONCURRENTLY of
     // the migrator that holds it would wait for the end of that transaction: a deadlock.
     let lock = "SELECT pg_try_advisory_lock(hashtext('orders: migrations'))";
-    while !sqlx::query_scalar::<_, bool>(lock)
-        .fetch_one(&mut *connection)
-        .await?
-    {
+    while !sqlx::query_scalar::<_, bool>(lock).fetch_one(&mut *connection).await? {
         sleep(Duration::from_millis(200)).await;
     }
     Ok(())
@@ -86,9 +81,7 @@ pub async fn create_database(admin_url: &str, name: &str, template: Option<&str>
         .fetch_optional(&mut connection)
         .await?;
     if known.is_none() {
-        let template = template
-            .map(|t| format!(" TEMPLATE \"{t}\""))
-            .unwrap_or_default();
+        let template = template.map(|t| format!(" TEMPLATE \"{t}\"")).unwrap_or_default();
         // Identifiers cannot be parameters; these are our own.
         let statement = format!("CREATE DATABASE \"{name}\"{template}");
         connection.execute(AssertSqlSafe(statement)).await?;
@@ -99,7 +92,5 @@ pub async fn create_database(admin_url: &str, name: &str, template: Option<&str>
 
 async fn connect(url: &str) -> Result<PgConnection> {
     // The URL may carry a password: it stays out of the message.
-    PgConnection::connect(url)
-        .await
-        .context("connecting to Postgres")
+    PgConnection::connect(url).await.context("connecting to Postgres")
 }

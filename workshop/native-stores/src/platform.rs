@@ -8,9 +8,7 @@ use std::time::{Duration, Instant};
 use deadpool_postgres::{Object, Pool};
 use exactly_once::ports::Clock;
 use exactly_once::signals::Signals;
-use exactly_once_stores::platform::{
-    CommandError, Place, Platform, SendCommand, SendStatement, StatementError,
-};
+use exactly_once_stores::platform::{CommandError, Place, Platform, SendCommand, SendStatement, StatementError};
 use exactly_once_stores::redis::{Command, Reply};
 use exactly_once_stores::sql::{Row, Statement};
 use futures::FutureExt;
@@ -30,10 +28,7 @@ pub enum Postgres {
 }
 
 /// A connection to Postgres.
-#[allow(
-    clippy::large_enum_variant,
-    reason = "it is moved a few times per statement"
-)]
+#[allow(clippy::large_enum_variant, reason = "it is moved a few times per statement")]
 pub enum Connection {
     /// Of the pool.
     Pooled(Object),
@@ -121,11 +116,7 @@ impl SendStatement for Native {
         }
     }
 
-    async fn rows(
-        &self,
-        connection: &Connection,
-        statement: &Statement<'_>,
-    ) -> Result<Vec<Row>, StatementError> {
+    async fn rows(&self, connection: &Connection, statement: &Statement<'_>) -> Result<Vec<Row>, StatementError> {
         let (sql, parameters) = (statement.sql, statement.parameters.clone());
         let rows = match connection {
             Connection::One(client) => postgres::rows(client, sql, parameters).await,
@@ -147,11 +138,7 @@ impl SendCommand for Native {
         connection.map_err(|error| text(&error))
     }
 
-    async fn send(
-        &self,
-        link: &MultiplexedConnection,
-        command: &Command,
-    ) -> Result<Reply, CommandError> {
+    async fn send(&self, link: &MultiplexedConnection, command: &Command) -> Result<Reply, CommandError> {
         let reply = crate::redis::send(&mut link.clone(), command).await;
         reply.map_err(|error| text(&error))
     }

@@ -20,10 +20,7 @@ pub fn row(row: &tokio_postgres::Row) -> Row {
         value.unwrap_or(Value::Other)
     });
     let values = values.collect();
-    Row::new(
-        columns.map(|column| column.name().to_owned()).collect(),
-        values,
-    )
+    Row::new(columns.map(|column| column.name().to_owned()).collect(), values)
 }
 
 /// `None` for NULL.
@@ -103,10 +100,7 @@ mod tests {
             let value = value(parameter);
             let mut bytes = Default::default();
             assert!(value.to_sql_checked(&sent, &mut bytes).is_ok(), "{value:?}");
-            assert!(
-                value.to_sql_checked(&other, &mut bytes).is_err(),
-                "{value:?}"
-            );
+            assert!(value.to_sql_checked(&other, &mut bytes).is_err(), "{value:?}");
         }
     }
 }

@@ -71,16 +71,8 @@ impl Document {
         self.validate(pointer, || schema.clone(), value)
     }
 
-    fn validate(
-        &self,
-        name: &str,
-        schema: impl FnOnce() -> Value,
-        value: &Value,
-    ) -> Result<Vec<String>> {
-        let mut validators = self
-            .validators
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+    fn validate(&self, name: &str, schema: impl FnOnce() -> Value, value: &Value) -> Result<Vec<String>> {
+        let mut validators = self.validators.lock().unwrap_or_else(PoisonError::into_inner);
         let validator = match validators.get(name) {
             Some(validator) => Arc::clone(validator),
             None => {
@@ -104,20 +96,11 @@ impl Document {
     /// The operations: method, path template, and pointer.
     pub fn operations(&self) -> Vec<(String, String, String)> {
         let mut operations = Vec::new();
-        for (path, item) in self
-            .root
-            .get("paths")
-            .and_then(Value::as_object)
-            .into_iter()
-            .flatten()
-        {
+        for (path, item) in self.root.get("paths").and_then(Value::as_object).into_iter().flatten() {
             for (method, operation) in item.as_object().into_iter().flatten() {
                 // Other members are about all of them.
                 if operation.get("responses").is_some() {
-                    let pointer = format!(
-                        "/paths/{}/{method}",
-                        path.replace('~', "~0").replace('/', "~1")
-                    );
+                    let pointer = format!("/paths/{}/{method}", path.replace('~', "~0").replace('/', "~1"));
                     operations.push((method.to_ascii_uppercase(), path.clone(), pointer));
                 }
             }
@@ -148,9 +131,7 @@ impl Document {
         let known = operations.any(|(_, template, _)| matches(&template, answer.path));
         let pointer = match self.operation(answer.method, answer.path) {
             Some(operation) => format!("{operation}/responses/{}", answer.status),
-            None if known && answer.status == 405 => {
-                "/components/responses/MethodNotAllowed".into()
-            }
+            None if known && answer.status == 405 => "/components/responses/MethodNotAllowed".into(),
             None if !known && answer.status == 404 => "/components/responses/NotFound".into(),
             None => String::from("/none"),
         };
@@ -165,10 +146,7 @@ impl Document {
         }
         let mut content = Map::new();
         if !answer.body.is_empty() {
-            let media_type = answer
-                .fields
-                .iter()
-                .find(|(name, _)| *name == "content-type");
+            let media_type = answer.fields.iter().find(|(name, _)| *name == "content-type");
             let media_type = media_type.map_or("", |(_, value)| *value);
             let body = serde_json::from_str(answer.body).unwrap_or_else(|_| answer.body.into());
             content.insert(media_type.to_owned(), body);
@@ -182,22 +160,14 @@ impl Document {
     /// The schema of the fields and the body, by its media type, of a response.
     fn schema(&self, response: &Value, has_body: bool) -> Option<Value> {
         let (mut fields, mut required, mut content) = (Map::new(), Vec::new(), Map::new());
-        for (name, header) in response
-            .get("headers")
-            .and_then(Value::as_object)
-            .into_iter()
-            .flatten()
-        {
+        for (name, header) in response.get("headers").and_then(Value::as_object).into_iter().flatten() {
             let (name, header) = (name.to_ascii_lowercase(), self.followed(header)?);
             if header.get("required") == Some(&json!(true)) {
                 required.push(name.clone());
             }
             fields.insert(name, json!({"items": header.get("schema")?}));
         }
-        let documented = response
-            .get("content")
-            .and_then(Value::as_object)
-            .filter(|_| has_body);
+        let documented = response.get("content").and_then(Value::as_object).filter(|_| has_body);
         for (name, media_type) in documented.into_iter().flatten() {
             content.insert(name.clone(), media_type.get("schema")?.clone());
         }
@@ -213,9 +183,9 @@ impl Document {
 fn matches(template: &str, path: &str) -> bool {
     let (templates, segments) = (template.split('/'), path.split('/'));
     templates.clone().count() == segments.clone().count()
-        && templates.zip(segments).all(|(template, segment)| {
-            (template.starts_with('{') && !segment.is_empty()) || template == segment
-        })
+        && templates
+            .zip(segments)
+            .all(|(template, segment)| (template.starts_with('{') && !segment.is_empty()) || template == segment)
 }
 
 #[cfg(test)]
@@ -233,8 +203,7 @@ mod tests {
             "content": {"a/b": {"schema": {"const": 1}}},
         }}});
         let head = json!({"responses": {"200": {"content": {"a/b": {"schema": {}}}}}});
-        let root =
-            json!({"components": components, "paths": {"/x/{id}": {"get": get, "head": head}}});
+        let root = json!({"components": components, "paths": {"/x/{id}": {"get": get, "head": head}}});
         let validators = Mutex::default();
         let document = Document { root, validators };
         let (body, tag) = (("content-type", "a/b"), ("tag", "t"));
@@ -250,26 +219,12 @@ mod tests {
             ),
             ("GET", "/x/1", 200, &[body], "1", false),
             ("GET", "/x/1", 200, &[body, ("tag", "u")], "1", false),
-            (
-                "GET",
-                "/x/1",
-                200,
-                &[body, tag, tag, ("tag", "u")],
-                "1",
-                false,
-            ),
+            ("GET", "/x/1", 200, &[body, tag, tag, ("tag", "u")], "1", false),
             ("GET", "/x/1", 200, &[body, tag, ("more", "o")], "1", false),
             ("GET", "/x/1", 200, &[body, tag], "2", false),
             ("GET", "/x/1", 200, &[body, tag], "<", false),
             ("GET", "/x/1", 200, &[tag], "", false),
-            (
-                "GET",
-                "/x/1",
-                200,
-                &[("content-type", "a/c"), tag],
-                "1",
-                false,
-            ),
+            ("GET", "/x/1", 200, &[("content-type", "a/c"), tag], "1", false),
             ("GET", "/x/1", 201, &[body, tag], "1", false),
             ("HEAD", "/x/1", 200, &[body], "", true),
             ("HEAD", "/x/1", 200, &[body], "1", false),

@@ -137,10 +137,7 @@ impl Schemathesis {
             .args(["--max-examples", &run.examples.to_string()])
             .args(["--generation-deterministic", "--no-color"])
             .current_dir(&folder)
-            .env(
-                "SCHEMATHESIS_HOOKS",
-                workspace::root().join(FOLDER).join("hooks.py"),
-            )
+            .env("SCHEMATHESIS_HOOKS", workspace::root().join(FOLDER).join("hooks.py"))
             .env("PYTHONDONTWRITEBYTECODE", "1");
         for field in run.fields {
             command.args(["--header", field]);

@@ -8,12 +8,10 @@ use serde_json::Value;
 /// Words that are new each time, each between characters that are in no word.
 static NEW: LazyLock<Regex> = LazyLock::new(|| {
     #[allow(clippy::expect_used, reason = "a literal")]
-    Regex::new(
-        concat!(
-            r"(?<id>^[[:xdigit:]]{8}(?:-[[:xdigit:]]{4}){3}-[[:xdigit:]]{12}$)|(?<tag>^[[:xdigit:]]{32}$)|",
-            r"^[0-9]{4}(?:-[0-9]{2}){2}T(?:[0-9]{2}:){2}[0-9]{2}\.[0-9]{3}Z$"
-        ),
-    )
+    Regex::new(concat!(
+        r"(?<id>^[[:xdigit:]]{8}(?:-[[:xdigit:]]{4}){3}-[[:xdigit:]]{12}$)|(?<tag>^[[:xdigit:]]{32}$)|",
+        r"^[0-9]{4}(?:-[0-9]{2}){2}T(?:[0-9]{2}:){2}[0-9]{2}\.[0-9]{3}Z$"
+    ))
     .expect("a pattern")
 });
 
@@ -69,10 +67,7 @@ mod tests {
         assert!(same("2026-11-22T00:29:50.527Z", "2026-11-23T10:29:50.000Z"));
         assert!(!same("2026-11-22T00:29:50.527Z", "2026-11-23T10:29:50Z"));
         assert!(!same("n", "m"));
-        assert!(same_shape(
-            &json!({"latencyMs": 1.5}),
-            &json!({"latencyMs": 2})
-        ));
+        assert!(same_shape(&json!({"latencyMs": 1.5}), &json!({"latencyMs": 2})));
         assert!(!same_shape(&json!([1]), &json!([1, 2])));
         let page = "/a?limit=1&cursor=01a2018a6c9e77d5a30f88dacc22e94a";
         assert_eq!(form(page), "/a?limit=1&cursor=<tag>");

@@ -39,11 +39,7 @@ fn remove_older(name: &str, folder: &Path) -> Result<()> {
         let entry = entry?;
         let file = entry.file_name();
         let file = file.to_string_lossy();
-        if file.ends_with(".compiled")
-            && file
-                .strip_prefix(name)
-                .is_some_and(|rest| rest.starts_with('.'))
-        {
+        if file.ends_with(".compiled") && file.strip_prefix(name).is_some_and(|rest| rest.starts_with('.')) {
             // Another runner may have removed it already. One that uses it has it in memory.
             let _ = fs::remove_file(entry.path());
         }

@@ -61,11 +61,7 @@ impl PostgresPools {
     }
 
     /// Takes a connection from the pool of an address. `config` is the address, parsed.
-    pub async fn connect(
-        &self,
-        builder: PostgresConnectionBuilder,
-        config: Config,
-    ) -> Result<PostgresConnection> {
+    pub async fn connect(&self, builder: PostgresConnectionBuilder, config: Config) -> Result<PostgresConnection> {
         let connection = self.pool(builder, config)?.get().await?;
         Ok(PostgresConnection(Arc::new(connection), self.statements))
     }

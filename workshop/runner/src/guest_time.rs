@@ -44,11 +44,7 @@ pub fn start() -> Result<()> {
         libc::sigaction(libc::SIGPROF, &action, ptr::null_mut()) == 0
             && libc::setitimer(libc::ITIMER_PROF, &timer, ptr::null_mut()) == 0
     };
-    ensure!(
-        started,
-        "starting the profiling timer: {}",
-        io::Error::last_os_error()
-    );
+    ensure!(started, "starting the profiling timer: {}", io::Error::last_os_error());
     Ok(())
 }
 

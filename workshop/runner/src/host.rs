@@ -16,9 +16,7 @@ use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConf
 use wasmtime_wasi::p3::bindings::clocks::monotonic_clock;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::p3::bindings::ServicePre;
-use wasmtime_wasi_http::{
-    RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
-};
+use wasmtime_wasi_http::{RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
 
 use crate::connections::{PostgresPools, Statements};
 use crate::host_calls::{Calling, Interface};
@@ -106,10 +104,7 @@ impl WasiHttpHooks for OwnApplication {
         request: http::Request<WasiBody>,
         _: Option<RequestOptions>,
         _: Transfer,
-    ) -> Box<
-        dyn Future<Output = Result<(http::Response<WasiBody>, Transfer), wasmtime_wasi_http::Error>>
-            + Send,
-    > {
+    ) -> Box<dyn Future<Output = Result<(http::Response<WasiBody>, Transfer), wasmtime_wasi_http::Error>> + Send> {
         let is_own = request.uri().host() == Some("self.alt");
         match self.address.get() {
             Some(address) if is_own && self.is_allowed => Box::new(send(request, *address)),
@@ -220,34 +215,22 @@ pub struct Grants {
 
 impl Guest {
     /// Loads and links a component. `cache` is the folder for what is compiled.
-    pub fn load(
-        engine: &Engine,
-        source: &Path,
-        cache: &Path,
-        grants: Grants,
-        measured: Measured,
-    ) -> Result<Self> {
+    pub fn load(engine: &Engine, source: &Path, cache: &Path, grants: Grants, measured: Measured) -> Result<Self> {
         if !source.exists() {
             bail!(
                 "{} does not exist; build it with: cargo build --target wasm32-wasip2 --release",
                 source.display()
             );
         }
-        let component = compiled::load(engine, source, cache)
-            .with_context(|| format!("loading {}", source.display()))?;
+        let component =
+            compiled::load(engine, source, cache).with_context(|| format!("loading {}", source.display()))?;
         let mut linker: Linker<HostState> = Linker::new(engine);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
         wasmtime_wasi::p3::add_to_linker(&mut linker)?;
         wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
-        bindings::spin::redis::redis::add_to_linker::<_, Spin>(&mut linker, |s| {
-            s.call_of(Interface::Redis)
-        })?;
-        bindings::spin::postgres::postgres::add_to_linker::<_, Spin>(&mut linker, |s| {
-            s.call_of(Interface::Postgres)
-        })?;
-        bindings::spin::sqlite::sqlite::add_to_linker::<_, Spin>(&mut linker, |s| {
-            s.call_of(Interface::Sqlite)
-        })?;
+        bindings::spin::redis::redis::add_to_linker::<_, Spin>(&mut linker, |s| s.call_of(Interface::Redis))?;
+        bindings::spin::postgres::postgres::add_to_linker::<_, Spin>(&mut linker, |s| s.call_of(Interface::Postgres))?;
+        bindings::spin::sqlite::sqlite::add_to_linker::<_, Spin>(&mut linker, |s| s.call_of(Interface::Sqlite))?;
         bindings::spin::variables::variables::add_to_linker::<_, Spin>(&mut linker, |s| {
             s.call_of(Interface::Variables)
         })?;
@@ -279,9 +262,7 @@ impl Guest {
     }
 
     /// A new instance in a store of its own.
-    pub async fn instantiate(
-        &self,
-    ) -> Result<(Store<HostState>, wasmtime_wasi_http::p3::bindings::Service)> {
+    pub async fn instantiate(&self) -> Result<(Store<HostState>, wasmtime_wasi_http::p3::bindings::Service)> {
         let mut wasi = WasiCtxBuilder::new();
         wasi.inherit_stdout().inherit_stderr();
         for (name, value) in &self.environment {

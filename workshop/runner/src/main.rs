@@ -115,9 +115,7 @@ fn duration(text: &str) -> Result<Duration, String> {
     } else {
         parse(text.strip_suffix('s').unwrap_or(text), Duration::from_secs)
     };
-    parsed.ok_or_else(|| {
-        "must be one whole number with s, ms, us or ns (Spin's ranges are not supported)".to_owned()
-    })
+    parsed.ok_or_else(|| "must be one whole number with s, ms, us or ns (Spin's ranges are not supported)".to_owned())
 }
 
 #[tokio::main]
@@ -142,12 +140,8 @@ async fn run() -> Result<()> {
         None => PathBuf::from("."),
     };
     let variables = Variables::resolve(&manifest, &arguments.variable, &folder)?;
-    let cache = arguments
-        .cache_dir
-        .unwrap_or_else(|| folder.join(".spin/runner-cache"));
-    let state = arguments
-        .state_dir
-        .map_or_else(|| folder.join(".spin"), PathBuf::from);
+    let cache = arguments.cache_dir.unwrap_or_else(|| folder.join(".spin/runner-cache"));
+    let state = arguments.state_dir.map_or_else(|| folder.join(".spin"), PathBuf::from);
     let state = Some(state).filter(|folder| !folder.as_os_str().is_empty());
     std::fs::create_dir_all(&cache).with_context(|| format!("creating {}", cache.display()))?;
     let engine = host::engine()?;

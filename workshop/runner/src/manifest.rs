@@ -102,8 +102,7 @@ pub struct Route {
 impl Manifest {
     /// Reads and checks a manifest.
     pub fn load(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path)
-            .with_context(|| format!("cannot read {}", path.display()))?;
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         Self::parse(&text).with_context(|| {
             format!(
                 "{} has something that this runner does not support; use Spin for it",
@@ -114,14 +113,8 @@ impl Manifest {
 
     fn parse(text: &str) -> Result<Self> {
         let manifest: Self = toml::from_str(text)?;
-        ensure!(
-            manifest.spin_manifest_version == 2,
-            "spin_manifest_version must be 2"
-        );
-        let mut databases = manifest
-            .component
-            .values()
-            .flat_map(|c| &c.sqlite_databases);
+        ensure!(manifest.spin_manifest_version == 2, "spin_manifest_version must be 2");
+        let mut databases = manifest.component.values().flat_map(|c| &c.sqlite_databases);
         ensure!(
             databases.all(|name| name == DEFAULT),
             "the only SQLite database without a runtime configuration is \"{DEFAULT}\""
@@ -136,9 +129,7 @@ impl Manifest {
     }
 
     fn route(&self, trigger: &HttpTrigger) -> Result<Route> {
-        let HttpTrigger {
-            route, component, ..
-        } = trigger;
+        let HttpTrigger { route, component, .. } = trigger;
         ensure!(
             self.component.contains_key(component),
             "route {route}: there is no component {component}"
@@ -252,10 +243,7 @@ mod tests {
     #[test]
     fn what_is_not_supported_is_refused() {
         for (old, new) in [
-            (
-                "source = \"a.wasm\"",
-                "source = \"a.wasm\"\nfiles = [\"x\"]",
-            ),
+            ("source = \"a.wasm\"", "source = \"a.wasm\"\nfiles = [\"x\"]"),
             (
                 "source = \"a.wasm\"",
                 "source = \"a.wasm\"\nsqlite_databases = [\"other\"]",
@@ -265,10 +253,7 @@ mod tests {
             ("component = \"one\"", "component = \"none\""),
             ("[[trigger.http]]", "[[trigger.redis]]"),
         ] {
-            assert!(
-                Manifest::parse(&GOOD.replacen(old, new, 1)).is_err(),
-                "{new}"
-            );
+            assert!(Manifest::parse(&GOOD.replacen(old, new, 1)).is_err(), "{new}");
         }
     }
 }

@@ -48,9 +48,8 @@ impl AllowedHosts {
             .iter()
             .filter(|entry| !entry.is_empty() && !is_own(entry))
             .map(|entry| {
-                Entry::parse(entry).with_context(|| {
-                    format!("allowed_outbound_hosts: {entry:?} is not scheme://host[:port]")
-                })
+                Entry::parse(entry)
+                    .with_context(|| format!("allowed_outbound_hosts: {entry:?} is not scheme://host[:port]"))
             })
             .collect::<Result<_>>()?;
         Ok(Self {
@@ -70,9 +69,7 @@ impl AllowedHosts {
             return false;
         };
         self.entries.iter().any(|entry| {
-            entry.scheme.as_deref().is_none_or(|s| s == scheme)
-                && entry.host.matches(host)
-                && entry.ports.matches(port)
+            entry.scheme.as_deref().is_none_or(|s| s == scheme) && entry.host.matches(host) && entry.ports.matches(port)
         })
     }
 }
@@ -91,12 +88,9 @@ impl Entry {
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         // An IPv6 network contains colons that do not start a port.
         let (host, ports) = match rest.rsplit_once(':') {
-            Some((host, port)) if rest.parse::<IpNetwork>().is_err() => {
-                (host, PortRule::parse(port)?)
-            }
+            Some((host, port)) if rest.parse::<IpNetwork>().is_err() => (host, PortRule::parse(port)?),
             _ => {
-                let port =
-                    default_port(scheme).context("no port, and the scheme has no default port")?;
+                let port = default_port(scheme).context("no port, and the scheme has no default port")?;
                 (rest, PortRule::Exact(port))
             }
         };
@@ -138,9 +132,7 @@ impl HostRule {
 
 /// Lower case, and without the brackets of an IPv6 address.
 fn bare(host: &str) -> String {
-    host.trim_start_matches('[')
-        .trim_end_matches(']')
-        .to_lowercase()
+    host.trim_start_matches('[').trim_end_matches(']').to_lowercase()
 }
 
 impl PortRule {
@@ -174,28 +166,10 @@ mod tests {
     #[test]
     fn an_entry_allows_what_it_says_and_no_more() {
         for (entry, scheme, host, port, allowed) in [
-            (
-                "redis://localhost:6379",
-                "redis",
-                "localhost",
-                Some(6379),
-                true,
-            ),
+            ("redis://localhost:6379", "redis", "localhost", Some(6379), true),
             ("redis://localhost", "redis", "LOCALHOST", None, true),
-            (
-                "redis://localhost:6379",
-                "redis",
-                "localhost",
-                Some(6380),
-                false,
-            ),
-            (
-                "redis://localhost:6379",
-                "postgres",
-                "localhost",
-                Some(6379),
-                false,
-            ),
+            ("redis://localhost:6379", "redis", "localhost", Some(6380), false),
+            ("redis://localhost:6379", "postgres", "localhost", Some(6379), false),
             ("redis://localhost:6379", "redis", "evil", Some(6379), false),
             ("redis://*:*", "redis", "anything", Some(1), true),
             ("*://*:*", "postgres", "anything", Some(1), true),
@@ -206,13 +180,7 @@ mod tests {
                 None,
                 true,
             ),
-            (
-                "postgres://*.example.com:5432",
-                "postgres",
-                "example.com",
-                None,
-                false,
-            ),
+            ("postgres://*.example.com:5432", "postgres", "example.com", None, false),
             (
                 "postgres://127.0.0.0/8:5000..6000",
                 "postgres",
@@ -227,13 +195,7 @@ mod tests {
                 Some(6000),
                 false,
             ),
-            (
-                "postgres://10.0.0.0/8",
-                "postgres",
-                "127.0.0.1",
-                None,
-                false,
-            ),
+            ("postgres://10.0.0.0/8", "postgres", "127.0.0.1", None, false),
         ] {
             assert_eq!(allows(entry, scheme, host, port), allowed, "{entry} {host}");
         }

@@ -10,14 +10,13 @@ use tokio_postgres::{Config, RowStream};
 use wasmtime::component::{Accessor, FutureReader, Resource, StreamReader};
 
 use crate::bindings::spin::postgres::postgres::{
-    Column, DbError, Error, Host, HostConnection, HostConnectionBuilder,
-    HostConnectionBuilderWithStore, HostConnectionWithStore, ParameterValue, QueryError, Row,
-    RowSet,
+    Column, DbError, Error, Host, HostConnection, HostConnectionBuilder, HostConnectionBuilderWithStore,
+    HostConnectionWithStore, ParameterValue, QueryError, Row, RowSet,
 };
 use crate::calls;
 use crate::connections::{
-    PostgresConnection as Connection, PostgresConnectionBuilder as ConnectionBuilder,
-    PostgresPools, Statements, root_certificate,
+    PostgresConnection as Connection, PostgresConnectionBuilder as ConnectionBuilder, PostgresPools, Statements,
+    root_certificate,
 };
 use crate::host::{HostState, Spin};
 use crate::outbound::AllowedHosts;
@@ -63,9 +62,7 @@ fn check(address: &str, allowed: &AllowedHosts) -> Result<Config, Error> {
         let port = ports.get(index).or(ports.first()).copied();
         if !allowed.allow("postgres", host, port) {
             eprintln!("runner: connecting to postgres://{host} is not in allowed_outbound_hosts");
-            return Err(connection_failed(format!(
-                "address postgres://{host} is not permitted"
-            )));
+            return Err(connection_failed(format!("address postgres://{host} is not permitted")));
         }
     }
     Ok(config)
@@ -84,11 +81,7 @@ async fn connect(
 }
 
 /// Sends a statement whose rows are wanted.
-async fn query(
-    connection: &Connection,
-    statement: &str,
-    parameters: Vec<ParameterValue>,
-) -> Result<RowStream, Error> {
+async fn query(connection: &Connection, statement: &str, parameters: Vec<ParameterValue>) -> Result<RowStream, Error> {
     calls::POSTGRES_STATEMENTS.count();
     let Connection(client, statements) = connection;
     let types: Vec<_> = parameters.iter().map(values::parameter_type).collect();
@@ -109,11 +102,7 @@ async fn query(
 }
 
 /// Runs a statement; returns the number of rows it affected.
-async fn execute(
-    connection: &Connection,
-    statement: &str,
-    parameters: Vec<ParameterValue>,
-) -> Result<u64, Error> {
+async fn execute(connection: &Connection, statement: &str, parameters: Vec<ParameterValue>) -> Result<u64, Error> {
     let mut rows = pin!(query(connection, statement, parameters).await?);
     while rows.try_next().await.map_err(query_failed)?.is_some() {}
     Ok(rows.rows_affected().unwrap_or_default())
@@ -128,28 +117,18 @@ impl HostConnectionBuilder for HostState {
             reason = "the constructor cannot return an error, and an instance with a full table is of no use"
         )]
         self.table
-            .push(ConnectionBuilder {
-                address,
-                ca_root: None,
-            })
+            .push(ConnectionBuilder { address, ca_root: None })
             .expect("the resource table is full")
     }
 
-    async fn set_ca_root(
-        &mut self,
-        builder: Resource<ConnectionBuilder>,
-        certificate: String,
-    ) -> Result<(), Error> {
+    async fn set_ca_root(&mut self, builder: Resource<ConnectionBuilder>, certificate: String) -> Result<(), Error> {
         root_certificate(&certificate).map_err(|e| Error::Other(format!("{e:#}")))?;
         let builder = self.table.get_mut(&builder).map_err(connection_failed)?;
         builder.ca_root = Some(certificate);
         Ok(())
     }
 
-    async fn build(
-        &mut self,
-        builder: Resource<ConnectionBuilder>,
-    ) -> Result<Resource<Connection>, Error> {
+    async fn build(&mut self, builder: Resource<ConnectionBuilder>) -> Result<Resource<Connection>, Error> {
         let builder = self.table.get(&builder).map_err(connection_failed)?;
         let connection = connect(&self.pools, &self.allowed_hosts, builder.clone()).await?;
         self.table.push(connection).map_err(connection_failed)
@@ -192,10 +171,7 @@ async fn connect_async<T: Send>(
 
 impl HostConnection for HostState {
     async fn open(&mut self, address: String) -> Result<Resource<Connection>, Error> {
-        let builder = ConnectionBuilder {
-            address,
-            ca_root: None,
-        };
+        let builder = ConnectionBuilder { address, ca_root: None };
         let connection = connect(&self.pools, &self.allowed_hosts, builder).await?;
         self.table.push(connection).map_err(connection_failed)
     }
@@ -232,10 +208,7 @@ impl HostConnection for HostState {
 }
 
 /// A second handle for a statement, so that the store is not held while it waits.
-fn handle<T: Send>(
-    accessor: &Accessor<T, Spin>,
-    connection: &Resource<Connection>,
-) -> Result<Connection, Error> {
+fn handle<T: Send>(accessor: &Accessor<T, Spin>, connection: &Resource<Connection>) -> Result<Connection, Error> {
     accessor.with(|mut access| {
         let connection = access.get().table.get(connection);
         connection.cloned().map_err(connection_failed)
@@ -243,14 +216,8 @@ fn handle<T: Send>(
 }
 
 impl<T: Send> HostConnectionWithStore<T> for Spin {
-    async fn open_async(
-        accessor: &Accessor<T, Self>,
-        address: String,
-    ) -> Result<Resource<Connection>, Error> {
-        let builder = ConnectionBuilder {
-            address,
-            ca_root: None,
-        };
+    async fn open_async(accessor: &Accessor<T, Self>, address: String) -> Result<Resource<Connection>, Error> {
+        let builder = ConnectionBuilder { address, ca_root: None };
         connect_async(accessor, builder).await
     }
 
@@ -269,14 +236,7 @@ impl<T: Send> HostConnectionWithStore<T> for Spin {
         connection: Resource<Connection>,
         statement: String,
         parameters: Vec<ParameterValue>,
-    ) -> Result<
-        (
-            Vec<Column>,
-            StreamReader<Row>,
-            FutureReader<Result<(), Error>>,
-        ),
-        Error,
-    > {
+    ) -> Result<(Vec<Column>, StreamReader<Row>, FutureReader<Result<(), Error>>), Error> {
         let connection = handle(accessor, &connection)?;
         let rows = query(&connection, &statement, parameters).await?;
         let (row_sender, row_receiver) = mpsc::channel(4);
@@ -293,11 +253,7 @@ impl<T: Send> HostConnectionWithStore<T> for Spin {
 }
 
 /// Sends rows to the component until the last row, or until the component stops reading.
-async fn pump(
-    rows: RowStream,
-    columns: oneshot::Sender<Vec<Column>>,
-    sender: mpsc::Sender<Row>,
-) -> Result<(), Error> {
+async fn pump(rows: RowStream, columns: oneshot::Sender<Vec<Column>>, sender: mpsc::Sender<Row>) -> Result<(), Error> {
     let mut rows = pin!(rows);
     let mut columns = Some(columns);
     loop {

@@ -51,10 +51,7 @@ fn failed_on_set(error: RedisError) -> Error {
 }
 
 impl<T: Send> HostConnectionWithStore<T> for Spin {
-    async fn open(
-        accessor: &Accessor<T, Self>,
-        address: String,
-    ) -> Result<Resource<Connection>, Error> {
+    async fn open(accessor: &Accessor<T, Self>, address: String) -> Result<Resource<Connection>, Error> {
         let allowed = accessor.with(|mut access| access.get().allowed_hosts.clone());
         let url = Url::parse(&address).map_err(|_| Error::InvalidAddress)?;
         let host = url.host_str().ok_or(Error::InvalidAddress)?;
@@ -108,11 +105,7 @@ impl<T: Send> HostConnectionWithStore<T> for Spin {
         redis.set(key, value).await.map_err(failed)
     }
 
-    async fn incr(
-        accessor: &Accessor<T, Self>,
-        connection: Resource<Connection>,
-        key: String,
-    ) -> Result<i64, Error> {
+    async fn incr(accessor: &Accessor<T, Self>, connection: Resource<Connection>, key: String) -> Result<i64, Error> {
         let mut redis = handle(accessor, &connection)?;
         redis.incr(key, 1).await.map_err(failed)
     }

@@ -25,8 +25,7 @@ use tokio::time::Sleep;
 use wasmtime::component::GuestTaskId;
 use wasmtime::{Store, StoreContextMut};
 use wasmtime_wasi_http::handler::{
-    HandlerState, Instance, Proxy, ProxyHandler, ShouldAccept, WorkerExpiration, WorkerState,
-    WorkerStatus,
+    HandlerState, Instance, Proxy, ProxyHandler, ShouldAccept, WorkerExpiration, WorkerState, WorkerStatus,
 };
 use wasmtime_wasi_http::{WasiBody, WasiHttpView};
 
@@ -172,12 +171,7 @@ struct Expiration {
 }
 
 impl WorkerExpiration for Expiration {
-    fn poll(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        status: WorkerStatus,
-        start: Instant,
-    ) -> Poll<()> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>, status: WorkerStatus, start: Instant) -> Poll<()> {
         let this = self.get_mut();
         let timeout = match status {
             WorkerStatus::Idle => Some(this.reuse.idle_timeout),
@@ -216,10 +210,7 @@ impl Server {
         };
         Self {
             routes,
-            handlers: guests
-                .into_iter()
-                .map(|(id, guest)| (id, handler(guest)))
-                .collect(),
+            handlers: guests.into_iter().map(|(id, guest)| (id, handler(guest))).collect(),
             permits: Semaphore::new(MAX_CONCURRENT_REQUESTS),
             stopping,
             options,
@@ -227,11 +218,7 @@ impl Server {
     }
 
     /// Serves until `stop` resolves. Requests in flight end with the runtime, as in Spin.
-    pub async fn serve(
-        self: Arc<Self>,
-        listener: TcpListener,
-        stop: impl Future<Output = ()>,
-    ) -> Result<()> {
+    pub async fn serve(self: Arc<Self>, listener: TcpListener, stop: impl Future<Output = ()>) -> Result<()> {
         let mut stop = std::pin::pin!(stop);
         loop {
             let (stream, client) = tokio::select! {
@@ -249,9 +236,7 @@ impl Server {
             tokio::spawn(async move {
                 let builder = Builder::new(TokioExecutor::new());
                 // A client that has gone away is not an error.
-                let _ = builder
-                    .serve_connection(TokioIo::new(stream), service)
-                    .await;
+                let _ = builder.serve_connection(TokioIo::new(stream), service).await;
             });
         }
         self.stopping.store(true, Ordering::Relaxed);
@@ -266,8 +251,8 @@ impl Server {
         if self.options.shows_calls && path == calls::PATH {
             return plain(StatusCode::OK, calls::to_json());
         }
-        let found = best_route(&self.routes, path)
-            .and_then(|route| Some((route, self.handlers.get(&route.component)?)));
+        let found =
+            best_route(&self.routes, path).and_then(|route| Some((route, self.handlers.get(&route.component)?)));
         let Some((route, handler)) = found else {
             return plain(StatusCode::NOT_FOUND, "");
         };
@@ -288,10 +273,7 @@ impl Server {
 }
 
 /// Accepts the next connection.
-async fn accept(
-    listener: &TcpListener,
-    tcp_nodelay: bool,
-) -> std::io::Result<(TcpStream, SocketAddr)> {
+async fn accept(listener: &TcpListener, tcp_nodelay: bool) -> std::io::Result<(TcpStream, SocketAddr)> {
     let (stream, client) = listener.accept().await?;
     if tcp_nodelay {
         // Fails if the connection is closed already, which reading from it will report.
@@ -309,11 +291,7 @@ fn plain(status: StatusCode, body: impl Into<Bytes>) -> Response<WasiBody> {
 
 /// Gives the request the absolute URI and the fields that Spin gives it. `None` if it has no valid host, or
 /// a field that is not text.
-fn prepare(
-    request: Request<Incoming>,
-    route: &Route,
-    client: SocketAddr,
-) -> Option<Request<WasiBody>> {
+fn prepare(request: Request<Incoming>, route: &Route, client: SocketAddr) -> Option<Request<WasiBody>> {
     let (mut head, body) = request.into_parts();
     let host = match head.headers.get(header::HOST) {
         Some(value) => Some(value.to_str().ok()?.parse::<Authority>().ok()?),
@@ -340,13 +318,7 @@ fn prepare(
     Some(Request::from_parts(head, body))
 }
 
-fn add_spin_fields(
-    fields: &mut HeaderMap,
-    uri: &Uri,
-    authority: &Authority,
-    route: &Route,
-    client: SocketAddr,
-) {
+fn add_spin_fields(fields: &mut HeaderMap, uri: &Uri, authority: &Authority, route: &Route, client: SocketAddr) {
     let path = uri.path_and_query().map_or("/", |p| p.as_str());
     let below = uri.path().strip_prefix(&route.prefix).unwrap_or_default();
     let below = if route.wildcard { below } else { "" };

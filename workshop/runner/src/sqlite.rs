@@ -42,9 +42,7 @@ impl Location {
         };
         let connection = connection.map_err(io)?;
         let authorizer = |context: AuthContext<'_>| match context.action {
-            AuthAction::Attach { filename } if !matches!(filename, "" | ":memory:") => {
-                Authorization::Deny
-            }
+            AuthAction::Attach { filename } if !matches!(filename, "" | ":memory:") => Authorization::Deny,
             _ => Authorization::Allow,
         };
         connection.authorizer(Some(authorizer)).map_err(io)?;
@@ -68,10 +66,7 @@ impl SqliteConnection {
     }
 
     /// Does something on the connection, after everything else that is done on it. Blocks.
-    fn with<T>(
-        &self,
-        work: impl FnOnce(&rusqlite::Connection) -> Result<T, Error>,
-    ) -> Result<T, Error> {
+    fn with<T>(&self, work: impl FnOnce(&rusqlite::Connection) -> Result<T, Error>) -> Result<T, Error> {
         let connection = match self.opened.get() {
             Some(connection) => connection,
             None => {
@@ -134,9 +129,7 @@ fn from_sql(value: ValueRef<'_>) -> Value {
 }
 
 /// Does something that blocks on a thread that may.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
     tokio::task::spawn_blocking(work).await.map_err(io)?
 }
 
@@ -149,10 +142,7 @@ impl HostState {
         self.table.push(connection).map_err(io)
     }
 
-    fn database_handle(
-        &mut self,
-        connection: &Resource<SqliteConnection>,
-    ) -> Result<SqliteConnection, Error> {
+    fn database_handle(&mut self, connection: &Resource<SqliteConnection>) -> Result<SqliteConnection, Error> {
         let connection = self.table.get(connection);
         connection.cloned().map_err(|_| Error::InvalidConnection)
     }
@@ -219,10 +209,7 @@ fn handle<T: Send>(
 }
 
 impl<T: Send> HostConnectionWithStore<T> for Spin {
-    async fn open_async(
-        accessor: &Accessor<T, Self>,
-        database: String,
-    ) -> Result<Resource<SqliteConnection>, Error> {
+    async fn open_async(accessor: &Accessor<T, Self>, database: String) -> Result<Resource<SqliteConnection>, Error> {
         accessor.with(|mut access| access.get().open_database(&database))
     }
 
@@ -231,14 +218,7 @@ impl<T: Send> HostConnectionWithStore<T> for Spin {
         connection: Resource<SqliteConnection>,
         statement: String,
         parameters: Vec<Value>,
-    ) -> Result<
-        (
-            Vec<String>,
-            StreamReader<RowResult>,
-            FutureReader<Result<(), Error>>,
-        ),
-        Error,
-    > {
+    ) -> Result<(Vec<String>, StreamReader<RowResult>, FutureReader<Result<(), Error>>), Error> {
         let connection = handle(accessor, &connection)?;
         let (column_sender, columns) = oneshot::channel();
         let (row_sender, row_receiver) = mpsc::channel(4);
@@ -259,17 +239,11 @@ impl<T: Send> HostConnectionWithStore<T> for Spin {
         streams(accessor, columns, row_receiver, end).map_err(io)
     }
 
-    async fn last_insert_rowid_async(
-        accessor: &Accessor<T, Self>,
-        connection: Resource<SqliteConnection>,
-    ) -> i64 {
+    async fn last_insert_rowid_async(accessor: &Accessor<T, Self>, connection: Resource<SqliteConnection>) -> i64 {
         last_insert_rowid(handle(accessor, &connection)).await
     }
 
-    async fn changes_async(
-        accessor: &Accessor<T, Self>,
-        connection: Resource<SqliteConnection>,
-    ) -> u64 {
+    async fn changes_async(accessor: &Accessor<T, Self>, connection: Resource<SqliteConnection>) -> u64 {
         changes(handle(accessor, &connection)).await
     }
 }

@@ -6,9 +6,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use uuid::Uuid;
 
-use crate::bindings::spin::postgres::postgres::{
-    Column, DbDataType, DbValue, Error, ParameterValue,
-};
+use crate::bindings::spin::postgres::postgres::{Column, DbDataType, DbValue, Error, ParameterValue};
 
 type Parameter = Box<dyn ToSql + Send + Sync>;
 
@@ -17,11 +15,7 @@ type Parameter = Box<dyn ToSql + Send + Sync>;
 struct Null;
 
 impl ToSql for Null {
-    fn to_sql(
-        &self,
-        _: &Type,
-        _: &mut bytes::BytesMut,
-    ) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+    fn to_sql(&self, _: &Type, _: &mut bytes::BytesMut) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
         Ok(IsNull::Yes)
     }
 
@@ -57,9 +51,7 @@ fn parameter(value: ParameterValue) -> Result<Parameter, Error> {
         ParameterValue::Datetime((y, mo, d, h, m, s, n)) => {
             Box::new(NaiveDateTime::new(date((y, mo, d))?, time(h, m, s, n)?))
         }
-        ParameterValue::Timestamp(v) => {
-            Box::new(DateTime::from_timestamp(v, 0).ok_or_else(|| bad("timestamp"))?)
-        }
+        ParameterValue::Timestamp(v) => Box::new(DateTime::from_timestamp(v, 0).ok_or_else(|| bad("timestamp"))?),
         ParameterValue::Uuid(v) => Box::new(Uuid::parse_str(&v).map_err(|_| bad("uuid"))?),
         ParameterValue::Jsonb(v) => {
             Box::new(serde_json::from_slice::<serde_json::Value>(&v).map_err(|_| bad("jsonb"))?)
@@ -105,8 +97,7 @@ fn date((year, month, day): (i32, u8, u8)) -> Result<NaiveDate, Error> {
 }
 
 fn time(hour: u8, minute: u8, second: u8, nano: u32) -> Result<NaiveTime, Error> {
-    NaiveTime::from_hms_nano_opt(hour.into(), minute.into(), second.into(), nano)
-        .ok_or_else(|| bad("time"))
+    NaiveTime::from_hms_nano_opt(hour.into(), minute.into(), second.into(), nano).ok_or_else(|| bad("time"))
 }
 
 /// The columns of a row.
@@ -175,20 +166,14 @@ fn value(row: &Row, index: usize) -> Result<DbValue, Error> {
         }),
         Type::INT4_ARRAY => read(row, index, DbValue::ArrayInt32),
         Type::INT8_ARRAY => read(row, index, DbValue::ArrayInt64),
-        Type::TEXT_ARRAY | Type::VARCHAR_ARRAY | Type::BPCHAR_ARRAY => {
-            read(row, index, DbValue::ArrayStr)
-        }
+        Type::TEXT_ARRAY | Type::VARCHAR_ARRAY | Type::BPCHAR_ARRAY => read(row, index, DbValue::ArrayStr),
         ref other => Err(Error::ValueConversionFailed(format!(
             "this runner does not support the type {other}; use Spin, or cast the value to text"
         ))),
     }
 }
 
-fn read<'r, T: FromSql<'r>>(
-    row: &'r Row,
-    index: usize,
-    convert: impl FnOnce(T) -> DbValue,
-) -> Result<DbValue, Error> {
+fn read<'r, T: FromSql<'r>>(row: &'r Row, index: usize, convert: impl FnOnce(T) -> DbValue) -> Result<DbValue, Error> {
     match row.try_get::<_, Option<T>>(index) {
         Ok(value) => Ok(value.map_or(DbValue::DbNull, convert)),
         Err(e) => Err(Error::ValueConversionFailed(e.to_string())),

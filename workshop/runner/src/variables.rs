@@ -77,10 +77,7 @@ impl Variables {
     }
 
     /// Resolves all variables of a component.
-    pub fn of_component(
-        &self,
-        templates: &BTreeMap<String, String>,
-    ) -> Result<Arc<BTreeMap<String, String>>> {
+    pub fn of_component(&self, templates: &BTreeMap<String, String>) -> Result<Arc<BTreeMap<String, String>>> {
         templates
             .iter()
             .map(|(name, template)| Ok((name.clone(), self.resolve_template(template)?)))

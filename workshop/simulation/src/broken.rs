@@ -9,14 +9,13 @@ use exactly_once::create::ReplayPolicy;
 use exactly_once::error::{DatabaseUnavailable, ReservationsUnavailable};
 use exactly_once::group_commit::Batches;
 use exactly_once::ports::{
-    Attempt, ConditionalInsertion, ConditionalResources, Feed, FeedRows, Histories, Insertion,
-    List, Lock, Locks, NewResource, Outlook, Page, RecordLookup, Reservation, Reservations,
-    ResourceIds, ResourceLists, Resources, ResourcesByKey, StoredResource, Writers,
+    Attempt, ConditionalInsertion, ConditionalResources, Feed, FeedRows, Histories, Insertion, List, Lock, Locks,
+    NewResource, Outlook, Page, RecordLookup, Reservation, Reservations, ResourceIds, ResourceLists, Resources,
+    ResourcesByKey, StoredResource, Writers,
 };
 use exactly_once::ports::{Probe, Probes};
 use exactly_once::{
-    Customer, Document, History, InHistory, KeyScope, KnownHistory, ListState, Progress, Record,
-    ResourceId,
+    Customer, Document, History, InHistory, KeyScope, KnownHistory, ListState, Progress, Record, ResourceId,
 };
 use exactly_once_stores::redis::{Reply, reservation};
 
@@ -178,13 +177,7 @@ impl Protocol for Break {
         }
     }
 
-    fn start(
-        &self,
-        request: &ClientRequest,
-        policy: ReplayPolicy,
-        known: ListState,
-        port: Port,
-    ) -> Running {
+    fn start(&self, request: &ClientRequest, policy: ReplayPolicy, known: ListState, port: Port) -> Running {
         let stores = Broken {
             kind: *self,
             port,
@@ -225,10 +218,7 @@ impl Broken {
     }
 
     /// An insertion that calls a found resource created.
-    async fn insert_or_claim(
-        &self,
-        new: &NewResource,
-    ) -> Result<InHistory<Insertion>, DatabaseUnavailable> {
+    async fn insert_or_claim(&self, new: &NewResource) -> Result<InHistory<Insertion>, DatabaseUnavailable> {
         let inserted = self.port.insert_unless_exists(new).await?;
         Ok(inserted.map(|inserted| match inserted {
             Insertion::Existing(_) => Insertion::Inserted,
@@ -240,12 +230,8 @@ impl Broken {
     fn with_id(&self, new: &NewResource) -> NewResource {
         let (own, found) = (self.seen.own.get(), self.seen.found.get());
         let id = match (self.kind, own.zip(found)) {
-            (Break::NewIdForLost, Some((own, found))) if found.progress != Progress::InProgress => {
-                own.id
-            }
-            (Break::OldIdReused, Some((_, found))) if found.fingerprint == new.fingerprint => {
-                found.id
-            }
+            (Break::NewIdForLost, Some((own, found))) if found.progress != Progress::InProgress => own.id,
+            (Break::OldIdReused, Some((_, found))) if found.fingerprint == new.fingerprint => found.id,
             _ => new.id,
         };
         NewResource { id, ..new.clone() }
@@ -262,13 +248,10 @@ impl Broken {
     /// The known history of the database, with the variant's mistake.
     fn mistaken(&self, known: KnownHistory) -> KnownHistory {
         match (self.kind, known) {
-            (Break::OldRecordsBelieved, _)
-            | (Break::BelievedInOutage, KnownHistory::Unreachable { .. }) => {
+            (Break::OldRecordsBelieved, _) | (Break::BelievedInOutage, KnownHistory::Unreachable { .. }) => {
                 self.found_history().map_or(known, KnownHistory::Current)
             }
-            (Break::HistoryTrustedForever, known) => {
-                known.last().map_or(known, KnownHistory::Current)
-            }
+            (Break::HistoryTrustedForever, known) => known.last().map_or(known, KnownHistory::Current),
             (Break::OtherHistoryBelievedInOutage, KnownHistory::Unreachable { .. }) => {
                 KnownHistory::Unreachable { last: None }
             }
@@ -286,11 +269,7 @@ impl Broken {
 }
 
 impl Reservations for Broken {
-    async fn reserve(
-        &self,
-        scope: &KeyScope,
-        record: &Record,
-    ) -> Result<Reservation, ReservationsUnavailable> {
+    async fn reserve(&self, scope: &KeyScope, record: &Record) -> Result<Reservation, ReservationsUnavailable> {
         let scope = self.scope(scope);
         self.seen.own.set(Some(*record));
         if self.kind == Break::ReservationOverwrites {
@@ -318,11 +297,7 @@ impl Reservations for Broken {
         }))
     }
 
-    async fn complete(
-        &self,
-        scope: &KeyScope,
-        record: &Record,
-    ) -> Result<(), ReservationsUnavailable> {
+    async fn complete(&self, scope: &KeyScope, record: &Record) -> Result<(), ReservationsUnavailable> {
         let own = self.seen.own.get().map(|own| self.completed(own));
         let record = match (self.kind, own) {
             (Break::CompletedWithOwnRecord, Some(own)) => own,
@@ -332,11 +307,7 @@ impl Reservations for Broken {
         self.port.complete(&self.scope(scope), &record).await
     }
 
-    async fn withdraw(
-        &self,
-        scope: &KeyScope,
-        record: &Record,
-    ) -> Result<(), ReservationsUnavailable> {
+    async fn withdraw(&self, scope: &KeyScope, record: &Record) -> Result<(), ReservationsUnavailable> {
         if self.kind == Break::WithdrawsAnyRecord {
             let _ = self.port.call(Call::Delete(scope.clone())).await;
             return Ok(());
@@ -346,10 +317,7 @@ impl Reservations for Broken {
 }
 
 impl Batches for Broken {
-    async fn insert_all(
-        &self,
-        batch: &[&NewResource],
-    ) -> Result<Vec<Attempt>, DatabaseUnavailable> {
+    async fn insert_all(&self, batch: &[&NewResource]) -> Result<Vec<Attempt>, DatabaseUnavailable> {
         let mut attempts = self.port.insert_all(batch).await?;
         match self.kind {
             Break::BatchTakenForInserted => attempts.fill(Attempt::Inserted),
@@ -382,22 +350,15 @@ impl Resources for Broken {
         }
     }
 
-    async fn insert_unless_exists(
-        &self,
-        new: &NewResource,
-    ) -> Result<InHistory<Insertion>, DatabaseUnavailable> {
+    async fn insert_unless_exists(&self, new: &NewResource) -> Result<InHistory<Insertion>, DatabaseUnavailable> {
         let mut new = self.with_id(new);
         new.scope = self.scope(&new.scope);
         let own_id = self.seen.own.get().map_or(new.id, |own| own.id);
         let found = self.seen.found.get();
         let boxed = || Box::new(new.clone());
         match self.kind {
-            Break::NoUniqueConstraint => {
-                self.port.call_insert(Call::InsertUnchecked(boxed())).await
-            }
-            Break::AcknowledgedBeforeCommit => {
-                self.port.call_insert(Call::InsertUnawaited(boxed())).await
-            }
+            Break::NoUniqueConstraint => self.port.call_insert(Call::InsertUnchecked(boxed())).await,
+            Break::AcknowledgedBeforeCommit => self.port.call_insert(Call::InsertUnawaited(boxed())).await,
             Break::CompletedBeforeCommit => {
                 let record = Record {
                     progress: Progress::Completed(Some(self.port.history())),
@@ -429,10 +390,7 @@ impl Resources for Broken {
                 new.id = own_id;
                 let inserted = self.port.insert_unless_exists(&new).await?;
                 Ok(inserted.map(|inserted| match inserted {
-                    Insertion::Existing(stored) => Insertion::Existing(StoredResource {
-                        id: own_id,
-                        ..stored
-                    }),
+                    Insertion::Existing(stored) => Insertion::Existing(StoredResource { id: own_id, ..stored }),
                     other => other,
                 }))
             }
@@ -464,21 +422,13 @@ impl Resources for Broken {
 }
 
 impl Locks for Broken {
-    async fn acquire(
-        &self,
-        list: &List,
-        holder: &ResourceId,
-    ) -> Result<Lock, ReservationsUnavailable> {
+    async fn acquire(&self, list: &List, holder: &ResourceId) -> Result<Lock, ReservationsUnavailable> {
         let lock = self.port.acquire(list, holder).await;
         self.seen.locked.set(lock == Ok(Lock::Acquired));
         lock
     }
 
-    async fn release(
-        &self,
-        list: &List,
-        holder: &ResourceId,
-    ) -> Result<(), ReservationsUnavailable> {
+    async fn release(&self, list: &List, holder: &ResourceId) -> Result<(), ReservationsUnavailable> {
         self.port.release(list, holder).await
     }
 }
@@ -542,10 +492,7 @@ impl ConditionalResources for Broken {
 }
 
 impl ResourcesByKey for Broken {
-    async fn find_by_key(
-        &self,
-        scope: &KeyScope,
-    ) -> Result<InHistory<Option<StoredResource>>, DatabaseUnavailable> {
+    async fn find_by_key(&self, scope: &KeyScope) -> Result<InHistory<Option<StoredResource>>, DatabaseUnavailable> {
         let found = self.port.find_by_key(scope).await?;
         Ok(found.map(|found| found.filter(|_| self.kind != Break::RefusedWithoutLookup)))
     }
@@ -574,20 +521,13 @@ impl ResourceIds for Broken {
 }
 
 impl RecordLookup for Broken {
-    async fn find_record(
-        &self,
-        scope: &KeyScope,
-    ) -> Result<Option<Record>, ReservationsUnavailable> {
+    async fn find_record(&self, scope: &KeyScope) -> Result<Option<Record>, ReservationsUnavailable> {
         self.port.find_record(scope).await
     }
 }
 
 impl ResourceLists for Broken {
-    async fn find(
-        &self,
-        customer: &Customer,
-        id: ResourceId,
-    ) -> Result<Option<StoredResource>, DatabaseUnavailable> {
+    async fn find(&self, customer: &Customer, id: ResourceId) -> Result<Option<StoredResource>, DatabaseUnavailable> {
         self.port.find(customer, id).await
     }
 
@@ -602,21 +542,11 @@ impl ResourceLists for Broken {
 }
 
 impl Feed for Broken {
-    async fn look(
-        &self,
-        after: i64,
-        limit: usize,
-        among: Option<&Writers>,
-    ) -> Result<Outlook, DatabaseUnavailable> {
+    async fn look(&self, after: i64, limit: usize, among: Option<&Writers>) -> Result<Outlook, DatabaseUnavailable> {
         self.port.look(after, limit, among).await
     }
 
-    async fn read(
-        &self,
-        after: i64,
-        last: i64,
-        limit: usize,
-    ) -> Result<FeedRows, DatabaseUnavailable> {
+    async fn read(&self, after: i64, last: i64, limit: usize) -> Result<FeedRows, DatabaseUnavailable> {
         self.port.read(after, last, limit).await
     }
 }
@@ -629,7 +559,5 @@ impl Probes for Broken {
 
 /// A document that differs from those of all client requests.
 fn other_document() -> Document {
-    Document::from_text(
-        r#"{"currency":"EUR","items":[{"quantity":99,"sku":"Z","unitPrice":1}],"note":null}"#,
-    )
+    Document::from_text(r#"{"currency":"EUR","items":[{"quantity":99,"sku":"Z","unitPrice":1}],"note":null}"#)
 }

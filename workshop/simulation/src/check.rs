@@ -80,57 +80,25 @@ impl fmt::Display for Violation {
         let (what, scope) = match self {
             Self::TwoResources(scope) => ("a key has more than one resource", scope),
             Self::RowChanged(scope) => ("a stored resource changed", scope),
-            Self::NotAsAcknowledged(scope) => (
-                "an acknowledged resource is not stored as acknowledged",
-                scope,
-            ),
+            Self::NotAsAcknowledged(scope) => ("an acknowledged resource is not stored as acknowledged", scope),
             Self::Disagreement(scope) => ("acknowledgements of one key differ", scope),
             Self::WronglyRefused(scope) => (
                 "a request was refused, though the stored document does not differ",
                 scope,
             ),
-            Self::CreatedTwice(scope) => {
-                ("two requests were told that they created a resource", scope)
-            }
-            Self::TwoBasedOnOneState(scope) => {
-                ("two resources are based on one state of a list", scope)
-            }
-            Self::WronglyStale(scope) => (
-                "a request was refused, though the list was in no other state",
-                scope,
-            ),
-            Self::RefusedThoughStored(scope) => (
-                "a request was refused, though its resource was stored",
-                scope,
-            ),
-            Self::NotInExpectedState(scope) => (
-                "a resource was created on a state that the list was not in",
-                scope,
-            ),
-            Self::WrongState(scope) => (
-                "an answer has the tag of a list that the statement did not see",
-                scope,
-            ),
-            Self::PhantomReplay(scope) => {
-                ("a resource was replayed that was lost long before", scope)
-            }
-            Self::NotRestored(scope) => {
-                ("a lost resource was created again with another id", scope)
-            }
+            Self::CreatedTwice(scope) => ("two requests were told that they created a resource", scope),
+            Self::TwoBasedOnOneState(scope) => ("two resources are based on one state of a list", scope),
+            Self::WronglyStale(scope) => ("a request was refused, though the list was in no other state", scope),
+            Self::RefusedThoughStored(scope) => ("a request was refused, though its resource was stored", scope),
+            Self::NotInExpectedState(scope) => ("a resource was created on a state that the list was not in", scope),
+            Self::WrongState(scope) => ("an answer has the tag of a list that the statement did not see", scope),
+            Self::PhantomReplay(scope) => ("a resource was replayed that was lost long before", scope),
+            Self::NotRestored(scope) => ("a lost resource was created again with another id", scope),
             Self::DatedBack(scope) => ("a resource is dated long before its request", scope),
-            Self::FalseRecord(scope) => (
-                "Redis holds a completed record of a resource that is not stored",
-                scope,
-            ),
-            Self::CompletionLost(scope) => (
-                "a completed record was replaced by a record in progress",
-                scope,
-            ),
+            Self::FalseRecord(scope) => ("Redis holds a completed record of a resource that is not stored", scope),
+            Self::CompletionLost(scope) => ("a completed record was replaced by a record in progress", scope),
             Self::Stuck(request) => {
-                return write!(
-                    f,
-                    "after all faults, the retry of {request:?} did not succeed"
-                );
+                return write!(f, "after all faults, the retry of {request:?} did not succeed");
             }
             Self::UnexpectedAnswer(answer) => return write!(f, "unexpected answer: {answer}"),
         };
@@ -243,13 +211,11 @@ impl Checker {
             }
             let list = List::from(&row.scope);
             let mut before = rows.iter().take(index);
-            let is_second =
-                |other: &Row| List::from(&other.scope) == list && other.based_on == row.based_on;
+            let is_second = |other: &Row| List::from(&other.scope) == list && other.based_on == row.based_on;
             if row.based_on.is_some() && before.any(is_second) {
                 return Err(Violation::TwoBasedOnOneState(row.scope.clone()));
             }
-            self.rows_seen
-                .push((row.scope.clone(), row.resource.clone()));
+            self.rows_seen.push((row.scope.clone(), row.resource.clone()));
         }
         if let Some((scope, _)) = self.rows_seen.get(rows.len()) {
             return Err(Violation::RowChanged(scope.clone()));
@@ -259,9 +225,8 @@ impl Checker {
                 continue;
             };
             let stored = world.tables.row_of(scope).map(|row| &row.resource);
-            let is_true = stored.is_some_and(|stored| {
-                stored.id == record.id && stored.fingerprint == record.fingerprint
-            });
+            let is_true =
+                stored.is_some_and(|stored| stored.id == record.id && stored.fingerprint == record.fingerprint);
             // A record of another history may tell of a row that was lost: it is not believed.
             if record.progress == Progress::Completed(Some(world.tables.history())) && !is_true {
                 return Err(Violation::FalseRecord(scope.clone()));
@@ -283,9 +248,7 @@ impl Checker {
                 self.lost_acknowledged.insert(row.scope.clone());
             }
             let list = List::from(&row.scope);
-            let is_it = |(other, _, id): &(List, ListState, ResourceId)| {
-                *other == list && *id == row.resource.id
-            };
+            let is_it = |(other, _, id): &(List, ListState, ResourceId)| *other == list && *id == row.resource.id;
             self.based_on.retain(|based_on| !is_it(based_on));
         }
     }
@@ -354,8 +317,7 @@ impl Checker {
                 let is_right = seen_rows(asked, world, &scope).any(|row| {
                     let differs = differences(&row.resource.document.value(), requested);
                     let id = row.resource.id;
-                    !differs.is_empty()
-                        && is_problem(request, response, Problem::KeyReused { id, differs })
+                    !differs.is_empty() && is_problem(request, response, Problem::KeyReused { id, differs })
                 });
                 match is_right && request.condition != Condition::Missing {
                     true => Ok(Verdict::Final),
@@ -369,8 +331,7 @@ impl Checker {
                 let replays_all = asked.policy.key_reuse == KeyReuse::Replay;
                 let requested = Document::of(self.requested(request));
                 let was_stored = world.tables.row_of(&scope).is_some_and(|row| {
-                    row.committed <= asked.arrival.moment
-                        && (replays_all || row.resource.document == requested)
+                    row.committed <= asked.arrival.moment && (replays_all || row.resource.document == requested)
                 });
                 match was_stored {
                     true => Err(Violation::RefusedThoughStored(scope)),
@@ -513,16 +474,10 @@ impl Checker {
 }
 
 /// The rows of a scope that a statement of the request can have seen.
-fn seen_rows<'w>(
-    asked: &Asked,
-    world: &'w World,
-    scope: &KeyScope,
-) -> impl Iterator<Item = &'w Row> {
+fn seen_rows<'w>(asked: &Asked, world: &'w World, scope: &KeyScope) -> impl Iterator<Item = &'w Row> {
     let since = asked.arrival.moment;
     let lost = world.tables.lost().iter();
-    let lost = lost
-        .filter(move |lost| lost.at > since)
-        .map(|lost| &lost.row);
+    let lost = lost.filter(move |lost| lost.at > since).map(|lost| &lost.row);
     let rows = lost.chain(world.tables.row_of(scope));
     rows.filter(|row| row.scope == *scope)
 }
@@ -530,12 +485,7 @@ fn seen_rows<'w>(
 /// Checks a creation on a condition: the list was in an expected state at some moment since the request arrived, and
 /// the answer has the tag of that state with the new resource. Resources without a condition that were committed
 /// meanwhile are in neither.
-fn created_on_state(
-    asked: &Asked,
-    id: ResourceId,
-    after: &ListState,
-    world: &World,
-) -> Result<(), Violation> {
+fn created_on_state(asked: &Asked, id: ResourceId, after: &ListState, world: &World) -> Result<(), Violation> {
     let scope = asked.request.scope();
     let list = List::from(&scope);
     let mut states = world.tables.states_since(&list, asked.arrival.moment);
@@ -556,12 +506,7 @@ fn created_on_state(
 
 /// Checks a rejection because of the list's state: the list was in that state at some moment since the request arrived,
 /// and it had no resource of the request's key then. An earlier attempt of the request may have created it since.
-fn stale(
-    asked: &Asked,
-    current: &ListState,
-    world: &World,
-    coverage: &mut Coverage,
-) -> Result<(), Violation> {
+fn stale(asked: &Asked, current: &ListState, world: &World, coverage: &mut Coverage) -> Result<(), Violation> {
     let scope = asked.request.scope();
     let list = List::from(&scope);
     let states = world.tables.states_since(&list, asked.arrival.moment);

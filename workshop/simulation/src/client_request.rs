@@ -43,10 +43,7 @@ pub const SAME: ClientRequest = ClientRequest {
     condition: Condition::None,
 };
 /// The same key, another order.
-pub const OTHER_ORDER: ClientRequest = ClientRequest {
-    document: 1,
-    ..SAME
-};
+pub const OTHER_ORDER: ClientRequest = ClientRequest { document: 1, ..SAME };
 /// Another key.
 pub const OTHER_KEY: ClientRequest = ClientRequest { key: 1, ..SAME };
 /// The same on a condition.
@@ -87,10 +84,7 @@ pub const OTHER_CONDITIONAL_ORDER: ClientRequest = ClientRequest {
 /// A third key.
 pub const THIRD_KEY: ClientRequest = ClientRequest { key: 2, ..SAME };
 /// Another customer's key of the same name.
-pub const OTHER_CUSTOMER: ClientRequest = ClientRequest {
-    customer: 1,
-    ..SAME
-};
+pub const OTHER_CUSTOMER: ClientRequest = ClientRequest { customer: 1, ..SAME };
 /// The same customer, key and document in another collection.
 pub const REFUND: ClientRequest = ClientRequest {
     kind: Kind::Refund,

@@ -116,9 +116,7 @@ impl Coverage {
     /// Events that never came.
     pub fn missed(&self) -> Vec<Event> {
         let events = Event::ALL.into_iter();
-        events
-            .filter(|event| !self.events.contains_key(event))
-            .collect()
+        events.filter(|event| !self.events.contains_key(event)).collect()
     }
 }
 

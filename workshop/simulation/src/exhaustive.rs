@@ -76,8 +76,7 @@ struct PathDriver<'p> {
 /// For each client of a scenario the one before it with the same request, if their instances are alike as well.
 fn twins(scenario: &Scenario) -> Vec<Option<usize>> {
     let requests = &scenario.requests;
-    let alike =
-        scenario.in_turn == 0 && (scenario.instances == 1 || scenario.instances >= requests.len());
+    let alike = scenario.in_turn == 0 && (scenario.instances == 1 || scenario.instances >= requests.len());
     let twin = |(client, request)| {
         let mut before = requests.iter().take(client);
         before.rposition(|other| other == request).filter(|_| alike)

@@ -172,11 +172,7 @@ impl Fault {
             (Self::Garbage, _) => matches!(point, Point::Reserve | Point::Acquire),
             (Self::Slow, _) => matches!(
                 point,
-                Point::AskHistory
-                    | Point::Insert
-                    | Point::InsertAgain
-                    | Point::Find
-                    | Point::InsertBasedOn
+                Point::AskHistory | Point::Insert | Point::InsertAgain | Point::Find | Point::InsertBasedOn
             ),
             (Self::FutureRecord, Point::Acquire | Point::Release) => false,
             _ => true,

@@ -8,8 +8,8 @@ use exactly_once::ListState;
 use exactly_once::condition::Precondition;
 use exactly_once::create::{KeyReuse, OutageReplay, ReplayPolicy};
 use exactly_once::ports::{
-    Clock, ConditionalResources, Feed, Histories, Locks, RecordLookup, Reservations, ResourceIds,
-    ResourceLists, Resources, ResourcesByKey,
+    Clock, ConditionalResources, Feed, Histories, Locks, RecordLookup, Reservations, ResourceIds, ResourceLists,
+    Resources, ResourcesByKey,
 };
 use exactly_once::ports::{Probe, Probes};
 use exactly_once_http::settings::{RawSettings, Settings};
@@ -33,9 +33,8 @@ thread_local! {
 /// The checked settings with these policies.
 fn settings(precondition: Precondition, policy: ReplayPolicy) -> Arc<Settings> {
     SETTINGS.with_borrow_mut(|all| {
-        let is_it = |settings: &&Arc<Settings>| {
-            settings.precondition == precondition && settings.replay_policy == policy
-        };
+        let is_it =
+            |settings: &&Arc<Settings>| settings.precondition == precondition && settings.replay_policy == policy;
         if let Some(settings) = all.iter().find(is_it) {
             return settings.clone();
         }

@@ -1,9 +1,7 @@
 //! The kinds of resources that clients request: orders, and refunds, which have a collection of their own. Both have
 //! the same members: only the collection distinguishes the two.
 
-use exactly_once::members::{
-    Member, created_at, id, integer, list, money, nullable, required, text,
-};
+use exactly_once::members::{Member, created_at, id, integer, list, money, nullable, required, text};
 use exactly_once::{Collection, Resource};
 use serde_json::Value;
 

@@ -44,9 +44,7 @@ fn main() -> ExitCode {
 
 /// Runs everything within the bounds, then seeds until the time is up.
 fn simulate_for(time: Duration, seed: u64) -> Result<()> {
-    eprintln!(
-        "Simulating: two requests within {TWO:?}, three within {THREE:?} and {THREE_INTERLEAVED:?},"
-    );
+    eprintln!("Simulating: two requests within {TWO:?}, three within {THREE:?} and {THREE_INTERLEAVED:?},");
     eprintln!("then seeds from {seed} on ...");
     let progress = |line: &str| eprintln!("  {line}");
     let report = simulate(&Real, seed, Instant::now() + time, &progress);
@@ -57,10 +55,7 @@ fn simulate_for(time: Duration, seed: u64) -> Result<()> {
     println!("{}", report.coverage);
     conclude(&report)?;
     let gaps = report.coverage.gaps();
-    ensure!(
-        gaps.is_empty(),
-        "no fault was placed at {gaps:?}; give it more time"
-    );
+    ensure!(gaps.is_empty(), "no fault was placed at {gaps:?}; give it more time");
     Ok(())
 }
 

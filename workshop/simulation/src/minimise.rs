@@ -28,31 +28,13 @@ impl Driver for StepsDriver<'_> {
     }
 }
 
-fn replay(
-    protocol: &dyn Protocol,
-    scenario: &Scenario,
-    steps: &[Step],
-    traced: bool,
-) -> Option<Box<Failure>> {
-    let mut driver = StepsDriver {
-        steps: steps.iter(),
-    };
-    run(
-        protocol,
-        scenario,
-        &mut driver,
-        &mut Coverage::default(),
-        traced,
-    )
-    .err()
+fn replay(protocol: &dyn Protocol, scenario: &Scenario, steps: &[Step], traced: bool) -> Option<Box<Failure>> {
+    let mut driver = StepsDriver { steps: steps.iter() };
+    run(protocol, scenario, &mut driver, &mut Coverage::default(), traced).err()
 }
 
 /// Removes retries, steps and faults one at a time while the run still fails. The result has a trace.
-pub fn minimise(
-    protocol: &dyn Protocol,
-    scenario: &Scenario,
-    failure: Box<Failure>,
-) -> (Scenario, Box<Failure>) {
+pub fn minimise(protocol: &dyn Protocol, scenario: &Scenario, failure: Box<Failure>) -> (Scenario, Box<Failure>) {
     let mut scenario = scenario.clone();
     let mut best = failure;
     loop {

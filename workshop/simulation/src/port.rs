@@ -13,16 +13,14 @@ use exactly_once::feed::{Cursor, Mark};
 use exactly_once::group_commit::{Batches, Group, Ticket};
 use exactly_once::history::{HistoryMonitor, OUTAGE};
 use exactly_once::ports::{
-    Attempt, ConditionalInsertion, ConditionalResources, Feed, FeedEntry, FeedRows, Histories,
-    Insertion, List, Lock, Locks, NewResource, Outlook, Page, RecordLookup, Reservation,
-    Reservations, ResourceIds, ResourceLists, Resources, ResourcesByKey, StoredResource, Writers,
+    Attempt, ConditionalInsertion, ConditionalResources, Feed, FeedEntry, FeedRows, Histories, Insertion, List, Lock,
+    Locks, NewResource, Outlook, Page, RecordLookup, Reservation, Reservations, ResourceIds, ResourceLists, Resources,
+    ResourcesByKey, StoredResource, Writers,
 };
 use exactly_once::ports::{Probe, Probes};
 use exactly_once::signals::Signals;
 use exactly_once::single_flight::SingleFlight;
-use exactly_once::{
-    Customer, History, InHistory, KeyScope, KnownHistory, ListState, Record, ResourceId,
-};
+use exactly_once::{Customer, History, InHistory, KeyScope, KnownHistory, ListState, Record, ResourceId};
 use exactly_once_stores::redis::locks::lock;
 use exactly_once_stores::redis::{Reply, reservation};
 
@@ -217,11 +215,7 @@ impl Port {
     }
 
     /// The reply to a reservation, before it is decoded.
-    pub async fn reserve_raw(
-        &self,
-        scope: &KeyScope,
-        record: &Record,
-    ) -> Result<Reply, ReservationsUnavailable> {
+    pub async fn reserve_raw(&self, scope: &KeyScope, record: &Record) -> Result<Reply, ReservationsUnavailable> {
         match self.call(Call::Reserve(scope.clone(), *record)).await {
             Answer::Redis(reply) => Ok(reply),
             _ => Err(ReservationsUnavailable),
@@ -229,10 +223,7 @@ impl Port {
     }
 
     /// Makes a call that inserts on a condition.
-    pub async fn call_conditional(
-        &self,
-        call: Call,
-    ) -> Result<InHistory<ConditionalInsertion>, DatabaseUnavailable> {
+    pub async fn call_conditional(&self, call: Call) -> Result<InHistory<ConditionalInsertion>, DatabaseUnavailable> {
         match self.call(call).await {
             Answer::Conditional(insertion) => Ok(self.heard(insertion)),
             _ => Err(self.failed()),
@@ -240,10 +231,7 @@ impl Port {
     }
 
     /// Makes a call that inserts without a condition.
-    pub async fn call_insert(
-        &self,
-        call: Call,
-    ) -> Result<InHistory<Insertion>, DatabaseUnavailable> {
+    pub async fn call_insert(&self, call: Call) -> Result<InHistory<Insertion>, DatabaseUnavailable> {
         drop(self.ticket.take());
         match self.call(call).await {
             Answer::Postgres(insertion) => Ok(self.heard(insertion)),
@@ -286,30 +274,18 @@ impl Port {
 }
 
 impl Reservations for Port {
-    async fn reserve(
-        &self,
-        scope: &KeyScope,
-        record: &Record,
-    ) -> Result<Reservation, ReservationsUnavailable> {
+    async fn reserve(&self, scope: &KeyScope, record: &Record) -> Result<Reservation, ReservationsUnavailable> {
         self.reserve_raw(scope, record).await.map(reservation)
     }
 
-    async fn complete(
-        &self,
-        scope: &KeyScope,
-        record: &Record,
-    ) -> Result<(), ReservationsUnavailable> {
+    async fn complete(&self, scope: &KeyScope, record: &Record) -> Result<(), ReservationsUnavailable> {
         match self.call(Call::Set(scope.clone(), *record)).await {
             Answer::Redis(_) => Ok(()),
             _ => Err(ReservationsUnavailable),
         }
     }
 
-    async fn withdraw(
-        &self,
-        scope: &KeyScope,
-        record: &Record,
-    ) -> Result<(), ReservationsUnavailable> {
+    async fn withdraw(&self, scope: &KeyScope, record: &Record) -> Result<(), ReservationsUnavailable> {
         match self.call(Call::Withdraw(scope.clone(), *record)).await {
             Answer::Redis(_) => Ok(()),
             _ => Err(ReservationsUnavailable),
@@ -318,22 +294,14 @@ impl Reservations for Port {
 }
 
 impl Locks for Port {
-    async fn acquire(
-        &self,
-        list: &List,
-        holder: &ResourceId,
-    ) -> Result<Lock, ReservationsUnavailable> {
+    async fn acquire(&self, list: &List, holder: &ResourceId) -> Result<Lock, ReservationsUnavailable> {
         match self.call(Call::Acquire(list.clone(), *holder)).await {
             Answer::Redis(reply) => lock(reply).ok_or(ReservationsUnavailable),
             _ => Err(ReservationsUnavailable),
         }
     }
 
-    async fn release(
-        &self,
-        list: &List,
-        holder: &ResourceId,
-    ) -> Result<(), ReservationsUnavailable> {
+    async fn release(&self, list: &List, holder: &ResourceId) -> Result<(), ReservationsUnavailable> {
         match self.call(Call::Release(list.clone(), *holder)).await {
             Answer::Redis(_) => Ok(()),
             _ => Err(ReservationsUnavailable),
@@ -353,10 +321,7 @@ impl ConditionalResources for Port {
 }
 
 impl ResourcesByKey for Port {
-    async fn find_by_key(
-        &self,
-        scope: &KeyScope,
-    ) -> Result<InHistory<Option<StoredResource>>, DatabaseUnavailable> {
+    async fn find_by_key(&self, scope: &KeyScope) -> Result<InHistory<Option<StoredResource>>, DatabaseUnavailable> {
         match self.call(Call::Find(scope.clone())).await {
             Answer::Found(found) => Ok(self.heard(found)),
             _ => Err(self.failed()),
@@ -365,10 +330,7 @@ impl ResourcesByKey for Port {
 }
 
 impl Batches for Port {
-    async fn insert_all(
-        &self,
-        batch: &[&NewResource],
-    ) -> Result<Vec<Attempt>, DatabaseUnavailable> {
+    async fn insert_all(&self, batch: &[&NewResource]) -> Result<Vec<Attempt>, DatabaseUnavailable> {
         self.fills_batch.set(false);
         let batch = batch.iter().map(|new| (*new).clone()).collect();
         match self.call(Call::InsertAll(batch)).await {
@@ -396,10 +358,7 @@ impl Resources for Port {
         self.insert_in_group(new, self).await
     }
 
-    async fn insert_unless_exists(
-        &self,
-        new: &NewResource,
-    ) -> Result<InHistory<Insertion>, DatabaseUnavailable> {
+    async fn insert_unless_exists(&self, new: &NewResource) -> Result<InHistory<Insertion>, DatabaseUnavailable> {
         self.call_insert(Call::Insert(Box::new(new.clone()))).await
     }
 }
@@ -432,21 +391,14 @@ impl ResourceIds for Port {
 
 /// At once and without faults: no creation reads a record in this way.
 impl RecordLookup for Port {
-    async fn find_record(
-        &self,
-        scope: &KeyScope,
-    ) -> Result<Option<Record>, ReservationsUnavailable> {
+    async fn find_record(&self, scope: &KeyScope) -> Result<Option<Record>, ReservationsUnavailable> {
         Ok(self.world.borrow().record(scope).and_then(Record::decode))
     }
 }
 
 /// At once and without faults: no creation reads a list.
 impl ResourceLists for Port {
-    async fn find(
-        &self,
-        customer: &Customer,
-        id: ResourceId,
-    ) -> Result<Option<StoredResource>, DatabaseUnavailable> {
+    async fn find(&self, customer: &Customer, id: ResourceId) -> Result<Option<StoredResource>, DatabaseUnavailable> {
         let world = self.world.borrow();
         let row = world.tables.row(&self.list(customer), id);
         Ok(row.map(|row| row.resource.clone()))
@@ -465,12 +417,7 @@ impl ResourceLists for Port {
 
 /// At once and without faults: no creation reads the feed. A row's number is its place in the order of the commits.
 impl Feed for Port {
-    async fn look(
-        &self,
-        after: i64,
-        limit: usize,
-        _: Option<&Writers>,
-    ) -> Result<Outlook, DatabaseUnavailable> {
+    async fn look(&self, after: i64, limit: usize, _: Option<&Writers>) -> Result<Outlook, DatabaseUnavailable> {
         let rows = self.read(after, i64::MAX, limit).await?;
         Ok(Outlook {
             mark: rows.mark,
@@ -479,15 +426,9 @@ impl Feed for Port {
         })
     }
 
-    async fn read(
-        &self,
-        after: i64,
-        last: i64,
-        limit: usize,
-    ) -> Result<FeedRows, DatabaseUnavailable> {
+    async fn read(&self, after: i64, last: i64, limit: usize) -> Result<FeedRows, DatabaseUnavailable> {
         let world = self.world.borrow();
-        let mark =
-            Mark::from_bytes(world.tables.history().as_bytes()).ok_or(DatabaseUnavailable)?;
+        let mark = Mark::from_bytes(world.tables.history().as_bytes()).ok_or(DatabaseUnavailable)?;
         let collection = self.kind.collection().name;
         let rows = (1..).zip(world.tables.rows());
         let rows = rows.filter(|(_, row)| row.scope.collection == collection);

@@ -26,10 +26,7 @@ impl Driver for RandomDriver {
         let Some(last) = count.checked_sub(1) else {
             return self.unblock(enabled);
         };
-        let chosen = enabled
-            .iter()
-            .filter(can_step)
-            .nth(self.rng.random_range(0..=last))?;
+        let chosen = enabled.iter().filter(can_step).nth(self.rng.random_range(0..=last))?;
         if chosen.blocked {
             return self.unblock(&[*chosen]);
         }
@@ -103,11 +100,7 @@ pub fn scenario(seed: u64) -> Scenario {
 ///
 /// # Errors
 /// The violation it leads to.
-pub fn run_seed(
-    protocol: &dyn Protocol,
-    seed: u64,
-    coverage: &mut Coverage,
-) -> Result<(), Box<Failure>> {
+pub fn run_seed(protocol: &dyn Protocol, seed: u64, coverage: &mut Coverage) -> Result<(), Box<Failure>> {
     let mut rng = StdRng::seed_from_u64(!seed);
     let fault_rate = rng.random_range(0.05..0.6);
     let mut driver = RandomDriver { rng, fault_rate };

@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 use exactly_once::create::ReplayPolicy;
 
 use crate::client_request::{
-    ANY, CONDITIONAL, CONDITIONAL_REFUND, ClientRequest, KEYLESS, MISSING, OTHER_ANY,
-    OTHER_CONDITIONAL, OTHER_CONDITIONAL_ORDER, OTHER_CUSTOMER, OTHER_KEY, OTHER_ORDER, REFUND,
-    SAME, THIRD_KEY,
+    ANY, CONDITIONAL, CONDITIONAL_REFUND, ClientRequest, KEYLESS, MISSING, OTHER_ANY, OTHER_CONDITIONAL,
+    OTHER_CONDITIONAL_ORDER, OTHER_CUSTOMER, OTHER_KEY, OTHER_ORDER, REFUND, SAME, THIRD_KEY,
 };
 use crate::coverage::Coverage;
 use crate::exhaustive::{Bound, exhaust};
@@ -160,12 +159,7 @@ pub fn exhaustive_part() -> Vec<(Scenario, Bound)> {
     part
 }
 
-fn of(
-    requests: &[ClientRequest],
-    instances: usize,
-    policy: ReplayPolicy,
-    bound: Bound,
-) -> (Scenario, Bound) {
+fn of(requests: &[ClientRequest], instances: usize, policy: ReplayPolicy, bound: Bound) -> (Scenario, Bound) {
     let scenario = Scenario {
         requests: requests.to_vec(),
         retries: 0,
@@ -226,9 +220,7 @@ pub fn simulate(
             };
             let mut coverage = Coverage::default();
             let outcome = exhaust(protocol, scenario, *bound, &mut coverage, &found);
-            let finding = outcome
-                .err()
-                .map(|failure| describe(protocol, scenario, None, failure));
+            let finding = outcome.err().map(|failure| describe(protocol, scenario, None, failure));
             progress(&format!(
                 "all of {:?} in {} instances, {:?}, within {bound}: {}",
                 names(scenario),
@@ -271,12 +263,7 @@ pub fn replay(protocol: &dyn Protocol, seed: u64) -> Report {
     report
 }
 
-fn describe(
-    protocol: &dyn Protocol,
-    scenario: &Scenario,
-    seed: Option<u64>,
-    failure: Box<Failure>,
-) -> Finding {
+fn describe(protocol: &dyn Protocol, scenario: &Scenario, seed: Option<u64>, failure: Box<Failure>) -> Finding {
     let (smaller, failure) = minimise(protocol, scenario, failure);
     let mut text = format!("VIOLATION by {}: {}\n", protocol.name(), failure.violation);
     for (client, request) in smaller.requests.iter().enumerate() {

@@ -119,14 +119,9 @@ impl Request {
             (Some(Call::Release(..)), _) => Point::Release,
             (Some(Call::Find(..)), _) => Point::Find,
             (Some(Call::AskHistory), _) => Point::AskHistory,
-            (
-                Some(
-                    Call::InsertBasedOn(..)
-                    | Call::InsertBasedOnUnchecked(..)
-                    | Call::InsertBasedOnOld(..),
-                ),
-                _,
-            ) => Point::InsertBasedOn,
+            (Some(Call::InsertBasedOn(..) | Call::InsertBasedOnUnchecked(..) | Call::InsertBasedOnOld(..)), _) => {
+                Point::InsertBasedOn
+            }
             (Some(_), 0) => Point::Insert,
             (Some(_), _) => Point::InsertAgain,
         }
@@ -135,10 +130,8 @@ impl Request {
     /// Whether the next step takes the snapshot of an insertion that reads; its execution is a step of its own.
     fn begins(&self) -> bool {
         let point = self.point();
-        matches!(
-            point,
-            Point::Insert | Point::InsertAgain | Point::InsertBasedOn
-        ) && self.snapshot.is_none()
+        matches!(point, Point::Insert | Point::InsertAgain | Point::InsertBasedOn)
+            && self.snapshot.is_none()
             && !self.is_out_of_time()
     }
 
@@ -258,9 +251,7 @@ impl Run<'_> {
         let mut at_once = in_turn.end..self.clients.len();
         loop {
             let enabled = self.enabled();
-            let any_client = enabled
-                .iter()
-                .any(|enabled| matches!(enabled.actor, Actor::Client(_)));
+            let any_client = enabled.iter().any(|enabled| matches!(enabled.actor, Actor::Client(_)));
             if !any_client {
                 if let Some(client) = in_turn.next() {
                     self.start(client)?;
@@ -335,13 +326,7 @@ impl Run<'_> {
         }
         let world = self.world.borrow();
         match lost {
-            Some(id)
-                if world
-                    .tables
-                    .row_of(&request.scope())
-                    .map(|row| row.resource.id)
-                    != Some(id) =>
-            {
+            Some(id) if world.tables.row_of(&request.scope()).map(|row| row.resource.id) != Some(id) => {
                 Err(Violation::NotRestored(request.scope()))
             }
             _ => Ok(()),
@@ -357,14 +342,13 @@ impl Run<'_> {
             Some(Enabled {
                 actor: Actor::Client(index),
                 point: can_fail.then(|| request.point()),
-                blocked: can_fail
-                    && !request.disconnected
-                    && request.call.as_ref().is_some_and(blocked),
+                blocked: can_fail && !request.disconnected && request.call.as_ref().is_some_and(blocked),
             })
         });
-        let delayed = self.delayed.iter().filter(|delayed| {
-            delayed.open.is_some() || !world.must_wait(&delayed.call, delayed.snapshot)
-        });
+        let delayed = self
+            .delayed
+            .iter()
+            .filter(|delayed| delayed.open.is_some() || !world.must_wait(&delayed.call, delayed.snapshot));
         let delayed = delayed.map(|delayed| Enabled {
             actor: Actor::Delayed(delayed.number),
             point: None,
@@ -390,11 +374,7 @@ impl Run<'_> {
     fn poll_waiting(&mut self) -> Result<(), Violation> {
         for client in 0..self.clients.len() {
             let waits = |request: &mut Request| request.call.is_none();
-            if let Some(request) = self
-                .clients
-                .get_mut(client)
-                .and_then(|c| c.running.take_if(waits))
-            {
+            if let Some(request) = self.clients.get_mut(client).and_then(|c| c.running.take_if(waits)) {
                 self.proceed(client, request)?;
             }
         }
@@ -447,9 +427,7 @@ impl Run<'_> {
         };
         drop(world);
         let request = Request {
-            running: self
-                .protocol
-                .start(&request, self.policy, known, port.clone()),
+            running: self.protocol.start(&request, self.policy, known, port.clone()),
             port,
             call: None,
             calls: 0,
@@ -464,11 +442,7 @@ impl Run<'_> {
     }
 
     /// Lets a request run up to its next call or its end. Returns what its answer means for the client.
-    fn proceed(
-        &mut self,
-        client: usize,
-        mut request: Request,
-    ) -> Result<Option<Verdict>, Violation> {
+    fn proceed(&mut self, client: usize, mut request: Request) -> Result<Option<Verdict>, Violation> {
         let mut context = Context::from_waker(Waker::noop());
         match request.running.as_mut().poll(&mut context) {
             Poll::Ready(response) => {
@@ -499,12 +473,7 @@ impl Run<'_> {
     }
 
     /// Checks an answer, and repeats the request where the client does that.
-    fn answered(
-        &mut self,
-        client: usize,
-        arrival: Arrival,
-        response: &Response,
-    ) -> Result<Verdict, Violation> {
+    fn answered(&mut self, client: usize, arrival: Arrival, response: &Response) -> Result<Verdict, Violation> {
         self.note(|| format!("client {client} is answered: {}", describe(response)));
         let instance = client % self.instances.len();
         let outage = self.instances.get(instance);
@@ -519,9 +488,7 @@ impl Run<'_> {
             outage: outage.is_some_and(|instance| instance.knew_of_outage(arrival.time)),
         };
         let world = self.world.borrow();
-        let verdict = self
-            .checker
-            .answer(&asked, response, &world, self.coverage)?;
+        let verdict = self.checker.answer(&asked, response, &world, self.coverage)?;
         drop(world);
         if let Verdict::ListChanged(current) = verdict {
             state.known = current;
@@ -544,11 +511,7 @@ impl Run<'_> {
     }
 
     /// Takes one step of a client's request. Returns what its answer means for the client, if it has one.
-    fn advance(
-        &mut self,
-        client: usize,
-        fault: Option<Fault>,
-    ) -> Result<Option<Verdict>, Violation> {
+    fn advance(&mut self, client: usize, fault: Option<Fault>) -> Result<Option<Verdict>, Violation> {
         let snapshot = self.world.borrow().tables.snapshot();
         let Some(request) = self.request(client) else {
             return Ok(None);
@@ -606,8 +569,7 @@ impl Run<'_> {
             return Some(Answer::Nothing);
         }
         let unawaited = matches!(call, Call::InsertUnawaited(_));
-        let is_delayed =
-            matches!(fault, Some(Fault::DiesCallDelayed | Fault::TimesOut)) || unawaited;
+        let is_delayed = matches!(fault, Some(Fault::DiesCallDelayed | Fault::TimesOut)) || unawaited;
         if fault == Some(Fault::TimesOut) {
             let waited = request.longest_wait();
             *request.time() -= waited;
@@ -636,10 +598,7 @@ impl Run<'_> {
             return Some(Answer::Nothing);
         }
         let snapshot = request.snapshot.unwrap_or_else(|| world.tables.snapshot());
-        let at_once = matches!(
-            fault,
-            Some(Fault::DiesAfter | Fault::AnswerLost | Fault::Slow)
-        );
+        let at_once = matches!(fault, Some(Fault::DiesAfter | Fault::AnswerLost | Fault::Slow));
         let answer = match (request.open, &call) {
             (Some(open), _) => {
                 let state = world.tables.commit(open);

@@ -51,13 +51,7 @@ pub trait Protocol: Sync {
     fn name(&self) -> &'static str;
 
     /// Starts a request of a client that knows this state of its list.
-    fn start(
-        &self,
-        request: &ClientRequest,
-        policy: ReplayPolicy,
-        known: ListState,
-        port: Port,
-    ) -> Running;
+    fn start(&self, request: &ClientRequest, policy: ReplayPolicy, known: ListState, port: Port) -> Running;
 }
 
 /// What the component runs.
@@ -68,24 +62,13 @@ impl Protocol for Real {
         "the protocol"
     }
 
-    fn start(
-        &self,
-        request: &ClientRequest,
-        policy: ReplayPolicy,
-        known: ListState,
-        port: Port,
-    ) -> Running {
+    fn start(&self, request: &ClientRequest, policy: ReplayPolicy, known: ListState, port: Port) -> Running {
         start(request, policy, known, port)
     }
 }
 
 /// Runs what the component runs, over any stores.
-pub fn start(
-    request: &ClientRequest,
-    policy: ReplayPolicy,
-    known: ListState,
-    stores: impl Stores,
-) -> Running {
+pub fn start(request: &ClientRequest, policy: ReplayPolicy, known: ListState, stores: impl Stores) -> Running {
     let head = SimulatedHead::new(request, &known);
     let body = SimulatedBody(request.body());
     let host = SimulatedHost::new(request, policy, stores);

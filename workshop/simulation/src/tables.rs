@@ -4,9 +4,7 @@
 use std::time::Duration;
 
 use exactly_once::condition::Expected;
-use exactly_once::ports::{
-    Attempt, ConditionalInsertion, Insertion, List, NewResource, Page, StoredResource,
-};
+use exactly_once::ports::{Attempt, ConditionalInsertion, Insertion, List, NewResource, Page, StoredResource};
 use exactly_once::{History, KeyScope, ListState, ResourceId};
 
 /// The rows that a statement can see: their number when it began. Commits add rows at the end; a failover ends all
@@ -160,11 +158,7 @@ impl Tables {
     }
 
     /// The states that a list was in from that moment on, the earliest first.
-    pub fn states_since(
-        &self,
-        list: &List,
-        since: Moment,
-    ) -> impl DoubleEndedIterator<Item = StateChange> {
+    pub fn states_since(&self, list: &List, since: Moment) -> impl DoubleEndedIterator<Item = StateChange> {
         let of_list = |change: &&StateChange| change.list == *list;
         let before = |change: &&StateChange| change.at <= since;
         let first = self.states.iter().filter(of_list).rfind(before);
@@ -174,10 +168,7 @@ impl Tables {
             state: state(list, std::iter::empty()),
         });
         let changes = self.states.iter().filter(of_list);
-        let later: Vec<_> = changes
-            .filter(|change| change.at > since)
-            .cloned()
-            .collect();
+        let later: Vec<_> = changes.filter(|change| change.at > since).cloned().collect();
         std::iter::once(first).chain(later)
     }
 
@@ -191,9 +182,7 @@ impl Tables {
             .iter()
             .take(visible)
             .find(|row| row.scope == new.scope)
-            .map_or(Insertion::Conflict, |row| {
-                Insertion::Existing(row.resource.clone())
-            })
+            .map_or(Insertion::Conflict, |row| Insertion::Existing(row.resource.clone()))
     }
 
     /// `exactly_once_stores::sql::Statements::insert_based_on`, in the same way, with its commit.
@@ -245,10 +234,7 @@ impl Tables {
     /// Commits an open row, and returns the list's state with it in its statement's snapshot.
     pub fn commit(&mut self, number: usize) -> ListState {
         let index = self.open.iter().position(|open| open.number == number);
-        #[allow(
-            clippy::expect_used,
-            reason = "the scheduler forgets rows that are undone"
-        )]
+        #[allow(clippy::expect_used, reason = "the scheduler forgets rows that are undone")]
         let open = self.open.remove(index.expect("an open row"));
         self.push(&open.new, open.based_on);
         open.after
@@ -266,12 +252,7 @@ impl Tables {
 
     /// Whether an insertion has to wait for an open row, which forbids it if it is committed. `expected` is the
     /// condition of a conditional one, which waits only if it would insert.
-    pub fn must_wait(
-        &self,
-        new: &NewResource,
-        expected: Option<&Expected>,
-        snapshot: Snapshot,
-    ) -> bool {
+    pub fn must_wait(&self, new: &NewResource, expected: Option<&Expected>, snapshot: Snapshot) -> bool {
         if self.open.is_empty() {
             return false;
         }

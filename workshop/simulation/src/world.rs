@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use exactly_once::condition::Expected;
-use exactly_once::ports::{
-    Attempt, ConditionalInsertion, Insertion, List, NewResource, StoredResource,
-};
+use exactly_once::ports::{Attempt, ConditionalInsertion, Insertion, List, NewResource, StoredResource};
 use exactly_once::{KeyScope, ListState, Progress, Record, ResourceId};
 use exactly_once_stores::redis::Reply;
 use uuid::Uuid;
@@ -69,12 +67,10 @@ impl Call {
             | Self::Release(..)
             | Self::Find(_)
             | Self::AskHistory => None,
-            Self::InsertBasedOn(new, _)
-            | Self::InsertBasedOnUnchecked(new, _)
-            | Self::InsertBasedOnOld(new, _) => Some(new),
-            Self::Insert(new) | Self::InsertUnchecked(new) | Self::InsertUnawaited(new) => {
+            Self::InsertBasedOn(new, _) | Self::InsertBasedOnUnchecked(new, _) | Self::InsertBasedOnOld(new, _) => {
                 Some(new)
             }
+            Self::Insert(new) | Self::InsertUnchecked(new) | Self::InsertUnawaited(new) => Some(new),
             Self::InsertAll(batch) => batch.first(),
         }
     }
@@ -228,9 +224,7 @@ impl World {
                 Answer::Conditional(inserted)
             }
             Call::InsertBasedOnOld(new, expected) => {
-                let inserted = self
-                    .tables
-                    .insert_based_on(new, expected, snapshot.earlier());
+                let inserted = self.tables.insert_based_on(new, expected, snapshot.earlier());
                 Answer::Conditional(inserted)
             }
             Call::InsertBasedOnUnchecked(new, state) => {
@@ -254,9 +248,7 @@ impl World {
         let snapshot = snapshot.unwrap_or_else(|| self.tables.snapshot());
         match call {
             Call::Insert(new) => self.tables.must_wait(new, None, snapshot),
-            Call::InsertBasedOn(new, expected) => {
-                self.tables.must_wait(new, Some(expected), snapshot)
-            }
+            Call::InsertBasedOn(new, expected) => self.tables.must_wait(new, Some(expected), snapshot),
             Call::InsertAll(batch) => {
                 let mut batch = batch.iter();
                 batch.any(|new| self.tables.must_wait(new, None, snapshot))

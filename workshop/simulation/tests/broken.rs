@@ -18,13 +18,7 @@ fn the_protocol_itself_passes() {
     for (scenario, bound) in exhaustive_part() {
         if [FIRST, OUTAGES].contains(&bound) {
             let mut coverage = Coverage::default();
-            let outcome = exhaust(
-                &Real,
-                &scenario,
-                bound,
-                &mut coverage,
-                &AtomicBool::new(false),
-            );
+            let outcome = exhaust(&Real, &scenario, bound, &mut coverage, &AtomicBool::new(false));
             assert!(outcome.is_ok(), "{scenario:?}: {:?}", outcome.err());
         }
     }

@@ -75,9 +75,7 @@ async fn test(arguments: Arguments) -> Result<()> {
         if is_whole {
             workspace::build_simulation()?;
         }
-        components
-            .join()
-            .unwrap_or_else(|panic| resume_unwind(panic))
+        components.join().unwrap_or_else(|panic| resume_unwind(panic))
     })?;
 
     let folder = workspace::stack_folder().join(format!("test-{}", std::process::id()));
@@ -104,29 +102,14 @@ async fn test(arguments: Arguments) -> Result<()> {
 
     let simulation = is_whole.then(|| Simulation::start(&folder)).transpose()?;
     let mut passed = passes(Workspace::Product, &[], &shared, &arguments.rest)?;
-    passed &= passes(
-        Workspace::Showcase,
-        &["--workspace", "--lib"],
-        &shared,
-        &arguments.rest,
-    )?;
+    passed &= passes(Workspace::Showcase, &["--workspace", "--lib"], &shared, &arguments.rest)?;
     let all = [&workspace::TESTED[..], &["--no-fail-fast"]].concat();
     passed &= passes(Workspace::Workshop, &all, &shared, &arguments.rest)?;
     let simulation_tests = ["--package", "simulation", "--profile", "simulation"];
-    passed &= passes(
-        Workspace::Workshop,
-        &simulation_tests,
-        &shared,
-        &arguments.rest,
-    )?;
+    passed &= passes(Workspace::Workshop, &simulation_tests, &shared, &arguments.rest)?;
     eprintln!("\nThe tests over HTTP once more, on tables of {PARTITIONS} hash partitions:");
     let over_http = [&workspace::TESTED[..5], &["--test", "api"]].concat();
-    passed &= passes(
-        Workspace::Workshop,
-        &over_http,
-        &partitioned,
-        &arguments.rest,
-    )?;
+    passed &= passes(Workspace::Workshop, &over_http, &partitioned, &arguments.rest)?;
     eprintln!("\nThe tests over HTTP once more, on the embedded store:");
     passed &= passes(Workspace::Workshop, &over_http, &embedded, &arguments.rest)?;
     ensure!(
@@ -181,10 +164,7 @@ fn install_tools(may_install: bool) {
 /// Runs tests of a workspace on these stores; says whether they passed.
 fn passes(workspace: Workspace, which: &[&str], shared: &Shared, rest: &[String]) -> Result<bool> {
     let mut tests = workspace::cargo_command();
-    tests
-        .arg("test")
-        .arg("--manifest-path")
-        .arg(workspace.manifest());
+    tests.arg("test").arg("--manifest-path").arg(workspace.manifest());
     tests.args(which).arg("--").args(rest);
     shared.tell(&mut tests);
     let status = tests
@@ -199,10 +179,7 @@ fn passes(workspace: Workspace, which: &[&str], shared: &Shared, rest: &[String]
 
 fn chaos(options: &[&str]) -> Result<()> {
     let mut chaos = Command::new(workspace::tool("chaos"));
-    let status = chaos
-        .args(["--no-install", "--built"])
-        .args(options)
-        .status();
+    let status = chaos.args(["--no-install", "--built"]).args(options).status();
     ensure!(status.context("running chaos")?.success(), "chaos failed");
     Ok(())
 }

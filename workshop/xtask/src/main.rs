@@ -14,11 +14,7 @@ use clap::{Parser, Subcommand};
 use devstack::workspace::{self, Workspace};
 
 #[derive(Parser)]
-#[command(
-    name = "cargo xtask",
-    bin_name = "cargo xtask",
-    about = "The project's commands"
-)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "The project's commands")]
 struct Arguments {
     #[command(subcommand)]
     command: Task,
@@ -93,9 +89,6 @@ fn become_program(package: &str, profile: &str, PassedOn { arguments }: &PassedO
         profile,
         "--manifest-path",
     ]);
-    cargo
-        .arg(Workspace::Workshop.manifest())
-        .arg("--")
-        .args(arguments);
+    cargo.arg(Workspace::Workshop.manifest()).arg("--").args(arguments);
     Err(cargo.exec()).with_context(|| format!("running {package}"))
 }

@@ -128,10 +128,7 @@ pub async fn up(arguments: Arguments) -> Result<()> {
 
 /// Starts what is not given, applies the migrations, and returns the variables that lead there. All other variables
 /// come from the environment, or have their defaults.
-fn start_servers(
-    servers: &mut Servers,
-    arguments: &Arguments,
-) -> Result<Vec<(&'static str, String)>> {
+fn start_servers(servers: &mut Servers, arguments: &Arguments) -> Result<Vec<(&'static str, String)>> {
     let redis_url = match &arguments.redis_url {
         Some(url) => url.clone(),
         None => start_redis(servers, arguments)?,

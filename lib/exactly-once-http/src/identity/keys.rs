@@ -32,11 +32,7 @@ impl KeySet {
 
     /// The keys that may have signed a token with this algorithm and key name. A key without a name does not verify a
     /// token that names a key.
-    pub fn matching<'s>(
-        &'s self,
-        algorithm: &'s str,
-        kid: Option<&'s str>,
-    ) -> impl Iterator<Item = &'s Key> {
+    pub fn matching<'s>(&'s self, algorithm: &'s str, kid: Option<&'s str>) -> impl Iterator<Item = &'s Key> {
         self.0
             .iter()
             .filter(move |named| kid.is_none() || named.kid.as_deref() == kid)

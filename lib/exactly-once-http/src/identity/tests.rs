@@ -8,8 +8,7 @@ use sha2::Sha256;
 use super::*;
 
 /// RFC 7515 A.1.1, A.2.1 and A.3.1; RFC 8037 A.2.
-const SECRET: &str =
-    "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow";
+const SECRET: &str = "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow";
 const MODULUS: &str = "\
     ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yR\
     T-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXB\
@@ -57,11 +56,7 @@ fn encode(bytes: &[u8]) -> String {
 
 /// A token with an HS256 signature, whatever its header says.
 fn signed_with(secret: &[u8], header: &str, payload: &str) -> String {
-    let signed = format!(
-        "{}.{}",
-        encode(header.as_bytes()),
-        encode(payload.as_bytes())
-    );
+    let signed = format!("{}.{}", encode(header.as_bytes()), encode(payload.as_bytes()));
     let mac = Hmac::<Sha256>::new_from_slice(secret).expect("any length");
     let signature = mac.chain_update(&signed).finalize().into_bytes();
     format!("{signed}.{}", encode(&signature))
@@ -93,20 +88,43 @@ fn claims(rules: &TokenRules, claims: Value) -> Result<String, Unidentified> {
 fn the_tokens_of_the_rfcs_are_verified_by_their_keys_only() {
     let payload = Base64UrlUnpadded::decode_vec(PAYLOAD).expect("base64url");
     let tokens = [
-        (oct(), format!("\
+        (
+            oct(),
+            format!(
+                "\
             eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.{PAYLOAD}.\
-            dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"), payload.clone()),
-        (rsa(), format!("\
+            dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
+            ),
+            payload.clone(),
+        ),
+        (
+            rsa(),
+            format!(
+                "\
             eyJhbGciOiJSUzI1NiJ9.{PAYLOAD}.cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7A\
             AuHIm4Bh-0Qc_lF5YKt_O8W2Fp5jujGbds9uJdbF9CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5\
             h6xBArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsqtFZESc6BfI7noOPqvh\
-            J1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN_IoypGlUPQGe77Rw"), payload.clone()),
-        (ec(), format!("\
+            J1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN_IoypGlUPQGe77Rw"
+            ),
+            payload.clone(),
+        ),
+        (
+            ec(),
+            format!(
+                "\
             eyJhbGciOiJFUzI1NiJ9.{PAYLOAD}.DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSAp\
-            mWQxfKTUJqPP3-Kg6NU1Q"), payload),
-        (okp(), "\
+            mWQxfKTUJqPP3-Kg6NU1Q"
+            ),
+            payload,
+        ),
+        (
+            okp(),
+            "\
             eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc.hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AI\
-            bQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg".into(), b"Example of Ed25519 signing".to_vec()),
+            bQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg"
+                .into(),
+            b"Example of Ed25519 signing".to_vec(),
+        ),
     ];
     let all = keys(&tokens.clone().map(|(key, ..)| key));
     for (own, (key, token, payload)) in tokens.iter().enumerate() {
@@ -143,11 +161,7 @@ fn the_algorithm_is_the_keys() {
         "",
     ] {
         let token = signed(header, "{}");
-        assert_eq!(
-            jws::payload(&token, &keys(&[oct(), rsa()])),
-            None,
-            "{header}"
-        );
+        assert_eq!(jws::payload(&token, &keys(&[oct(), rsa()])), None, "{header}");
         let unsigned = format!("{}.{}.", encode(header.as_bytes()), encode(b"{}"));
         assert_eq!(jws::payload(&unsigned, &keys(&[oct()])), None, "{header}");
     }
@@ -172,8 +186,7 @@ fn the_algorithm_is_the_keys() {
 fn a_token_that_names_a_key_is_verified_by_that_key_alone() {
     let named = with(oct(), "kid", json!("a"));
     let other = json!({"kty": "oct", "kid": "b", "k": encode(&[7; 32])});
-    let by =
-        |header: &str, set: &[Value]| jws::payload(&signed(header, "{}"), &keys(set)).is_some();
+    let by = |header: &str, set: &[Value]| jws::payload(&signed(header, "{}"), &keys(set)).is_some();
     let both = [other.clone(), named.clone()];
     assert!(by(r#"{"alg":"HS256","kid":"a"}"#, &both));
     assert!(by(HS256, &both), "no name: every key is tried");
@@ -248,11 +261,7 @@ fn claims_decide_who_and_when() {
         json!("c".repeat(129)),
         json!("anonymous"),
     ] {
-        assert_eq!(
-            claims(&any, json!({"sub": sub, "exp": NOW})),
-            invalid,
-            "{sub}"
-        );
+        assert_eq!(claims(&any, json!({"sub": sub, "exp": NOW})), invalid, "{sub}");
     }
     assert_eq!(claims(&any, json!({"exp": NOW})), invalid);
     assert_eq!(claims(&any, json!(["sub", "exp"])), invalid);
@@ -263,13 +272,7 @@ fn claims_decide_who_and_when() {
 #[test]
 fn a_token_names_the_issuer_and_the_audience_that_are_set_and_no_others() {
     let both = rules(Some("https://issuer"), Some("orders"));
-    let of = |iss: Value, aud: Value| {
-        claims(
-            &both,
-            json!({"sub": "c", "exp": NOW, "iss": iss, "aud": aud}),
-        )
-        .is_ok()
-    };
+    let of = |iss: Value, aud: Value| claims(&both, json!({"sub": "c", "exp": NOW, "iss": iss, "aud": aud})).is_ok();
     assert!(of(json!("https://issuer"), json!("orders")));
     assert!(of(json!("https://issuer"), json!(["others", "orders"])));
     for (iss, aud) in [
@@ -371,13 +374,7 @@ fn keys_for_other_uses_are_left_out_and_broken_ones_are_not() {
     }
     let every = with(with(rsa(), "alg", json!("RS256")), "use", json!("sig"));
     assert!(set_of(&[with(every, "key_ops", json!(["verify"]))]).is_some());
-    for no_set in [
-        "",
-        "[]",
-        "null",
-        r#"{"keys":{}}"#,
-        r#"{"keys":[],"keys":[]}"#,
-    ] {
+    for no_set in ["", "[]", "null", r#"{"keys":{}}"#, r#"{"keys":[],"keys":[]}"#] {
         assert!(KeySet::parse(no_set).is_none(), "{no_set}");
     }
 }
@@ -419,13 +416,7 @@ fn a_token_comes_as_bearer_credentials() {
     let token = signed(HS256, r#"{"sub":"c","exp":1800000000}"#);
     assert_eq!(of(&[&format!("Bearer {token}")]), Ok("c".into()));
     assert_eq!(of(&[&format!("bearer  {token}")]), Ok("c".into()));
-    for none in [
-        &[][..],
-        &[""],
-        &["Basic Yzpj"],
-        &[&token],
-        &[&format!("Bearer{token}")],
-    ] {
+    for none in [&[][..], &[""], &["Basic Yzpj"], &[&token], &[&format!("Bearer{token}")]] {
         assert_eq!(of(none), Err(Unidentified::NoToken), "{none:?}");
     }
     let twice = format!("Bearer {token}");
@@ -433,8 +424,5 @@ fn a_token_comes_as_bearer_credentials() {
         assert_eq!(of(invalid), Err(Unidentified::InvalidToken), "{invalid:?}");
     }
     let stale = signed(HS256, r#"{"sub":"c","exp":1700000000}"#);
-    assert_eq!(
-        of(&[&format!("Bearer {stale}")]),
-        Err(Unidentified::ExpiredToken)
-    );
+    assert_eq!(of(&[&format!("Bearer {stale}")]), Err(Unidentified::ExpiredToken));
 }

@@ -37,8 +37,7 @@ fn post(fields: &[(&str, &str)]) -> Result<CreateOperation, Problem> {
         target: ORDERS,
         fields,
     };
-    let operation =
-        creation::read_head(&COLLECTION, Customer::anonymous(), &head, Precondition::Key)?;
+    let operation = creation::read_head(&COLLECTION, Customer::anonymous(), &head, Precondition::Key)?;
     futures::executor::block_on(creation::read_document(&RESOURCE, &head, EmptyObject))?;
     Ok(operation)
 }
@@ -69,10 +68,7 @@ const JSON: (&str, &str) = ("content-type", "application/json");
 
 #[test]
 fn a_creation_needs_a_key_and_json() {
-    assert!(matches!(
-        post(&[KEY, JSON]),
-        Ok(CreateOperation::Unconditional(_))
-    ));
+    assert!(matches!(post(&[KEY, JSON]), Ok(CreateOperation::Unconditional(_))));
     let with_parameter = ("content-type", "Application/JSON; charset=utf-8");
     assert!(post(&[KEY, with_parameter]).is_ok());
     assert!(post(&[KEY, JSON, ("content-length", "65536")]).is_ok());
@@ -81,24 +77,15 @@ fn a_creation_needs_a_key_and_json() {
     let space = ("idempotency-key", "k 1");
     assert_eq!(post(&[space, JSON]), Err(Problem::Key(KeyError::Malformed)));
     let other = ("idempotency-key", "k2");
-    assert_eq!(
-        post(&[KEY, other, JSON]),
-        Err(Problem::Key(KeyError::Ambiguous))
-    );
+    assert_eq!(post(&[KEY, other, JSON]), Err(Problem::Key(KeyError::Ambiguous)));
     let quoted = ("idempotency-key", "\"k1\"");
     assert!(post(&[KEY, quoted, JSON]).is_ok());
 
     for content_type in ["text/plain", "application/jsonx", ""] {
         let fields = [KEY, ("content-type", content_type)];
-        assert_eq!(
-            post(&fields),
-            Err(Problem::UnsupportedMediaType("application/json"))
-        );
+        assert_eq!(post(&fields), Err(Problem::UnsupportedMediaType("application/json")));
     }
-    assert_eq!(
-        post(&[KEY]),
-        Err(Problem::UnsupportedMediaType("application/json"))
-    );
+    assert_eq!(post(&[KEY]), Err(Problem::UnsupportedMediaType("application/json")));
     assert_eq!(
         post(&[KEY, JSON, JSON]),
         Err(Problem::UnsupportedMediaType("application/json"))
@@ -134,9 +121,7 @@ fn a_creation_needs_what_the_precondition_says() {
     }));
     let tag = ("if-match", "\"000102030405060708090a0b0c0d0eff\"");
     let on_a_state = admit(Precondition::Etag, &[tag]);
-    assert!(
-        matches!(&on_a_state, Ok(CreateOperation::Conditional(request)) if request.key.is_none())
-    );
+    assert!(matches!(&on_a_state, Ok(CreateOperation::Conditional(request)) if request.key.is_none()));
     let keyless = Err(Problem::Key(KeyError::Missing));
     let required = Err(Problem::PreconditionRequired);
     for (precondition, without_key, may_lack_condition) in [
@@ -166,22 +151,10 @@ fn paths_and_methods() {
         at(Method::Head, "/api/v1/orders?limit=1"),
         Ok(Operation::List(_, PageRequest { limit: 1, .. }))
     ));
-    assert_eq!(
-        route(&COLLECTION, Method::Head, "/healthz"),
-        Ok(Route::Health)
-    );
-    assert_eq!(
-        route(&COLLECTION, Method::Get, "/readyz"),
-        Ok(Route::Readiness)
-    );
-    assert_eq!(
-        route(&COLLECTION, Method::Get, "/api/v1/events"),
-        Ok(Route::Feed)
-    );
-    assert_eq!(
-        at(Method::Get, &format!("{ORDERS}/nope")),
-        Err(Problem::NotFound)
-    );
+    assert_eq!(route(&COLLECTION, Method::Head, "/healthz"), Ok(Route::Health));
+    assert_eq!(route(&COLLECTION, Method::Get, "/readyz"), Ok(Route::Readiness));
+    assert_eq!(route(&COLLECTION, Method::Get, "/api/v1/events"), Ok(Route::Feed));
+    assert_eq!(at(Method::Get, &format!("{ORDERS}/nope")), Err(Problem::NotFound));
     assert_eq!(
         at(Method::Get, &format!("{ORDERS}?offset=1")),
         Err(Problem::Query(QueryError::Unknown))
@@ -202,10 +175,7 @@ fn paths_and_methods() {
             "{path}"
         );
     }
-    assert_eq!(
-        at(Method::Post, &format!("{order}/x")),
-        Err(Problem::UnknownPath)
-    );
+    assert_eq!(at(Method::Post, &format!("{order}/x")), Err(Problem::UnknownPath));
     for (method, path, allow) in [
         (Method::Other, ORDERS, "GET, HEAD, POST"),
         (Method::Post, &order, "GET, HEAD"),

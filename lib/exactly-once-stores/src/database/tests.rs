@@ -66,10 +66,7 @@ fn stored_row() -> Vec<Row> {
     vec![row_of([
         history_column(1),
         ("id", Value::Text(new.id.to_string())),
-        (
-            "fingerprint",
-            Value::Bytes(new.fingerprint.as_bytes().to_vec()),
-        ),
+        ("fingerprint", Value::Bytes(new.fingerprint.as_bytes().to_vec())),
         ("document", Value::Text(new.document.as_str().to_owned())),
     ])]
 }
@@ -87,29 +84,19 @@ fn set_up() -> [Script; 4] {
 #[test]
 fn a_statement_takes_a_connection_and_its_history_is_heard_as_of_when_it_was_sent() {
     let it = Fixture::at(POSTGRES);
-    it.platform
-        .statements([After(MS * 100, a_row()), Rows(a_row())]);
-    assert!(
-        it.call(async |db| db.find_by_key(&new_order().scope).await)
-            .is_ok()
-    );
+    it.platform.statements([After(MS * 100, a_row()), Rows(a_row())]);
+    assert!(it.call(async |db| db.find_by_key(&new_order().scope).await).is_ok());
     let trusted = exactly_once::history::TRUSTED_FOR;
     it.platform.pass(trusted - MS * 100 - MS);
     assert_eq!(it.known(), KnownHistory::Current(history_of(1)));
     it.platform.pass(MS);
     let last = Some(history_of(1));
     assert_eq!(it.known(), KnownHistory::Unknown { last });
-    assert!(
-        it.call(async |db| db.find_by_key(&new_order().scope).await)
-            .is_ok()
-    );
+    assert!(it.call(async |db| db.find_by_key(&new_order().scope).await).is_ok());
     let sent = it.platform.sent();
     assert_eq!(
         sent,
-        [
-            "1 SELECT history, order_id::text",
-            "2 SELECT history, order_id::text"
-        ]
+        ["1 SELECT history, order_id::text", "2 SELECT history, order_id::text"]
     );
 }
 
@@ -126,13 +113,8 @@ fn postgres_is_asked_again_after_a_transient_failure_while_another_wait_for_a_lo
     assert_eq!(request.trips(), 5);
     assert_eq!(it.known(), KnownHistory::Current(history_of(1)));
 
-    it.platform
-        .statements(vec![Error(Some("40001"), "in the way"); 8]);
-    assert!(
-        it.platform
-            .run(database.find_by_key(&new_order().scope))
-            .is_err()
-    );
+    it.platform.statements(vec![Error(Some("40001"), "in the way"); 8]);
+    assert!(it.platform.run(database.find_by_key(&new_order().scope)).is_err());
     assert_eq!(request.trips(), 13, "at most eight tries");
     // The server is up.
     assert_eq!(it.known(), KnownHistory::Current(history_of(1)));
@@ -144,10 +126,8 @@ fn postgres_is_not_asked_again_when_a_wait_for_a_lock_would_take_all_of_the_time
     let it = Fixture::at(POSTGRES);
     let request = it.request();
     let database = it.database(&request);
-    it.platform.statements([
-        After(TIMEOUT * 3 / 5, a_row()),
-        Error(Some("55P03"), "lock"),
-    ]);
+    it.platform
+        .statements([After(TIMEOUT * 3 / 5, a_row()), Error(Some("55P03"), "lock")]);
     let scope = new_order().scope;
     let find = || database.find_by_key(&scope);
     assert!(it.platform.run(find()).is_ok());
@@ -159,8 +139,7 @@ fn postgres_is_not_asked_again_when_a_wait_for_a_lock_would_take_all_of_the_time
 #[test]
 fn what_postgres_refuses_is_logged_once_and_is_no_outage() {
     let it = Fixture::at(POSTGRES);
-    it.platform
-        .statements(vec![Error(Some("42P01"), "no orders\nat 1"); 2]);
+    it.platform.statements(vec![Error(Some("42P01"), "no orders\nat 1"); 2]);
     for _ in 0..2 {
         assert!(!it.call(async |db| db.probe().await.up));
     }
@@ -171,27 +150,17 @@ fn what_postgres_refuses_is_logged_once_and_is_no_outage() {
 #[test]
 fn an_outage_is_logged_and_makes_the_history_unreachable() {
     let it = Fixture::at(POSTGRES);
-    it.platform.statements([
-        Error(Some("57P03"), "starts"),
-        Error(None, "no route"),
-        Never,
-    ]);
+    it.platform
+        .statements([Error(Some("57P03"), "starts"), Error(None, "no route"), Never]);
     for _ in 0..2 {
-        assert!(
-            it.call(async |db| db.find_by_key(&new_order().scope).await)
-                .is_err()
-        );
+        assert!(it.call(async |db| db.find_by_key(&new_order().scope).await).is_err());
         assert_eq!(it.known(), KnownHistory::Unreachable { last: None });
     }
     let down = "postgres: down: 57P03 starts; requests are answered 503";
     assert_eq!(it.platform.lines(), [down]);
     let request = it.request();
     let database = it.database(&request);
-    assert!(
-        it.platform
-            .run(database.find_by_key(&new_order().scope))
-            .is_err()
-    );
+    assert!(it.platform.run(database.find_by_key(&new_order().scope)).is_err());
     assert_eq!(database.rest(), Duration::ZERO);
     assert!(request.database_time() >= TIMEOUT && request.database_time() < TIMEOUT + MS * 5);
     it.platform.pass(Duration::from_secs(2));
@@ -206,9 +175,7 @@ fn one_question_for_the_history_serves_all_that_ask_at_the_same_time() {
     it.platform.statements([After(MS * 10, a_row())]);
     let requests = [it.request(), it.request()];
     let [one, other] = [0, 1].map(|n| it.database(&requests[n]));
-    let known = it
-        .platform
-        .run(async { join!(one.ask_history(), other.ask_history()) });
+    let known = it.platform.run(async { join!(one.ask_history(), other.ask_history()) });
     let current = KnownHistory::Current(history_of(1));
     assert_eq!(known, (current, current));
     assert_eq!(it.platform.sent().len(), 1);
@@ -225,10 +192,7 @@ fn a_shared_insertion_has_half_of_the_time() {
     assert_eq!(database.rest(), TIMEOUT / 2);
     assert_eq!(it.known(), KnownHistory::Unknown { last: None });
     let inserted = it.platform.run(database.insert_unless_exists(&new_order()));
-    assert_eq!(
-        inserted.map(|inserted| inserted.value),
-        Ok(Insertion::Inserted)
-    );
+    assert_eq!(inserted.map(|inserted| inserted.value), Ok(Insertion::Inserted));
 }
 
 #[test]
@@ -254,11 +218,7 @@ fn a_batch_of_one_is_counted_and_its_connection_is_kept_for_a_short_time() {
         .map(|sent| sent[..1].parse().unwrap())
         .collect::<Vec<u32>>();
     assert_eq!(connections[..3], [1, 1, 2]);
-    assert_eq!(
-        connections.last(),
-        Some(&3),
-        "kept for half a second at most"
-    );
+    assert_eq!(connections.last(), Some(&3), "kept for half a second at most");
 }
 
 #[test]
@@ -272,10 +232,7 @@ fn a_connection_on_which_a_batch_has_failed_is_not_kept() {
         [Attempt::Inserted, Attempt::Undecided, Attempt::Inserted]
     );
     let sent = it.platform.sent();
-    assert!(
-        sent[1].starts_with('1') && sent[2].starts_with('2'),
-        "{sent:?}"
-    );
+    assert!(sent[1].starts_with('1') && sent[2].starts_with('2'), "{sent:?}");
     assert_eq!(it.platform.lines().len(), 1);
 }
 
@@ -300,19 +257,12 @@ fn sqlite_is_read_before_it_inserts_and_keeps_its_connection() {
     assert!(matches!(existing, Ok(Insertion::Existing(_))));
     assert_eq!(it.platform.sent().len(), 5, "nothing is inserted");
 
-    it.platform
-        .statements([Rows(a_row()), Rows(inserted_row())]);
-    assert_eq!(
-        insert().map(|inserted| inserted.value),
-        Ok(Insertion::Inserted)
-    );
+    it.platform.statements([Rows(a_row()), Rows(inserted_row())]);
+    assert_eq!(insert().map(|inserted| inserted.value), Ok(Insertion::Inserted));
     // Another connection has inserted it meanwhile.
     it.platform.statements([Rows(a_row()), Rows(vec![])]);
     let conflict = insert().expect("an answer");
-    assert_eq!(
-        (conflict.history, conflict.value),
-        (history_of(1), Insertion::Conflict)
-    );
+    assert_eq!((conflict.history, conflict.value), (history_of(1), Insertion::Conflict));
     it.platform.idle(Duration::from_secs(60));
     it.platform.statements([Rows(a_row())]);
     assert!(it.call(async |db| db.probe().await.up));
@@ -337,14 +287,11 @@ fn sqlite_says_why_nothing_was_inserted_on_a_condition() {
             .map(|i| i.value)
     };
     it.platform.statements(set_up());
-    it.platform
-        .statements([Rows(vec![]), state(7), Rows(stored_row())]);
+    it.platform.statements([Rows(vec![]), state(7), Rows(stored_row())]);
     assert!(matches!(insert(), Ok(ConditionalInsertion::Existing(_))));
-    it.platform
-        .statements([Rows(vec![]), state(7), Rows(a_row())]);
+    it.platform.statements([Rows(vec![]), state(7), Rows(a_row())]);
     assert_eq!(insert(), Ok(ConditionalInsertion::Conflict));
-    it.platform
-        .statements([Rows(vec![]), state(8), Rows(a_row())]);
+    it.platform.statements([Rows(vec![]), state(8), Rows(a_row())]);
     assert_eq!(insert(), Ok(ConditionalInsertion::Stale(state_of(8))));
     let sent = it.platform.sent();
     assert!(
@@ -357,8 +304,7 @@ fn sqlite_says_why_nothing_was_inserted_on_a_condition() {
 fn a_locked_file_is_tried_again_after_a_pause_until_the_time_is_over() {
     let it = Fixture::at(Place::Sqlite);
     it.platform.statements(set_up());
-    it.platform
-        .statements(vec![Error(None, "database is locked"); 3]);
+    it.platform.statements(vec![Error(None, "database is locked"); 3]);
     it.platform.statements([Rows(a_row())]);
     let start = it.platform.now();
     assert!(it.call(async |db| db.probe().await.up));
@@ -366,8 +312,7 @@ fn a_locked_file_is_tried_again_after_a_pause_until_the_time_is_over() {
     assert!(waited >= MS * 60 && waited < MS * 70, "{waited:?}");
     assert!(it.platform.lines().is_empty());
 
-    it.platform
-        .statements(vec![Error(None, "database is locked"); 50]);
+    it.platform.statements(vec![Error(None, "database is locked"); 50]);
     assert!(!it.call(async |db| db.probe().await.up));
     let tries = it.platform.sent().len();
     assert_eq!(tries, 4 + 4 + 50);
@@ -385,10 +330,7 @@ fn a_broken_file_is_an_outage_and_is_opened_again() {
     assert!(!it.call(async |db| db.probe().await.up));
     assert!(it.call(async |db| db.probe().await.up));
     let sent = it.platform.sent();
-    assert!(
-        sent[4].starts_with('1') && sent[5].starts_with('2'),
-        "{sent:?}"
-    );
+    assert!(sent[4].starts_with('1') && sent[5].starts_with('2'), "{sent:?}");
 }
 
 #[test]
@@ -410,8 +352,5 @@ fn a_row_of_another_program_is_logged() {
     it.platform.statements([Rows(vec![])]);
     let list = it.call(async |db| db.page(&new_order().scope.customer, None, 1).await);
     assert_eq!(list, Err(DatabaseUnavailable));
-    assert_eq!(
-        it.platform.lines(),
-        ["database: a stored row is not readable"]
-    );
+    assert_eq!(it.platform.lines(), ["database: a stored row is not readable"]);
 }

@@ -41,12 +41,7 @@ impl Locking<'_> {
 
     /// The name of a list's lock. In a record's name a number follows the collection.
     pub fn key(&self, list: &List) -> String {
-        format!(
-            "{}{}:lock:{}",
-            self.prefix,
-            list.collection,
-            list.customer.as_str()
-        )
+        format!("{}{}:lock:{}", self.prefix, list.collection, list.customer.as_str())
     }
 }
 

@@ -6,20 +6,12 @@ use exactly_once::condition::Expected;
 use exactly_once::ports::{ConditionalInsertion, NewResource};
 use exactly_once::{InHistory, ListState};
 
-use super::{
-    Parameter, Row, Statement, Statements, Unreadable, in_history, milliseconds, row_parameters,
-    stored,
-};
+use super::{Parameter, Row, Statement, Statements, Unreadable, in_history, milliseconds, row_parameters, stored};
 
 impl Statements {
     /// Inserts the resource if the list is in an expected state and the scope is empty; read the row with
     /// [`conditional_insertion`]. It fails when it waits for another transaction for longer than the lock timeout.
-    pub fn insert_based_on(
-        &self,
-        new: &NewResource,
-        expected: &Expected,
-        lock_timeout: Duration,
-    ) -> Statement<'_> {
+    pub fn insert_based_on(&self, new: &NewResource, expected: &Expected, lock_timeout: Duration) -> Statement<'_> {
         let states = match expected {
             Expected::Any => "*".to_owned(),
             Expected::OneOf(states) => {

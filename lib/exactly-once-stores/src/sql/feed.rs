@@ -23,11 +23,7 @@ impl Statements {
     pub fn read(&self, after: i64, last: i64, limit: usize) -> Statement<'_> {
         Statement {
             sql: &self.read,
-            parameters: vec![
-                Parameter::Int64(after),
-                Parameter::Int64(last),
-                number(limit),
-            ],
+            parameters: vec![Parameter::Int64(after), Parameter::Int64(last), number(limit)],
         }
     }
 }

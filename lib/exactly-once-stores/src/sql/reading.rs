@@ -30,12 +30,7 @@ impl Statements {
 
     /// Reads up to `limit` of a customer's resources that are older than `after`, and one more, which says that there
     /// are more; read the rows with [`page`].
-    pub fn page(
-        &self,
-        customer: &Customer,
-        after: Option<ResourceId>,
-        limit: usize,
-    ) -> Statement<'_> {
+    pub fn page(&self, customer: &Customer, after: Option<ResourceId>, limit: usize) -> Statement<'_> {
         Statement {
             sql: &self.page,
             parameters: vec![
@@ -65,9 +60,5 @@ pub fn page(rows: &[Row], limit: usize) -> Result<Option<Page>, Unreadable> {
         .collect::<Result<Vec<_>, _>>()?;
     let more = resources.len() > limit;
     resources.truncate(limit);
-    Ok(Some(Page {
-        state,
-        resources,
-        more,
-    }))
+    Ok(Some(Page { state, resources, more }))
 }

@@ -14,10 +14,7 @@ fn columns(new: &NewResource) -> BTreeMap<&'static str, Value> {
         ("inserted", Value::Boolean(false)),
         ("id", Value::Text(new.id.to_string())),
         ("document", Value::Text(new.document.as_str().to_owned())),
-        (
-            "fingerprint",
-            Value::Bytes(new.fingerprint.as_bytes().to_vec()),
-        ),
+        ("fingerprint", Value::Bytes(new.fingerprint.as_bytes().to_vec())),
         ("history", Value::Bytes(vec![1; History::BYTES])),
     ]
     .into()
@@ -53,14 +50,8 @@ fn a_resource_is_read_as_it_was_inserted() {
     };
     let row = row_of(columns(&new));
     assert_eq!(stored(&row), Ok(expected.clone()));
-    assert_eq!(
-        found_in_history(Some(&row)),
-        Ok(in_one(Some(expected.clone())))
-    );
-    assert_eq!(
-        insertion(Some(&row)),
-        Ok(in_one(Insertion::Existing(expected)))
-    );
+    assert_eq!(found_in_history(Some(&row)), Ok(in_one(Some(expected.clone()))));
+    assert_eq!(insertion(Some(&row)), Ok(in_one(Insertion::Existing(expected))));
     let mut inserted = columns(&new);
     inserted.insert("inserted", Value::Boolean(true));
     let inserted = row_of(inserted);
@@ -107,10 +98,7 @@ fn a_row_of_another_program_is_unreadable() {
 fn a_batch_is_json_with_the_documents_as_they_are() {
     let new = new_order();
     let rows = json_rows(&[&new, &new]);
-    assert!(
-        rows.contains(r#","document":{"note":"a \"note\""}},{"id":"#),
-        "{rows}"
-    );
+    assert!(rows.contains(r#","document":{"note":"a \"note\""}},{"id":"#), "{rows}");
     let rows = exactly_once::json::parse(rows.as_bytes()).expect("JSON");
     assert_eq!(rows[1]["id"], new.id.to_string());
     assert_eq!(rows[1]["fingerprint"], new.fingerprint.to_string());

@@ -31,8 +31,8 @@ use crate::error::CreateError;
 use crate::history::InHistory;
 use crate::list_state::ListState;
 use crate::ports::{
-    ConditionalInsertion, ConditionalResources, Histories, List, Lock, Locks, NewResource,
-    Reservation, Reservations, ResourceIds, ResourcesByKey,
+    ConditionalInsertion, ConditionalResources, Histories, List, Lock, Locks, NewResource, Reservation, Reservations,
+    ResourceIds, ResourcesByKey,
 };
 
 /// Creates the resource if the list is in an expected state, or finds the key's resource in any state of the list. With
@@ -56,8 +56,7 @@ pub async fn create_conditionally(
     resources: &(impl ConditionalResources + ResourcesByKey + Histories),
     ids: &impl ResourceIds,
 ) -> Result<(Creation, Option<ListState>), CreateError> {
-    let (new, reservation) = match claim(request, policy.outage, reservations, resources, ids).await
-    {
+    let (new, reservation) = match claim(request, policy.outage, reservations, resources, ids).await {
         Claim::Completed(id) => return Ok((Creation::Replayed(id), None)),
         Claim::Open { new, reservation } => (new, reservation),
     };

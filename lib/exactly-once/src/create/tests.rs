@@ -36,11 +36,7 @@ struct World {
 }
 
 impl Reservations for World {
-    async fn reserve(
-        &self,
-        scope: &KeyScope,
-        record: &Record,
-    ) -> Result<Reservation, ReservationsUnavailable> {
+    async fn reserve(&self, scope: &KeyScope, record: &Record) -> Result<Reservation, ReservationsUnavailable> {
         self.reserves.set(self.reserves.get() + 1);
         if self.redis_down.get() {
             return Err(ReservationsUnavailable);
@@ -51,29 +47,17 @@ impl Reservations for World {
                 redis.insert(scope.clone(), record.encode());
                 Reservation::Acquired
             }
-            Some(bytes) => {
-                Record::decode(bytes).map_or(Reservation::Unintelligible, Reservation::Occupied)
-            }
+            Some(bytes) => Record::decode(bytes).map_or(Reservation::Unintelligible, Reservation::Occupied),
         })
     }
 
-    async fn complete(
-        &self,
-        scope: &KeyScope,
-        record: &Record,
-    ) -> Result<(), ReservationsUnavailable> {
+    async fn complete(&self, scope: &KeyScope, record: &Record) -> Result<(), ReservationsUnavailable> {
         self.completions.set(self.completions.get() + 1);
-        self.redis
-            .borrow_mut()
-            .insert(scope.clone(), record.encode());
+        self.redis.borrow_mut().insert(scope.clone(), record.encode());
         Ok(())
     }
 
-    async fn withdraw(
-        &self,
-        scope: &KeyScope,
-        record: &Record,
-    ) -> Result<(), ReservationsUnavailable> {
+    async fn withdraw(&self, scope: &KeyScope, record: &Record) -> Result<(), ReservationsUnavailable> {
         let mut redis = self.redis.borrow_mut();
         if redis.get(scope) == Some(&record.encode()) {
             redis.remove(scope);
@@ -90,10 +74,7 @@ impl Resources for World {
         }
     }
 
-    async fn insert_unless_exists(
-        &self,
-        new: &NewResource,
-    ) -> Result<InHistory<Insertion>, DatabaseUnavailable> {
+    async fn insert_unless_exists(&self, new: &NewResource) -> Result<InHistory<Insertion>, DatabaseUnavailable> {
         let inserted = self.insert_row(new);
         let history = history(self.history.get());
         let mut monitor = self.monitor.borrow_mut();
@@ -208,11 +189,7 @@ impl World {
 
     /// Calls of (reserve, insert, complete) that the last request made.
     fn trips(&self) -> (u32, usize, u32) {
-        (
-            self.reserves.get(),
-            self.inserts.borrow().len(),
-            self.completions.get(),
-        )
+        (self.reserves.get(), self.inserts.borrow().len(), self.completions.get())
     }
 
     fn record(&self, key: &str) -> Option<Record> {
@@ -249,10 +226,7 @@ fn a_creation_is_one_trip_to_each_store_and_the_first_retry_completes_the_record
     let world = World::default();
     assert_eq!(world.ask("k", 1), created(1));
     assert_eq!(world.trips(), (1, 1, 0));
-    assert_eq!(
-        world.record("k").map(|r| r.progress),
-        Some(Progress::InProgress)
-    );
+    assert_eq!(world.record("k").map(|r| r.progress), Some(Progress::InProgress));
 
     assert_eq!(world.ask("k", 1), replayed(1));
     assert_eq!(world.trips(), (1, 1, 1));
@@ -262,11 +236,7 @@ fn a_creation_is_one_trip_to_each_store_and_the_first_retry_completes_the_record
     );
 
     assert_eq!(world.ask("k", 1), replayed(1));
-    assert_eq!(
-        world.trips(),
-        (1, 0, 0),
-        "a completed creation needs no Postgres"
-    );
+    assert_eq!(world.trips(), (1, 0, 0), "a completed creation needs no Postgres");
 }
 
 #[test]
@@ -300,11 +270,7 @@ fn another_document_is_refused_with_what_differs() {
     let world = World::default();
     let _ = world.ask("k", 1);
     assert_eq!(world.ask("k", 2), reused(1));
-    assert_eq!(
-        world.ask("k", 2),
-        reused(1),
-        "also when the record is completed"
-    );
+    assert_eq!(world.ask("k", 2), reused(1), "also when the record is completed");
     assert_eq!(world.ask("k", 1), replayed(1));
     assert_eq!(world.postgres.borrow().len(), 1);
 }
@@ -314,10 +280,7 @@ fn another_document_gets_the_first_resource_where_that_is_configured() {
     let world = World::default();
     let _ = world.ask("k", 1);
     let first = world.postgres.borrow()[&scope("k")].clone();
-    assert_eq!(
-        world.ask_with("k", 2, KeyReuse::Replay),
-        Ok(Creation::Reused(first))
-    );
+    assert_eq!(world.ask_with("k", 2, KeyReuse::Replay), Ok(Creation::Reused(first)));
 }
 
 #[test]
@@ -360,10 +323,7 @@ fn nonsense_in_redis_is_neither_believed_nor_changed() {
     .encode();
     future[0] = 9;
     for unreadable in [b"garbage".to_vec(), Vec::new(), future] {
-        world
-            .redis
-            .borrow_mut()
-            .insert(scope("k"), unreadable.clone());
+        world.redis.borrow_mut().insert(scope("k"), unreadable.clone());
         world.postgres.borrow_mut().clear();
         world.drawn.set(0);
         assert_eq!(world.ask("k", 1), created(1));
@@ -416,10 +376,7 @@ fn without_postgres_nothing_is_acknowledged_and_a_retry_succeeds() {
     let world = World::default();
     world.postgres_down.set(true);
     assert_eq!(world.ask("k", 1), Err(CreateError::Unavailable));
-    assert_eq!(
-        world.record("k").map(|r| r.progress),
-        Some(Progress::InProgress)
-    );
+    assert_eq!(world.record("k").map(|r| r.progress), Some(Progress::InProgress));
     world.postgres_down.set(false);
     assert_eq!(world.ask("k", 1), created(1));
 }
@@ -458,15 +415,9 @@ fn an_unreadable_document_is_replayed_to_its_own_request_only() {
         stored.document = Document::from_text("{\"other\":1}");
     }
     world.redis.borrow_mut().clear();
+    assert_eq!(world.ask("k", 1), replayed(1), "the request has the content");
     assert_eq!(
-        world.ask("k", 1),
-        replayed(1),
-        "the request has the content"
-    );
-    assert_eq!(
-        world
-            .ask_with("k", 2, KeyReuse::Replay)
-            .map(|creation| creation.id()),
+        world.ask_with("k", 2, KeyReuse::Replay).map(|creation| creation.id()),
         Ok(id(1)),
         "whoever shows it finds out that it is not readable"
     );

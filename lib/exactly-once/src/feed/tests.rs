@@ -25,12 +25,7 @@ struct Script {
 }
 
 impl Feed for Script {
-    async fn look(
-        &self,
-        _: i64,
-        _: usize,
-        among: Option<&Writers>,
-    ) -> Result<Outlook, DatabaseUnavailable> {
+    async fn look(&self, _: i64, _: usize, among: Option<&Writers>) -> Result<Outlook, DatabaseUnavailable> {
         let names = among.map_or("all".to_owned(), |among| among.0.clone());
         self.among.borrow_mut().push(names);
         let next = self.looks.borrow_mut().pop_front();
@@ -64,10 +59,7 @@ fn outlook(last: impl Into<Option<i64>>, writers: &str) -> Outlook {
 
 fn rows(numbers: &[i64]) -> FeedRows {
     let entry = |seq: &i64| FeedEntry {
-        cursor: Cursor {
-            mark: ONE,
-            seq: *seq,
-        },
+        cursor: Cursor { mark: ONE, seq: *seq },
         customer: "c".to_owned(),
         id: ResourceId::parse("01970000-0000-7000-8000-00000000000a").expect("an id"),
         document: Document::from_text("{}"),
@@ -79,11 +71,7 @@ fn rows(numbers: &[i64]) -> FeedRows {
 }
 
 /// The numbers of the page, and where the next one begins.
-fn page(
-    script: &Script,
-    after: Option<(Mark, i64)>,
-    wait: u64,
-) -> Result<(Vec<i64>, i64), FeedError> {
+fn page(script: &Script, after: Option<(Mark, i64)>, wait: u64) -> Result<(Vec<i64>, i64), FeedError> {
     let request = FeedRequest {
         after: after.map(|(mark, seq)| Cursor { mark, seq }),
         limit: 10,
@@ -95,10 +83,7 @@ fn page(
     Ok((numbers, page.next.seq))
 }
 
-fn script(
-    looks: impl IntoIterator<Item = Outlook>,
-    reads: impl IntoIterator<Item = FeedRows>,
-) -> Script {
+fn script(looks: impl IntoIterator<Item = Outlook>, reads: impl IntoIterator<Item = FeedRows>) -> Script {
     Script {
         looks: RefCell::new(looks.into_iter().collect()),
         reads: RefCell::new(reads.into_iter().collect()),
@@ -163,21 +148,12 @@ fn what_was_deleted_meanwhile_leaves_an_empty_page() {
 
 #[test]
 fn another_mark_at_any_step_is_another_history() {
-    let another = |outlook: Outlook| Outlook {
-        mark: OTHER,
-        ..outlook
-    };
+    let another = |outlook: Outlook| Outlook { mark: OTHER, ..outlook };
     let at_once = script([another(outlook(6, ""))], []);
-    assert_eq!(
-        page(&at_once, Some((ONE, 4)), 0),
-        Err(FeedError::AnotherHistory)
-    );
+    assert_eq!(page(&at_once, Some((ONE, 4)), 0), Err(FeedError::AnotherHistory));
     let looks = [outlook(6, "a"), another(outlook(None, ""))];
     let while_waiting = script(looks, []);
-    assert_eq!(
-        page(&while_waiting, None, 0),
-        Err(FeedError::AnotherHistory)
-    );
+    assert_eq!(page(&while_waiting, None, 0), Err(FeedError::AnotherHistory));
     let reads = [FeedRows {
         mark: OTHER,
         ..rows(&[5])
@@ -190,10 +166,7 @@ fn another_mark_at_any_step_is_another_history() {
 
 #[test]
 fn a_cursor_is_sixteen_bytes() {
-    let cursor = Cursor {
-        mark: ONE,
-        seq: 258,
-    };
+    let cursor = Cursor { mark: ONE, seq: 258 };
     let bytes = cursor.encode();
     assert_eq!(bytes, [1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 1, 2]);
     assert_eq!(Cursor::decode(&bytes), cursor);

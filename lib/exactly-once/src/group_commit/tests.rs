@@ -128,10 +128,7 @@ fn requests_that_arrive_during_a_statement_share_the_next_in_key_order() {
     let late = setup.request("b");
 
     setup.answer(Ok(vec![Undecided, Inserted]));
-    assert_eq!(
-        (a.outcome.get(), z.outcome.get()),
-        (Some(Undecided), Some(Inserted))
-    );
+    assert_eq!((a.outcome.get(), z.outcome.get()), (Some(Undecided), Some(Inserted)));
     setup.answer(Ok(vec![Inserted]));
     assert_eq!(late.outcome.get(), Some(Inserted));
 

@@ -26,9 +26,7 @@ impl End {
 
     fn losing_since_ms(self) -> Option<u64> {
         match self {
-            Self::Promotion {
-                losing_since_ms, ..
-            } => losing_since_ms,
+            Self::Promotion { losing_since_ms, .. } => losing_since_ms,
             Self::History => None,
         }
     }
@@ -75,9 +73,7 @@ impl Checker {
         };
         let acknowledged = known.acknowledged.iter().map(|(_, id)| id);
         let stored = known.rows.iter().map(|row| &row.order_id);
-        stored
-            .chain(acknowledged)
-            .any(|id| self.survivors.contains(id))
+        stored.chain(acknowledged).any(|id| self.survivors.contains(id))
     }
 
     fn judge(&mut self, key: &str, response: Response, end: End) {
@@ -94,11 +90,7 @@ impl Checker {
                 }
                 _ => self.judge_acknowledged(request, key, &row, replayed, condition),
             },
-            Kind::Refused {
-                sent,
-                order_id,
-                body,
-            } => {
+            Kind::Refused { sent, order_id, body } => {
                 // The order that it was rejected for may be lost, and another one created since.
                 if !order_id.as_ref().is_some_and(|id| self.is_lost(id, end)) {
                     self.judge_refused(request, key, &sent, order_id.as_ref(), &body);
@@ -112,9 +104,7 @@ impl Checker {
                 let since = end.losing_since_ms();
                 // The tag may be of an order that an earlier failover has lost, or the order that has changed the list
                 // may be lost in this one.
-                if condition.read_ms < self.served_since_loss_ms
-                    || since.is_some_and(|since| since <= t_ms)
-                {
+                if condition.read_ms < self.served_since_loss_ms || since.is_some_and(|since| since <= t_ms) {
                     self.verdict.refusals.not_judged += 1;
                 } else if !self.may_be_stale(key, &condition, &customer, t_ms) {
                     let why = format!("412, although the list was in state {}", condition.tag);
@@ -141,14 +131,7 @@ impl Checker {
         });
     }
 
-    fn judge_acknowledged(
-        &mut self,
-        request: u64,
-        key: &str,
-        row: &Row,
-        replayed: bool,
-        condition: Option<Condition>,
-    ) {
+    fn judge_acknowledged(&mut self, request: u64, key: &str, row: &Row, replayed: bool, condition: Option<Condition>) {
         let known = self.key(key);
         let stored = known.rows.iter().find(|stored| {
             let based_on = row.based_on.clone();
@@ -164,11 +147,7 @@ impl Checker {
         let newly_lost = is_lost && !known.lost;
         known.lost |= is_lost;
         if has_other_etag {
-            self.disagrees(
-                request,
-                key,
-                "created with another ETag than the request contained",
-            );
+            self.disagrees(request, key, "created with another ETag than the request contained");
         }
         if newly_lost {
             self.example(
@@ -178,21 +157,10 @@ impl Checker {
         }
     }
 
-    fn judge_refused(
-        &mut self,
-        request: u64,
-        key: &str,
-        sent: &Order,
-        order_id: Option<&String>,
-        body: &str,
-    ) {
+    fn judge_refused(&mut self, request: u64, key: &str, sent: &Order, order_id: Option<&String>, body: &str) {
         let rows = &self.key(key).rows;
         if rows.iter().any(|row| row.order == *sent) {
-            self.disagrees(
-                request,
-                key,
-                "refused, although the request contained the stored order",
-            );
+            self.disagrees(request, key, "refused, although the request contained the stored order");
         } else if !rows.iter().any(|row| Some(&row.order_id) == order_id) {
             let why = format!("refused for an order that is not stored: {body}");
             self.disagrees(request, key, &why);
@@ -207,22 +175,18 @@ impl Checker {
     ///
     /// Not checked: whether such an order was committed before the 412 and not only requested.
     fn may_be_stale(&self, key: &str, condition: &Condition, customer: &str, t_ms: u64) -> bool {
-        self.customers
-            .get(customer)
-            .into_iter()
-            .flatten()
-            .any(|other| {
-                let Some(known) = self.keys.get(other).filter(|_| other != key) else {
-                    return false;
-                };
-                let requested = known.first_sent_ms.is_some_and(|sent| sent <= t_ms);
-                requested
-                    && known.rows.iter().any(|row| match &row.based_on {
-                        Some(tag) => *tag == condition.tag,
-                        None => known
-                            .first_acknowledged_ms
-                            .is_none_or(|acknowledged| condition.read_ms <= acknowledged),
-                    })
-            })
+        self.customers.get(customer).into_iter().flatten().any(|other| {
+            let Some(known) = self.keys.get(other).filter(|_| other != key) else {
+                return false;
+            };
+            let requested = known.first_sent_ms.is_some_and(|sent| sent <= t_ms);
+            requested
+                && known.rows.iter().any(|row| match &row.based_on {
+                    Some(tag) => *tag == condition.tag,
+                    None => known
+                        .first_acknowledged_ms
+                        .is_none_or(|acknowledged| condition.read_ms <= acknowledged),
+                })
+        })
     }
 }

@@ -240,14 +240,7 @@ fn all_violations(verdict: &Verdict) -> [u64; 6] {
         unhealed,
         ..
     } = *verdict;
-    let all = [
-        duplicates,
-        lost,
-        disagreeing,
-        unanswered,
-        phantoms,
-        unhealed,
-    ];
+    let all = [duplicates, lost, disagreeing, unanswered, phantoms, unhealed];
     let counted: u64 = all.iter().sum();
     assert_eq!(verdict.is_clean(), counted == 0);
     assert_eq!(verdict.examples.is_empty(), counted == 0, "{verdict:?}");
@@ -298,10 +291,7 @@ fn an_order_whose_response_was_not_read_is_no_duplicate() {
 #[test]
 fn two_rows_of_a_key_are_duplicates() {
     let history = stored().stored(row(SECOND, 2));
-    assert_eq!(
-        violations(&history.sends(2).created().ends_well()),
-        DUPLICATE
-    );
+    assert_eq!(violations(&history.sends(2).created().ends_well()), DUPLICATE);
 }
 
 #[test]
@@ -332,27 +322,13 @@ fn an_acknowledged_order_that_is_not_stored_is_lost_once() {
 
 #[test]
 fn an_order_that_is_not_stored_as_acknowledged_is_lost() {
-    let lost = |row| {
-        violations(
-            &HistoryBuilder::default()
-                .stored(row)
-                .sends(2)
-                .created()
-                .ends_well(),
-        )
-    };
+    let lost = |row| violations(&HistoryBuilder::default().stored(row).sends(2).created().ends_well());
     let good = row(FIRST, 2);
     assert_eq!(lost(good.clone()), [0; 4]);
     assert_eq!(lost(row(SECOND, 2)), LOST);
     assert_eq!(lost(row(FIRST, 3)), LOST);
     let total = good.total + 1;
-    assert_eq!(
-        lost(Row {
-            total,
-            ..good.clone()
-        }),
-        LOST
-    );
+    assert_eq!(lost(Row { total, ..good.clone() }), LOST);
     let key = "another".to_owned();
     assert_eq!(lost(Row { key, ..good }), LOST);
 }
@@ -395,10 +371,7 @@ fn a_wrong_total_disagrees() {
 
 #[test]
 fn an_acknowledgement_that_is_no_order_disagrees() {
-    let verdict = stored()
-        .sends(2)
-        .answered(201, true, "{".to_owned())
-        .ends_well();
+    let verdict = stored().sends(2).answered(201, true, "{".to_owned()).ends_well();
     assert_eq!(violations(&verdict), DISAGREEING);
 }
 
@@ -509,10 +482,7 @@ fn rival(based_on: Option<&str>) -> Row {
 }
 
 fn refused(history: HistoryBuilder, status: u16) -> u64 {
-    history
-        .answered(status, false, String::new())
-        .verdict()
-        .disagreeing
+    history.answered(status, false, String::new()).verdict().disagreeing
 }
 
 #[test]
@@ -578,19 +548,13 @@ fn a_retry_of_an_acknowledged_order_may_not_get_409_or_412() {
 
 #[test]
 fn a_409_needs_a_rival() {
-    let rival_at_work = || {
-        HistoryBuilder::default()
-            .of_another_key(true)
-            .sends_with_if_match("a")
-    };
+    let rival_at_work = || HistoryBuilder::default().of_another_key(true).sends_with_if_match("a");
     let alone = HistoryBuilder::default().sends_with_if_match("a");
     assert_eq!(refused(alone, 409), 1);
     let plain = HistoryBuilder::default().of_another_key(true).sends(2);
     let plain = plain.of_another_key(false).sends_with_if_match("a");
     assert_eq!(refused(plain, 409), 1);
-    let both = rival_at_work()
-        .of_another_key(false)
-        .sends_with_if_match("a");
+    let both = rival_at_work().of_another_key(false).sends_with_if_match("a");
     assert_eq!(refused(both, 409), 0);
     let after = |ms| {
         let ended = rival_at_work().unanswered(None).later(ms);
@@ -613,17 +577,13 @@ fn a_412_during_a_failover_that_loses_orders_is_not_judged() {
         })
         .verdict();
     assert_eq!((during.disagreeing, during.refusals.not_judged), (0, 1));
-    let lossless = HistoryBuilder::default()
-        .sends_with_if_match("a")
-        .failover(false, &[]);
+    let lossless = HistoryBuilder::default().sends_with_if_match("a").failover(false, &[]);
     assert_eq!(refused(lossless, 412), 1);
     let tag_of_before = HistoryBuilder::default()
         .failover(true, &[])
         .sends_with_if_match_read_at("a", 0);
     assert_eq!(refused(tag_of_before, 412), 0);
-    let tag_of_after = HistoryBuilder::default()
-        .failover(true, &[])
-        .sends_with_if_match("a");
+    let tag_of_after = HistoryBuilder::default().failover(true, &[]).sends_with_if_match("a");
     assert_eq!(refused(tag_of_after, 412), 1);
 }
 
@@ -643,10 +603,7 @@ fn a_second_order_with_one_etag_is_a_duplicate() {
         key: "another".to_owned(),
         ..following("a")
     };
-    let verdict = HistoryBuilder::default()
-        .stored(following("a"))
-        .stored(other)
-        .verdict();
+    let verdict = HistoryBuilder::default().stored(following("a")).stored(other).verdict();
     assert_eq!(verdict.duplicates, 1);
 }
 

@@ -83,12 +83,7 @@ impl Shop {
     }
 
     /// The response's body, if the status is this one. Some clients hang up early.
-    async fn answer(
-        &self,
-        request: RequestBuilder,
-        status: u16,
-        rng: &mut StdRng,
-    ) -> Option<Value> {
+    async fn answer(&self, request: RequestBuilder, status: u16, rng: &mut StdRng) -> Option<Value> {
         let patience = match rng.random_bool(0.1) {
             true => millis(rng, 0, 20),
             false => REQUEST_TIMEOUT,
@@ -113,9 +108,7 @@ struct Request {
 
 impl Request {
     fn build(&self, shop: &Shop, rng: &mut StdRng) -> (RequestBuilder, u16) {
-        let Self {
-            customer, amount, ..
-        } = self;
+        let Self { customer, amount, .. } = self;
         let (path, body, status) = match self.is_deposit {
             true => (
                 format!("/api/v1/accounts/{customer}/deposits"),
@@ -198,10 +191,7 @@ pub async fn deliver_out_of_order(shop: Arc<Shop>, seed: u64) -> Result<()> {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut cursor = String::new();
     while !shop.is_stopping() {
-        let url = shop.url(
-            &format!("/api/v1/ordering/events?limit=20{cursor}"),
-            &mut rng,
-        );
+        let url = shop.url(&format!("/api/v1/ordering/events?limit=20{cursor}"), &mut rng);
         let page = shop
             .http
             .get(url)
@@ -213,11 +203,7 @@ pub async fn deliver_out_of_order(shop: Arc<Shop>, seed: u64) -> Result<()> {
             let customer = event.get("partitionkey").and_then(Value::as_str);
             customer.is_some_and(|name| name.ends_with(['0', '2', '4', '6']))
         });
-        let repeated: Vec<Value> = events
-            .iter()
-            .filter(|_| rng.random_bool(0.3))
-            .cloned()
-            .collect();
+        let repeated: Vec<Value> = events.iter().filter(|_| rng.random_bool(0.3)).cloned().collect();
         events.extend(repeated);
         events.shuffle(&mut rng);
         for event in events {

@@ -53,11 +53,7 @@ const MONEY: &str = "\
 
 impl Verdict {
     /// Reads the tables, in which everything has come to rest.
-    pub async fn of(
-        ledger: &Ledger,
-        faults: BTreeMap<String, usize>,
-        database: &Client,
-    ) -> Result<Self> {
+    pub async fn of(ledger: &Ledger, faults: BTreeMap<String, usize>, database: &Client) -> Result<Self> {
         let mut verdict = Self {
             faults,
             ..Self::default()
@@ -72,10 +68,8 @@ impl Verdict {
         let mut stored = BTreeMap::new();
         let sql = ORDERS.replace("FROM notifications,", "FROM copy AS notifications,");
         for row in database.query(&sql, &[]).await? {
-            let (id, customer, cents): (String, String, i64) =
-                (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-            let count =
-                |column| -> Result<usize> { Ok(usize::try_from(row.try_get::<_, i64>(column)?)?) };
+            let (id, customer, cents): (String, String, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+            let count = |column| -> Result<usize> { Ok(usize::try_from(row.try_get::<_, i64>(column)?)?) };
             let (payments, succeeded, right, told) = (count(3)?, count(4)?, count(5)?, count(6)?);
             verdict.succeeded += succeeded;
             verdict.failed += payments - succeeded;
@@ -96,9 +90,7 @@ impl Verdict {
             for (key, (id, cents)) in &account.orders {
                 if stored.get(id) != Some(&(customer.clone(), *cents)) {
                     verdict.forgotten += 1;
-                    verdict.example(format!(
-                        "order {id} ({key}) was acknowledged, and is not stored"
-                    ));
+                    verdict.example(format!("order {id} ({key}) was acknowledged, and is not stored"));
                 }
             }
             let row = database.query_one(MONEY, &[customer]).await?;
@@ -124,12 +116,7 @@ impl Verdict {
 
     /// Whether nothing is wrong.
     pub fn is_clean(&self) -> bool {
-        (
-            self.paid_twice,
-            self.forgotten,
-            self.money_created,
-            self.dead_letters,
-        ) == (0, 0, 0, 0)
+        (self.paid_twice, self.forgotten, self.money_created, self.dead_letters) == (0, 0, 0, 0)
     }
 }
 

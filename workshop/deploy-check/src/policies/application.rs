@@ -42,9 +42,7 @@ struct Binding<'a> {
 impl<'a> Application<'a> {
     /// The application of an overlay, if it has one.
     pub fn of(files: &'a Files, overlay: &'a Overlay) -> Option<Self> {
-        let apps = overlay
-            .of_kind("SpinApp")
-            .chain(overlay.of_kind("Deployment"));
+        let apps = overlay.of_kind("SpinApp").chain(overlay.of_kind("Deployment"));
         apps.map(|object| {
             let (list, prefix) = match object.kind() {
                 "SpinApp" => ("spec.variables".to_owned(), ""),
@@ -81,18 +79,14 @@ impl<'a> Application<'a> {
     fn value(&self, name: &str) -> Option<&str> {
         match self.binding(name) {
             // Kubernetes takes a missing value as an empty one.
-            Some(binding) if binding.entry["valueFrom"].is_null() => {
-                Some(text(&binding.entry["value"]))
-            }
+            Some(binding) if binding.entry["valueFrom"].is_null() => Some(text(&binding.entry["value"])),
             Some(_) => None,
             None => self.variables[name]["default"].as_str(),
         }
     }
 
     fn milliseconds(&self, name: &str) -> u64 {
-        self.value(name)
-            .and_then(|value| value.parse().ok())
-            .unwrap_or(0)
+        self.value(name).and_then(|value| value.parse().ok()).unwrap_or(0)
     }
 
     /// Where a variable is set, or where one would set it.
@@ -117,26 +111,18 @@ impl<'a> Application<'a> {
 
     /// Every variable of spin.toml is bound or has a default, and secrets are from Secrets.
     fn variables(&self, found: &mut Findings) {
-        let mut find = |is_wrong, field: String, reason: String| {
-            found.when(is_wrong, self.object, &field, reason)
-        };
+        let mut find = |is_wrong, field: String, reason: String| found.when(is_wrong, self.object, &field, reason);
         for (name, variable) in self.variables.as_object().into_iter().flatten() {
             let is_required = variable["required"] == true || STORE_URLS.contains(&&**name);
-            let is_missing =
-                self.binding(name).is_none() && (is_required || variable["default"].is_null());
+            let is_missing = self.binding(name).is_none() && (is_required || variable["default"].is_null());
             find(
                 is_missing,
                 self.field(name),
                 format!("spin.toml requires {name}, and nothing binds it"),
             );
-            let is_open = name.ends_with("_allowed_host")
-                && self.value(name).is_some_and(|value| value.contains('*'));
+            let is_open = name.ends_with("_allowed_host") && self.value(name).is_some_and(|value| value.contains('*'));
             let reason = format!("{name} allows any host: name the one that the component needs");
-            find(
-                is_open && self.overlay.stage != Stage::Laptop,
-                self.field(name),
-                reason,
-            );
+            find(is_open && self.overlay.stage != Stage::Laptop, self.field(name), reason);
         }
         for (n, Binding { name, entry, field }) in self.bindings.iter().enumerate() {
             let variable = &self.variables[name];
@@ -145,8 +131,7 @@ impl<'a> Application<'a> {
                 field.clone(),
                 format!("spin.toml has no variable {name}"),
             );
-            let is_written =
-                variable["secret"] == true && at(entry, "valueFrom.secretKeyRef").is_null();
+            let is_written = variable["secret"] == true && at(entry, "valueFrom.secretKeyRef").is_null();
             find(
                 is_written,
                 field.clone(),
@@ -163,11 +148,7 @@ impl<'a> Application<'a> {
                 field.clone(),
                 format!("{name} has a password in it: take it from a Secret"),
             );
-            let is_repeated = self
-                .bindings
-                .iter()
-                .take(n)
-                .any(|earlier| earlier.name == *name);
+            let is_repeated = self.bindings.iter().take(n).any(|earlier| earlier.name == *name);
             find(is_repeated, field.clone(), format!("{name} is bound twice"));
         }
         for name in KNOWN.split_whitespace() {
@@ -186,9 +167,8 @@ impl<'a> Application<'a> {
     }
 
     fn identity(&self, found: &mut Findings) {
-        let mut find = |is_wrong, name: &str, reason: &str| {
-            found.when(is_wrong, self.object, &self.field(name), reason)
-        };
+        let mut find =
+            |is_wrong, name: &str, reason: &str| found.when(is_wrong, self.object, &self.field(name), reason);
         let identity = self.value("identity").unwrap_or_default();
         let is_shared = identity == "none" && self.overlay.stage != Stage::Laptop;
         find(
@@ -201,8 +181,7 @@ impl<'a> Application<'a> {
         let has_keys = self.binding("jwt_keys").is_some();
         let reason = "identity is jwt, and nothing binds jwt_keys";
         find(identity == "jwt" && !has_keys, "jwt_keys", reason);
-        let reason =
-            format!("jwt_keys is bound, and identity is {identity}: tokens would not be looked at");
+        let reason = format!("jwt_keys is bound, and identity is {identity}: tokens would not be looked at");
         find(identity != "jwt" && has_keys, "jwt_keys", &reason);
         if identity == "header" {
             let header = self.value("identity_header").unwrap_or_default();
@@ -215,14 +194,9 @@ impl<'a> Application<'a> {
     fn probes(&self, found: &mut Findings, files: &Files) {
         let (parent, names) = match self.is_spin_app() {
             true => ("spec.checks", ["", "readiness", "liveness"]),
-            false => (
-                CONTAINER,
-                ["startupProbe", "readinessProbe", "livenessProbe"],
-            ),
+            false => (CONTAINER, ["startupProbe", "readinessProbe", "livenessProbe"]),
         };
-        let mut find = |is_wrong, field: String, reason: String| {
-            found.when(is_wrong, self.object, &field, reason)
-        };
+        let mut find = |is_wrong, field: String, reason: String| found.when(is_wrong, self.object, &field, reason);
         let env = elements(self.object.at(&format!("{CONTAINER}.env")));
         let address = env
             .filter(|env| env["name"] == "SPIN_HTTP_LISTEN_ADDR")
@@ -244,8 +218,7 @@ impl<'a> Application<'a> {
                 format!("{probe}.httpGet.path"),
                 format!("asks for {path}: it must ask for {expected}"),
             );
-            let mut triggers =
-                elements(&files.manifest["trigger"]["http"]).map(|trigger| text(&trigger["route"]));
+            let mut triggers = elements(&files.manifest["trigger"]["http"]).map(|trigger| text(&trigger["route"]));
             let is_routed = triggers.any(|route| match route.strip_suffix("/...") {
                 Some(prefix) => expected.starts_with(prefix),
                 None => expected == route,
@@ -256,14 +229,9 @@ impl<'a> Application<'a> {
                 format!("no trigger in spin.toml takes {expected}"),
             );
             // A readiness probe that gives up before the component does takes pods away for being slow.
-            let timeout = self
-                .object
-                .at(&format!("{probe}.timeoutSeconds"))
-                .as_u64()
-                .unwrap_or(1);
+            let timeout = self.object.at(&format!("{probe}.timeoutSeconds")).as_u64().unwrap_or(1);
             let deadline = self.milliseconds("database_timeout_ms");
-            let reason =
-                format!("{timeout} s is not longer than database_timeout_ms ({deadline} ms)");
+            let reason = format!("{timeout} s is not longer than database_timeout_ms ({deadline} ms)");
             find(
                 is_readiness && timeout * 1000 <= deadline,
                 format!("{probe}.timeoutSeconds"),
@@ -272,10 +240,7 @@ impl<'a> Application<'a> {
             let asked = self.object.at(&format!("{probe}.httpGet.port"));
             let number = port(self.object, asked);
             let is_elsewhere = !self.is_spin_app() && listen.is_some() && number != listen;
-            let reason = format!(
-                "asks at port {asked}, and Spin listens on {}",
-                listen.unwrap_or(0)
-            );
+            let reason = format!("asks at port {asked}, and Spin listens on {}", listen.unwrap_or(0));
             find(is_elsewhere, format!("{probe}.httpGet.port"), reason);
         }
     }
@@ -284,8 +249,7 @@ impl<'a> Application<'a> {
     fn shutdown(&self, found: &mut Findings) {
         let field = format!("{CONTAINER}.lifecycle.preStop.sleep.seconds");
         let pre_stop = self.object.at(&field).as_u64().unwrap_or(0);
-        let stores =
-            self.milliseconds("database_timeout_ms") + self.milliseconds("redis_timeout_ms");
+        let stores = self.milliseconds("database_timeout_ms") + self.milliseconds("redis_timeout_ms");
         let stores = stores.div_ceil(1000);
         let reason = format!(
             "{pre_stop} s is less than a request may take, and Spin ends at SIGTERM in the middle of it: {PROPAGATION_SECONDS} s \
@@ -295,8 +259,7 @@ impl<'a> Application<'a> {
         found.when(is_short, self.object, &field, reason);
         let field = "spec.template.spec.terminationGracePeriodSeconds";
         let grace = self.object.at(field).as_u64().unwrap_or(30);
-        let reason =
-            format!("{grace} s is less than preStop ({pre_stop} s) and {END_SECONDS} s to end");
+        let reason = format!("{grace} s is less than preStop ({pre_stop} s) and {END_SECONDS} s to end");
         found.when(grace < pre_stop + END_SECONDS, self.object, field, reason);
         let field = "spec.strategy.rollingUpdate.maxUnavailable";
         let reason = "must be 0, so that a rollout never serves with fewer pods";
@@ -314,8 +277,8 @@ impl<'a> Application<'a> {
             };
             let mut others = self.overlay.of_kind(kind);
             // spin-operator makes the Service of a SpinApp.
-            let is_covered = (kind == "Service" && self.is_spin_app())
-                || others.any(|o| is_selected(object, o.at(selector)));
+            let is_covered =
+                (kind == "Service" && self.is_spin_app()) || others.any(|o| is_selected(object, o.at(selector)));
             found.when(
                 !is_covered,
                 object,
@@ -330,12 +293,7 @@ impl<'a> Application<'a> {
             let reason = format!("is not the Deployment {}", object.name());
             found.when(!is_target, autoscaler, "spec.scaleTargetRef", reason);
             let reason = "the autoscaler owns the number of replicas: each apply would reset it";
-            found.when(
-                !object.at("spec.replicas").is_null(),
-                object,
-                "spec.replicas",
-                reason,
-            );
+            found.when(!object.at("spec.replicas").is_null(), object, "spec.replicas", reason);
             let is_reset = self.is_spin_app() && object.at("spec.enableAutoscaling") != true;
             let reason = "must be true: spin-operator would reset what the autoscaler sets";
             found.when(is_reset, object, "spec.enableAutoscaling", reason);

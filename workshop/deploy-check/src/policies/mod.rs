@@ -99,17 +99,13 @@ fn images(found: &mut Findings, overlay: &Overlay) {
             "SpinApp" => vec!["spec.image".to_owned()],
             "SpinAppExecutor" => vec!["spec.deploymentConfig.spinImage".to_owned()],
             "Cluster" => vec!["spec.imageName".to_owned()],
-            _ => pods::containers(object)
-                .map(|(path, _)| path + ".image")
-                .collect(),
+            _ => pods::containers(object).map(|(path, _)| path + ".image").collect(),
         };
         for path in paths {
             let image = text(object.at(&path));
             let digest = image.split_once('@').map(|(_, digest)| digest);
             // A path in the image of the executor is pinned by that image.
-            if (image.starts_with('/') && has_image)
-                || (image.is_empty() && object.kind() != "SpinApp")
-            {
+            if (image.starts_with('/') && has_image) || (image.is_empty() && object.kind() != "SpinApp") {
                 continue;
             }
             let is_moving = digest.is_none() && overlay.stage != Stage::Laptop;
@@ -123,9 +119,7 @@ fn images(found: &mut Findings, overlay: &Overlay) {
             let reason = format!("{image:?}: a digest is sha256: and 64 hexadecimal digits");
             found.when(!is_digest, object, &path, reason);
             let is_placeholder = digest.is_some_and(|digest| digest.ends_with(&"0".repeat(64)));
-            let reason = format!(
-                "{image:?} has the placeholder for a digest: replace it with that of the image"
-            );
+            let reason = format!("{image:?} has the placeholder for a digest: replace it with that of the image");
             found.when(
                 is_placeholder && overlay.stage == Stage::Production,
                 object,
@@ -144,11 +138,7 @@ fn is_digest(digest: &str) -> bool {
 
 /// Images that are named outside of kustomizations.
 fn outside(found: &mut Findings, files: &Files) {
-    let is_pinned = |image: &str| {
-        image
-            .split_once('@')
-            .is_some_and(|(_, digest)| is_digest(digest))
-    };
+    let is_pinned = |image: &str| image.split_once('@').is_some_and(|(_, digest)| is_digest(digest));
     let mut find = |file: &str, field: String, reason: String| {
         found.0.push(Finding {
             file: file.into(),
@@ -161,17 +151,12 @@ fn outside(found: &mut Findings, files: &Files) {
         for (n, line) in content.lines().enumerate() {
             let from = line.strip_prefix("FROM ").unwrap_or("${");
             if !from.starts_with("${") && !is_pinned(from) {
-                let reason = format!(
-                    "{line}: take it as an argument, which deploy/image/build sets by digest"
-                );
+                let reason = format!("{line}: take it as an argument, which deploy/image/build sets by digest");
                 find(file, format!("line {}", n + 1), reason);
             }
-            let argument = line
-                .strip_prefix("ARG ")
-                .and_then(|argument| argument.split_once('='));
+            let argument = line.strip_prefix("ARG ").and_then(|argument| argument.split_once('='));
             if argument.is_some_and(|(name, image)| name.ends_with("_IMAGE") && !is_pinned(image)) {
-                let reason =
-                    format!("{line}: has a default that can be moved: leave it without one");
+                let reason = format!("{line}: has a default that can be moved: leave it without one");
                 find(file, format!("line {}", n + 1), reason);
             }
         }

@@ -19,26 +19,14 @@ pub fn check(found: &mut Findings, overlay: &Overlay, application: Option<&Appli
         for (n, rule) in elements(route.at("spec.rules")).enumerate() {
             for backend in elements(&rule["backendRefs"]) {
                 let has_port = |object: &&Object| match object.kind() {
-                    "Service" => elements(object.at("spec.ports"))
-                        .any(|entry| entry["port"] == backend["port"]),
+                    "Service" => elements(object.at("spec.ports")).any(|entry| entry["port"] == backend["port"]),
                     // spin-operator makes its Service.
                     kind => kind == "SpinApp" && backend["port"] == 80,
                 };
-                let mut named = overlay
-                    .objects
-                    .iter()
-                    .filter(|o| o.name() == backend["name"]);
-                let reason = format!(
-                    "there is no Service {} with port {}",
-                    backend["name"], backend["port"]
-                );
+                let mut named = overlay.objects.iter().filter(|o| o.name() == backend["name"]);
+                let reason = format!("there is no Service {} with port {}", backend["name"], backend["port"]);
                 let field = format!("spec.rules.{n}.backendRefs");
-                found.when(
-                    !named.any(|object| has_port(&object)),
-                    route,
-                    &field,
-                    reason,
-                );
+                found.when(!named.any(|object| has_port(&object)), route, &field, reason);
             }
         }
     }
@@ -68,20 +56,12 @@ pub fn check(found: &mut Findings, overlay: &Overlay, application: Option<&Appli
                 open.insert(number);
             }
             for (rule, entry) in ports(found, policy, "ingress") {
-                let reason = format!(
-                    "{} is no port of {}/{}",
-                    entry["port"],
-                    pod.kind(),
-                    pod.name()
-                );
+                let reason = format!("{} is no port of {}/{}", entry["port"], pod.kind(), pod.name());
                 found.when(port(pod, &entry["port"]).is_none(), policy, &rule, reason);
             }
         }
         let is_application = application.is_some_and(|a| std::ptr::eq(a.object, pod));
-        for needed in NEEDED
-            .iter()
-            .filter(|port| is_application && !open.contains(port))
-        {
+        for needed in NEEDED.iter().filter(|port| is_application && !open.contains(port)) {
             let reason = format!("nothing lets these pods out to port {needed}, which they need");
             found.when(!policies.is_empty(), pod, "metadata.labels", reason);
         }
@@ -89,26 +69,13 @@ pub fn check(found: &mut Findings, overlay: &Overlay, application: Option<&Appli
 }
 
 /// The ports of all rules of a direction, with the path of each. A rule without ports allows every one.
-fn ports<'a>(
-    found: &mut Findings,
-    policy: &'a Object,
-    direction: &str,
-) -> Vec<(String, &'a Value)> {
+fn ports<'a>(found: &mut Findings, policy: &'a Object, direction: &str) -> Vec<(String, &'a Value)> {
     let mut all = Vec::new();
     for (n, rule) in elements(policy.at(&format!("spec.{direction}"))).enumerate() {
         let field = format!("spec.{direction}.{n}.ports");
         let ports = elements(&rule["ports"]);
-        found.when(
-            ports.len() == 0,
-            policy,
-            &field,
-            "is missing, which allows every port",
-        );
-        all.extend(
-            ports
-                .enumerate()
-                .map(|(m, port)| (format!("{field}.{m}"), port)),
-        );
+        found.when(ports.len() == 0, policy, &field, "is missing, which allows every port");
+        all.extend(ports.enumerate().map(|(m, port)| (format!("{field}.{m}"), port)));
     }
     all
 }
@@ -125,26 +92,17 @@ pub fn customer_header(found: &mut Findings, overlay: &Overlay, header: &str) {
         return;
     }
     if overlay.of_kind("HTTPRoute").next().is_none() {
-        let reason = format!(
-            "identity is header, and there is no HTTPRoute that removes the client's own {header}"
-        );
+        let reason = format!("identity is header, and there is no HTTPRoute that removes the client's own {header}");
         found.0.push(overlay.finding("components", reason));
     }
     for route in overlay.of_kind("HTTPRoute") {
         for (n, rule) in elements(route.at("spec.rules")).enumerate() {
             let is_handled = elements(&rule["filters"]).any(|filter| {
                 let modifier = &filter["requestHeaderModifier"];
-                elements(&modifier["remove"]).any(is_it)
-                    || elements(&modifier["set"]).any(|set| is_it(&set["name"]))
+                elements(&modifier["remove"]).any(is_it) || elements(&modifier["set"]).any(|set| is_it(&set["name"]))
             });
-            let reason =
-                format!("identity is header, and this rule lets the client's own {header} pass");
-            found.when(
-                !is_handled,
-                route,
-                &format!("spec.rules.{n}.filters"),
-                reason,
-            );
+            let reason = format!("identity is header, and this rule lets the client's own {header} pass");
+            found.when(!is_handled, route, &format!("spec.rules.{n}.filters"), reason);
         }
     }
 }

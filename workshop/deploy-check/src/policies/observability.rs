@@ -6,8 +6,7 @@ use super::{Files, Findings};
 use crate::render::{Object, Overlay, elements, text};
 
 /// The fields of a line of the request log, as the component writes them with `log_requests`.
-const LOG_FIELDS: &str =
-    "time route status outcome duration_ms redis_ms postgres_ms trips breaker trace_id";
+const LOG_FIELDS: &str = "time route status outcome duration_ms redis_ms postgres_ms trips breaker trace_id";
 /// Attributes of Spin's spans that contain what clients sent.
 const SENSITIVE: &str = "arguments key keys value values payload url.path url.full url.query";
 
@@ -17,8 +16,7 @@ pub fn check(found: &mut Findings, files: &Files, overlay: &Overlay) {
         for rule in rules {
             let name = text(&rule["alert"]);
             let title = format!("### {name}");
-            let reason =
-                format!("docs/operations.md has no section \"{title}\" that says what to do");
+            let reason = format!("docs/operations.md has no section \"{title}\" that says what to do");
             found.when(
                 !files.operations.lines().any(|line| line == title),
                 object,
@@ -27,12 +25,7 @@ pub fn check(found: &mut Findings, files: &Files, overlay: &Overlay) {
             );
             let runbook = format!("docs/operations.md#{}", name.to_lowercase());
             let is_right = rule["annotations"]["runbook"] == *runbook;
-            found.when(
-                !is_right,
-                object,
-                "annotations.runbook",
-                format!("must be {runbook}"),
-            );
+            found.when(!is_right, object, "annotations.runbook", format!("must be {runbook}"));
         }
     }
     for object in overlay.of_kind("ConfigMap") {
@@ -48,30 +41,20 @@ pub fn check(found: &mut Findings, files: &Files, overlay: &Overlay) {
 }
 
 fn collector(found: &mut Findings, object: &Object, field: &str, config: &Value) {
-    let mut find = |is_wrong, path: &str, reason: String| {
-        found.when(is_wrong, object, &format!("{field}: {path}"), reason)
-    };
-    for (name, pipeline) in config["service"]["pipelines"]
-        .as_object()
-        .into_iter()
-        .flatten()
-    {
+    let mut find =
+        |is_wrong, path: &str, reason: String| found.when(is_wrong, object, &format!("{field}: {path}"), reason);
+    for (name, pipeline) in config["service"]["pipelines"].as_object().into_iter().flatten() {
         let path = format!("service.pipelines.{name}");
         for list in ["receivers", "processors", "exporters"] {
             for entry in elements(&pipeline[list]).map(text) {
-                let is_there = !config[list][entry].is_null()
-                    || (list != "processors" && !config["connectors"][entry].is_null());
+                let is_there =
+                    !config[list][entry].is_null() || (list != "processors" && !config["connectors"][entry].is_null());
                 find(!is_there, &path, format!("there is no {entry:?}"));
             }
         }
-        let is_redacted =
-            elements(&pipeline["processors"]).any(|name| text(name).starts_with("redaction"));
+        let is_redacted = elements(&pipeline["processors"]).any(|name| text(name).starts_with("redaction"));
         let reason = "has no redaction: Spin's spans contain customers and keys";
-        find(
-            name.starts_with("traces") && !is_redacted,
-            &path,
-            reason.into(),
-        );
+        find(name.starts_with("traces") && !is_redacted, &path, reason.into());
     }
     let processors = config["processors"].as_object().into_iter().flatten();
     for (name, processor) in processors.filter(|(name, _)| name.starts_with("redaction")) {

@@ -12,27 +12,17 @@ const REASON: &str = "deploy-check/pod-security-reason";
 
 /// The objects of an overlay that make pods.
 pub fn pods(overlay: &Overlay) -> impl Iterator<Item = &Object> {
-    let makes_pods = |kind| {
-        matches!(
-            kind,
-            "Deployment" | "StatefulSet" | "DaemonSet" | "Job" | "SpinApp"
-        )
-    };
-    overlay
-        .objects
-        .iter()
-        .filter(move |object| makes_pods(object.kind()))
+    let makes_pods = |kind| matches!(kind, "Deployment" | "StatefulSet" | "DaemonSet" | "Job" | "SpinApp");
+    overlay.objects.iter().filter(move |object| makes_pods(object.kind()))
 }
 
 /// The containers of an object with the path of each; none of a SpinApp.
 pub fn containers(object: &Object) -> impl Iterator<Item = (String, &Value)> {
-    ["initContainers", "containers"]
-        .into_iter()
-        .flat_map(|list| {
-            let path = format!("spec.template.spec.{list}");
-            let of_list = elements(object.at(&path)).enumerate();
-            of_list.map(move |(n, container)| (format!("{path}.{n}"), container))
-        })
+    ["initContainers", "containers"].into_iter().flat_map(|list| {
+        let path = format!("spec.template.spec.{list}");
+        let of_list = elements(object.at(&path)).enumerate();
+        of_list.map(move |(n, container)| (format!("{path}.{n}"), container))
+    })
 }
 
 /// Whether a selector takes an object's pods; an empty one takes none.
@@ -69,9 +59,7 @@ pub fn check(found: &mut Findings, overlay: &Overlay) {
         let selector = match object.kind() {
             "Service" => "spec.selector",
             "NetworkPolicy" => "spec.podSelector.matchLabels",
-            "PodDisruptionBudget" | "Deployment" | "StatefulSet" | "PodMonitor" => {
-                "spec.selector.matchLabels"
-            }
+            "PodDisruptionBudget" | "Deployment" | "StatefulSet" | "PodMonitor" => "spec.selector.matchLabels",
             _ => continue,
         };
         let own = |pod: &Object| pod.name() == object.name() && pod.kind() == object.kind();
@@ -95,17 +83,14 @@ pub fn check(found: &mut Findings, overlay: &Overlay) {
         let level = &namespace.at("metadata.labels")[ENFORCE];
         is_restricted = level == "restricted";
         let has_reason = !text(&namespace.at("metadata.annotations")[REASON]).is_empty();
-        let reason = format!(
-            "is {level}: must be restricted, or the annotation {REASON} must say why it is not"
-        );
+        let reason = format!("is {level}: must be restricted, or the annotation {REASON} must say why it is not");
         let field = format!("metadata.labels.{ENFORCE}");
         found.when(!is_restricted && !has_reason, namespace, &field, reason);
     }
     for pod in pods(overlay) {
         secrets(found, pod);
         if pod.kind() == "SpinApp" {
-            let reason =
-                "a SpinApp cannot express a security context, so its pods are not \"restricted\"";
+            let reason = "a SpinApp cannot express a security context, so its pods are not \"restricted\"";
             found.when(is_restricted, pod, "kind", reason);
             for field in ["requests.cpu", "requests.memory", "limits.memory"] {
                 let field = format!("spec.resources.{field}");
@@ -123,12 +108,7 @@ pub fn check(found: &mut Findings, overlay: &Overlay) {
         for (n, volume) in elements(pod.at("spec.template.spec.volumes")).enumerate() {
             let field = format!("spec.template.spec.volumes.{n}");
             let is_of_node = is_restricted && !volume["hostPath"].is_null();
-            found.when(
-                is_of_node,
-                pod,
-                &field,
-                "\"restricted\" does not allow a hostPath",
-            );
+            found.when(is_of_node, pod, &field, "\"restricted\" does not allow a hostPath");
         }
         let constraints = elements(pod.at("spec.template.spec.topologySpreadConstraints"));
         for (n, constraint) in constraints.enumerate() {
@@ -160,9 +140,8 @@ fn secrets(found: &mut Findings, pod: &Object) {
     add("spec.template.spec.volumes", "secret.secretName");
     add("spec.variables", "valueFrom.secretKeyRef.name");
     for (field, name) in names {
-        let reason = format!(
-            "Secret {name} has no version in its name (-v1): a new value would not reach running pods"
-        );
+        let reason =
+            format!("Secret {name} has no version in its name (-v1): a new value would not reach running pods");
         let is_versioned = name.as_str().is_none_or(is_versioned);
         found.when(!is_versioned, pod, &field, reason);
     }
@@ -176,9 +155,7 @@ fn is_versioned(name: &str) -> bool {
     };
     match name.rsplit_once('-') {
         Some((_, last)) if is_version(last) => true,
-        Some((name, hash)) => {
-            hash.len() == 10 && name.rsplit_once('-').is_some_and(|(_, v)| is_version(v))
-        }
+        Some((name, hash)) => hash.len() == 10 && name.rsplit_once('-').is_some_and(|(_, v)| is_version(v)),
         None => false,
     }
 }

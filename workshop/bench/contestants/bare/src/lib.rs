@@ -20,8 +20,7 @@ use uuid::Uuid;
 const INSERT: &str = "SELECT FROM insert_orders_2($1::text::json)";
 
 /// The document of the order that the load generator sends.
-const DOCUMENT: &str =
-    r#"{"currency":"EUR","items":[{"quantity":2,"sku":"A-1","unitPrice":1250}],"note":null}"#;
+const DOCUMENT: &str = r#"{"currency":"EUR","items":[{"quantity":2,"sku":"A-1","unitPrice":1250}],"note":null}"#;
 
 /// As long as a record of the order component.
 const RECORD: [u8; 50] = [b'r'; 50];
@@ -132,9 +131,7 @@ async fn is_reserved(settings: &Settings, key: &str) -> Result<bool, redis::Erro
         b"NX".to_vec(),
         b"GET".to_vec(),
     ];
-    let results = connection
-        .execute("SET", arguments.map(RedisParameter::Binary))
-        .await?;
+    let results = connection.execute("SET", arguments.map(RedisParameter::Binary)).await?;
     Ok(!matches!(results.first(), Some(RedisResult::Nil) | None))
 }
 
@@ -155,9 +152,7 @@ async fn insert(settings: &Settings, id: &Uuid, key: &str) -> Result<(), pg::Err
         r#"[{{"id":"{id}","customer_id":"anonymous","idempotency_key":"{key}","fingerprint":"{:064x}","document":{DOCUMENT},"created_at":{created_at}}}]"#,
         0
     );
-    connection
-        .execute(INSERT, vec![ParameterValue::Str(orders)])
-        .await?;
+    connection.execute(INSERT, vec![ParameterValue::Str(orders)]).await?;
     Ok(())
 }
 
@@ -174,9 +169,7 @@ fn respond(status: u16) -> Result<Response, ErrorCode> {
     let (mut body, contents) = wit_stream::new();
     let (end, trailers) = wit_future::new(|| Err(ErrorCode::InternalError(None)));
     let (response, _result) = Response::new(fields, Some(contents), trailers);
-    response
-        .set_status_code(status)
-        .map_err(|()| failed("status"))?;
+    response.set_status_code(status).map_err(|()| failed("status"))?;
     spawn(async move {
         let left = body.write_all(RESPONSE_BODY.as_bytes().to_vec()).await;
         drop(body);

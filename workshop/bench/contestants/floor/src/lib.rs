@@ -12,8 +12,6 @@ const ANSWER: &str = "nothing";
 async fn handle(_: Request) -> http::Response<FullBody<Bytes>> {
     let mut response = http::Response::new(FullBody::new(Bytes::from_static(ANSWER.as_bytes())));
     let length = HeaderValue::from(ANSWER.len());
-    response
-        .headers_mut()
-        .insert(http::header::CONTENT_LENGTH, length);
+    response.headers_mut().insert(http::header::CONTENT_LENGTH, length);
     response
 }

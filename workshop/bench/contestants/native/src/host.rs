@@ -30,12 +30,7 @@ impl Service {
     ///
     /// # Errors
     /// A default is not valid.
-    pub fn new(
-        redis_url: String,
-        database_url: String,
-        prefix: String,
-        pool: Pool,
-    ) -> Result<Self> {
+    pub fn new(redis_url: String, database_url: String, prefix: String, pool: Pool) -> Result<Self> {
         let settings = RawSettings {
             redis_url,
             database_url,
@@ -145,9 +140,7 @@ impl Host for NativeHost {
 
     fn unix_seconds(&self) -> i64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        since.map_or(0, |since| {
-            i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-        })
+        since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
     }
 
     async fn probe_both(&self, settings: &Settings) -> (Probe, Probe) {

@@ -57,10 +57,7 @@ async fn main() -> Result<()> {
 }
 
 /// Serves everything that the component serves, on as many threads as there are processors.
-async fn answer(
-    State((threads, service)): State<(LocalPoolHandle, Service)>,
-    request: Request,
-) -> Response {
+async fn answer(State((threads, service)): State<(LocalPoolHandle, Service)>, request: Request) -> Response {
     let answered = threads.spawn_pinned(|| async move {
         let (head, body) = server::receive(request);
         server::send(respond(&ORDERS, &head, body, &NativeHost::new(&service)).await)

@@ -67,11 +67,7 @@ impl api::Body for Body {
         let body = tokio::time::timeout(BODY_DEADLINE, to_bytes(self.0, limit)).await;
         match body.map_err(|_| BodyError::TimedOut)? {
             Ok(body) => Ok(body.into()),
-            Err(error)
-                if error
-                    .source()
-                    .is_some_and(|cause| cause.is::<LengthLimitError>()) =>
-            {
+            Err(error) if error.source().is_some_and(|cause| cause.is::<LengthLimitError>()) => {
                 Err(BodyError::TooLarge)
             }
             Err(_) => Err(BodyError::Truncated),
