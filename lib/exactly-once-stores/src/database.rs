@@ -1,5 +1,7 @@
-//! The database, as one request uses it: Postgres, or the host's SQLite. Each call is one statement; where SQLite has inserted
-//! nothing, others read why. New resources share statements. Never a transaction: the reset of Spin's pool does not roll back.
+//! The database, as one request uses it: Postgres, or the host's SQLite. Each call is one statement; where SQLite has
+//! inserted
+//! nothing, others read why. New resources share statements. Never a transaction: the reset of Spin's pool does not
+//! roll back.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -21,7 +23,8 @@ use crate::sql::{
 };
 use crate::{postgres, sqlite};
 
-/// The batch window: a few trips to Redis, which is where the requests are that a leader waits for; and about what SQLite
+/// The batch window: a few trips to Redis, which is where the requests are that a leader waits for; and about what
+/// SQLite
 /// takes to write a batch.
 pub const BATCH_WINDOW: Duration = Duration::from_millis(2);
 
@@ -114,7 +117,8 @@ impl<'r, P: Platform> Database<'r, P> {
         timer.within(budget, limit.min(self.rest()), future).await
     }
 
-    /// The rows of a statement. One that another transaction has made fail is repeated: it is one transaction, and has changed
+    /// The rows of a statement. One that another transaction has made fail is repeated: it is one transaction, and has
+    /// changed
     /// nothing.
     ///
     /// # Errors
@@ -223,7 +227,8 @@ impl<'r, P: Platform> Database<'r, P> {
         })
     }
 
-    /// Whether to send a statement once more that another transaction has made fail, and after a pause. Postgres has waited
+    /// Whether to send a statement once more that another transaction has made fail, and after a pause. Postgres has
+    /// waited
     /// for the lock as long as a statement may. SQLite gives up soon, so that the instance's other requests go on.
     async fn may_retry(&self, tries: u32, started: Duration) -> bool {
         match self.settings.place {
@@ -283,7 +288,8 @@ impl<'r, P: Platform> Database<'r, P> {
         DatabaseUnavailable
     }
 
-    /// Why SQLite has inserted nothing on a condition. The state is read first: if the scope has no resource after that, it
+    /// Why SQLite has inserted nothing on a condition. The state is read first: if the scope has no resource after
+    /// that, it
     /// had none before.
     async fn refusal(
         &self,

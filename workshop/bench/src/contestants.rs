@@ -17,14 +17,15 @@ pub enum Contestant {
 
 impl Contestant {
     /// The manifest of a component, relative to the checkout; `None` for the native service.
-    pub fn manifest(self) -> Option<&'static str> {
-        match self {
-            Self::Ours => Some("spin.toml"),
-            Self::Bare => Some("workshop/bench/contestants/bare/spin.toml"),
-            Self::Naive => Some("workshop/bench/contestants/naive/spin.toml"),
-            Self::Floor => Some("workshop/bench/contestants/floor/spin.toml"),
-            Self::Native => None,
-        }
+    pub fn manifest(self) -> Option<String> {
+        let folder = match self {
+            Self::Ours => return Some("spin.toml".to_owned()),
+            Self::Native => return None,
+            Self::Bare => "bare",
+            Self::Naive => "naive",
+            Self::Floor => "floor",
+        };
+        Some(format!("workshop/bench/contestants/{folder}/spin.toml"))
     }
 }
 

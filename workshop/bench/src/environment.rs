@@ -165,7 +165,7 @@ impl Environment {
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
         let manifest = row.contestant.manifest();
-        let mut command = if let Some(manifest) = manifest {
+        let mut command = if let Some(manifest) = &manifest {
             host.command(&workspace::root().join(manifest), address, &variables)
         } else {
             let mut command = Command::new(&self.options.native);

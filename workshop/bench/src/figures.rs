@@ -31,17 +31,9 @@ pub struct Sample {
     pub processor: Option<ProcessorTime>,
 }
 
-/// Microseconds of processor time per response.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct ProcessorTime {
-    /// The process that serves.
-    pub host: f64,
-    pub redis: f64,
-    /// All processes of Postgres.
-    pub postgres: f64,
-    /// The load generator.
-    pub generator: f64,
-}
+/// Microseconds of processor time per response: of the process that serves, of Redis, of all processes of Postgres, and
+/// of the load generator.
+pub type ProcessorTime = [f64; 4];
 
 /// Median and extremes of several values.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -85,16 +77,12 @@ impl Measurement {
     }
 
     fn processor(&self) -> Option<ProcessorTime> {
-        let of = |part: fn(&ProcessorTime) -> f64| {
-            let times = self.samples.iter().filter_map(|s| s.processor.as_ref());
-            median(times.map(part))
-        };
-        Some(ProcessorTime {
-            host: of(|time| time.host)?,
-            redis: of(|time| time.redis)?,
-            postgres: of(|time| time.postgres)?,
-            generator: of(|time| time.generator)?,
-        })
+        let known: Option<Vec<ProcessorTime>> = self.samples.iter().map(|s| s.processor).collect();
+        let known = known.filter(|known| !known.is_empty())?;
+        Some([0, 1, 2, 3].map(|part| {
+            let times = known.iter().filter_map(|times| times.get(part).copied());
+            median(times).unwrap_or(0.0)
+        }))
     }
 
     /// The medians, and ratios to other rows of the same run.
@@ -224,7 +212,7 @@ pub struct Report {
 
 const COLUMNS: &str = concat!(
     "row              req/s         min-max refused    p50 ms    p99 ms",
-    " x native  x floor   x bare    host  redis     pg    wrk  on",
+    " x native  x floor   x bare   host  redis     pg    wrk  on",
 );
 
 impl fmt::Display for Report {
@@ -244,43 +232,36 @@ impl fmt::Display for Report {
         for goals in self.goals.chunk_by(|a, b| a.host == b.host) {
             let host = goals.first().map_or("", |goal| goal.host.as_str());
             let heading = format!("goals on {host}");
-            writeln!(f, "\n{heading:<50} {:>10} {:>12}  reached", "goal", "measured")?;
+            writeln!(f, "\n{heading:<50}       goal     measured  reached")?;
             goals.iter().try_for_each(|goal| writeln!(f, "{goal}"))?;
         }
-        let count = |reached| self.goals.iter().filter(|g| g.is_reached() == reached).count();
+        let count = |reached| {
+            let goals = self.goals.iter();
+            goals.filter(|goal| goal.is_reached() == reached).count()
+        };
         let (missed, unmeasured) = (count(Some(false)), count(None));
         match self.goals.len() {
             0 => Ok(()),
-            all => writeln!(
-                f,
-                "\n{all} goals: {missed} missed, {unmeasured} not measured in this run"
-            ),
+            all => writeln!(f, "\n{all} goals: {missed} missed, {unmeasured} not measured"),
         }
     }
 }
 
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let number = |number: Option<f64>, digits| number.map_or("-".to_owned(), |number| format!("{number:.digits$}"));
         let spread = format!("{:.0}-{:.0}", self.rate.min, self.rate.max);
         let refused = format!("{:.1} %", self.refused * 100.0);
-        write!(
-            f,
-            "{:>22} {:<13} {:>8.0} {spread:>15} {refused:>7} {:>9.2} {:>9.2} {:>8} {:>8} {:>8} {:>7} {:>6} {:>6} {:>6}  {}",
-            self.value,
-            self.name,
-            self.rate.median,
-            self.p50 / 1000.0,
-            self.p99 / 1000.0,
-            number(self.to_native, 2),
-            number(self.to_floor, 2),
-            number(self.to_bare, 2),
-            number(self.processor.map(|time| time.host), 0),
-            number(self.processor.map(|time| time.redis), 0),
-            number(self.processor.map(|time| time.postgres), 0),
-            number(self.processor.map(|time| time.generator), 0),
-            self.host.as_deref().unwrap_or("-"),
-        )
+        let (rate, p50, p99) = (self.rate.median, self.p50 / 1000.0, self.p99 / 1000.0);
+        write!(f, "{:>22} {:<13} {rate:>8.0} {spread:>15} ", self.value, self.name)?;
+        write!(f, "{refused:>7} {p50:>9.2} {p99:>9.2}")?;
+        for ratio in [self.to_native, self.to_floor, self.to_bare] {
+            let ratio = ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}"));
+            write!(f, " {ratio:>8}")?;
+        }
+        for time in self.processor.iter().flatten() {
+            write!(f, " {time:>6.0}")?;
+        }
+        write!(f, "  {}", self.host.as_deref().unwrap_or("-"))
     }
 }
 

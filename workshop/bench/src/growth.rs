@@ -133,7 +133,7 @@ impl Run<'_> {
     }
 }
 
-/// An order of so many bytes: of up to a hundred items, and white space for the rest, because an order has no more items.
+/// An order of so many bytes: up to a hundred items, the most that an order has, and white space for the rest.
 fn order_of(bytes: usize) -> String {
     let item = |number: usize| {
         let sku = format!("{number:064}");

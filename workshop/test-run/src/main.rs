@@ -38,7 +38,8 @@ struct Arguments {
     /// Leave out chaos at the end; so do names of tests.
     #[arg(long)]
     no_chaos: bool,
-    /// With names of tests: install a browser, Node's packages, Schemathesis, Kafka and Debezium as well, which some tests
+    /// With names of tests: install a browser, Node's packages, Schemathesis, Kafka and Debezium as well, which some
+    /// tests
     /// need. A run of all tests installs them.
     #[arg(long)]
     tools: bool,
@@ -184,7 +185,8 @@ fn chaos(options: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// A simulation beside the tests, in a process that gets only the processor time that the tests leave: they often wait for a
+/// A simulation beside the tests, in a process that gets only the processor time that the tests leave: they often wait
+/// for a
 /// store or for time to pass. It always has the same seeds, so that a change is what makes a difference.
 struct Simulation {
     process: Process,

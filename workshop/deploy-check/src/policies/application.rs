@@ -1,4 +1,5 @@
-//! The workload that serves the application: its variables against spin.toml, probes, shutdown, scaling and disruption budget.
+//! The workload that serves the application: its variables against spin.toml, probes, shutdown, scaling and disruption
+//! budget.
 
 use serde_json::Value;
 
@@ -12,7 +13,8 @@ const CONTAINER: &str = "spec.template.spec.containers.0";
 
 /// What the store "postgres" needs; the empty defaults in spin.toml are for the embedded store.
 const STORE_URLS: [&str; 2] = ["redis_url", "database_url"];
-/// Variables that rules here know by name. One that spin.toml no longer has is a finding, since its rule would check nothing.
+/// Variables that rules here know by name. One that spin.toml no longer has is a finding, since its rule would check
+/// nothing.
 const KNOWN: &str = "store redis_url database_url identity identity_header jwt_keys redis_allowed_host database_allowed_host \
                      redis_timeout_ms database_timeout_ms";
 
@@ -75,7 +77,8 @@ impl<'a> Application<'a> {
         self.bindings.iter().find(|binding| binding.name == name)
     }
 
-    /// What a variable is set to: by the workload, otherwise by default. `None` if it is from a Secret or not set at all.
+    /// What a variable is set to: by the workload, otherwise by default. `None` if it is from a Secret or not set at
+    /// all.
     fn value(&self, name: &str) -> Option<&str> {
         match self.binding(name) {
             // Kubernetes takes a missing value as an empty one.
@@ -189,7 +192,8 @@ impl<'a> Application<'a> {
         }
     }
 
-    /// Probes ask for what the application answers, at the port that it listens on. Probes that restart a pod ask for /healthz:
+    /// Probes ask for what the application answers, at the port that it listens on. Probes that restart a pod ask for
+    /// /healthz:
     /// restarting it does not bring a store back.
     fn probes(&self, found: &mut Findings, files: &Files) {
         let (parent, names) = match self.is_spin_app() {

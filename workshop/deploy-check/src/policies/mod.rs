@@ -89,7 +89,8 @@ pub fn check(files: &Files, overlays: &[Overlay]) -> Vec<Finding> {
     found.0
 }
 
-/// Images are pinned by digest, and a placeholder is rejected where it would be deployed. Checkov knows neither what a digest
+/// Images are pinned by digest, and a placeholder is rejected where it would be deployed. Checkov knows neither what a
+/// digest
 /// looks like, nor custom resources, nor stages.
 fn images(found: &mut Findings, overlay: &Overlay) {
     let mut executors = overlay.of_kind("SpinAppExecutor");

@@ -1,4 +1,5 @@
-//! Pods: selectors and references reach pods that exist, Secrets have versions in their names, and what Checkov does not see of
+//! Pods: selectors and references reach pods that exist, Secrets have versions in their names, and what Checkov does
+//! not see of
 //! the Pod Security Standard "restricted".
 
 use serde_json::Value;
@@ -124,7 +125,8 @@ pub fn check(found: &mut Findings, overlay: &Overlay) {
     }
 }
 
-/// A changed secret rolls the pods: nothing in Kubernetes does that by itself, so the name of a Secret carries its version, and
+/// A changed secret rolls the pods: nothing in Kubernetes does that by itself, so the name of a Secret carries its
+/// version, and
 /// a new value is a new name.
 fn secrets(found: &mut Findings, pod: &Object) {
     let mut names = Vec::new();

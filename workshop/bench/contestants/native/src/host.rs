@@ -1,4 +1,5 @@
-//! The component's composition over native connections. An instance belongs to one thread, and so does a request: each of a few
+//! The component's composition over native connections. An instance belongs to one thread, and so does a request: each
+//! of a few
 //! threads has an instance of its own, as each of a Spin host's instances has.
 
 use std::cell::RefCell;
