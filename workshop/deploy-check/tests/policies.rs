@@ -134,12 +134,14 @@ fn each_planted_mistake_is_found() {
 /// The same in the configuration of a collector, which is text in a ConfigMap.
 #[rustfmt::skip]
 const COLLECTOR_MISTAKES: [(&str, &str, &str, &str, &str); 6] = [
-    ("overlays/deployment", "processors: [memory_limiter, redaction/allow, transform/spans, batch]", "processors: [batch]",
-        "service.pipelines.traces", "has no redaction"),
-    ("overlays/deployment", "allow_all_keys: false", "allow_all_keys: true", "redaction/allow.allow_all_keys", "must be false"),
+    ("overlays/deployment", "processors: [memory_limiter, redaction/allow, transform/spans, batch]",
+        "processors: [batch]", "service.pipelines.traces", "has no redaction"),
+    ("overlays/deployment", "allow_all_keys: false", "allow_all_keys: true", "redaction/allow.allow_all_keys",
+        "must be false"),
     ("overlays/deployment", "- http.route", "- arguments", "redaction/allow.allowed_keys", "what clients sent"),
     ("overlays/deployment", "exporters: [otlp_http]", "exporters: [otlp]", "service.pipelines", "there is no \"otlp\""),
-    ("observability", "- {key: outcome}", "- {key: customer}", "connectors", "\"customer\" is no field of the request log"),
+    ("observability", "- {key: outcome}", "- {key: customer}", "connectors",
+        "\"customer\" is no field of the request log"),
     ("observability", "connectors:", "connectors: [", "data.agent-config.yaml", "is not YAML"),
 ];
 
@@ -288,10 +290,11 @@ fn a_finding_names_the_file_to_change() {
     );
     let findings = deploy_check::check(&copy, &tools()).unwrap().findings;
     for start in [
-        "deploy/base/autoscaler.yaml (in deploy/overlays/deployment): HorizontalPodAutoscaler/orders: spec.maxReplicas: 100",
+        "deploy/base/autoscaler.yaml (in deploy/overlays/deployment): HorizontalPodAutoscaler/orders: \
+         spec.maxReplicas: 100",
         "deploy/overlays/spintainer/app.yaml: SpinApp/orders: spec.checks.readiness.httpGet.path: asks for \"/ready\"",
-        "deploy/overlays/shim/kustomization.yaml: Kustomization: metadata.annotations.deploy-check/stage: must be part, \
-         template, production or laptop, not \"beta\"",
+        "deploy/overlays/shim/kustomization.yaml: Kustomization: metadata.annotations.deploy-check/stage: \
+         must be part, template, production or laptop, not \"beta\"",
     ] {
         assert_found(&findings, &[start]);
     }

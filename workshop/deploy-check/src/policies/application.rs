@@ -15,8 +15,8 @@ const CONTAINER: &str = "spec.template.spec.containers.0";
 const STORE_URLS: [&str; 2] = ["redis_url", "database_url"];
 /// Variables that rules here know by name. One that spin.toml no longer has is a finding, since its rule would check
 /// nothing.
-const KNOWN: &str = "store redis_url database_url identity identity_header jwt_keys redis_allowed_host database_allowed_host \
-                     redis_timeout_ms database_timeout_ms";
+const KNOWN: &str = "store redis_url database_url identity identity_header jwt_keys redis_allowed_host \
+                     database_allowed_host redis_timeout_ms database_timeout_ms";
 
 /// How long gateways may go on sending requests to a pod that is ending.
 const PROPAGATION_SECONDS: u64 = 5;
@@ -256,8 +256,8 @@ impl<'a> Application<'a> {
         let stores = self.milliseconds("database_timeout_ms") + self.milliseconds("redis_timeout_ms");
         let stores = stores.div_ceil(1000);
         let reason = format!(
-            "{pre_stop} s is less than a request may take, and Spin ends at SIGTERM in the middle of it: {PROPAGATION_SECONDS} s \
-             until no more come, {BODY_SECONDS} s for a body and {stores} s for the stores"
+            "{pre_stop} s is less than a request may take, and Spin ends at SIGTERM in the middle of it: \
+             {PROPAGATION_SECONDS} s until no more come, {BODY_SECONDS} s for a body and {stores} s for the stores"
         );
         let is_short = pre_stop < PROPAGATION_SECONDS + BODY_SECONDS + stores;
         found.when(is_short, self.object, &field, reason);

@@ -35,7 +35,10 @@ pub fn capacity(found: &mut Findings, files: &Files, overlays: &[Overlay], appli
     let own = servers.flat_map(|object| elements(object.at("spec.template.spec.containers.0.args")));
     let mut own = own.filter_map(|argument| text(argument).strip_prefix("max_connections=")?.parse::<u64>().ok());
     if let Some(connections) = own.next() {
-        let reason = format!("{sum}, and {RESERVED} for others, is more than max_connections = {connections}");
+        let reason = format!(
+            "{sum}, and {RESERVED} for others, is more than max_connections = \
+                 {connections}"
+        );
         found.when(needed + RESERVED > connections, of, field, reason);
         return;
     }
@@ -48,7 +51,8 @@ pub fn capacity(found: &mut Findings, files: &Files, overlays: &[Overlay], appli
         let clients = number(pooler, "spec.pgbouncer.parameters.max_client_conn");
         let capacity = instances.saturating_sub(1) * clients;
         let reason = format!(
-            "{sum}, more than Pooler/{} takes with one instance down: ({instances} - 1) x max_client_conn {clients} = {capacity}",
+            "{sum}, more than Pooler/{} takes with one instance down: ({instances} - 1) x max_client_conn {clients} = \
+             {capacity}",
             pooler.name()
         );
         found.when(needed > capacity, of, field, reason);

@@ -29,7 +29,11 @@ const RECORD: [u8; 50] = [b'r'; 50];
 const TTL_MS: &str = "86400000";
 
 /// As long as the representation of the order that the load generator sends.
-const RESPONSE_BODY: &str = r#"{"orderId":"00000000-0000-7000-8000-000000000000","status":"accepted","currency":"EUR","items":[{"sku":"A-1","quantity":2,"unitPrice":1250}],"note":null,"total":2500,"createdAt":"2026-01-01T00:00:00.000Z"}"#;
+const RESPONSE_BODY: &str = concat!(
+    r#"{"orderId":"00000000-0000-7000-8000-000000000000","status":"accepted","currency":"EUR","#,
+    r#""items":[{"sku":"A-1","quantity":2,"unitPrice":1250}],"note":null,"total":2500,"#,
+    r#""createdAt":"2026-01-01T00:00:00.000Z"}"#
+);
 
 /// Room for a body without a declared length.
 const BODY_CAPACITY: usize = 4096;
@@ -149,7 +153,8 @@ async fn insert(settings: &Settings, id: &Uuid, key: &str) -> Result<(), pg::Err
         seconds * 1000 + u64::from(nanoseconds / 1_000_000)
     });
     let orders = format!(
-        r#"[{{"id":"{id}","customer_id":"anonymous","idempotency_key":"{key}","fingerprint":"{:064x}","document":{DOCUMENT},"created_at":{created_at}}}]"#,
+        "[{{\"id\":\"{id}\",\"customer_id\":\"anonymous\",\"idempotency_key\":\"{key}\",\"fingerprint\":\"{:064x}\",\
+         \"document\":{DOCUMENT},\"created_at\":{created_at}}}]",
         0
     );
     connection.execute(INSERT, vec![ParameterValue::Str(orders)]).await?;
