@@ -101,7 +101,8 @@ pub fn check(found: &mut Findings, overlay: &Overlay) {
             let size = number(pooler, field);
             let sum = instances * size;
             let reason = format!(
-                "{instances} instances x {size} = {sum}, and {RESERVED} for others, is more than max_connections = {connections}"
+                "{instances} instances x {size} = {sum}, and {RESERVED} for others, is more than \
+                 max_connections = {connections}"
             );
             found.when(sum + RESERVED > connections, pooler, field, reason);
             let field = "spec.pgbouncer.parameters.max_prepared_statements";
