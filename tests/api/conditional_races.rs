@@ -135,7 +135,7 @@ async fn a_creation_waits_for_the_transaction_on_the_same_state() {
         let mut database = service.database().await.unwrap();
         let open = follow(&mut database, &tag).await;
         let end = async {
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            service.wait_for_lock_waiter().await;
             match commits {
                 true => open.commit().await.unwrap(),
                 false => open.rollback().await.unwrap(),
@@ -149,6 +149,19 @@ async fn a_creation_waits_for_the_transaction_on_the_same_state() {
     }
 }
 
+/// Returns when a request holds the lock of the list, or when none does.
+async fn wait_until_locked(service: &Service, locked: bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while is_locked(service).await != locked {
+        assert!(
+            Instant::now() < deadline,
+            "the lock is still {}",
+            if locked { "free" } else { "held" }
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_lock_expires_while_its_holder_is_still_creating() {
     applies_to!(Servers, Partitions);
@@ -158,19 +171,13 @@ async fn a_lock_expires_while_its_holder_is_still_creating() {
     let mut database = service.database().await.unwrap();
     let open = follow(&mut database, &tag).await;
     let meanwhile = async {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while !is_locked(&service).await {
-            assert!(Instant::now() < deadline, "no request takes the lock");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        wait_until_locked(&service, true).await;
         assert_locked(&ask(&service, &new_key(), &tag).await, 1..=1);
-        tokio::time::sleep(Duration::from_millis(800)).await;
-        assert!(!is_locked(&service).await);
+        wait_until_locked(&service, false).await;
         // Now two creations are in progress.
         let second = async { ask(&service, &new_key(), &tag).await };
         let end = async {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            assert!(is_locked(&service).await, "the second one's");
+            wait_until_locked(&service, true).await;
             open.rollback().await.unwrap();
         };
         tokio::join!(second, end).0

@@ -1,7 +1,5 @@
 //! How the application is hosted: its settings, what it may connect to, and how it ends.
 
-use std::time::Duration;
-
 use crate::support::{an_order, new_key, service};
 
 #[tokio::test]
@@ -92,7 +90,7 @@ async fn a_request_aborted_by_a_stop_is_repaired_by_its_retry() {
     blockade.batch_execute("LOCK TABLE orders").await.unwrap();
     let mut app = service.apps.remove(0);
     let stop = async {
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        service.wait_for_lock_waiter().await;
         tokio::task::spawn_blocking(move || app.stop().unwrap()).await.unwrap()
     };
     let (aborted, status) = tokio::join!(service.try_order_at(0, &key, &order), stop);

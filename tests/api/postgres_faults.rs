@@ -101,6 +101,25 @@ async fn a_write_that_lands_after_the_deadline_is_the_one_order() {
     service.assert_stored(&key, 1).await;
 }
 
+/// After half of its time a request inserts alone, and finds the row of the statement that it no longer waits for. It
+/// cannot know that no other request inserted that row, and so the response is marked as a replay.
+#[tokio::test]
+async fn an_insertion_that_commits_in_the_second_half_of_the_time_is_the_one_order() {
+    applies_to!(Servers);
+    let service = service().patient_with_redis().start().await;
+    let database = service.database().await.unwrap();
+    let slow = "CREATE FUNCTION sleep() RETURNS trigger LANGUAGE plpgsql \
+                    AS 'BEGIN PERFORM pg_sleep(3); RETURN NEW; END'; \
+                CREATE TRIGGER slow AFTER INSERT ON orders FOR EACH ROW EXECUTE FUNCTION sleep()";
+    database.batch_execute(slow).await.unwrap();
+    let (key, order) = (new_key(), an_order());
+    let first = service.order(&key, &order).await;
+    assert_eq!(first.status, 201, "{first:?}");
+    let again = service.order(&key, &order).await;
+    assert_eq!((again.status, &again.body), (201, &first.body));
+    service.assert_stored(&key, 1).await;
+}
+
 #[tokio::test]
 async fn an_open_transaction_on_a_key_delays_no_other_key() {
     applies_to!(Servers);
@@ -195,7 +214,9 @@ async fn waiting_for_postgres_takes_no_time_from_redis() {
     let open = database.transaction().await.unwrap();
     open.batch_execute("LOCK TABLE orders").await.unwrap();
     let unlock = async {
-        tokio::time::sleep(Duration::from_millis(2500)).await;
+        service.wait_for_lock_waiter().await;
+        // Longer than the request has for Redis.
+        tokio::time::sleep(Duration::from_millis(2000)).await;
         open.rollback().await.unwrap();
     };
     let (retried, ()) = tokio::join!(service.order(&key, &order), unlock);

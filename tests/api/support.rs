@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use devstack::app::Output;
 use devstack::{App, Host, Postgres, Programs, Redis, process, workspace};
@@ -429,6 +429,22 @@ impl Service {
         let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
         tokio::spawn(connection);
         Some(client)
+    }
+
+    /// Returns when a statement waits for a lock in the database.
+    pub async fn wait_for_lock_waiter(&self) {
+        let database = self.database().await.expect("a database");
+        let waiting = "SELECT count(*) FROM pg_stat_activity \
+                       WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        let deadline = Instant::now() + CLIENT_TIMEOUT;
+        loop {
+            let row = database.query_one(waiting, &[]).await.unwrap();
+            if row.get::<_, i64>(0) > 0 {
+                return;
+            }
+            assert!(Instant::now() < deadline, "no statement waits for a lock");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// The address of the database, for another service over it.

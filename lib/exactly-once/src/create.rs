@@ -73,7 +73,9 @@ impl CreateRequest {
 pub enum Creation {
     /// This request inserted it. At most one request per key gets this result.
     Created(ResourceId),
-    /// It existed before, with the document of the request.
+    /// It existed before, with the document of the request. Rarely this request inserted it: the statement that it
+    /// shared with others was committed after the request had stopped waiting for it. The row does not tell, because a
+    /// retry that continues this request inserts the same id.
     Replayed(ResourceId),
     /// It existed before, with another document; only with [`KeyReuse::Replay`].
     Reused(StoredResource),

@@ -46,24 +46,25 @@ static EVENTS: Counter = Counter::new();
 /// Times that a guest's task ran until it waited or ended.
 static RUNS: Counter = Counter::new();
 
-/// The call that an instance is in, if any: which interface it is of, as far as that is known.
+/// The calls that an instance is in, the innermost one last, and the interface of each as far as it is known. A call
+/// can contain another one: a host function lets the guest allocate memory for the result, and an epoch may end there.
 #[derive(Default)]
-pub struct Calling(Option<Interface>);
+pub struct Calling(Vec<Interface>);
 
 impl Calling {
-    /// The call belongs to this interface. Between calls the value has no meaning.
+    /// The innermost call belongs to this interface.
     pub fn is_of(&mut self, interface: Interface) {
-        if let Some(Interface::Intrinsic) = self.0 {
-            self.0 = Some(interface);
+        if let Some(innermost @ Interface::Intrinsic) = self.0.last_mut() {
+            *innermost = interface;
         }
     }
 
     /// Takes note of a transition between guest and host.
     pub fn change(&mut self, change: CallHook) {
         match change {
-            CallHook::CallingHost => self.0 = Some(Interface::Intrinsic),
+            CallHook::CallingHost => self.0.push(Interface::Intrinsic),
             CallHook::ReturningFromHost => {
-                let counter = self.0.take().and_then(|of| CALLS.get(of as usize));
+                let counter = self.0.pop().and_then(|of| CALLS.get(of as usize));
                 if let Some(counter) = counter {
                     counter.count();
                 }
@@ -143,5 +144,27 @@ impl fmt::Write for FirstWords {
             _ => {}
         }
         Err(fmt::Error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_contains_another_one_is_counted() {
+        let of = |interface: Interface| CALLS[interface as usize].get();
+        let before = (of(Interface::Http), of(Interface::Intrinsic));
+        let mut calling = Calling::default();
+        calling.change(CallHook::CallingHost);
+        calling.is_of(Interface::Http);
+        // The guest allocates, and an epoch ends.
+        calling.change(CallHook::CallingWasm);
+        calling.change(CallHook::CallingHost);
+        calling.change(CallHook::ReturningFromHost);
+        calling.change(CallHook::ReturningFromWasm);
+        calling.change(CallHook::ReturningFromHost);
+        let after = (of(Interface::Http), of(Interface::Intrinsic));
+        assert_eq!(after, (before.0 + 1, before.1 + 1));
     }
 }
