@@ -66,6 +66,16 @@ pub enum Workspace {
 }
 
 impl Workspace {
+    /// The folder that cargo builds into. The workshop's is another one: a library that is a component as well,
+    /// `orders`,
+    /// has a file name without a hash, and its workspaces link it with other versions of what it depends on.
+    pub fn target(self) -> PathBuf {
+        match self {
+            Self::Product | Self::Showcase => target(),
+            Self::Workshop => target().join("workshop"),
+        }
+    }
+
     /// Its manifest.
     pub fn manifest(self) -> PathBuf {
         root().join(match self {
@@ -113,7 +123,7 @@ pub fn build_simulation() -> Result<()> {
 
 /// The path of the simulation once it is built.
 pub fn simulation() -> PathBuf {
-    target().join("simulation/simulation")
+    Workspace::Workshop.target().join("simulation/simulation")
 }
 
 /// Builds tools of the workspace; [`tool`] returns their paths.
@@ -124,7 +134,7 @@ pub fn build_tools(packages: &[&str]) -> Result<()> {
 
 /// The path of a tool once it is built.
 pub fn tool(package: &str) -> PathBuf {
-    target().join("debug").join(package)
+    Workspace::Workshop.target().join("debug").join(package)
 }
 
 /// Builds programs of the workspace with optimisation; [`optimised`] returns their paths.
@@ -138,7 +148,7 @@ pub fn build_optimised(packages: &[&str]) -> Result<()> {
 
 /// The path of a program once it is built with optimisation.
 pub fn optimised(package: &str) -> PathBuf {
-    target().join("native").join(package)
+    Workspace::Workshop.target().join("native").join(package)
 }
 
 /// The folder that cargo builds into.
@@ -171,6 +181,8 @@ fn cargo(workspace: Workspace, arguments: &[&str]) -> Result<()> {
         .args(arguments)
         .arg("--manifest-path")
         .arg(workspace.manifest())
+        .arg("--target-dir")
+        .arg(workspace.target())
         .current_dir(root())
         .stdin(Stdio::null())
         .status()

@@ -166,6 +166,7 @@ fn install_tools(may_install: bool) {
 fn passes(workspace: Workspace, which: &[&str], shared: &Shared, rest: &[String]) -> Result<bool> {
     let mut tests = workspace::cargo_command();
     tests.arg("test").arg("--manifest-path").arg(workspace.manifest());
+    tests.arg("--target-dir").arg(workspace.target());
     tests.args(which).arg("--").args(rest);
     shared.tell(&mut tests);
     let status = tests

@@ -90,6 +90,8 @@ fn become_program(package: &str, profile: &str, PassedOn { arguments }: &PassedO
         profile,
         "--manifest-path",
     ]);
-    cargo.arg(Workspace::Workshop.manifest()).arg("--").args(arguments);
+    cargo.arg(Workspace::Workshop.manifest());
+    cargo.arg("--target-dir").arg(Workspace::Workshop.target());
+    cargo.arg("--").args(arguments);
     Err(cargo.exec()).with_context(|| format!("running {package}"))
 }
