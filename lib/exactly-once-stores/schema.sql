@@ -3,85 +3,133 @@
 -- applied once to a database, in one transaction.
 
 -- The database's history: a value that changes whenever committed rows may be missing from now on. Redis keeps
--- records of rows; a record is believed only in the history that its row was read in. The history consists of the
--- server (pg_basebackup keeps it, initdb draws a new one), its timeline (a promotion begins a new one), the database,
--- and an epoch for what the server does not see as a change: deleted rows, and a restore into the same database.
+-- records of rows; a record is believed only in the history that its row was read in. The feed's numbering: a value
+-- that changes whenever sequence numbers may have been given to other rows; a cursor of the feed names it. Both are
+-- random: timeline numbers are used again, after two restores or two promotions from the same backup.
 
--- One row. The epoch is random, not a number: after a restore of an old epoch, a number would be counted to twice.
-CREATE TABLE database_epoch (
-    single boolean PRIMARY KEY DEFAULT true CHECK (single),
-    epoch  uuid    NOT NULL DEFAULT gen_random_uuid()
+-- The random values, and where each was drawn. No row is written by the migration, so that data can be restored into a
+-- database that was just migrated.
+CREATE TABLE database_epochs (
+    purpose     text PRIMARY KEY CHECK (purpose IN ('records', 'feed')),
+    epoch       uuid NOT NULL,
+    -- current_incarnation() when it was drawn.
+    incarnation text NOT NULL,
+    -- The transaction that drew it: a row that a restore or a replication has written has another xmin.
+    drawn_by    xid  NOT NULL
 );
-INSERT INTO database_epoch DEFAULT VALUES;
 -- No secret, and every role that reads rows needs it.
-GRANT SELECT ON database_epoch TO PUBLIC;
+GRANT SELECT ON database_epochs TO PUBLIC;
 
--- The feed's numbering has an epoch of its own: deleting rows gives no sequence number away.
-CREATE TABLE feed_epoch (
-    single boolean PRIMARY KEY DEFAULT true CHECK (single),
-    epoch  uuid    NOT NULL DEFAULT gen_random_uuid()
-);
-INSERT INTO feed_epoch DEFAULT VALUES;
-GRANT SELECT ON feed_epoch TO PUBLIC;
+-- What an epoch is valid in. A promotion begins a new timeline; the name of the current segment of the write-ahead log
+-- begins with it (pg_control_checkpoint() has it only after the first checkpoint). Storage that was rolled back begins
+-- none, but it needs a new start of the server: records are not believed after one. Cursors stay valid after a start.
+CREATE FUNCTION current_incarnation(of_purpose text) RETURNS text
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN concat_ws(':',
+        CASE of_purpose
+            WHEN 'records' THEN extract(epoch FROM pg_postmaster_start_time())::text
+            ELSE (SELECT system_identifier FROM pg_control_system())::text
+        END,
+        substring(pg_walfile_name(pg_current_wal_lsn()) FROM 1 FOR 8),
+        (SELECT oid FROM pg_database WHERE datname = current_database()));
+END
+$$;
 
--- 8 bytes; NULL on a standby, which may lack rows. The name of the current segment of the write-ahead log begins with
--- the timeline; pg_control_checkpoint() has the new timeline only after the first checkpoint. Not in SQL: hosts
--- prepare every statement anew, and Postgres would plan the text each time (0.2 ms); a session plans this one once
--- (15 us).
+-- The epoch in the snapshot of the calling statement. NULL on a standby, which may lack rows, and where none was drawn
+-- in this incarnation: draw_epochs() draws one. In PL/pgSQL: hosts prepare every statement anew, and Postgres would
+-- plan the text each time (0.2 ms); a session plans this one once (15 us).
+CREATE FUNCTION current_epoch(of_purpose text) RETURNS uuid
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF pg_is_in_recovery() THEN
+        RETURN NULL;
+    END IF;
+    RETURN (SELECT epoch FROM database_epochs
+            WHERE purpose = of_purpose AND incarnation = current_incarnation(of_purpose) AND drawn_by = xmin);
+END
+$$;
+
+-- 8 bytes, or NULL.
 CREATE FUNCTION database_history() RETURNS bytea
 LANGUAGE plpgsql STABLE AS $$
 BEGIN
-    IF pg_is_in_recovery() THEN
-        RETURN NULL;
-    END IF;
-    RETURN substring(sha256(convert_to(concat_ws(':',
-        (SELECT system_identifier FROM pg_control_system()),
-        substring(pg_walfile_name(pg_current_wal_lsn()) FROM 1 FOR 8),
-        (SELECT oid FROM pg_database WHERE datname = current_database()),
-        (SELECT epoch FROM database_epoch)
-    ), 'UTF8')) FROM 1 FOR 8);
+    RETURN substring(uuid_send(current_epoch('records')) FROM 9);
 END
 $$;
 
--- The feed's numbering: a value that changes whenever sequence numbers may have been given to other rows. A cursor of
--- the feed names it. It consists of the server, its timeline, the database, the table, because a new one begins to
--- count again, and the epoch. 8 bytes; NULL on a standby, which does not know who writes on the primary.
+-- 8 bytes, or NULL. Of a table, because a new one begins to count again.
 CREATE FUNCTION feed_numbering(of_table regclass) RETURNS bytea
 LANGUAGE plpgsql STABLE AS $$
 BEGIN
-    IF pg_is_in_recovery() THEN
-        RETURN NULL;
-    END IF;
-    RETURN substring(sha256(convert_to(concat_ws(':',
-        (SELECT system_identifier FROM pg_control_system()),
-        substring(pg_walfile_name(pg_current_wal_lsn()) FROM 1 FOR 8),
-        (SELECT oid FROM pg_database WHERE datname = current_database()),
-        of_table::oid,
-        (SELECT epoch FROM feed_epoch)
-    ), 'UTF8')) FROM 1 FOR 8);
+    RETURN substring(sha256(uuid_send(current_epoch('feed')) || int8send(of_table::oid::bigint)) FROM 1 FOR 8);
 END
 $$;
 
--- Makes every record of a row unbelievable, and every cursor of the feed invalid: for a restore into the same
--- database, where the numbers of lost rows are drawn again, and after a partition was dropped or detached. Rows are
--- then looked for in the tables, and retries of lost creations create again.
-CREATE FUNCTION forget_records() RETURNS void
-LANGUAGE sql AS $$
-    UPDATE database_epoch SET epoch = gen_random_uuid();
-    UPDATE feed_epoch SET epoch = gen_random_uuid()
+-- Draws the epochs that were not drawn in this incarnation, or these epochs in any case. Whoever reads rows may call it,
+-- without a right to the table. The second of two calls at the same time waits for the first, and draws nothing.
+CREATE FUNCTION draw_epochs(anew text[] DEFAULT '{}') RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path FROM CURRENT SET lock_timeout = '200ms' AS $$
+    INSERT INTO database_epochs AS old (purpose, epoch, incarnation, drawn_by)
+    SELECT purpose, gen_random_uuid(), current_incarnation(purpose), pg_current_xact_id()::xid
+    FROM unnest(ARRAY['records', 'feed']) AS purpose
+    -- Otherwise a call that draws nothing would be a transaction that writes.
+    WHERE purpose = ANY (anew) OR current_epoch(purpose) IS NULL
+    ON CONFLICT (purpose) DO UPDATE
+    SET epoch = excluded.epoch, incarnation = excluded.incarnation, drawn_by = excluded.drawn_by
+    WHERE old.purpose = ANY (anew) OR old.incarnation <> excluded.incarnation OR old.drawn_by <> old.xmin
 $$;
 
--- The same for a role that deletes rows, without a right to the epochs. The component deletes none, so creations pay
--- nothing. Deleted rows leave the cursors valid. TRUNCATE may restart the numbers.
-CREATE FUNCTION forget_records_of_deleted_rows() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+-- Whether the next sequence number of a table is greater than all that it has. A logical replication copies rows and no
+-- sequences: the feed and the lists of such a database would end at the copied rows.
+CREATE FUNCTION numbers_continue(of_table regclass) RETURNS boolean
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path FROM CURRENT AS $$
+DECLARE
+    greatest_number bigint;
 BEGIN
-    IF TG_OP = 'DELETE' THEN
-        UPDATE database_epoch SET epoch = gen_random_uuid();
-    ELSE
-        PERFORM forget_records();
-    END IF;
+    EXECUTE format('SELECT max(seq) FROM %s', of_table) INTO greatest_number;
+    RETURN greatest_number IS NULL
+        OR greatest_number <= pg_sequence_last_value(pg_get_serial_sequence(of_table::text, 'seq')::regclass);
+END
+$$;
+
+-- Makes the sequence continue after the greatest number of a table, and the cursors of its feed invalid.
+CREATE FUNCTION continue_numbers(of_table regclass) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    EXECUTE format('SELECT setval(pg_get_serial_sequence(%L, ''seq''), max(seq)) FROM %s', of_table, of_table);
+    PERFORM draw_epochs('{feed}');
+END
+$$;
+
+-- Makes every record of a row unbelievable, and every cursor of the feed invalid: after a partition was dropped or
+-- detached, or rows were restored one by one. Rows are then looked for in the tables, and retries of lost creations
+-- create again.
+CREATE FUNCTION forget_records() RETURNS void
+LANGUAGE sql AS $$
+    SELECT draw_epochs('{records,feed}')
+$$;
+
+-- The same for a role that deletes rows. The component deletes none, so creations pay nothing. Deleted rows leave the
+-- cursors valid. TRUNCATE may restart the numbers.
+CREATE FUNCTION forget_records_of_deleted_rows() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM draw_epochs(CASE TG_OP WHEN 'DELETE' THEN '{records}' ELSE '{records,feed}' END::text[]);
     RETURN NULL;
+END
+$$;
+
+-- Makes its transaction wait, when it commits, for the standbys of synchronous replication, as an insertion does.
+-- A statement that acknowledges a row that was there before calls it: a row that still waited for a standby becomes
+-- visible when a crash restarts the server, and a failover would lose it. Without such standbys nothing is written.
+CREATE FUNCTION wait_for_standbys() RETURNS boolean
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF current_setting('synchronous_standby_names') <> '' AND NOT pg_is_in_recovery() THEN
+        PERFORM pg_logical_emit_message(true, 'wait_for_standbys', '');
+    END IF;
+    RETURN true;
 END
 $$;
 

@@ -59,31 +59,6 @@ async fn a_lost_order_is_created_again_by_its_retry_and_is_no_phantom() {
 }
 
 #[tokio::test]
-async fn a_record_of_the_previous_release_is_confirmed_before_it_is_believed() {
-    applies_to!(Servers, Partitions);
-    let service = service().patient_with_redis().start().await;
-    let key = new_key();
-    let first = completed(&service, &key).await;
-    // Version 1 has no history: the last 8 bytes are missing.
-    let record = service.record_of(&key);
-    let cut = "local record = redis.call('GET', KEYS[1]) \
-               redis.call('SET', KEYS[1], '\\1' .. string.sub(record, 2, 50)) return #record";
-    let length = service.redis_command(&["EVAL", cut, "1", &record]).await;
-    assert_eq!(length, Some(redis::Value::Int(58)));
-    service.order(&key, &an_order()).await.assert_replay_of(&first);
-    let length = service.redis_command(&["STRLEN", &record]).await;
-    assert_eq!(length, Some(redis::Value::Int(58)), "with a history again");
-
-    service.redis_command(&["EVAL", cut, "1", &record]).await;
-    let database = service.database().await.unwrap();
-    database.batch_execute("DELETE FROM orders").await.unwrap();
-    // At once: no instance has heard a history that such a record belongs to.
-    let again = service.order(&key, &an_order()).await;
-    again.assert_created();
-    assert_eq!((again.replayed(), &again.body), (false, &first.body));
-}
-
-#[tokio::test]
 async fn two_databases_that_share_a_prefix_never_answer_for_each_other() {
     applies_to!(Servers, Partitions);
     let one = service().patient_with_redis().start().await;

@@ -266,6 +266,22 @@ async fn the_feed_is_in_order_and_a_cursor_without_its_order_is_not_valid() {
 }
 
 #[test]
+fn long_documents_make_short_pages() {
+    let store = Rc::new(Embedded::fresh());
+    let orders = [1, 2, 3].map(|millisecond| order_of("c", millisecond));
+    for order in &orders {
+        store.execute(&Call::Insert(Box::new(order.clone())));
+    }
+    let long = "UPDATE orders SET document = json_object('note', printf('%.600000c', 'x'))";
+    store.connection.execute_batch(long).unwrap();
+    let list = List::from(&orders[0].scope);
+    let first = store.page(&list, None, 3).unwrap();
+    assert_eq!((first.resources.len(), first.more), (2, true));
+    let next = store.page(&list, Some(orders[1].id), 3).unwrap();
+    assert_eq!((next.resources.len(), next.more), (1, false));
+}
+
+#[test]
 fn no_statement_scans_the_table() {
     let store = Embedded::fresh();
     let mut rng = StdRng::seed_from_u64(1);

@@ -9,7 +9,7 @@ use exactly_once::feed::{Cursor, FeedError, FeedPage, FeedRequest, next_page};
 use exactly_once::ports::{Clock, Feed, FeedRows, NewResource, Outlook, Writers};
 use simulation::world::Call;
 
-use crate::native::Stores;
+use crate::native::{Stores, orders_of};
 use crate::reading::{insert, order_of};
 
 /// How long a page waits for writers here.
@@ -316,6 +316,7 @@ async fn a_cursor_is_valid_as_long_as_numbers_mean_the_same() {
 #[tokio::test]
 async fn long_documents_make_short_pages() {
     let stores = Stores::fresh().await;
+    let list = orders_of(&order_of("c", 1).scope.customer);
     for millisecond in 1..=3 {
         insert(&stores, &order_of("c", millisecond)).await;
     }
@@ -325,6 +326,17 @@ async fn long_documents_make_short_pages() {
     assert_eq!(orders(&first), [1, 2]);
     let next = page(&stores, Some(first.next)).await.unwrap();
     assert_eq!(orders(&next), [3]);
+    // A customer's list as well, newest first.
+    for (after, expected, more) in [(None, &[3, 2][..], true), (Some(2), &[1], false)] {
+        let after = after.map(|millisecond| order_of("c", millisecond).id);
+        let page = stores.page(&list, after, 3).await.unwrap();
+        let ids: Vec<_> = page.resources.iter().map(|stored| stored.id).collect();
+        let expected: Vec<_> = expected
+            .iter()
+            .map(|millisecond| order_of("c", *millisecond).id)
+            .collect();
+        assert_eq!((ids, page.more), (expected, more));
+    }
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ mod embedded;
 mod feed;
 mod native;
 mod reading;
+mod replication;
 
 use std::collections::BTreeMap;
 
@@ -154,7 +155,10 @@ async fn the_simulated_stores_answer_as_the_real_ones_do() {
             let list = List::from(&new.scope);
             let call = match rng.random_range(0..18) {
                 0..3 => Call::Reserve(new.scope.clone(), record(&new, Progress::InProgress)),
-                3..5 => Call::Set(new.scope.clone(), record(&new, Progress::Completed(None))),
+                3..5 => Call::Set(
+                    new.scope.clone(),
+                    record(&new, Progress::Completed(world.tables.history())),
+                ),
                 5..7 => Call::Insert(Box::new(new)),
                 7 => Call::InsertAll(batch(&mut rng)),
                 8..11 => {

@@ -139,6 +139,17 @@ impl<'r, P: Platform> Database<'r, P> {
         Err(DatabaseUnavailable)
     }
 
+    /// The rows of a statement that must name an epoch: the history, or the feed's numbering. The first statement in a
+    /// new incarnation of the server names none, and changes nothing: it is repeated after the epochs were drawn.
+    async fn rows_in_epoch(&self, epoch: &str, statement: Statement<'_>) -> Result<Vec<Row>, DatabaseUnavailable> {
+        let rows = self.rows(statement.clone()).await?;
+        if rows.first().is_none_or(|row| row.bytes(epoch).is_some()) {
+            return Ok(rows);
+        }
+        self.rows(self.statements().draw_epochs()).await?;
+        self.rows(statement).await
+    }
+
     async fn rows_once(&self, statement: &Statement<'_>, sent: Duration) -> Result<Vec<Row>, Failure> {
         self.request.count_trip();
         let keep = match self.settings.place {
@@ -313,13 +324,13 @@ impl<P: Platform> Histories for Database<'_, P> {
     }
 
     async fn ask_history(&self) -> KnownHistory {
-        let _wait = self.request.waits_for_database();
-        let asking = self.instance.asking.join();
-        let joined = self.within(self.settings.timeout, asking).await;
+        let joined = {
+            let _wait = self.request.waits_for_database();
+            self.within(self.settings.timeout, self.instance.asking.join()).await
+        };
         if let Some(Some(_flight)) = joined {
             // What it says is heard, and so is that it says nothing.
-            let sent = self.platform().now();
-            let _ = self.rows_once(&self.statements().history(), sent).await;
+            let _ = self.rows_in_epoch("history", self.statements().history()).await;
         }
         self.known_history()
     }
@@ -355,7 +366,7 @@ impl<P: Platform> Resources for Database<'_, P> {
             return Ok(InHistory { history, value });
         }
         let statement = self.statements().insert(new, self.settings.lock_timeout);
-        let rows = self.rows(statement).await?;
+        let rows = self.rows_in_epoch("history", statement).await?;
         if let (true, Some(found)) = (rows.is_empty(), found) {
             return Ok(found.map(|_| Insertion::Conflict));
         }
@@ -391,7 +402,7 @@ impl<P: Platform> ConditionalResources for Database<'_, P> {
     ) -> Result<InHistory<ConditionalInsertion>, DatabaseUnavailable> {
         let lock_timeout = self.settings.lock_timeout;
         let statement = self.statements().insert_based_on(new, expected, lock_timeout);
-        let rows = self.rows(statement).await?;
+        let rows = self.rows_in_epoch("history", statement).await?;
         if rows.is_empty() {
             return self.refusal(&new.scope, expected).await;
         }
@@ -401,7 +412,9 @@ impl<P: Platform> ConditionalResources for Database<'_, P> {
 
 impl<P: Platform> ResourcesByKey for Database<'_, P> {
     async fn find_by_key(&self, scope: &KeyScope) -> Result<InHistory<Option<StoredResource>>, DatabaseUnavailable> {
-        let rows = self.rows(self.statements().find_by_key(scope)).await?;
+        let rows = self
+            .rows_in_epoch("history", self.statements().find_by_key(scope))
+            .await?;
         found_in_history(rows.first()).map_err(|e| self.unreadable(e))
     }
 }
@@ -426,19 +439,32 @@ impl<P: Platform> ResourceLists for Database<'_, P> {
 impl<P: Platform> Feed for Database<'_, P> {
     async fn look(&self, after: i64, limit: usize, among: Option<&Writers>) -> Result<Outlook, DatabaseUnavailable> {
         let statement = self.statements().look(after, limit, among);
-        outlook(self.rows(statement).await?.first()).map_err(|e| self.unreadable(e))
+        let rows = self.rows_in_epoch("here", statement).await?;
+        outlook(rows.first()).map_err(|e| self.unreadable(e))
     }
 
     async fn read(&self, after: i64, last: i64, limit: usize) -> Result<FeedRows, DatabaseUnavailable> {
         let statement = self.statements().read(after, last, limit);
-        feed_rows(&self.rows(statement).await?).map_err(|e| self.unreadable(e))
+        let rows = self.rows_in_epoch("here", statement).await?;
+        feed_rows(&rows).map_err(|e| self.unreadable(e))
     }
 }
 
 impl<P: Platform> Probes for Database<'_, P> {
     async fn probe(&self) -> Probe {
         let start = self.platform().now();
-        let up = self.rows(self.statements().probe()).await.is_ok();
+        let probed = self.rows(self.statements().probe()).await;
+        let name = self.table.collection.name;
+        let up = match probed.as_deref().map(<[Row]>::first) {
+            Ok(Some(row)) if row.boolean("numbers_continue") == Some(false) => {
+                let line =
+                    format!("postgres: sequence numbers of {name} repeat; run: SELECT continue_numbers('{name}')");
+                self.instance.said.once(self.platform(), line.clone(), &line);
+                false
+            }
+            Ok(_) => true,
+            Err(_) => false,
+        };
         Probe::since(start, self.platform().now(), up)
     }
 }

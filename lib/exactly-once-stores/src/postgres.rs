@@ -19,7 +19,7 @@ const INSERT: &str = "\
     ), inserted AS ( \
         INSERT INTO {table} ({id}, customer_id, idempotency_key, fingerprint, document, created_at) \
         SELECT $1::text::uuid, $2::text, $3::text, $4::bytea, $5::text::json, to_timestamp($6::bigint / 1000.0) \
-        FROM current WHERE lock_timeout IS NOT NULL \
+        FROM current WHERE lock_timeout IS NOT NULL AND history IS NOT NULL \
         ON CONFLICT DO NOTHING \
         RETURNING {id} \
     ), decided AS ( \
@@ -29,7 +29,9 @@ const INSERT: &str = "\
         SELECT false, {id}::text, fingerprint, document::text \
         FROM {table} WHERE customer_id = $2::text AND idempotency_key = $3::text \
     ) \
-    SELECT history, inserted, id, fingerprint, document FROM current LEFT JOIN decided ON true";
+    SELECT history, inserted, id, fingerprint, document, \
+           CASE WHEN NOT inserted THEN wait_for_standbys() END AS replicated \
+    FROM current LEFT JOIN decided ON true";
 
 /// Inserts those rows that conflict with nothing, and returns one row for each of them. The function's name ends in
 /// the version of the row's shape: without this shape in the database the statement fails and loses nothing.
@@ -41,10 +43,13 @@ const INSERT_ALL: &str = "SELECT string_agg(id::text, ',') AS ids FROM insert_{t
 /// Reads no table of resources and waits for no lock.
 const HISTORY: &str = "SELECT database_history() AS history";
 
+/// Draws the history and the feed's numbering where the server has begun a new incarnation. Returns a row.
+const DRAW_EPOCHS: &str = "SELECT draw_epochs()::text AS drawn";
+
 /// Inserts nothing, in the way that resources are inserted, and reads the columns that nothing else checks: a database
 /// that lacks the schema, has another one, or only reads is not called ready.
 const PROBE: &str = "\
-    SELECT database_history() AS history, EXISTS ( \
+    SELECT database_history() AS history, coalesce(numbers_continue('{table}'), false) AS numbers_continue, EXISTS ( \
         SELECT FROM insert_{table}_2('[]') \
         UNION ALL SELECT FROM (SELECT {id}, seq, based_on, document FROM {table} LIMIT 0) AS columns \
     ) AS found";
@@ -88,14 +93,16 @@ const FIND: &str = "\
     FROM (SELECT database_history() AS history) AS current \
     LEFT JOIN {table} ON {id} = $1::text::uuid AND customer_id = $2";
 
-/// The same.
+/// The same. The response acknowledges the resource, which a read of [`FIND`] does not.
 const FIND_BY_KEY: &str = "\
-    SELECT history, {id}::text AS id, fingerprint, document::text AS document \
+    SELECT history, {id}::text AS id, fingerprint, document::text AS document, \
+           CASE WHEN {id} IS NOT NULL THEN wait_for_standbys() END AS replicated \
     FROM (SELECT database_history() AS history) AS current \
     LEFT JOIN {table} ON customer_id = $1 AND idempotency_key = $2";
 
-/// One row per resource, and one without a resource where there is none. A cursor that is none of the customer's
-/// resources has no sequence number. Comparing with one number that is known before the index is entered makes a later
+/// One row per resource, and one without a resource where there is none. Up to 1 MB of documents, and the first one in
+/// any case; a resource after that is a row without an id. A cursor that is none of the customer's resources has no
+/// sequence number. Comparing with one number that is known before the index is entered makes a later
 /// page as cheap as the first.
 const PAGE: &str = concat!(
     "WITH start AS MATERIALIZED ( \
@@ -103,11 +110,12 @@ const PAGE: &str = concat!(
                ELSE (SELECT seq FROM {table} WHERE {id} = $2::text::uuid AND customer_id = $1) \
                END AS seq, database_history() AS history \
     ), page AS ( \
-        SELECT {id}, fingerprint, document, seq FROM {table} \
-        WHERE customer_id = $1 AND seq < (SELECT seq FROM start) \
-        ORDER BY seq DESC LIMIT $3 \
+        SELECT *, sum(octet_length(document)) OVER (ORDER BY seq DESC) - octet_length(document) < 1000000 AS fits \
+        FROM (SELECT {id}::text AS id, fingerprint, document::text AS document, seq FROM {table} \
+              WHERE customer_id = $1 AND seq < (SELECT seq FROM start) \
+              ORDER BY seq DESC LIMIT $3) AS newest \
     ) \
-    SELECT {id}::text AS id, fingerprint, document::text AS document, \
+    SELECT CASE WHEN fits THEN id END AS id, fingerprint, CASE WHEN fits THEN document END AS document, \
            start.seq IS NOT NULL AS cursor_known, start.history AS history, ",
     list_state!("$1"),
     " AS state FROM start LEFT JOIN page ON true ORDER BY page.seq DESC"
@@ -125,13 +133,14 @@ const INSERT_BASED_ON: &str = concat!(
         INSERT INTO {table} ({id}, customer_id, idempotency_key, fingerprint, document, created_at, based_on) \
         SELECT $1::text::uuid, $2::text, $3::text, $4::bytea, $5::text::json, \
                to_timestamp($6::bigint / 1000.0), CASE WHEN $7::text <> '*' THEN state END \
-        FROM seen WHERE lock_timeout IS NOT NULL \
+        FROM seen WHERE lock_timeout IS NOT NULL AND history IS NOT NULL \
             AND ARRAY['*', encode(state, 'hex')] && string_to_array($7::text, ',') \
         ON CONFLICT DO NOTHING \
         RETURNING {id}, customer_id, seq \
     ) \
     SELECT history, inserted.{id} IS NOT NULL AS inserted, coalesce(inserted.{id}, found.{id})::text AS id, \
            found.fingerprint AS fingerprint, found.document::text AS document, state AS before, \
+           CASE WHEN found.{id} IS NOT NULL THEN wait_for_standbys() END AS replicated, \
            CASE WHEN inserted.{id} IS NOT NULL THEN ",
     list_state!(
         "$2::text",
@@ -158,6 +167,7 @@ pub fn statements(collection: &Collection) -> Statements {
             look: feed::LOOK,
             read: feed::READ,
             history: HISTORY,
+            draw_epochs: DRAW_EPOCHS,
             probe: PROBE,
         },
     )

@@ -118,6 +118,7 @@ pub(crate) struct Templates {
     pub look: &'static str,
     pub read: &'static str,
     pub history: &'static str,
+    pub draw_epochs: &'static str,
     pub probe: &'static str,
 }
 
@@ -133,6 +134,7 @@ pub struct Statements {
     look: String,
     read: String,
     history: &'static str,
+    draw_epochs: &'static str,
     probe: String,
 }
 
@@ -150,6 +152,7 @@ impl Statements {
             look: sql(templates.look),
             read: sql(templates.read),
             history: templates.history,
+            draw_epochs: templates.draw_epochs,
             probe: sql(templates.probe),
         }
     }
@@ -185,6 +188,14 @@ impl Statements {
     pub fn history(&self) -> Statement<'_> {
         Statement {
             sql: self.history,
+            parameters: Vec::new(),
+        }
+    }
+
+    /// Draws the history and the feed's numbering where rows name none: the server has begun a new incarnation.
+    pub fn draw_epochs(&self) -> Statement<'_> {
+        Statement {
+            sql: self.draw_epochs,
             parameters: Vec::new(),
         }
     }
@@ -277,7 +288,8 @@ pub fn insertion(row: Option<&Row>) -> Result<InHistory<Insertion>, Unreadable> 
     })
 }
 
-/// The database's history, in any row of a statement that returns rows; `None` on a standby.
+/// The database's history, in any row of a statement that returns rows; `None` on a standby, and until
+/// [`Statements::draw_epochs`] in a new incarnation of the server.
 pub fn history(row: &Row) -> Option<History> {
     History::from_bytes(&row.bytes("history")?)
 }

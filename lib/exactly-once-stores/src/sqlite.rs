@@ -106,16 +106,18 @@ const FIND_BY_KEY: &str = concat!(
      FROM (SELECT 1) LEFT JOIN {table} ON customer_id = ?1 AND idempotency_key = ?2"
 );
 
-/// One row per resource, and one without a resource where there is none.
+/// One row per resource, and one without a resource where there is none. Up to 1 MB of documents, and the first one in
+/// any case; a resource after that is a row without an id.
 const PAGE: &str = concat!(
     "WITH start AS MATERIALIZED ( \
         SELECT CASE WHEN ?2 IS NULL THEN 9223372036854775807 \
                ELSE (SELECT seq FROM {table} WHERE {id} = ?2 AND customer_id = ?1) END AS seq \
     ), page AS ( \
-        SELECT {id} AS id, fingerprint, document, seq FROM {table} \
-        WHERE customer_id = ?1 AND seq < (SELECT seq FROM start) ORDER BY seq DESC LIMIT ?3 \
+        SELECT *, sum(length(document)) OVER (ORDER BY seq DESC) - length(document) < 1000000 AS fits \
+        FROM (SELECT {id} AS id, fingerprint, document, seq FROM {table} \
+              WHERE customer_id = ?1 AND seq < (SELECT seq FROM start) ORDER BY seq DESC LIMIT ?3) \
     ) \
-    SELECT id, fingerprint, document, start.seq IS NOT NULL AS cursor_known, ",
+    SELECT CASE WHEN fits THEN id END AS id, fingerprint, CASE WHEN fits THEN document END AS document, start.seq IS NOT NULL AS cursor_known, ",
     history!(),
     ", ",
     list_state!("?1"),
@@ -181,6 +183,8 @@ pub fn statements(collection: &Collection) -> Statements {
             look: LOOK,
             read: READ,
             history: HISTORY,
+            // Not sent: SQLite's rows always have a history.
+            draw_epochs: HISTORY,
             probe: PROBE,
         },
     )

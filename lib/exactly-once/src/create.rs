@@ -95,9 +95,6 @@ impl Creation {
 /// taken id needs a third, with a new id, which can collide with a concurrent request once more.
 const INSERTION_TRIES: u32 = 4;
 
-/// Longer than a request takes, in milliseconds.
-const MAX_REQUEST_MILLIS: i64 = 60_000;
-
 /// Creates the requested resource, or finds the one that the key already belongs to.
 ///
 /// A creation is one call of `reserve` and one of `insert_new`. A replay of a completed creation is one call of
@@ -202,10 +199,10 @@ async fn claim(
                 }
                 // The row was read in another history and may be lost: it is found, or created again as it was.
                 Progress::Completed(_) => record.id,
-                // Another request is under way, or has just died: with the record's id it and this one are the same.
-                Progress::InProgress if is_recent(&record.id, &own.id) => record.id,
-                // It died long ago. Its id would date the resource back to then.
-                Progress::InProgress => own.id,
+                // Another request is under way, has died, or has created the resource, which a failover may have lost
+                // since then. With the record's id, this request and that one are the same, however old the record is:
+                // whoever knows the lost resource by its id knows the restored one.
+                Progress::InProgress => record.id,
             }
         }
         // Another request's record proves neither that its resource exists nor that this one does not.
@@ -231,24 +228,18 @@ async fn known_history(histories: &impl Histories) -> KnownHistory {
     }
 }
 
-/// Whether a request that drew the first id can still be under way at the time of the second.
-fn is_recent(drawn: &ResourceId, now: &ResourceId) -> bool {
-    let age = now.created_at_millis().saturating_sub(drawn.created_at_millis());
-    age <= MAX_REQUEST_MILLIS
-}
-
 /// Whether to replay from a completed record of that history without asking Postgres.
-fn is_believed(history: Option<History>, known: KnownHistory, outage: OutageReplay) -> bool {
+fn is_believed(history: History, known: KnownHistory, outage: OutageReplay) -> bool {
     match (known, outage) {
-        (KnownHistory::Current(current), _) => history == Some(current),
+        (KnownHistory::Current(current), _) => history == current,
         (KnownHistory::Unreachable { last }, OutageReplay::FromRecord) => !is_contradicted(history, last),
         (KnownHistory::Unreachable { .. } | KnownHistory::Unknown { .. }, _) => false,
     }
 }
 
 /// Whether the last history that was heard is another one than the record's.
-fn is_contradicted(history: Option<History>, last: Option<History>) -> bool {
-    history.zip(last).is_some_and(|(record, last)| record != last)
+fn is_contradicted(history: History, last: Option<History>) -> bool {
+    last.is_some_and(|last| last != history)
 }
 
 /// The id in a completed record of the request, for a replay that Postgres has not confirmed.
@@ -297,7 +288,7 @@ impl Settled {
             Self::Existing { stored, .. } => (stored.fingerprint, stored.id),
         };
         Record {
-            progress: Progress::Completed(Some(history)),
+            progress: Progress::Completed(history),
             fingerprint,
             id,
         }

@@ -240,7 +240,7 @@ impl Broken {
     /// The history of the record that the request has found.
     fn found_history(&self) -> Option<History> {
         match self.seen.found.get()?.progress {
-            Progress::Completed(history) => history,
+            Progress::Completed(history) => Some(history),
             Progress::InProgress => None,
         }
     }
@@ -262,7 +262,7 @@ impl Broken {
     /// The record, completed in the history that the database is in.
     fn completed(&self, record: Record) -> Record {
         Record {
-            progress: Progress::Completed(Some(self.port.history())),
+            progress: Progress::Completed(self.port.history()),
             ..record
         }
     }
@@ -361,7 +361,7 @@ impl Resources for Broken {
             Break::AcknowledgedBeforeCommit => self.port.call_insert(Call::InsertUnawaited(boxed())).await,
             Break::CompletedBeforeCommit => {
                 let record = Record {
-                    progress: Progress::Completed(Some(self.port.history())),
+                    progress: Progress::Completed(self.port.history()),
                     fingerprint: new.fingerprint,
                     id: new.id,
                 };

@@ -228,7 +228,7 @@ impl Checker {
             let is_true =
                 stored.is_some_and(|stored| stored.id == record.id && stored.fingerprint == record.fingerprint);
             // A record of another history may tell of a row that was lost: it is not believed.
-            if record.progress == Progress::Completed(Some(world.tables.history())) && !is_true {
+            if record.progress == Progress::Completed(world.tables.history()) && !is_true {
                 return Err(Violation::FalseRecord(scope.clone()));
             }
         }

@@ -314,13 +314,13 @@ impl World {
         self.record_changes += 1;
         let id = self.draw_id();
         let mut bytes = Record {
-            progress: Progress::Completed(Some(self.tables.history())),
+            progress: Progress::Completed(self.tables.history()),
             id,
             ..like
         }
         .encode();
         if let Some(version) = bytes.first_mut() {
-            *version = 3;
+            *version = 2;
         }
         self.redis.records.insert(scope.clone(), bytes);
     }

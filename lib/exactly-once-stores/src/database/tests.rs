@@ -101,6 +101,44 @@ fn a_statement_takes_a_connection_and_its_history_is_heard_as_of_when_it_was_sen
 }
 
 #[test]
+fn a_statement_in_a_new_incarnation_of_the_server_is_repeated_after_the_epochs_were_drawn() {
+    let it = Fixture::at(POSTGRES);
+    let without_epoch = || Rows(vec![row_of([("history", Value::Other)])]);
+    it.platform
+        .statements([without_epoch(), Rows(vec![]), Rows(inserted_row())]);
+    let inserted = it.call(async |db| db.insert_unless_exists(&new_order()).await);
+    assert_eq!(inserted.map(|inserted| inserted.value), Ok(Insertion::Inserted));
+    let sent = it.platform.sent();
+    assert_eq!(
+        sent,
+        [
+            "1 WITH current AS",
+            "2 SELECT draw_epochs()::text AS",
+            "3 WITH current AS"
+        ]
+    );
+    // A standby draws none.
+    it.platform
+        .statements([without_epoch(), Error(Some("25006"), "read-only")]);
+    assert!(it.call(async |db| db.find_by_key(&new_order().scope).await).is_err());
+}
+
+#[test]
+fn a_database_whose_sequence_numbers_repeat_is_not_ready_and_the_log_says_what_to_run() {
+    let it = Fixture::at(POSTGRES);
+    for continues in [true, false] {
+        let row = row_of([("numbers_continue", Value::Boolean(continues))]);
+        it.platform.statements([Rows(vec![row])]);
+        assert_eq!(it.call(async |db| db.probe().await).up, continues);
+    }
+    let lines = it.platform.lines();
+    assert!(
+        lines.len() == 1 && lines[0].ends_with("run: SELECT continue_numbers('orders')"),
+        "{lines:?}"
+    );
+}
+
+#[test]
 fn postgres_is_asked_again_after_a_transient_failure_while_another_wait_for_a_lock_has_time() {
     let it = Fixture::at(POSTGRES);
     let failures = ["40001", "40P01", "55P03", "57014"].map(|code| Error(Some(code), "in the way"));

@@ -31,8 +31,10 @@ pub(super) const LOOK: &str = "\
 /// One row per resource, and one without a resource where there is none. Up to 1 MB of documents, and the first one in
 /// any case.
 pub(super) const READ: &str = "\
-    SELECT here, here AS mark, int8send(seq) AS seq, id, customer_id, document \
-    FROM (SELECT feed_numbering('{table}') AS here) AS current \
+    SELECT here, here AS mark, int8send(seq) AS seq, id, customer_id, document, replicated \
+    FROM (SELECT feed_numbering('{table}') AS here, \
+                 CASE WHEN EXISTS (SELECT FROM {table} WHERE seq > $1 AND seq <= $2) \
+                      THEN wait_for_standbys() END AS replicated) AS current \
     LEFT JOIN ( \
         SELECT *, sum(octet_length(document)) OVER (ORDER BY seq) - octet_length(document) AS before \
         FROM (SELECT seq, {id}::text AS id, customer_id, document::text AS document \

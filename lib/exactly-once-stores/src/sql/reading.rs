@@ -29,7 +29,7 @@ impl Statements {
     }
 
     /// Reads up to `limit` of a customer's resources that are older than `after`, and one more, which says that there
-    /// are more; read the rows with [`page`].
+    /// are more; read the rows with [`page`]. Long documents make it fewer.
     pub fn page(&self, customer: &Customer, after: Option<ResourceId>, limit: usize) -> Statement<'_> {
         Statement {
             sql: &self.page,
@@ -58,7 +58,8 @@ pub fn page(rows: &[Row], limit: usize) -> Result<Option<Page>, Unreadable> {
         .filter(|row| row.text("id").is_some())
         .map(stored)
         .collect::<Result<Vec<_>, _>>()?;
-    let more = resources.len() > limit;
+    let is_cut = !resources.is_empty() && resources.len() < rows.len();
+    let more = is_cut || resources.len() > limit;
     resources.truncate(limit);
     Ok(Some(Page { state, resources, more }))
 }

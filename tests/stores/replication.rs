@@ -1,0 +1,191 @@
+//! What replication does to rows that are there: none is acknowledged before a synchronous standby has it, and no two
+//! incarnations of a database have one history.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use devstack::process::local;
+use devstack::{Postgres, Programs};
+use exactly_once::condition::Expected;
+use exactly_once::ports::Feed;
+use fixtures::Shared;
+use fixtures::replication::{Replication, set_replication, wait_for_standby};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use simulation::world::Call;
+use tokio::time::timeout;
+use tokio_postgres::NoTls;
+
+use crate::native::Stores;
+use crate::reading::order_of;
+
+/// Longer than any statement here takes that waits for nothing.
+const WAIT: Duration = Duration::from_secs(1);
+
+fn folder(name: &str) -> PathBuf {
+    Shared::told().unwrap().folder.join(format!("postgres-{name}"))
+}
+
+fn start(name: &str) -> (Programs, Postgres) {
+    let programs = Programs::find_or_install(false).unwrap();
+    let postgres = Postgres::start(&programs, &folder(name)).unwrap();
+    (programs, postgres)
+}
+
+fn start_standby(programs: &Programs, name: &str, primary: &Postgres) -> Postgres {
+    Postgres::start_standby(programs, &folder(name), local(primary.port())).unwrap()
+}
+
+async fn client(postgres: &Postgres) -> tokio_postgres::Client {
+    loop {
+        if let Ok((client, connection)) = tokio_postgres::connect(&postgres.url("postgres"), NoTls).await {
+            tokio::spawn(connection);
+            return client;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// An insertion waits for the standby, a crash restarts the server, and its row is visible although no standby has it.
+#[tokio::test]
+async fn a_row_that_no_standby_has_is_not_acknowledged_after_a_crash() {
+    let (programs, primary) = start("unreplicated");
+    let stores = Stores::on(&primary.url("postgres")).await;
+    let mut standby = start_standby(&programs, "unreplicated-standby", &primary);
+    set_replication(&primary, Replication::Synchronous).await.unwrap();
+    wait_for_standby(&primary).await.unwrap();
+    standby.stop().unwrap();
+
+    let order = order_of("c", 1);
+    let insert = Call::Insert(Box::new(order.clone()));
+    let writer = client(&primary).await;
+    let id = order.id.to_string();
+    let sql = format!(
+        "INSERT INTO orders (order_id, customer_id, idempotency_key, fingerprint, document, created_at) \
+         VALUES ('{id}', 'c', '{}', decode('{}', 'hex'), '{}', now())",
+        order.scope.key.as_str(),
+        order.fingerprint,
+        order.document.as_str(),
+    );
+    let waiting = tokio::spawn(async move { writer.batch_execute(&sql).await });
+    let observer = client(&primary).await;
+    let pid: i32 = loop {
+        let sql = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+        if let Some(row) = observer.query_opt(sql, &[]).await.unwrap() {
+            break row.get(0);
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    assert!(waiting.await.unwrap().is_err());
+
+    let observer = client(&primary).await;
+    let count = observer.query_one("SELECT count(*) FROM orders", &[]).await.unwrap();
+    assert_eq!(count.get::<_, i64>(0), 1, "the row is visible");
+    for call in [
+        insert.clone(),
+        Call::Find(order.scope.clone()),
+        Call::InsertBasedOn(Box::new(order.clone()), Expected::Any),
+    ] {
+        let stores = stores.second_connection().await;
+        assert!(timeout(WAIT, stores.execute(&call)).await.is_err(), "{call:?}");
+    }
+    let reader = stores.second_connection().await;
+    assert!(
+        timeout(WAIT, reader.read(0, 10, 10)).await.is_err(),
+        "a page of the feed"
+    );
+
+    standby.restart().unwrap();
+    let stores = stores.second_connection().await;
+    stores.execute(&insert).await;
+    let replicated = client(&standby).await;
+    let count = replicated.query_one("SELECT count(*) FROM orders", &[]).await.unwrap();
+    assert_eq!(count.get::<_, i64>(0), 1);
+    assert_eq!(stores.read(0, 10, 10).await.unwrap().entries.len(), 1);
+}
+
+/// The timeline, the history and the feed's numbering, once a component has been there.
+async fn incarnation(postgres: &Postgres) -> [String; 3] {
+    let stores = Stores::on(&postgres.url("postgres")).await;
+    stores.execute(&Call::AskHistory).await;
+    let sql = "SELECT substring(pg_walfile_name(pg_current_wal_lsn()) FROM 1 FOR 8), \
+                      encode(database_history(), 'hex'), encode(feed_numbering('orders'), 'hex')";
+    let row = client(postgres).await.query_one(sql, &[]).await.unwrap();
+    [0, 1, 2].map(|column| row.get(column))
+}
+
+#[tokio::test]
+async fn two_standbys_of_one_timeline_begin_two_histories() {
+    let (programs, mut primary) = start("histories");
+    let before = incarnation(&primary).await;
+    let mut standbys = ["one", "two"].map(|name| start_standby(&programs, &format!("histories-{name}"), &primary));
+    primary.kill().unwrap();
+    let mut seen = vec![before];
+    for standby in &mut standbys {
+        standby.promote().unwrap();
+        seen.push(incarnation(standby).await);
+        standby.stop().unwrap();
+    }
+    let [before, one, two] = &seen[..] else {
+        panic!("three incarnations")
+    };
+    assert_eq!(one[0], two[0], "the number of the timeline is used twice");
+    for what in [1, 2] {
+        assert!(
+            before[what] != one[what] && one[what] != two[what] && two[what] != before[what],
+            "{seen:?}"
+        );
+    }
+    // Storage that was rolled back has a history of its own as well: it needs a start.
+    let [_, standby] = &mut standbys;
+    standby.restart().unwrap();
+    let restarted = incarnation(standby).await;
+    assert_ne!(restarted[1], two[1]);
+    assert_eq!((&restarted[0], &restarted[2]), (&two[0], &two[2]), "cursors stay valid");
+}
+
+#[tokio::test]
+async fn an_epoch_that_something_else_has_written_is_drawn_again_and_only_once() {
+    let stores = Stores::fresh().await;
+    let epochs =
+        "SELECT count(*) FROM (VALUES ('records'), ('feed')) AS purposes (p) WHERE current_epoch(p) IS NOT NULL";
+    assert_eq!(stores.number(epochs).await, 2);
+    // As a restore of a dump does.
+    stores
+        .run_sql("CREATE TEMP TABLE dump AS TABLE database_epochs; TRUNCATE database_epochs")
+        .await;
+    assert_eq!(stores.number(epochs).await, 0);
+    stores.run_sql("INSERT INTO database_epochs TABLE dump").await;
+    assert_eq!(stores.number(epochs).await, 0);
+    let other = stores.second_connection().await;
+    assert_eq!(other.number(epochs).await, 2);
+    let same = "SELECT count(*) FROM dump NATURAL JOIN database_epochs";
+    assert_eq!(stores.number(same).await, 0);
+    // A call that has nothing to draw is no transaction that writes, which would wait for standbys.
+    stores.run_sql("BEGIN; SELECT draw_epochs()").await;
+    assert_eq!(stores.number("SELECT count(pg_current_xact_id_if_assigned())").await, 0);
+    stores.run_sql("COMMIT").await;
+}
+
+/// Logical replication copies rows and no sequences.
+#[tokio::test]
+async fn a_sequence_that_was_not_copied_is_seen_and_continues() {
+    let stores = Stores::fresh().await;
+    let continues = "SELECT count(*) FILTER (WHERE numbers_continue('orders')) FROM (SELECT) AS one";
+    for partitions in [0, 3] {
+        let table = format!("DROP TABLE orders; SELECT create_resource_table('orders', 'order', {partitions})");
+        stores.run_sql(&table).await;
+        assert_eq!(stores.number(continues).await, 1, "an empty table");
+        stores.execute(&Call::Insert(Box::new(order_of("c", 1)))).await;
+        assert_eq!(stores.number(continues).await, 1);
+        let reset = "SELECT setval(pg_get_serial_sequence('orders', 'seq'), 1, false)";
+        stores.run_sql(reset).await;
+        assert_eq!(stores.number(continues).await, 0);
+        stores.run_sql("SELECT continue_numbers('orders')").await;
+        assert_eq!(stores.number(continues).await, 1);
+        let (second, next) = (order_of("c", 2), stores.read(1, 9, 9));
+        stores.execute(&Call::Insert(Box::new(second.clone()))).await;
+        assert_eq!(next.await.unwrap().entries[0].id, second.id);
+    }
+}
