@@ -66,10 +66,10 @@ BEGIN
 END
 $$;
 
--- Draws the epochs that were not drawn in this incarnation, or these epochs in any case. Whoever reads rows may call it,
--- without a right to the table. The second of two calls at the same time waits for the first, and draws nothing.
-CREATE FUNCTION draw_epochs(anew text[] DEFAULT '{}') RETURNS void
-LANGUAGE sql SECURITY DEFINER SET search_path FROM CURRENT SET lock_timeout = '200ms' AS $$
+-- Draws the epochs that were not drawn in this incarnation, and these in any case. The second of two calls at the same
+-- time waits for the first, and draws nothing.
+CREATE FUNCTION draw_epochs(anew text[]) RETURNS void
+LANGUAGE sql AS $$
     INSERT INTO database_epochs AS old (purpose, epoch, incarnation, drawn_by)
     SELECT purpose, gen_random_uuid(), current_incarnation(purpose), pg_current_xact_id()::xid
     FROM unnest(ARRAY['records', 'feed']) AS purpose
@@ -78,6 +78,12 @@ LANGUAGE sql SECURITY DEFINER SET search_path FROM CURRENT SET lock_timeout = '2
     ON CONFLICT (purpose) DO UPDATE
     SET epoch = excluded.epoch, incarnation = excluded.incarnation, drawn_by = excluded.drawn_by
     WHERE old.purpose = ANY (anew) OR old.incarnation <> excluded.incarnation OR old.drawn_by <> old.xmin
+$$;
+
+-- For every role that reads rows: the component calls it where a statement has returned no epoch.
+CREATE FUNCTION draw_missing_epochs() RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path FROM CURRENT SET lock_timeout = '200ms' AS $$
+    SELECT draw_epochs('{}')
 $$;
 
 -- Whether the next sequence number of a table is greater than all that it has. A logical replication copies rows and no
@@ -110,10 +116,10 @@ LANGUAGE sql AS $$
     SELECT draw_epochs('{records,feed}')
 $$;
 
--- The same for a role that deletes rows. The component deletes none, so creations pay nothing. Deleted rows leave the
--- cursors valid. TRUNCATE may restart the numbers.
+-- The same for a role that deletes rows, without a right to the epochs. The component deletes none, so creations pay
+-- nothing. Deleted rows leave the cursors valid. TRUNCATE may restart the numbers.
 CREATE FUNCTION forget_records_of_deleted_rows() RETURNS trigger
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
     PERFORM draw_epochs(CASE TG_OP WHEN 'DELETE' THEN '{records}' ELSE '{records,feed}' END::text[]);
     RETURN NULL;

@@ -83,7 +83,7 @@ impl Stores {
     async fn over(redis: MultiplexedConnection, prefix: String, database_url: String) -> Self {
         let postgres = Rc::new(connect(&database_url).await);
         // The statements of one's own, below, do not go through the composition, which draws them.
-        postgres.batch_execute("SELECT draw_epochs()").await.unwrap();
+        postgres.batch_execute("SELECT draw_missing_epochs()").await.unwrap();
         Self {
             redis,
             prefix,

@@ -163,7 +163,7 @@ async fn an_epoch_that_something_else_has_written_is_drawn_again_and_only_once()
     let same = "SELECT count(*) FROM dump NATURAL JOIN database_epochs";
     assert_eq!(stores.number(same).await, 0);
     // A call that has nothing to draw is no transaction that writes, which would wait for standbys.
-    stores.run_sql("BEGIN; SELECT draw_epochs()").await;
+    stores.run_sql("BEGIN; SELECT draw_missing_epochs()").await;
     assert_eq!(stores.number("SELECT count(pg_current_xact_id_if_assigned())").await, 0);
     stores.run_sql("COMMIT").await;
 }

@@ -44,7 +44,7 @@ const INSERT_ALL: &str = "SELECT string_agg(id::text, ',') AS ids FROM insert_{t
 const HISTORY: &str = "SELECT database_history() AS history";
 
 /// Draws the history and the feed's numbering where the server has begun a new incarnation. Returns a row.
-const DRAW_EPOCHS: &str = "SELECT draw_epochs()::text AS drawn";
+const DRAW_EPOCHS: &str = "SELECT draw_missing_epochs()::text AS drawn";
 
 /// Inserts nothing, in the way that resources are inserted, and reads the columns that nothing else checks: a database
 /// that lacks the schema, has another one, or only reads is not called ready.

@@ -113,7 +113,7 @@ fn a_statement_in_a_new_incarnation_of_the_server_is_repeated_after_the_epochs_w
         sent,
         [
             "1 WITH current AS",
-            "2 SELECT draw_epochs()::text AS",
+            "2 SELECT draw_missing_epochs()::text AS",
             "3 WITH current AS"
         ]
     );
