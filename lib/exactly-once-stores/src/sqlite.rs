@@ -117,7 +117,8 @@ const PAGE: &str = concat!(
         FROM (SELECT {id} AS id, fingerprint, document, seq FROM {table} \
               WHERE customer_id = ?1 AND seq < (SELECT seq FROM start) ORDER BY seq DESC LIMIT ?3) \
     ) \
-    SELECT CASE WHEN fits THEN id END AS id, fingerprint, CASE WHEN fits THEN document END AS document, start.seq IS NOT NULL AS cursor_known, ",
+    SELECT CASE WHEN fits THEN id END AS id, fingerprint, CASE WHEN fits THEN document END AS document, \
+           start.seq IS NOT NULL AS cursor_known, ",
     history!(),
     ", ",
     list_state!("?1"),
