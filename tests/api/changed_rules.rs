@@ -73,6 +73,26 @@ async fn a_retry_with_an_added_member_is_refused() {
 }
 
 #[tokio::test]
+async fn a_retry_of_an_order_of_a_newer_release_gets_the_order() {
+    applies_to!(Servers, Embedded);
+    let service = service().start().await;
+    let (key, mut order) = (new_key(), in_currency("EUR"));
+    order["giftWrap"] = json!(true);
+    store(&service, &key, &order).await;
+    let first = service.order(&key, &order).await;
+    assert_eq!((first.status, first.replayed()), (201, true), "{first:?}");
+    // Without the optional note, which is stored as null, it is the same order.
+    let mut same = order.clone();
+    same.as_object_mut().unwrap().remove("note");
+    service.order(&key, &same).await.assert_replay_of(&first);
+    for wrap in [json!(false), json!(null)] {
+        order["giftWrap"] = wrap;
+        service.order(&key, &order).await.assert_problem(422, "invalid-order");
+    }
+    service.order(&key, &in_currency("EUR")).await.assert_problem(422, "key-reused");
+}
+
+#[tokio::test]
 async fn where_keys_may_be_reused_an_invalid_retry_gets_the_first_order() {
     applies_to!(Servers, Embedded);
     let service = service().variable("key_reuse", "replay").start().await;
