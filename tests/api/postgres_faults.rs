@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use chaos::proxy::Link;
+use devstack::process::local;
 use futures::future::join_all;
 
 use crate::support::{an_order, insert_and_stay, new_key, service};
@@ -36,6 +38,36 @@ async fn postgres_stopped_then_started() {
     first.assert_created();
     service.order(&key, &order).await.assert_replay_of(&first);
     service.assert_stored(&key, 1).await;
+}
+
+/// The old primary stays up and takes no writes, its connections stay open, and the address leads to the new one.
+#[tokio::test]
+async fn after_a_switchover_connections_to_the_old_primary_are_given_up() {
+    applies_to!(Servers);
+    let mut before = service().own_postgres().start().await;
+    let old = local(before.postgres().port());
+    let link = Link::open(old).await.unwrap();
+    let url = before.database_url().replace(&old.to_string(), &link.address().to_string());
+    let service = service().variable("database_url", url).start().await;
+    let order = an_order();
+    let all = async || {
+        let keys: Vec<_> = (0..40).map(|_| new_key()).collect();
+        join_all(keys.iter().map(|key| service.order(key, &order))).await
+    };
+    assert!(all().await.iter().all(|answer| answer.status == 201));
+
+    let standby = before.standby();
+    let primary = before.database().await.unwrap();
+    let fence = "ALTER SYSTEM SET default_transaction_read_only = on";
+    primary.batch_execute(fence).await.unwrap();
+    primary.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    standby.promote().unwrap();
+    link.lead_to(local(standby.port()));
+    let switched = Instant::now();
+    while all().await.iter().any(|answer| answer.status != 201) {
+        assert!(switched.elapsed() < Duration::from_secs(5));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 #[tokio::test]

@@ -52,6 +52,9 @@ pub(crate) enum Failure {
     Transient,
     /// The database refuses the statement, and would refuse it again.
     Refused,
+    /// The server takes no writes any more: most likely another one has taken over. The connection was ended, and
+    /// another one may lead to that server.
+    TakesNoWrites,
     /// The database serves no request.
     Outage,
 }
@@ -130,7 +133,7 @@ impl<'r, P: Platform> Database<'r, P> {
         for tries in 1.. {
             match self.rows_once(&statement, sent).await {
                 Ok(rows) => return Ok(rows),
-                Err(Failure::Transient) if self.may_retry(tries, started).await => {
+                Err(Failure::Transient | Failure::TakesNoWrites) if self.may_retry(tries, started).await => {
                     sent = self.platform().now();
                 }
                 Err(_) => break,
@@ -168,7 +171,7 @@ impl<'r, P: Platform> Database<'r, P> {
             Some(Err(error)) => self.failed(&error),
             None => self.outage("no answer in time"),
         };
-        if failure == Failure::Outage {
+        if matches!(failure, Failure::Outage | Failure::TakesNoWrites) {
             let now = self.platform().now();
             self.instance.history.borrow_mut().failed(sent, now);
         }
@@ -213,6 +216,17 @@ impl<'r, P: Platform> Database<'r, P> {
                 rows,
             })
         };
+        if let Err(error) = &sent
+            && place != Place::Sqlite
+            && postgres::failure(error) == Failure::TakesNoWrites
+        {
+            // The host's pool would hand it out again for as long as the old primary lives.
+            let end = Statement {
+                sql: postgres::END_CONNECTION,
+                parameters: Vec::new(),
+            };
+            let _ = platform.rows(&connection, &end).await;
+        }
         match (&sent, keep) {
             (_, Keep::No) => {}
             (Ok(_), Keep::ForATime) => kept.put_for_a_time(platform, connection),
@@ -268,7 +282,7 @@ impl<'r, P: Platform> Database<'r, P> {
         outage.succeeded(self.platform(), self.store());
     }
 
-    /// The database does not answer.
+    /// The database does not answer, or cannot write.
     fn outage(&self, why: &str) -> Failure {
         let consequence = "requests are answered 503";
         let outage = &self.instance.database_outage;
@@ -282,7 +296,10 @@ impl<'r, P: Platform> Database<'r, P> {
             Place::Sqlite => sqlite::failure(error),
         };
         match &error.sqlstate {
-            _ if failure == Failure::Outage => self.outage(&postgres::describe(error)),
+            _ if matches!(failure, Failure::Outage | Failure::TakesNoWrites) => {
+                self.outage(&postgres::describe(error));
+                failure
+            }
             // A server that refuses a statement is up. It refuses the next one as well, so that is logged once.
             Some(code) => {
                 let line = format!("postgres: {}", postgres::describe(error));

@@ -173,11 +173,15 @@ pub fn statements(collection: &Collection) -> Statements {
     )
 }
 
-/// What a failure means, by the SQLSTATE. Transient are serialization_failure, deadlock_detected, lock_not_available,
+/// Ends the connection that it is sent on, and fails.
+pub(crate) const END_CONNECTION: &str = "SELECT pg_terminate_backend(pg_backend_pid())::text";
+
+/// What a failure means, by the SQLSTATE. 25006 is read_only_sql_transaction. Transient are serialization_failure, deadlock_detected, lock_not_available,
 /// and query_canceled, which is the statement timeout where an operator has set one.
 pub(crate) fn failure(error: &StatementError) -> Failure {
     match error.sqlstate.as_deref() {
         Some("40001" | "40P01" | "55P03" | "57014") => Failure::Transient,
+        Some("25006") => Failure::TakesNoWrites,
         Some(code) if !is_down(code) => Failure::Refused,
         _ => Failure::Outage,
     }
@@ -219,7 +223,8 @@ mod tests {
         for (codes, meaning) in [
             (&["40001", "40P01", "55P03", "57014"][..], Failure::Transient),
             (&["42P01", "22P02", "23505", "0A000", "0"], Failure::Refused),
-            (&["08006", "53300", "57P01", "57P03", "58030", "25006"], Failure::Outage),
+            (&["25006"], Failure::TakesNoWrites),
+            (&["08006", "53300", "57P01", "57P03", "58030", "25001"], Failure::Outage),
         ] {
             for code in codes {
                 assert_eq!(failure(&error(code)), meaning, "{code}");

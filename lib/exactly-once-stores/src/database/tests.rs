@@ -118,9 +118,32 @@ fn a_statement_in_a_new_incarnation_of_the_server_is_repeated_after_the_epochs_w
         ]
     );
     // A standby draws none.
-    it.platform
-        .statements([without_epoch(), Error(Some("25006"), "read-only")]);
+    it.platform.statements([without_epoch()]);
+    for _ in 0..STATEMENT_TRIES {
+        it.platform.statements([Error(Some("25006"), "read-only"), Error(None, "ended")]);
+    }
     assert!(it.call(async |db| db.find_by_key(&new_order().scope).await).is_err());
+}
+
+#[test]
+fn a_connection_to_a_server_that_takes_no_writes_is_ended_and_another_one_is_tried() {
+    let it = Fixture::at(POSTGRES);
+    let read_only = || [Error(Some("25006"), "read-only"), Error(Some("57P01"), "ended")];
+    it.platform.statements(read_only().into_iter().chain(read_only()));
+    it.platform.statements([Rows(inserted_row())]);
+    let inserted = it.call(async |db| {
+        assert_eq!(db.insert_new(&new_order()).await, Attempt::Undecided);
+        db.insert_unless_exists(&new_order()).await
+    });
+    assert_eq!(inserted.map(|inserted| inserted.value), Ok(Insertion::Inserted));
+    let ends: Vec<_> = it
+        .platform
+        .sent()
+        .into_iter()
+        .filter(|sent| sent.contains("pg_terminate"))
+        .collect();
+    assert_eq!(ends.len(), 2, "each on its connection: {ends:?}");
+    assert!(it.platform.lines()[0].starts_with("postgres: down: 25006"));
 }
 
 #[test]
