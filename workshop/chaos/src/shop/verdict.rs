@@ -36,11 +36,11 @@ pub struct Verdict {
 
 /// All orders, each with its payment.
 const ORDERS: &str = "\
-    SELECT order_id::text, orders.customer_id, (orders.document ->> 'cents')::bigint, \
+    SELECT order_id::text, orders.customer_id, round((orders.document ->> 'price')::numeric * 100)::bigint, \
            (SELECT count(*) FROM payments WHERE payments.order_id = orders.order_id), \
            (SELECT count(*) FROM payments WHERE payments.order_id = orders.order_id AND refusal IS NULL), \
            (SELECT count(*) FROM payments WHERE payments.order_id = orders.order_id \
-                AND amount = (orders.document ->> 'cents')::bigint AND payments.customer_id = orders.customer_id), \
+                AND amount = round((orders.document ->> 'price')::numeric * 100)::bigint AND payments.customer_id = orders.customer_id), \
            (SELECT count(*) FROM notifications, payments WHERE payments.order_id = orders.order_id \
                 AND notifications.document ->> 'orderId' = orders.order_id::text \
                 AND (notifications.document ->> 'status' = 'succeeded') = (refusal IS NULL)) \
