@@ -176,8 +176,9 @@ pub fn statements(collection: &Collection) -> Statements {
 /// Ends the connection that it is sent on, and fails.
 pub(crate) const END_CONNECTION: &str = "SELECT pg_terminate_backend(pg_backend_pid())::text";
 
-/// What a failure means, by the SQLSTATE. 25006 is read_only_sql_transaction. Transient are serialization_failure, deadlock_detected, lock_not_available,
-/// and query_canceled, which is the statement timeout where an operator has set one.
+/// What a failure means, by the SQLSTATE. 25006 is read_only_sql_transaction. Transient are serialization_failure,
+/// deadlock_detected, lock_not_available, and query_canceled, which is the statement timeout where an operator has set
+/// one.
 pub(crate) fn failure(error: &StatementError) -> Failure {
     match error.sqlstate.as_deref() {
         Some("40001" | "40P01" | "55P03" | "57014") => Failure::Transient,

@@ -40,7 +40,8 @@ const ORDERS: &str = "\
            (SELECT count(*) FROM payments WHERE payments.order_id = orders.order_id), \
            (SELECT count(*) FROM payments WHERE payments.order_id = orders.order_id AND refusal IS NULL), \
            (SELECT count(*) FROM payments WHERE payments.order_id = orders.order_id \
-                AND amount = round((orders.document ->> 'price')::numeric * 100)::bigint AND payments.customer_id = orders.customer_id), \
+                AND amount = round((orders.document ->> 'price')::numeric * 100)::bigint \
+                AND payments.customer_id = orders.customer_id), \
            (SELECT count(*) FROM notifications, payments WHERE payments.order_id = orders.order_id \
                 AND notifications.document ->> 'orderId' = orders.order_id::text \
                 AND (notifications.document ->> 'status' = 'succeeded') = (refusal IS NULL)) \
