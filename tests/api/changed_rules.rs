@@ -89,7 +89,10 @@ async fn a_retry_of_an_order_of_a_newer_release_gets_the_order() {
         order["giftWrap"] = wrap;
         service.order(&key, &order).await.assert_problem(422, "invalid-order");
     }
-    service.order(&key, &in_currency("EUR")).await.assert_problem(422, "idempotency-key-reused");
+    service
+        .order(&key, &in_currency("EUR"))
+        .await
+        .assert_problem(422, "idempotency-key-reused");
 }
 
 #[tokio::test]

@@ -47,14 +47,21 @@ async fn after_a_switchover_connections_to_the_old_primary_are_given_up() {
     let mut before = service().own_postgres().start().await;
     let old = local(before.postgres().port());
     let link = Link::open(old).await.unwrap();
-    let url = before.database_url().replace(&old.to_string(), &link.address().to_string());
+    let url = before
+        .database_url()
+        .replace(&old.to_string(), &link.address().to_string());
     let service = service().variable("database_url", url).start().await;
-    let order = an_order();
-    let all = async || {
-        let keys: Vec<_> = (0..40).map(|_| new_key()).collect();
-        join_all(keys.iter().map(|key| service.order(key, &order))).await
+    // While they wait for the table, each list has a connection: the host's pool gets more than one request tries.
+    let mut blocker = before.database().await.unwrap();
+    let transaction = blocker.transaction().await.unwrap();
+    transaction.batch_execute("LOCK TABLE orders").await.unwrap();
+    let release = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        transaction.commit().await.unwrap();
     };
-    assert!(all().await.iter().all(|answer| answer.status == 201));
+    let lists = join_all((0..40).map(|_| service.get("/api/v1/orders")));
+    let (lists, ()) = tokio::join!(lists, release);
+    assert!(lists.iter().all(|list| list.status == 200));
 
     let standby = before.standby();
     let primary = before.database().await.unwrap();
@@ -62,11 +69,14 @@ async fn after_a_switchover_connections_to_the_old_primary_are_given_up() {
     primary.batch_execute(fence).await.unwrap();
     primary.batch_execute("SELECT pg_reload_conf()").await.unwrap();
     standby.promote().unwrap();
-    link.lead_to(local(standby.port()));
+    link.lead_new_to(local(standby.port()));
     let switched = Instant::now();
-    while all().await.iter().any(|answer| answer.status != 201) {
+    while service.order(&new_key(), &an_order()).await.status != 201 {
         assert!(switched.elapsed() < Duration::from_secs(5));
         tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    for answer in join_all((0..40).map(|_| service.get("/api/v1/orders"))).await {
+        assert_eq!(answer.status, 200);
     }
 }
 

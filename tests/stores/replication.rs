@@ -78,7 +78,10 @@ async fn a_row_that_no_standby_has_is_not_acknowledged_after_a_crash() {
     };
     kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
     assert!(waiting.await.unwrap().is_err());
-
+    // The server ends all its connections before it restarts.
+    while !observer.is_closed() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     let observer = client(&primary).await;
     let count = observer.query_one("SELECT count(*) FROM orders", &[]).await.unwrap();
     assert_eq!(count.get::<_, i64>(0), 1, "the row is visible");

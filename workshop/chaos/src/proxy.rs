@@ -80,10 +80,13 @@ impl Link {
 
     /// Resets all open connections, and leads new ones to another server.
     pub fn lead_to(&self, store: SocketAddr) {
-        self.commands.send_modify(|commands| {
-            commands.store = store;
-            commands.cuts += 1;
-        });
+        self.lead_new_to(store);
+        self.cut();
+    }
+
+    /// Leads new connections to another server.
+    pub fn lead_new_to(&self, store: SocketAddr) {
+        self.commands.send_modify(|commands| commands.store = store);
     }
 
     /// Resets all open connections.

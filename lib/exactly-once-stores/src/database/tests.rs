@@ -120,7 +120,8 @@ fn a_statement_in_a_new_incarnation_of_the_server_is_repeated_after_the_epochs_w
     // A standby draws none.
     it.platform.statements([without_epoch()]);
     for _ in 0..STATEMENT_TRIES {
-        it.platform.statements([Error(Some("25006"), "read-only"), Error(None, "ended")]);
+        it.platform
+            .statements([Error(Some("25006"), "read-only"), Error(None, "ended")]);
     }
     assert!(it.call(async |db| db.find_by_key(&new_order().scope).await).is_err());
 }
