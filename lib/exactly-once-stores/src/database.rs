@@ -121,36 +121,44 @@ impl<'r, P: Platform> Database<'r, P> {
     }
 
     /// The rows of a statement. One that another transaction has made fail is repeated: it is one transaction, and has
-    /// changed
-    /// nothing.
+    /// changed nothing.
     ///
     /// # Errors
     /// The database does not answer in time, or refuses the statement; the log says why.
     pub async fn rows(&self, statement: Statement<'_>) -> Result<Vec<Row>, DatabaseUnavailable> {
+        self.rows_in_epoch(statement, None).await
+    }
+
+    /// The same. The rows must name an epoch in this column, if it is given: the history, or the feed's numbering. The
+    /// first statement in a new incarnation of the server names none, and changes nothing: it is repeated after the
+    /// epochs were drawn.
+    async fn rows_in_epoch(
+        &self,
+        statement: Statement<'_>,
+        epoch: Option<&str>,
+    ) -> Result<Vec<Row>, DatabaseUnavailable> {
         let _wait = self.request.waits_for_database();
         let started = self.platform().now();
         let mut sent = started;
-        for tries in 1.. {
-            match self.rows_once(&statement, sent).await {
-                Ok(rows) => return Ok(rows),
-                Err(Failure::Transient | Failure::TakesNoWrites) if self.may_retry(tries, started).await => {
-                    sent = self.platform().now();
+        let draw = self.statements().draw_epochs();
+        let (mut draws, mut drawn, mut tries) = (false, false, 0);
+        loop {
+            tries += 1;
+            let work = if draws { &draw } else { &statement };
+            match self.rows_once(work, sent).await {
+                Ok(rows) => {
+                    let has_epoch = |epoch| rows.first().is_none_or(|row| row.bytes(epoch).is_some());
+                    if !draws && (drawn || epoch.is_none_or(has_epoch)) {
+                        return Ok(rows);
+                    }
+                    drawn = draws;
+                    draws = !draws;
                 }
-                Err(_) => break,
+                Err(Failure::Transient | Failure::TakesNoWrites) if self.may_retry(tries, started).await => {}
+                Err(_) => return Err(DatabaseUnavailable),
             }
+            sent = self.platform().now();
         }
-        Err(DatabaseUnavailable)
-    }
-
-    /// The rows of a statement that must name an epoch: the history, or the feed's numbering. The first statement in a
-    /// new incarnation of the server names none, and changes nothing: it is repeated after the epochs were drawn.
-    async fn rows_in_epoch(&self, epoch: &str, statement: Statement<'_>) -> Result<Vec<Row>, DatabaseUnavailable> {
-        let rows = self.rows(statement.clone()).await?;
-        if rows.first().is_none_or(|row| row.bytes(epoch).is_some()) {
-            return Ok(rows);
-        }
-        self.rows(self.statements().draw_epochs()).await?;
-        self.rows(statement).await
     }
 
     async fn rows_once(&self, statement: &Statement<'_>, sent: Duration) -> Result<Vec<Row>, Failure> {
@@ -190,43 +198,41 @@ impl<'r, P: Platform> Database<'r, P> {
                 (platform.connect(place).await?, set_up)
             }
         };
-        let sent = if only_count {
-            let count = platform.count(&connection, statement).await;
-            count.map(|count| Sent {
-                count,
-                rows: Vec::new(),
-            })
-        } else {
-            let mut set_up = set_up.iter().flatten();
-            // One await for all of them: each is some kilobytes of the component.
-            let rows = loop {
-                let before = set_up.next().map(|sql| Statement {
-                    sql,
-                    parameters: Vec::new(),
-                });
-                let rows = platform.rows(&connection, before.as_ref().unwrap_or(statement));
-                let rows = rows.await;
-                if before.is_none() {
-                    break rows;
-                }
-                sqlite::check_mode(&rows?)?;
-            };
-            rows.map(|rows| Sent {
-                count: rows.len(),
-                rows,
-            })
+        let mut sent = match only_count {
+            true => {
+                let count = platform.count(&connection, statement).await;
+                let rows = Vec::new();
+                Some(count.map(|count| Sent { count, rows }))
+            }
+            false => None,
         };
-        if let Err(error) = &sent
-            && place != Place::Sqlite
-            && postgres::failure(error) == Failure::TakesNoWrites
-        {
-            // The host's pool would hand it out again for as long as the old primary lives.
-            let end = Statement {
-                sql: postgres::END_CONNECTION,
-                parameters: Vec::new(),
+        let mut set_up = set_up.iter().flatten().map(String::as_str);
+        // One await for all of them: each is some kilobytes of the component.
+        let sent = loop {
+            let sql = match sent {
+                // The host's pool would hand it out again for as long as the old primary lives.
+                Some(Err(ref error)) if self.takes_no_writes(error) => Some(postgres::END_CONNECTION),
+                Some(sent) => break sent,
+                None => set_up.next(),
             };
-            let _ = platform.rows(&connection, &end).await;
-        }
+            let other = sql.map(|sql| Statement {
+                sql,
+                parameters: Vec::new(),
+            });
+            let rows = platform.rows(&connection, other.as_ref().unwrap_or(statement)).await;
+            match (sent, other) {
+                (Some(failed), _) => break failed,
+                (None, Some(_)) => sqlite::check_mode(&rows?)?,
+                (None, None) => {
+                    sent = Some(rows.map(|rows| Sent {
+                        count: rows.len(),
+                        rows,
+                    }));
+                    continue;
+                }
+            }
+            sent = None;
+        };
         match (&sent, keep) {
             (_, Keep::No) => {}
             (Ok(_), Keep::ForATime) => kept.put_for_a_time(platform, connection),
@@ -235,6 +241,10 @@ impl<'r, P: Platform> Database<'r, P> {
             (_, Keep::Always) => kept.put(connection),
         }
         sent
+    }
+
+    fn takes_no_writes(&self, error: &StatementError) -> bool {
+        self.settings.place != Place::Sqlite && postgres::failure(error) == Failure::TakesNoWrites
     }
 
     /// Inserts a batch over the connection that the instance keeps.
@@ -347,7 +357,7 @@ impl<P: Platform> Histories for Database<'_, P> {
         };
         if let Some(Some(_flight)) = joined {
             // What it says is heard, and so is that it says nothing.
-            let _ = self.rows_in_epoch("history", self.statements().history()).await;
+            let _ = self.rows_in_epoch(self.statements().history(), Some("history")).await;
         }
         self.known_history()
     }
@@ -383,7 +393,7 @@ impl<P: Platform> Resources for Database<'_, P> {
             return Ok(InHistory { history, value });
         }
         let statement = self.statements().insert(new, self.settings.lock_timeout);
-        let rows = self.rows_in_epoch("history", statement).await?;
+        let rows = self.rows_in_epoch(statement, Some("history")).await?;
         if let (true, Some(found)) = (rows.is_empty(), found) {
             return Ok(found.map(|_| Insertion::Conflict));
         }
@@ -419,7 +429,7 @@ impl<P: Platform> ConditionalResources for Database<'_, P> {
     ) -> Result<InHistory<ConditionalInsertion>, DatabaseUnavailable> {
         let lock_timeout = self.settings.lock_timeout;
         let statement = self.statements().insert_based_on(new, expected, lock_timeout);
-        let rows = self.rows_in_epoch("history", statement).await?;
+        let rows = self.rows_in_epoch(statement, Some("history")).await?;
         if rows.is_empty() {
             return self.refusal(&new.scope, expected).await;
         }
@@ -430,7 +440,7 @@ impl<P: Platform> ConditionalResources for Database<'_, P> {
 impl<P: Platform> ResourcesByKey for Database<'_, P> {
     async fn find_by_key(&self, scope: &KeyScope) -> Result<InHistory<Option<StoredResource>>, DatabaseUnavailable> {
         let rows = self
-            .rows_in_epoch("history", self.statements().find_by_key(scope))
+            .rows_in_epoch(self.statements().find_by_key(scope), Some("history"))
             .await?;
         found_in_history(rows.first()).map_err(|e| self.unreadable(e))
     }
@@ -438,7 +448,7 @@ impl<P: Platform> ResourcesByKey for Database<'_, P> {
 
 impl<P: Platform> ResourceLists for Database<'_, P> {
     async fn find(&self, customer: &Customer, id: ResourceId) -> Result<Option<StoredResource>, DatabaseUnavailable> {
-        let rows = self.rows(self.statements().find(customer, id)).await?;
+        let rows = self.rows_in_epoch(self.statements().find(customer, id), None).await?;
         found(rows.first()).map_err(|e| self.unreadable(e))
     }
 
@@ -449,20 +459,20 @@ impl<P: Platform> ResourceLists for Database<'_, P> {
         limit: usize,
     ) -> Result<Option<Page>, DatabaseUnavailable> {
         let statement = self.statements().page(customer, after, limit);
-        page(&self.rows(statement).await?, limit).map_err(|e| self.unreadable(e))
+        page(&self.rows_in_epoch(statement, None).await?, limit).map_err(|e| self.unreadable(e))
     }
 }
 
 impl<P: Platform> Feed for Database<'_, P> {
     async fn look(&self, after: i64, limit: usize, among: Option<&Writers>) -> Result<Outlook, DatabaseUnavailable> {
         let statement = self.statements().look(after, limit, among);
-        let rows = self.rows_in_epoch("here", statement).await?;
+        let rows = self.rows_in_epoch(statement, Some("here")).await?;
         outlook(rows.first()).map_err(|e| self.unreadable(e))
     }
 
     async fn read(&self, after: i64, last: i64, limit: usize) -> Result<FeedRows, DatabaseUnavailable> {
         let statement = self.statements().read(after, last, limit);
-        let rows = self.rows_in_epoch("here", statement).await?;
+        let rows = self.rows_in_epoch(statement, Some("here")).await?;
         feed_rows(&rows).map_err(|e| self.unreadable(e))
     }
 }
@@ -470,7 +480,7 @@ impl<P: Platform> Feed for Database<'_, P> {
 impl<P: Platform> Probes for Database<'_, P> {
     async fn probe(&self) -> Probe {
         let start = self.platform().now();
-        let probed = self.rows(self.statements().probe()).await;
+        let probed = self.rows_in_epoch(self.statements().probe(), None).await;
         let name = self.table.collection.name;
         let up = match probed.as_deref().map(<[Row]>::first) {
             Ok(Some(row)) if row.boolean("numbers_continue") == Some(false) => {
