@@ -2,6 +2,16 @@
 -- the feed's numbering. A resource needs one call more: SELECT create_resource_table('refunds', 'refund'). To be
 -- applied once to a database, in one transaction.
 
+-- A document may have any character of Unicode.
+DO $$
+BEGIN
+    IF current_setting('server_encoding') <> 'UTF8' THEN
+        RAISE EXCEPTION 'the database has the encoding %', current_setting('server_encoding')
+            USING HINT = 'CREATE DATABASE orders ENCODING ''UTF8'' LOCALE ''C'' TEMPLATE template0';
+    END IF;
+END
+$$;
+
 -- The database's history: a value that changes whenever committed rows may be missing from now on. Redis keeps
 -- records of rows; a record is believed only in the history that its row was read in. The feed's numbering: a value
 -- that changes whenever sequence numbers may have been given to other rows; a cursor of the feed names it. Both are

@@ -9,6 +9,7 @@ use fixtures::Shared;
 use orders::ORDERS;
 use serde_json::{Value, json};
 use simulation::world::{Answer, Call};
+use tokio_postgres::NoTls;
 use uuid::Uuid;
 
 use crate::native::{LOCK_TIMEOUT, Stores, orders_of};
@@ -83,6 +84,19 @@ async fn a_migration_is_repeated_and_run_twice_at_once_without_a_change() {
     insert(&stores, &order).await;
     assert_eq!(migrator::migrate(&url).await.unwrap(), Vec::<String>::new());
     assert_eq!(all(&stores, "c", 1).await, [stored(&order)]);
+}
+
+#[tokio::test]
+async fn a_database_of_another_encoding_is_not_migrated() {
+    let shared = Shared::told().unwrap();
+    let (client, connection) = tokio_postgres::connect(&shared.postgres_url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let name = Uuid::new_v4().simple().to_string();
+    let create = format!("CREATE DATABASE \"{name}\" ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0");
+    client.batch_execute(&create).await.unwrap();
+    let url = shared.postgres_url.replace("/postgres", &format!("/{name}"));
+    let error = migrator::migrate(&url).await.unwrap_err();
+    assert!(format!("{error:#}").contains("encoding LATIN1"), "{error:#}");
 }
 
 /// Newest first is the order of the insertions, also where the ids and the customers come in another one.
