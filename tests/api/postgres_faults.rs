@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use chaos::proxy::Link;
 use devstack::process::local;
+use fixtures::replication::fence;
 use futures::future::join_all;
 
 use crate::support::{an_order, insert_and_stay, new_key, service};
@@ -64,10 +65,7 @@ async fn after_a_switchover_connections_to_the_old_primary_are_given_up() {
     assert!(lists.iter().all(|list| list.status == 200));
 
     let standby = before.standby();
-    let primary = before.database().await.unwrap();
-    let fence = "ALTER SYSTEM SET default_transaction_read_only = on";
-    primary.batch_execute(fence).await.unwrap();
-    primary.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    fence(before.postgres()).await.unwrap();
     standby.promote().unwrap();
     link.lead_new_to(local(standby.port()));
     let switched = Instant::now();

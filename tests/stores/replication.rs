@@ -9,9 +9,7 @@ use devstack::{Postgres, Programs};
 use exactly_once::condition::Expected;
 use exactly_once::ports::Feed;
 use fixtures::Shared;
-use fixtures::replication::{Replication, set_replication, wait_for_standby};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use fixtures::replication::{Replication, crash_while_a_commit_waits, set_replication, wait_for_standby};
 use simulation::world::Call;
 use tokio::time::timeout;
 use tokio_postgres::NoTls;
@@ -68,20 +66,9 @@ async fn a_row_that_no_standby_has_is_not_acknowledged_after_a_crash() {
         order.document.as_str(),
     );
     let waiting = tokio::spawn(async move { writer.batch_execute(&sql).await });
-    let observer = client(&primary).await;
-    let pid: i32 = loop {
-        let sql = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
-        if let Some(row) = observer.query_opt(sql, &[]).await.unwrap() {
-            break row.get(0);
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    };
-    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    crash_while_a_commit_waits(&primary).await.unwrap();
     assert!(waiting.await.unwrap().is_err());
-    // The server ends all its connections before it restarts.
-    while !observer.is_closed() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+
     let observer = client(&primary).await;
     let count = observer.query_one("SELECT count(*) FROM orders", &[]).await.unwrap();
     assert_eq!(count.get::<_, i64>(0), 1, "the row is visible");

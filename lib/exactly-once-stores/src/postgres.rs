@@ -140,7 +140,7 @@ const INSERT_BASED_ON: &str = concat!(
     ) \
     SELECT history, inserted.{id} IS NOT NULL AS inserted, coalesce(inserted.{id}, found.{id})::text AS id, \
            found.fingerprint AS fingerprint, found.document::text AS document, state AS before, \
-           CASE WHEN found.{id} IS NOT NULL THEN wait_for_standbys() END AS replicated, \
+           CASE WHEN inserted.{id} IS NULL THEN wait_for_standbys() END AS replicated, \
            CASE WHEN inserted.{id} IS NOT NULL THEN ",
     list_state!(
         "$2::text",

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use devstack::app::Output;
 use devstack::process::{free_port, local};
-use devstack::{App, Host, Postgres, Programs, Redis};
+use devstack::{App, Host, Postgres, Redis};
 use tokio::runtime::Handle;
 use tokio_postgres::NoTls;
 
@@ -16,17 +16,10 @@ use crate::checker::Row;
 use crate::failover::Standbys;
 use crate::order::Order;
 use crate::proxy::Link;
+use crate::run::Options;
 
 /// The number of hosts.
 pub const RUNNERS: usize = 3;
-
-/// The variables of the hosts that do not depend on addresses. With asynchronous replication, a completed order may be
-/// lost: it must not be replayed from Redis while Postgres does not answer.
-const VARIABLES: [(&str, &str); 3] = [
-    ("redis_key_prefix", "chaos:"),
-    ("identity", "header"),
-    ("replay_during_outage", "false"),
-];
 
 /// The stores and the hosts. A server ends with the thread that started it: call everything here that starts or
 /// restarts a server on the main thread.
@@ -62,7 +55,8 @@ pub struct Runner {
 impl Deployment {
     /// Starts the stores and the hosts with their data in `folder`, and the links on another runtime, which must
     /// outlive the deployment.
-    pub async fn start(programs: &Programs, host: &Host, folder: &Path, links: &Handle) -> Result<Self> {
+    pub async fn start(options: &Options, folder: &Path, links: &Handle) -> Result<Self> {
+        let (programs, host) = (&options.programs, &options.host);
         let redis = Redis::start(programs, &folder.join("redis"))?;
         let postgres = Postgres::start(programs, &folder.join("postgres"))?;
         migrator::migrate(&postgres.url("postgres")).await?;
@@ -73,19 +67,16 @@ impl Deployment {
             let to_postgres = link(links, local(postgres.port())).await?;
             let direct = postgres.url("postgres");
             let direct_address = local(postgres.port()).to_string();
+            let database_url = direct.replace(&direct_address, &to_postgres.address().to_string());
             let variables = [
                 ("redis_url", format!("redis://{}", to_redis.address())),
-                (
-                    "database_url",
-                    direct.replace(&direct_address, &to_postgres.address().to_string()),
-                ),
-            ];
-            let others = VARIABLES.map(|(name, value)| (name, value.to_owned()));
-            let variables: Vec<_> = variables
-                .into_iter()
-                .chain(others)
-                .map(|(name, value)| (name.to_owned(), value))
-                .collect();
+                ("database_url", database_url),
+                ("redis_key_prefix", "chaos:".to_owned()),
+                ("identity", "header".to_owned()),
+                ("replay_during_outage", options.replay_during_outage.to_string()),
+            ]
+            .map(|(name, value)| (name.to_owned(), value));
+            let variables = variables.to_vec();
             let address = local(free_port()?);
             let log = Output::File(log(folder, number, 0));
             let app = App::start(host, address, &variables, log)?;

@@ -1,4 +1,5 @@
-//! Failover: a primary is killed, its standby is promoted, the links lead to it, and it gets a standby of its own.
+//! Failover: a primary is killed or fenced, its standby is promoted, the links lead to it, and it gets a standby of its
+//! own.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -6,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use devstack::process::local;
 use devstack::{Postgres, Programs, Redis};
-use fixtures::replication::{Replication, set_replication, wait_for_standby};
+use fixtures::replication::{Replication, crash_while_a_commit_waits, fence, set_replication, wait_for_standby};
 use tokio::runtime::Handle;
 use tokio::time::sleep;
 use tokio_postgres::NoTls;
@@ -19,6 +20,35 @@ use crate::proxy::Link;
 /// How long a new replica of Redis may take to have all data.
 const TIME_OUT: Duration = Duration::from_secs(20);
 
+/// How a standby of Postgres comes to take over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Failover {
+    /// The primary is killed. Commits have waited for the standby.
+    Synchronous,
+    /// The primary is killed. The standby lacks the last commits.
+    Asynchronous,
+    /// The standby is cut off, a process whose commit waits for it is killed, and the primary restarts itself: it shows
+    /// commits that no standby has. Then the primary is killed.
+    AfterCrash,
+    /// The primary takes no writes any more. It stays up, and so do the connections to it.
+    Switchover,
+}
+
+impl Failover {
+    /// All of them.
+    pub const ALL: [Self; 4] = [
+        Self::Synchronous,
+        Self::Asynchronous,
+        Self::AfterCrash,
+        Self::Switchover,
+    ];
+
+    /// Whether acknowledged orders may be lost.
+    pub fn loses(self) -> bool {
+        self == Self::Asynchronous
+    }
+}
+
 /// The servers that take over.
 pub(crate) struct Standbys {
     programs: Programs,
@@ -27,6 +57,8 @@ pub(crate) struct Standbys {
     replication: Link,
     /// `None` from a promotion until the new primary has a standby.
     postgres: Option<Postgres>,
+    /// The primary before a switchover.
+    fenced: Option<Postgres>,
     redis: Option<Redis>,
     /// The number of servers started, which is in the names of their folders.
     servers: usize,
@@ -48,6 +80,7 @@ impl Standbys {
             folder: folder.to_owned(),
             replication: link(links, local(postgres.port())).await?,
             postgres: None,
+            fenced: None,
             redis: None,
             servers: 0,
             last_seq: 0,
@@ -100,7 +133,7 @@ impl Standbys {
 }
 
 impl Deployment {
-    /// Kills the primary of Postgres and promotes its standby. The history gets [`What::Promoted`].
+    /// Promotes the standby of Postgres. The history gets [`What::Promoted`].
     ///
     /// With asynchronous replication the standby is disconnected for `lag` before that, and misses what is committed
     /// meanwhile. With synchronous replication the new primary's commits wait until it has a standby of its own, as
@@ -108,7 +141,7 @@ impl Deployment {
     /// acknowledges. It gets one at once.
     pub async fn fail_over_postgres(
         &mut self,
-        replication: Replication,
+        failover: Failover,
         lag: Duration,
         fault: u64,
         history: &History,
@@ -116,36 +149,62 @@ impl Deployment {
         wait_for_standby(&self.postgres).await?;
         let standby = self.standbys.postgres.take();
         let standby = standby.context("there is no standby")?;
-        if replication == Replication::Asynchronous {
-            set_replication(&standby, replication).await?;
-            set_replication(&self.postgres, replication).await?;
-            self.standbys.replication.refuse(true);
-            self.standbys.replication.cut();
+        if failover.loses() {
+            set_replication(&standby, Replication::Asynchronous).await?;
+            set_replication(&self.postgres, Replication::Asynchronous).await?;
+        }
+        match failover {
+            Failover::Synchronous => {}
+            Failover::Asynchronous | Failover::AfterCrash => {
+                self.standbys.replication.refuse(true);
+                self.standbys.replication.cut();
+                sleep(lag).await;
+            }
+            Failover::Switchover => {
+                fence(&self.postgres).await?;
+                wait_for_standby(&self.postgres).await?;
+            }
+        }
+        if failover == Failover::AfterCrash {
+            crash_while_a_commit_waits(&self.postgres).await?;
+            // Clients repeat their requests, and find what must not be acknowledged.
             sleep(lag).await;
         }
         let mut old = std::mem::replace(&mut self.postgres, standby);
-        old.kill()?;
+        if failover != Failover::Switchover {
+            old.kill()?;
+        }
         self.postgres.promote()?;
         // No client writes yet: the links still lead to the old primary.
         let survivors = self.stored_since_last_promotion().await?;
         self.survivors.extend(survivors.iter().cloned());
         history.add(What::Promoted {
             fault,
-            loses: replication == Replication::Asynchronous,
+            loses: failover.loses(),
             survivors,
         })?;
+        let address = local(self.postgres.port());
         for runner in &self.runners {
-            runner.postgres.lead_to(local(self.postgres.port()));
+            match failover {
+                Failover::Switchover => runner.postgres.lead_new_to(address),
+                _ => runner.postgres.lead_to(address),
+            }
         }
-        old.discard()?;
-        if replication == Replication::Synchronous {
+        match failover {
+            Failover::Switchover => self.standbys.fenced = Some(old),
+            _ => old.discard()?,
+        }
+        if !failover.loses() {
             self.standbys.follow_postgres(&self.postgres).await?;
         }
         Ok(())
     }
 
-    /// Gives the primary of Postgres a standby if it has none.
+    /// Gives the primary of Postgres a standby if it has none, and ends the one before it.
     pub async fn complete_postgres(&mut self) -> Result<()> {
+        if let Some(old) = self.standbys.fenced.take() {
+            old.discard()?;
+        }
         if self.standbys.postgres.is_none() {
             self.standbys.follow_postgres(&self.postgres).await?;
         }

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use devstack::Redis;
-use fixtures::replication::Replication;
 use rand::rngs::StdRng;
 use rand::seq::{IteratorRandom, SliceRandom};
 use rand::{Rng, RngExt};
 
 use crate::deployment::{Deployment, RUNNERS};
+use crate::failover::Failover;
 use crate::history::History;
 use crate::proxy::{End, Link};
 
@@ -38,8 +38,8 @@ pub enum Kind {
     RedisFull,
     /// Postgres stops immediately, and later recovers from its log.
     PostgresStopped,
-    /// The primary of Postgres is killed, and its standby is promoted.
-    PostgresFailover(Replication),
+    /// The standby of Postgres is promoted.
+    PostgresFailover(Failover),
     /// The master of Redis is killed, and its replica is promoted, which lacks the last writes.
     RedisFailover,
     /// Links to a store are damaged.
@@ -71,11 +71,8 @@ pub enum Damage {
 impl Kind {
     /// The failovers.
     pub fn failovers() -> Vec<Self> {
-        vec![
-            Self::PostgresFailover(Replication::Synchronous),
-            Self::PostgresFailover(Replication::Asynchronous),
-            Self::RedisFailover,
-        ]
+        let of_postgres = Failover::ALL.map(Self::PostgresFailover).into_iter();
+        of_postgres.chain([Self::RedisFailover]).collect()
     }
 
     /// All kinds.
@@ -116,11 +113,14 @@ impl Kind {
             Self::RedisFlushed => "redis flushed".to_owned(),
             Self::RedisFull => "redis out of memory".to_owned(),
             Self::PostgresStopped => "postgres stopped (immediate)".to_owned(),
-            Self::PostgresFailover(Replication::Synchronous) => {
-                "postgres failover (synchronous replication)".to_owned()
-            }
-            Self::PostgresFailover(Replication::Asynchronous) => {
-                "postgres failover (asynchronous replication)".to_owned()
+            Self::PostgresFailover(failover) => {
+                let how = match failover {
+                    Failover::Synchronous => "synchronous replication",
+                    Failover::Asynchronous => "asynchronous replication",
+                    Failover::AfterCrash => "after a crash while a commit waits",
+                    Failover::Switchover => "switchover",
+                };
+                format!("postgres failover ({how})")
             }
             Self::RedisFailover => "redis failover".to_owned(),
             Self::Link(store, damage) => {
@@ -160,7 +160,7 @@ impl Kind {
     /// Whether lost orders could not be healed in time because hosts or Postgres are unreachable. (Redis may be: that
     /// costs a few hundred milliseconds.)
     fn would_delay_healing(self, failover: Self) -> bool {
-        failover == Self::PostgresFailover(Replication::Asynchronous)
+        failover == Self::PostgresFailover(Failover::Asynchronous)
             && matches!(
                 self,
                 Self::RunnerKilled | Self::RunnerPaused | Self::Link(Store::Postgres, _)
@@ -212,10 +212,8 @@ impl Fault {
     /// Injects the fault with this number.
     pub async fn begin(&self, deployment: &mut Deployment, number: u64, history: &History) -> Result<()> {
         match self.kind {
-            Kind::PostgresFailover(replication) => {
-                deployment
-                    .fail_over_postgres(replication, self.lag, number, history)
-                    .await
+            Kind::PostgresFailover(failover) => {
+                deployment.fail_over_postgres(failover, self.lag, number, history).await
             }
             Kind::RedisFailover => deployment.fail_over_redis(self.lag).await,
             _ => self.act(deployment),
@@ -370,8 +368,8 @@ mod tests {
 
     #[test]
     fn nothing_delays_the_healing_of_lost_orders() {
-        let losing = Kind::PostgresFailover(Replication::Asynchronous);
-        let lossless = Kind::PostgresFailover(Replication::Synchronous);
+        let losing = Kind::PostgresFailover(Failover::Asynchronous);
+        let lossless = Kind::PostgresFailover(Failover::Synchronous);
         for (kind, allowed) in [(Kind::RunnerPaused, false), (Kind::RedisFlushed, true)] {
             assert_eq!(kind.is_compatible_with(losing), allowed);
             assert_eq!(losing.is_compatible_with(kind), allowed);

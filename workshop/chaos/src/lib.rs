@@ -5,7 +5,7 @@
 pub mod checker;
 pub mod client;
 pub mod deployment;
-mod failover;
+pub mod failover;
 pub mod fault;
 pub mod history;
 pub mod nemesis;

@@ -25,8 +25,12 @@ struct Arguments {
     /// Inject failovers only: of Postgres with synchronous and asynchronous replication, and of Redis.
     #[arg(long)]
     failover: bool,
+    /// Replay completed orders from Redis while Postgres does not answer, as is the default of the component. Leaves out
+    /// failovers with asynchronous replication.
+    #[arg(long)]
+    replay_during_outage: bool,
     /// Break the shop instead: from order to payment and notification, once each.
-    #[arg(long, conflicts_with_all = ["failover", "clients"])]
+    #[arg(long, conflicts_with_all = ["failover", "clients", "replay_during_outage"])]
     shop: bool,
     /// Fail rather than install a missing Redis or Postgres with apt.
     #[arg(long)]
@@ -96,6 +100,7 @@ async fn judge(arguments: Arguments, programs: Programs) -> Result<()> {
     };
     let outcome = chaos::run(Options {
         faults,
+        replay_during_outage: arguments.replay_during_outage,
         duration: Duration::from_secs(arguments.seconds),
         seed,
         clients: arguments.clients.into(),
@@ -119,10 +124,14 @@ async fn judge(arguments: Arguments, programs: Programs) -> Result<()> {
     }
     bail!(
         "chaos found violations with seed {seed}; the history is {}; the same faults again: cargo xtask \
-         chaos --seconds {} --clients {} --seed {seed}{}",
+         chaos --seconds {} --clients {} --seed {seed}{}{}",
         outcome.history.display(),
         arguments.seconds,
         arguments.clients,
-        if arguments.failover { " --failover" } else { "" }
+        if arguments.failover { " --failover" } else { "" },
+        match arguments.replay_during_outage {
+            true => " --replay-during-outage",
+            false => "",
+        }
     );
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use fixtures::replication::Replication;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::runtime::Handle;
@@ -14,6 +13,7 @@ use tokio::time::sleep;
 
 use crate::client::{Shared, heal};
 use crate::deployment::Deployment;
+use crate::failover::Failover;
 use crate::fault::{Damage, Fault, Kind, Sequence, Store};
 use crate::history::{History, What};
 
@@ -104,7 +104,7 @@ impl Nemesis<'_> {
             })?;
             self.faults += 1;
             fault.begin(self.deployment, number, self.history).await?;
-            if fault.kind == Kind::PostgresFailover(Replication::Asynchronous) {
+            if fault.kind == Kind::PostgresFailover(Failover::Asynchronous) {
                 self.heal();
             }
             sleep(hold / 2).await;

@@ -14,6 +14,7 @@ use tokio::time::{sleep, timeout};
 use crate::checker::{Verdict, check};
 use crate::client::{Client, Shared, send_all_again};
 use crate::deployment::Deployment;
+use crate::failover::Failover;
 use crate::fault::Kind;
 use crate::history::{self, History};
 use crate::nemesis::{self, Clients};
@@ -32,19 +33,13 @@ pub enum Faults {
     Failovers,
 }
 
-impl Faults {
-    fn kinds(self) -> Vec<Kind> {
-        match self {
-            Self::All => Kind::all(),
-            Self::Failovers => Kind::failovers(),
-        }
-    }
-}
-
 /// How to run.
 pub struct Options {
     /// Which faults are injected.
     pub faults: Faults,
+    /// Whether completed orders are replayed while Postgres does not answer. Then no order may be lost: no failover has
+    /// asynchronous replication.
+    pub replay_during_outage: bool,
     /// How long faults are injected; longer if not every failover has occurred until then.
     pub duration: Duration,
     /// Determines the faults and the client requests.
@@ -110,7 +105,7 @@ async fn run_in(options: &Options, folder: &Path, path: &Path) -> Result<Verdict
         "Starting Redis and Postgres, a standby of each, and {} ...",
         options.host
     );
-    let mut deployment = Deployment::start(&options.programs, &options.host, folder, &handle).await?;
+    let mut deployment = Deployment::start(options, folder, &handle).await?;
     let history = Arc::new(History::create(path)?);
     let bases = deployment.runners.iter().map(|runner| runner.base_url());
     let shared = Arc::new(Shared::new(history.clone(), bases.collect(), options.clients)?);
@@ -132,7 +127,11 @@ async fn run_in(options: &Options, folder: &Path, path: &Path) -> Result<Verdict
         handle: handle.clone(),
     };
     let (seed, duration) = (options.seed, options.duration);
-    let kinds = options.faults.kinds();
+    let mut kinds = match options.faults {
+        Faults::All => Kind::all(),
+        Faults::Failovers => Kind::failovers(),
+    };
+    kinds.retain(|kind| !options.replay_during_outage || *kind != Kind::PostgresFailover(Failover::Asynchronous));
     nemesis::run(&mut deployment, &history, injecting, kinds, seed, duration).await?;
 
     eprintln!("All faults have ended; clients complete their client requests ...");

@@ -120,7 +120,8 @@ async fn test(arguments: Arguments) -> Result<()> {
     );
     if is_whole && !arguments.no_chaos {
         chaos(&["--shop", "--seconds", "20"])?;
-        chaos(&[])?;
+        chaos(&["--seconds", "40"])?;
+        chaos(&["--seconds", "20", "--replay-during-outage"])?;
     }
     drop(redis);
     drop(postgres);
