@@ -480,7 +480,7 @@ impl<P: Platform> Feed for Database<'_, P> {
 impl<P: Platform> Probes for Database<'_, P> {
     async fn probe(&self) -> Probe {
         let start = self.platform().now();
-        let probed = self.rows_in_epoch(self.statements().probe(), None).await;
+        let probed = self.rows_in_epoch(self.statements().probe(), Some("history")).await;
         let name = self.table.collection.name;
         let up = match probed.as_deref().map(<[Row]>::first) {
             Ok(Some(row)) if row.boolean("numbers_continue") == Some(false) => {
