@@ -151,7 +151,7 @@ fn a_connection_to_a_server_that_takes_no_writes_is_ended_and_another_one_is_tri
 fn a_database_whose_sequence_numbers_repeat_is_not_ready_and_the_log_says_what_to_run() {
     let it = Fixture::at(POSTGRES);
     for continues in [true, false] {
-        let row = row_of([("numbers_continue", Value::Boolean(continues))]);
+        let row = row_of([history_column(1), ("numbers_continue", Value::Boolean(continues))]);
         it.platform.statements([Rows(vec![row])]);
         assert_eq!(it.call(async |db| db.probe().await).up, continues);
     }
