@@ -1,10 +1,9 @@
 //! Checks `deploy/` without a cluster: renders every overlay, has maintained tools validate it, and applies the
-//! policies that
-//! only this project can know. Every finding names file, object, field and reason.
+//! policies that only this project can know. Every finding names file, object, field and reason.
 
 #![allow(
     clippy::indexing_slicing,
-    reason = "JSON values are indexed by name only, which gives Null where nothing is"
+    reason = "JSON values are indexed by name, which gives Null where nothing is"
 )]
 
 pub mod policies;
@@ -14,10 +13,9 @@ pub mod tools;
 use std::fmt;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use policies::Files;
-use render::Overlay;
 use tools::Tools;
 
 /// Something that is wrong.
@@ -35,13 +33,7 @@ pub struct Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            file,
-            object,
-            field,
-            reason,
-        } = self;
-        write!(f, "{file}: {object}: {field}: {reason}")
+        write!(f, "{}: {}: {}: {}", self.file, self.object, self.field, self.reason)
     }
 }
 
@@ -63,18 +55,11 @@ pub struct Report {
 pub fn check(root: &Path, tools: &Tools) -> Result<Report> {
     let (overlays, mut findings) = render::render_all(root, tools)?;
     findings.extend(tools.validate(root, &overlays)?);
-    findings.extend(policies::check(&Files::load(root)?, &overlays));
+    let files = Files::load(|name| std::fs::read_to_string(root.join(name)).context(name.to_owned()))?;
+    findings.extend(policies::check(&files, &overlays));
     Ok(Report {
         objects: overlays.iter().map(|overlay| overlay.objects.len()).sum(),
         overlays: overlays.len(),
         findings,
     })
-}
-
-/// The overlay that runs on one machine, with its objects.
-///
-/// # Errors
-/// As [`check`].
-pub fn laptop(root: &Path, tools: &Tools) -> Result<Overlay> {
-    render::render(root, tools, "deploy/overlays/laptop", render::Stage::Laptop)
 }

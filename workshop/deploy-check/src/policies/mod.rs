@@ -2,65 +2,94 @@
 
 mod application;
 mod network;
-mod observability;
-mod pods;
+mod rules;
 mod stores;
 
-use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::Finding;
-use crate::render::{Object, Overlay, Stage, read_yaml, text};
+use crate::render::{Object, Overlay, Stage, at, elements, text, yaml};
 use application::Application;
+use rules::Rule;
 
 /// Files that no kustomization includes.
 #[derive(Clone, Debug)]
 pub struct Files {
     /// `spin.toml`
-    pub manifest: Value,
-    /// Containerfiles: name and text.
-    pub containerfiles: Vec<(&'static str, String)>,
-    /// The values for the chart of Valkey.
-    pub valkey_values: Value,
+    manifest: Value,
     /// What operators read about alerts.
-    pub operations: String,
+    operations: String,
+    /// The application's Containerfile, by instruction.
+    containerfile: Value,
     /// The runtime configuration of the image.
-    pub runtime: Value,
+    runtime: Value,
+    /// These and others, as objects that rules are about.
+    objects: Vec<Object>,
+    rules: Arc<[Rule]>,
 }
 
 impl Files {
-    /// Reads them.
+    /// Reads them with a function from a path in the checkout to a text.
     ///
     /// # Errors
     /// One cannot be read or is malformed.
-    pub fn load(root: &Path) -> Result<Self> {
-        let read = |name| std::fs::read_to_string(root.join(name)).context(name);
-        let toml = |name| toml::from_str(&read(name)?).context(name);
-        let container = |name| Ok::<_, anyhow::Error>((name, read(name)?));
+    pub fn load(read: impl Fn(&str) -> Result<String>) -> Result<Self> {
+        let toml = |name| toml::from_str::<Value>(&read(name)?).context(name);
+        let object = |file: &str, kind: &str, mut value: Value| {
+            let name = file.rsplit('/').next().and_then(|name| name.split('.').next());
+            value["kind"] = kind.into();
+            value["metadata"] = json!({ "name": name });
+            Object {
+                file: file.to_owned(),
+                value,
+            }
+        };
+        const CONTAINERFILE: &str = "deploy/image/Containerfile";
+        const MIGRATOR: &str = "deploy/image/migrator.Containerfile";
+        const RUNTIME: &str = "deploy/image/runtime-config.toml";
+        const VALKEY: &str = "deploy/stores/valkey/values.yaml";
+        const GUIDE: &str = "deploy/README.md";
+        let (runtime, containerfile) = (toml(RUNTIME)?, instructions(&read(CONTAINERFILE)?));
         Ok(Self {
             manifest: toml("spin.toml")?,
-            containerfiles: vec![
-                container("deploy/image/Containerfile")?,
-                container("deploy/image/migrator.Containerfile")?,
-            ],
-            valkey_values: read_yaml(&root.join(VALKEY))?,
             operations: read("docs/operations.md")?,
-            runtime: toml("deploy/image/runtime-config.toml")?,
+            objects: vec![
+                object(CONTAINERFILE, "Containerfile", containerfile.clone()),
+                object(MIGRATOR, "Containerfile", instructions(&read(MIGRATOR)?)),
+                object(RUNTIME, "RuntimeConfig", runtime.clone()),
+                object(VALKEY, "Values", yaml(&read(VALKEY)?).context(VALKEY)?),
+                object(GUIDE, "StoreUrls", stores::urls_of_guide(&read(GUIDE)?)),
+            ],
+            containerfile,
+            runtime,
+            rules: rules::load()?.into(),
         })
     }
 }
 
-const VALKEY: &str = "deploy/stores/valkey/values.yaml";
+/// The arguments of each instruction of a Containerfile; those of ENV by name.
+fn instructions(containerfile: &str) -> Value {
+    let mut found = json!({"FROM": [], "ARG": [], "ENV": {}});
+    for (instruction, arguments) in containerfile.lines().filter_map(|line| line.split_once(' ')) {
+        match (&mut found[instruction], arguments.split_once('=')) {
+            (Value::Array(list), _) => list.push(arguments.into()),
+            (Value::Object(members), Some((name, value))) => drop(members.insert(name.into(), value.into())),
+            _ => {}
+        }
+    }
+    found
+}
 
 /// Collects what is wrong.
 #[derive(Default)]
 struct Findings(Vec<Finding>);
 
 impl Findings {
-    /// Adds a finding if it `is_wrong`.
-    fn when(&mut self, is_wrong: bool, object: &Object, field: &str, reason: impl Into<String>) {
+    /// Adds a finding if something `is_wrong`.
+    fn when(&mut self, is_wrong: bool, object: &Object, field: impl Into<String>, reason: impl Into<String>) {
         if is_wrong {
             self.0.push(object.finding(field, reason));
         }
@@ -70,11 +99,34 @@ impl Findings {
 /// Applies every policy.
 pub fn check(files: &Files, overlays: &[Overlay]) -> Vec<Finding> {
     let mut found = Findings::default();
-    outside(&mut found, files);
+    let apply = |found: &mut Findings, object: &Object, stage, is_restricted| {
+        files
+            .rules
+            .iter()
+            .for_each(|rule| rule.check(found, object, stage, is_restricted));
+    };
+    for object in &files.objects {
+        apply(&mut found, object, Stage::Template, true);
+        stores::roles(&mut found, object);
+    }
     for overlay in overlays {
-        images(&mut found, overlay);
-        pods::check(&mut found, overlay);
-        observability::check(&mut found, files, overlay);
+        let mut namespaces = overlay
+            .of_kind("Namespace")
+            .map(|object| &object.at("metadata.labels")[ENFORCE]);
+        let is_restricted = namespaces.all(|level| level == "restricted");
+        let derived = overlay
+            .objects
+            .iter()
+            .flat_map(|object| derived(&mut found, object))
+            .collect::<Vec<_>>();
+        for object in overlay.objects.iter().chain(&derived) {
+            apply(&mut found, object, overlay.stage, is_restricted);
+            alerts(&mut found, files, object);
+            pipelines(&mut found, object);
+            if overlay.stage != Stage::Laptop {
+                stores::roles(&mut found, object);
+            }
+        }
         stores::check(&mut found, overlay);
         let application = Application::of(files, overlay);
         network::check(&mut found, overlay, application.as_ref());
@@ -83,88 +135,113 @@ pub fn check(files: &Files, overlays: &[Overlay]) -> Vec<Finding> {
             stores::capacity(&mut found, files, overlays, &application);
         } else if overlay.folder.starts_with("deploy/overlays/") {
             let reason = "has neither a SpinApp nor a Deployment that sets SPIN_VARIABLE_...";
-            found.0.push(overlay.finding("resources", reason));
+            found.0.push(overlay.kustomization.finding("resources", reason));
         }
     }
     found.0
 }
 
-/// Images are pinned by digest, and a placeholder is rejected where it would be deployed. Checkov knows neither what a
-/// digest
-/// looks like, nor custom resources, nor stages.
-fn images(found: &mut Findings, overlay: &Overlay) {
-    let mut executors = overlay.of_kind("SpinAppExecutor");
-    let has_image = executors.any(|o| o.at("spec.deploymentConfig.spinImage").is_string());
-    for object in &overlay.objects {
-        let paths = match object.kind() {
-            "SpinApp" => vec!["spec.image".to_owned()],
-            "SpinAppExecutor" => vec!["spec.deploymentConfig.spinImage".to_owned()],
-            "Cluster" => vec!["spec.imageName".to_owned()],
-            _ => pods::containers(object).map(|(path, _)| path + ".image").collect(),
-        };
-        for path in paths {
-            let image = text(object.at(&path));
-            let digest = image.split_once('@').map(|(_, digest)| digest);
-            // A path in the image of the executor is pinned by that image.
-            if (image.starts_with('/') && has_image) || (image.is_empty() && object.kind() != "SpinApp") {
-                continue;
-            }
-            let is_moving = digest.is_none() && overlay.stage != Stage::Laptop;
-            found.when(
-                is_moving,
-                object,
-                &path,
-                format!("{image:?} can be moved: pin it by digest"),
-            );
-            let is_digest = digest.is_none_or(is_digest);
-            let reason = format!("{image:?}: a digest is sha256: and 64 hexadecimal digits");
-            found.when(!is_digest, object, &path, reason);
-            let is_placeholder = digest.is_some_and(|digest| digest.ends_with(&"0".repeat(64)));
-            let reason = format!("{image:?} has the placeholder for a digest: replace it with that of the image");
-            found.when(
-                is_placeholder && overlay.stage == Stage::Production,
-                object,
-                &path,
-                reason,
-            );
-        }
-    }
-}
+const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
 
-fn is_digest(digest: &str) -> bool {
-    let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-    let digits = digest.strip_prefix("sha256:");
-    digits.is_some_and(|digits| digits.len() == 64 && digits.bytes().all(is_hex))
-}
-
-/// Images that are named outside of kustomizations.
-fn outside(found: &mut Findings, files: &Files) {
-    let is_pinned = |image: &str| image.split_once('@').is_some_and(|(_, digest)| is_digest(digest));
-    let mut find = |file: &str, field: String, reason: String| {
-        found.0.push(Finding {
-            file: file.into(),
-            object: "image".into(),
-            field,
-            reason,
+/// What objects carry as text: configurations of collectors, and the URLs of stores.
+fn derived(found: &mut Findings, object: &Object) -> Vec<Object> {
+    let mut of = Vec::new();
+    let mut add = |kind: &str, mut value: Value| {
+        value["kind"] = kind.into();
+        value["metadata"] = object.value["metadata"].clone();
+        of.push(Object {
+            file: object.file.clone(),
+            value,
         });
     };
-    for (file, content) in &files.containerfiles {
-        for (n, line) in content.lines().enumerate() {
-            let from = line.strip_prefix("FROM ").unwrap_or("${");
-            if !from.starts_with("${") && !is_pinned(from) {
-                let reason = format!("{line}: take it as an argument, which deploy/image/build sets by digest");
-                find(file, format!("line {}", n + 1), reason);
+    match object.kind() {
+        "Secret" => add("StoreUrls", stores::urls_of_secret(object)),
+        "ConfigMap" => {
+            for (name, content) in object.at("data").as_object().into_iter().flatten() {
+                match yaml(text(content)) {
+                    _ if !name.ends_with("-config.yaml") => {}
+                    Ok(config) => add("Collector", config),
+                    Err(error) => found.when(true, object, format!("data.{name}"), format!("is not YAML: {error}")),
+                }
             }
-            let argument = line.strip_prefix("ARG ").and_then(|argument| argument.split_once('='));
-            if argument.is_some_and(|(name, image)| name.ends_with("_IMAGE") && !is_pinned(image)) {
-                let reason = format!("{line}: has a default that can be moved: leave it without one");
-                find(file, format!("line {}", n + 1), reason);
+        }
+        _ => {}
+    }
+    of
+}
+
+/// Every alert has a section that says what to do.
+fn alerts(found: &mut Findings, files: &Files, object: &Object) {
+    let groups = elements(object.at("spec.groups")).filter(|_| object.kind() == "PrometheusRule");
+    for rule in groups.flat_map(|group| elements(&group["rules"])) {
+        let title = format!("### {}", text(&rule["alert"]));
+        let is_explained = files.operations.lines().any(|line| line == title);
+        let reason = format!("docs/operations.md has no section \"{title}\" that says what to do");
+        found.when(!is_explained, object, "alert", reason);
+        let runbook = format!("docs/operations.md#{}", text(&rule["alert"]).to_lowercase());
+        let is_right = rule["annotations"]["runbook"] == *runbook;
+        found.when(!is_right, object, "annotations.runbook", format!("must be {runbook}"));
+    }
+}
+
+/// What the pipelines of a collector name is there: the collector itself is not asked.
+fn pipelines(found: &mut Findings, object: &Object) {
+    let pipelines = object.at("service.pipelines").as_object();
+    for (name, pipeline) in pipelines.into_iter().flatten() {
+        for list in ["receivers", "processors", "exporters"] {
+            for entry in elements(&pipeline[list]).map(text) {
+                let is_there = |list: &str| !object.value[list][entry].is_null();
+                let is_missing = !is_there(list) && !is_there("connectors");
+                found.when(
+                    is_missing,
+                    object,
+                    format!("service.pipelines.{name}"),
+                    format!("there is no {entry:?}"),
+                );
             }
         }
     }
-    let tag = text(&files.valkey_values["image"]["tag"]);
-    if !is_pinned(tag) {
-        let reason = format!("{tag:?} is not pinned: it must be VERSION@sha256:DIGEST");
-        find(VALKEY, "image.tag".into(), reason);
+}
+
+/// What the variables are called in the environment of a pod.
+const PREFIX: &str = "SPIN_VARIABLE_";
+const CONTAINER: &str = "spec.template.spec.containers.0";
+
+/// Whether this is the application as a plain Deployment.
+fn is_workload(object: &Object) -> bool {
+    let mut env = elements(object.at("spec.template.spec.containers.0.env"));
+    object.kind() == "Deployment" && env.any(|entry| text(&entry["name"]).starts_with(PREFIX))
+}
+
+/// The objects of an overlay that make pods.
+fn pods(overlay: &Overlay) -> impl Iterator<Item = &Object> {
+    let makes_pods = |kind| matches!(kind, "Deployment" | "StatefulSet" | "DaemonSet" | "Job" | "SpinApp");
+    overlay.objects.iter().filter(move |object| makes_pods(object.kind()))
+}
+
+/// Whether a selector takes an object's pods; an empty one takes none.
+fn is_selected(pod: &Object, match_labels: &Value) -> bool {
+    let labels = at(
+        &pod.value,
+        if pod.kind() == "SpinApp" {
+            "spec.podLabels"
+        } else {
+            "spec.template.metadata.labels"
+        },
+    );
+    let has = |(name, value): (&String, &Value)| labels[name] == *value;
+    match_labels
+        .as_object()
+        .is_some_and(|wanted| !wanted.is_empty() && wanted.iter().all(has))
+}
+
+/// The number of a port, given its name or its number.
+fn port(pod: &Object, wanted: &Value) -> Option<u64> {
+    if pod.kind() == "SpinApp" {
+        return (wanted == "http-app" || wanted == 80).then_some(80);
     }
+    let mut ports =
+        elements(pod.at("spec.template.spec.containers")).flat_map(|container| elements(&container["ports"]));
+    let port = ports.find(|port| port["name"] == *wanted || port["containerPort"] == *wanted)?;
+    port["containerPort"].as_u64()
 }
