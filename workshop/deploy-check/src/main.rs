@@ -1,12 +1,28 @@
-//! `deploy-check check`: what `cargo xtask deploy check` runs.
+//! `deploy-check check`: checks `deploy/` without a cluster. Renders every overlay, has maintained tools validate it, and
+//! applies the policies that only this project can know. Every finding names file, object, field and reason.
 
+#![allow(
+    clippy::indexing_slicing,
+    reason = "JSON values are indexed by name, which gives Null where nothing is"
+)]
+
+mod policies;
+mod render;
+#[cfg(test)]
+mod tests;
+mod tools;
+
+use std::fmt;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use deploy_check::tools::Tools;
 use devstack::workspace;
+
+use policies::Files;
+use tools::Tools;
 
 /// Checks the manifests in deploy/ without a cluster.
 #[derive(Parser)]
@@ -20,9 +36,25 @@ enum Arguments {
     },
 }
 
+/// Something that is wrong with a field of an object: the file to change, relative to the checkout; `Kind/name`; a path,
+/// or the name of a rule of Checkov; and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Finding {
+    file: String,
+    object: String,
+    field: String,
+    reason: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}: {}", self.file, self.object, self.field, self.reason)
+    }
+}
+
 fn main() -> ExitCode {
     let Arguments::Check { no_install } = Arguments::parse();
-    match check(!no_install) {
+    match run(!no_install) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -31,21 +63,28 @@ fn main() -> ExitCode {
     }
 }
 
-fn check(may_install: bool) -> Result<()> {
+fn run(may_install: bool) -> Result<()> {
     let tools = Tools::find_or_install(may_install)?;
     let start = Instant::now();
-    let report = deploy_check::check(workspace::root(), &tools)?;
-    for finding in &report.findings {
-        println!("{finding}");
-    }
-    let (found, objects, overlays) = (report.findings.len(), report.objects, report.overlays);
-    ensure!(
-        found == 0,
-        "{found} findings in {objects} objects of {overlays} kustomizations"
-    );
+    let (what, findings) = check(workspace::root(), &tools)?;
+    findings.iter().for_each(|finding| println!("{finding}"));
+    ensure!(findings.is_empty(), "{} findings in {what}", findings.len());
     eprintln!(
-        "deploy/ is in order: {objects} objects of {overlays} kustomizations, checked in {:.1} s.",
+        "deploy/ is in order: {what}, checked in {:.1} s.",
         start.elapsed().as_secs_f64()
     );
     Ok(())
+}
+
+/// Checks `deploy/` of a checkout: how much that was, and what is wrong.
+fn check(root: &Path, tools: &Tools) -> Result<(String, Vec<Finding>)> {
+    let (overlays, mut findings) = render::render_all(root, tools)?;
+    findings.extend(tools.validate(root, &overlays)?);
+    let files = Files::load(|name| std::fs::read_to_string(root.join(name)).context(name.to_owned()))?;
+    findings.extend(policies::check(&files, &overlays));
+    let objects: usize = overlays.iter().map(|overlay| overlay.objects.len()).sum();
+    Ok((
+        format!("{objects} objects of {} kustomizations", overlays.len()),
+        findings,
+    ))
 }

@@ -23,7 +23,7 @@ const STAGE: &str = "deploy-check/stage";
 /// Kustomize notes here where an object comes from, if asked to.
 const ORIGIN: &str = "config.kubernetes.io/origin";
 
-/// One rendered object, or a file that rules are about.
+/// One rendered object, or what rules are about in its place.
 #[derive(Clone, Debug)]
 pub struct Object {
     /// The file it is from, or the kustomization if a generator made it; relative to the checkout.
@@ -37,21 +37,16 @@ pub struct Object {
 pub struct Overlay {
     /// Its folder, relative to the checkout.
     pub folder: String,
-    /// What it is for.
     pub stage: Stage,
-    /// The kustomization itself.
     pub kustomization: Object,
-    /// What it deploys.
     pub objects: Vec<Object>,
 }
 
 impl Object {
-    /// Its kind, such as `Deployment`.
     pub fn kind(&self) -> &str {
         text(&self.value["kind"])
     }
 
-    /// Its name.
     pub fn name(&self) -> &str {
         text(&self.value["metadata"]["name"])
     }
@@ -61,21 +56,25 @@ impl Object {
         at(&self.value, path)
     }
 
-    /// A finding about one of its fields.
     pub fn finding(&self, field: impl Into<String>, reason: impl Into<String>) -> Finding {
-        let object = format!("{}/{}", self.kind(), self.name());
-        let (field, reason) = (field.into(), reason.into());
         Finding {
             file: self.file.clone(),
-            object,
-            field,
-            reason,
+            object: format!("{}/{}", self.kind(), self.name()),
+            field: field.into(),
+            reason: reason.into(),
         }
+    }
+
+    /// Another object of the same name, from the same file.
+    pub fn derive(&self, kind: &str, mut value: Value) -> Self {
+        value["kind"] = kind.into();
+        value["metadata"] = self.value["metadata"].clone();
+        let file = self.file.clone();
+        Self { file, value }
     }
 }
 
 impl Overlay {
-    /// The objects of a kind.
     pub fn of_kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Object> {
         self.objects.iter().filter(move |object| object.kind() == kind)
     }
@@ -83,17 +82,17 @@ impl Overlay {
 
 /// What is at a path such as `spec.containers.0.image`; `Null` if nothing is.
 pub fn at<'a>(value: &'a Value, path: &str) -> &'a Value {
-    path.split('.')
-        .fold(value, |value, name| child(value, name).unwrap_or(&Value::Null))
+    path.split('.').fold(value, child)
 }
 
-/// A member of an object; of a list, the element with a number or a `name`.
-pub fn child<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
-    match (value, name.parse::<usize>()) {
+/// A member of an object; of a list, the element with a number or a `name`. `Null` if it is not there.
+pub fn child<'a>(value: &'a Value, name: &str) -> &'a Value {
+    let child = match (value, name.parse::<usize>()) {
         (Value::Array(list), Ok(index)) => list.get(index),
         (Value::Array(list), Err(_)) => list.iter().find(|element| element["name"] == name),
         _ => value.get(name),
-    }
+    };
+    child.unwrap_or(&Value::Null)
 }
 
 /// The elements of a list; none if it is not one.
@@ -106,11 +105,13 @@ pub fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
+/// Reads one YAML document.
+pub fn yaml(text: &str) -> Result<Value> {
+    serde_saphyr::from_str(text).map_err(|error| anyhow!("{error}"))
+}
+
 /// Renders every kustomization below deploy/ that is more than a part of others. Kustomizations that do not
 /// say their stage are findings.
-///
-/// # Errors
-/// kubectl cannot be run, or rejects a kustomization; its message names the file.
 pub fn render_all(root: &Path, tools: &Tools) -> Result<(Vec<Overlay>, Vec<Finding>)> {
     let (mut overlays, mut findings) = (Vec::new(), Vec::new());
     for folder in kustomizations(&root.join("deploy"))? {
@@ -151,17 +152,12 @@ fn render(root: &Path, tools: &Tools, folder: &str) -> Result<Vec<Object>> {
     let inside = root.canonicalize()?.join(folder).display().to_string();
     let text = format!("resources: [{up}.{inside}]\nbuildMetadata: [originAnnotations]\n");
     std::fs::write(around.join("kustomization.yaml"), text)?;
-    let output = tools
-        .kubectl()
-        .arg("kustomize")
-        .arg(&around)
-        .output()
-        .context("running kubectl")?;
-    let message = String::from_utf8_lossy(&output.stderr);
+    let output = tools.kubectl().arg("kustomize").arg(&around).output()?;
+    let error = String::from_utf8_lossy(&output.stderr);
     ensure!(
         output.status.success(),
         "{folder}/kustomization.yaml cannot be rendered: {}",
-        message.trim()
+        error.trim()
     );
     let documents: Vec<Value> = serde_saphyr::from_multiple(&String::from_utf8(output.stdout)?)
         .map_err(|error| anyhow!("reading what kubectl rendered of {folder}: {error}"))?;
@@ -196,12 +192,4 @@ fn kustomizations(folder: &Path) -> Result<Vec<PathBuf>> {
         found.extend(kustomizations(&folder)?);
     }
     Ok(found)
-}
-
-/// Reads one YAML document.
-///
-/// # Errors
-/// It is not YAML.
-pub fn yaml(text: &str) -> Result<Value> {
-    serde_saphyr::from_str(text).map_err(|error| anyhow!("{error}"))
 }

@@ -5,18 +5,20 @@ mod network;
 mod rules;
 mod stores;
 
-use std::sync::Arc;
-
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::Finding;
-use crate::render::{Object, Overlay, Stage, at, elements, text, yaml};
+use crate::render::{Object, Overlay, Stage, elements, text, yaml};
 use application::Application;
 use rules::Rule;
 
+/// What the variables are called in the environment of a pod.
+const PREFIX: &str = "SPIN_VARIABLE_";
+const CONTAINER: &str = "spec.template.spec.containers.0";
+const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
+
 /// Files that no kustomization includes.
-#[derive(Clone, Debug)]
 pub struct Files {
     /// `spin.toml`
     manifest: Value,
@@ -28,44 +30,39 @@ pub struct Files {
     runtime: Value,
     /// These and others, as objects that rules are about.
     objects: Vec<Object>,
-    rules: Arc<[Rule]>,
+    rules: Vec<Rule>,
 }
 
 impl Files {
     /// Reads them with a function from a path in the checkout to a text.
-    ///
-    /// # Errors
-    /// One cannot be read or is malformed.
     pub fn load(read: impl Fn(&str) -> Result<String>) -> Result<Self> {
         let toml = |name| toml::from_str::<Value>(&read(name)?).context(name);
-        let object = |file: &str, kind: &str, mut value: Value| {
+        let image = |name| Ok::<_, anyhow::Error>(instructions(&read(name)?));
+        let (containerfile, runtime) = ("deploy/image/Containerfile", "deploy/image/runtime-config.toml");
+        let (migrator, valkey, guide) = (
+            "deploy/image/migrator.Containerfile",
+            "deploy/stores/valkey/values.yaml",
+            "deploy/README.md",
+        );
+        let objects = [
+            (containerfile, "Containerfile", image(containerfile)?),
+            (migrator, "Containerfile", image(migrator)?),
+            (runtime, "RuntimeConfig", toml(runtime)?),
+            (valkey, "Values", yaml(&read(valkey)?).context(valkey)?),
+            (guide, "StoreUrls", stores::urls_of_guide(&read(guide)?)),
+        ];
+        let object = |(file, kind, value): (&str, &str, Value)| {
             let name = file.rsplit('/').next().and_then(|name| name.split('.').next());
-            value["kind"] = kind.into();
-            value["metadata"] = json!({ "name": name });
-            Object {
-                file: file.to_owned(),
-                value,
-            }
+            let (file, named) = (file.to_owned(), json!({"metadata": {"name": name}}));
+            Object { file, value: named }.derive(kind, value)
         };
-        const CONTAINERFILE: &str = "deploy/image/Containerfile";
-        const MIGRATOR: &str = "deploy/image/migrator.Containerfile";
-        const RUNTIME: &str = "deploy/image/runtime-config.toml";
-        const VALKEY: &str = "deploy/stores/valkey/values.yaml";
-        const GUIDE: &str = "deploy/README.md";
-        let (runtime, containerfile) = (toml(RUNTIME)?, instructions(&read(CONTAINERFILE)?));
         Ok(Self {
             manifest: toml("spin.toml")?,
             operations: read("docs/operations.md")?,
-            objects: vec![
-                object(CONTAINERFILE, "Containerfile", containerfile.clone()),
-                object(MIGRATOR, "Containerfile", instructions(&read(MIGRATOR)?)),
-                object(RUNTIME, "RuntimeConfig", runtime.clone()),
-                object(VALKEY, "Values", yaml(&read(VALKEY)?).context(VALKEY)?),
-                object(GUIDE, "StoreUrls", stores::urls_of_guide(&read(GUIDE)?)),
-            ],
-            containerfile,
-            runtime,
-            rules: rules::load()?.into(),
+            containerfile: image(containerfile)?,
+            runtime: toml(runtime)?,
+            objects: objects.into_iter().map(object).collect(),
+            rules: rules::load()?,
         })
     }
 }
@@ -99,75 +96,79 @@ impl Findings {
 /// Applies every policy.
 pub fn check(files: &Files, overlays: &[Overlay]) -> Vec<Finding> {
     let mut found = Findings::default();
-    let apply = |found: &mut Findings, object: &Object, stage, is_restricted| {
-        files
-            .rules
-            .iter()
-            .for_each(|rule| rule.check(found, object, stage, is_restricted));
-    };
-    for object in &files.objects {
-        apply(&mut found, object, Stage::Template, true);
-        stores::roles(&mut found, object);
+    for (rule, object) in files
+        .rules
+        .iter()
+        .flat_map(|rule| files.objects.iter().map(move |object| (rule, object)))
+    {
+        rule.check(&mut found, object, Stage::Template, true);
     }
     for overlay in overlays {
         let mut namespaces = overlay
             .of_kind("Namespace")
             .map(|object| &object.at("metadata.labels")[ENFORCE]);
         let is_restricted = namespaces.all(|level| level == "restricted");
-        let derived = overlay
-            .objects
-            .iter()
-            .flat_map(|object| derived(&mut found, object))
-            .collect::<Vec<_>>();
-        for object in overlay.objects.iter().chain(&derived) {
-            apply(&mut found, object, overlay.stage, is_restricted);
+        let application = Application::of(files, overlay);
+        let mut objects = overlay.objects.clone();
+        for object in &overlay.objects {
             alerts(&mut found, files, object);
-            pipelines(&mut found, object);
-            if overlay.stage != Stage::Laptop {
-                stores::roles(&mut found, object);
+            objects.extend(texts(&mut found, object));
+        }
+        objects.extend(pods(overlay).map(|pod| network::reach(overlay, pod, "Pods")));
+        if let Some(application) = &application {
+            objects.push(network::reach(overlay, application.object, "PodsOfApplication"));
+            objects.push(application.facts.clone());
+            application.check(&mut found, files);
+            stores::capacity(&mut found, files, overlays, application);
+            if application.value("identity") == "header" {
+                network::customer_header(&mut found, application);
             }
         }
-        stores::check(&mut found, overlay);
-        let application = Application::of(files, overlay);
-        network::check(&mut found, overlay, application.as_ref());
-        if let Some(application) = application {
-            application.check(&mut found, files);
-            stores::capacity(&mut found, files, overlays, &application);
-        } else if overlay.folder.starts_with("deploy/overlays/") {
-            let reason = "has neither a SpinApp nor a Deployment that sets SPIN_VARIABLE_...";
-            found.0.push(overlay.kustomization.finding("resources", reason));
+        for object in &objects {
+            files
+                .rules
+                .iter()
+                .for_each(|rule| rule.check(&mut found, object, overlay.stage, is_restricted));
         }
+        stores::check(&mut found, overlay);
+        network::check(&mut found, overlay);
+        let is_empty = application.is_none() && overlay.folder.starts_with("deploy/overlays/");
+        let reason = "has neither a SpinApp nor a Deployment that sets SPIN_VARIABLE_...";
+        found.when(is_empty, &overlay.kustomization, "resources", reason);
     }
     found.0
 }
 
-const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
-
 /// What objects carry as text: configurations of collectors, and the URLs of stores.
-fn derived(found: &mut Findings, object: &Object) -> Vec<Object> {
-    let mut of = Vec::new();
-    let mut add = |kind: &str, mut value: Value| {
-        value["kind"] = kind.into();
-        value["metadata"] = object.value["metadata"].clone();
-        of.push(Object {
-            file: object.file.clone(),
-            value,
-        });
-    };
-    match object.kind() {
-        "Secret" => add("StoreUrls", stores::urls_of_secret(object)),
-        "ConfigMap" => {
-            for (name, content) in object.at("data").as_object().into_iter().flatten() {
-                match yaml(text(content)) {
-                    _ if !name.ends_with("-config.yaml") => {}
-                    Ok(config) => add("Collector", config),
-                    Err(error) => found.when(true, object, format!("data.{name}"), format!("is not YAML: {error}")),
-                }
+fn texts(found: &mut Findings, object: &Object) -> Vec<Object> {
+    if object.kind() == "Secret" {
+        return vec![object.derive("StoreUrls", stores::urls_of_secret(object))];
+    }
+    let data = object.at("data").as_object().into_iter().flatten();
+    let mut collectors = Vec::new();
+    for (name, content) in data.filter(|(name, _)| name.ends_with("-config.yaml")) {
+        match yaml(text(content)) {
+            Ok(config) => collectors.push(object.derive("Collector", config)),
+            Err(error) => found.when(true, object, format!("data.{name}"), format!("is not YAML: {error}")),
+        }
+    }
+    collectors.iter().for_each(|collector| pipelines(found, collector));
+    collectors
+}
+
+/// What the pipelines of a collector name is there: the collector itself is not asked.
+fn pipelines(found: &mut Findings, object: &Object) {
+    for (name, pipeline) in object.at("service.pipelines").as_object().into_iter().flatten() {
+        for list in ["receivers", "processors", "exporters"] {
+            for entry in elements(&pipeline[list]).map(text) {
+                let is_missing = [list, "connectors"]
+                    .iter()
+                    .all(|list| object.value[list][entry].is_null());
+                let reason = format!("there is no {entry:?}");
+                found.when(is_missing, object, format!("service.pipelines.{name}"), reason);
             }
         }
-        _ => {}
     }
-    of
 }
 
 /// Every alert has a section that says what to do.
@@ -184,29 +185,6 @@ fn alerts(found: &mut Findings, files: &Files, object: &Object) {
     }
 }
 
-/// What the pipelines of a collector name is there: the collector itself is not asked.
-fn pipelines(found: &mut Findings, object: &Object) {
-    let pipelines = object.at("service.pipelines").as_object();
-    for (name, pipeline) in pipelines.into_iter().flatten() {
-        for list in ["receivers", "processors", "exporters"] {
-            for entry in elements(&pipeline[list]).map(text) {
-                let is_there = |list: &str| !object.value[list][entry].is_null();
-                let is_missing = !is_there(list) && !is_there("connectors");
-                found.when(
-                    is_missing,
-                    object,
-                    format!("service.pipelines.{name}"),
-                    format!("there is no {entry:?}"),
-                );
-            }
-        }
-    }
-}
-
-/// What the variables are called in the environment of a pod.
-const PREFIX: &str = "SPIN_VARIABLE_";
-const CONTAINER: &str = "spec.template.spec.containers.0";
-
 /// Whether this is the application as a plain Deployment.
 fn is_workload(object: &Object) -> bool {
     let mut env = elements(object.at("spec.template.spec.containers.0.env"));
@@ -221,14 +199,12 @@ fn pods(overlay: &Overlay) -> impl Iterator<Item = &Object> {
 
 /// Whether a selector takes an object's pods; an empty one takes none.
 fn is_selected(pod: &Object, match_labels: &Value) -> bool {
-    let labels = at(
-        &pod.value,
-        if pod.kind() == "SpinApp" {
-            "spec.podLabels"
-        } else {
-            "spec.template.metadata.labels"
-        },
-    );
+    let is_spin_app = pod.kind() == "SpinApp";
+    let labels = pod.at(if is_spin_app {
+        "spec.podLabels"
+    } else {
+        "spec.template.metadata.labels"
+    });
     let has = |(name, value): (&String, &Value)| labels[name] == *value;
     match_labels
         .as_object()
@@ -240,8 +216,8 @@ fn port(pod: &Object, wanted: &Value) -> Option<u64> {
     if pod.kind() == "SpinApp" {
         return (wanted == "http-app" || wanted == 80).then_some(80);
     }
-    let mut ports =
-        elements(pod.at("spec.template.spec.containers")).flat_map(|container| elements(&container["ports"]));
+    let containers = elements(pod.at("spec.template.spec.containers"));
+    let mut ports = containers.flat_map(|container| elements(&container["ports"]));
     let port = ports.find(|port| port["name"] == *wanted || port["containerPort"] == *wanted)?;
     port["containerPort"].as_u64()
 }

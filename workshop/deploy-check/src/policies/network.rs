@@ -1,72 +1,48 @@
-//! Pods reach what they need and nothing else, and selectors, ports and routes lead to pods that are there.
+//! Pods reach what they need and nothing else, and selectors, ports and routes lead to pods that are there. No validator
+//! looks into two objects.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::application::Application;
 use super::{Findings, is_selected, pods, port};
-use crate::render::{Object, Overlay, Stage, at, elements, text};
+use crate::render::{Object, Overlay, at, elements, text};
 
-/// Ports that the application cannot do without: DNS, Redis and Postgres.
-const NEEDED: [u64; 3] = [53, 6379, 5432];
-
-pub fn check(found: &mut Findings, overlay: &Overlay, application: Option<&Application<'_>>) {
+pub fn check(found: &mut Findings, overlay: &Overlay) {
     overlay
         .objects
         .iter()
         .for_each(|object| selector(found, overlay, object));
-    for route in overlay.of_kind("HTTPRoute") {
-        for (n, rule) in elements(route.at("spec.rules")).enumerate() {
-            for backend in elements(&rule["backendRefs"]) {
-                let has_port = |object: &Object| match object.kind() {
-                    "Service" => elements(object.at("spec.ports")).any(|entry| entry["port"] == backend["port"]),
-                    // spin-operator makes its Service.
-                    kind => kind == "SpinApp" && backend["port"] == 80,
-                };
-                let is_there = overlay
-                    .objects
-                    .iter()
-                    .any(|o| o.name() == backend["name"] && has_port(o));
-                let reason = format!("there is no Service {} with port {}", backend["name"], backend["port"]);
-                found.when(!is_there, route, format!("spec.rules.{n}.backendRefs"), reason);
-            }
+    for (route, n, rule) in route_rules(overlay) {
+        for backend in elements(&rule["backendRefs"]) {
+            let has_port = |object: &Object| match object.kind() {
+                "Service" => elements(object.at("spec.ports")).any(|entry| entry["port"] == backend["port"]),
+                // spin-operator makes its Service.
+                kind => kind == "SpinApp" && backend["port"] == 80,
+            };
+            let is_there = overlay
+                .objects
+                .iter()
+                .any(|o| o.name() == backend["name"] && has_port(o));
+            let reason = format!("there is no Service {} with port {}", backend["name"], backend["port"]);
+            found.when(!is_there, route, format!("spec.rules.{n}.backendRefs"), reason);
         }
-    }
-    if overlay.stage == Stage::Laptop {
-        return;
     }
     for pod in pods(overlay) {
-        let policies: Vec<_> = policies(overlay, pod).collect();
-        for direction in ["Ingress", "Egress"] {
-            let mut types = policies
-                .iter()
-                .flat_map(|policy| elements(policy.at("spec.policyTypes")));
-            let reason = format!("no NetworkPolicy limits {direction} of these pods");
-            found.when(!types.any(|kind| kind == direction), pod, "metadata.labels", reason);
-        }
-        for policy in &policies {
-            for (n, entry) in rules(policy, "ingress")
-                .flat_map(|rule| elements(&rule["ports"]))
-                .enumerate()
-            {
+        for policy in policies(overlay, pod) {
+            for entry in ports(policy, "ingress") {
                 let reason = format!("{} is no port of {}/{}", entry["port"], pod.kind(), pod.name());
-                found.when(
-                    port(pod, &entry["port"]).is_none(),
-                    policy,
-                    format!("spec.ingress: port {n}"),
-                    reason,
-                );
+                found.when(port(pod, &entry["port"]).is_none(), policy, "spec.ingress", reason);
             }
         }
-        let is_application = application.is_some_and(|a| std::ptr::eq(a.object, pod));
-        for needed in NEEDED.iter().filter(|_| is_application && !policies.is_empty()) {
-            let egress = policies.iter().flat_map(|policy| rules(policy, "egress"));
-            let is_open = egress
-                .flat_map(|rule| elements(&rule["ports"]))
-                .any(|entry| entry["port"] == *needed);
-            let reason = format!("nothing lets these pods out to port {needed}, which they need");
-            found.when(!is_open, pod, "metadata.labels", reason);
-        }
     }
+}
+
+/// What the policies of an object's pods limit, and which ports they let out to, as an object that rules are about.
+pub fn reach(overlay: &Overlay, pod: &Object, kind: &str) -> Object {
+    let types = policies(overlay, pod).flat_map(|policy| elements(policy.at("spec.policyTypes")));
+    let ports = policies(overlay, pod).flat_map(|policy| ports(policy, "egress"));
+    let (types, ports): (Vec<_>, Vec<_>) = (types.collect(), ports.map(|entry| &entry["port"]).collect());
+    pod.derive(kind, json!({"limited": types, "egress": ports}))
 }
 
 fn policies<'a>(overlay: &'a Overlay, pod: &'a Object) -> impl Iterator<Item = &'a Object> {
@@ -74,11 +50,19 @@ fn policies<'a>(overlay: &'a Overlay, pod: &'a Object) -> impl Iterator<Item = &
     policies.filter(|policy| is_selected(pod, policy.at("spec.podSelector.matchLabels")))
 }
 
-fn rules<'a>(policy: &'a Object, direction: &str) -> std::slice::Iter<'a, Value> {
-    elements(&policy.at("spec")[direction])
+fn ports<'a>(policy: &'a Object, direction: &str) -> impl Iterator<Item = &'a Value> {
+    elements(&policy.at("spec")[direction]).flat_map(|rule| elements(&rule["ports"]))
 }
 
-/// What an object selects is there, and has the ports that it leads to. No validator looks into two objects.
+fn route_rules(overlay: &Overlay) -> impl Iterator<Item = (&Object, usize, &Value)> {
+    let routes = overlay.objects.iter().filter(|object| object.kind() == "HTTPRoute");
+    routes.flat_map(|route| {
+        let rules = elements(route.at("spec.rules")).enumerate();
+        rules.map(move |(n, rule)| (route, n, rule))
+    })
+}
+
+/// What an object selects is there, and has the ports that it leads to.
 fn selector(found: &mut Findings, overlay: &Overlay, object: &Object) {
     let selector = match object.kind() {
         "Service" => "spec.selector",
@@ -90,7 +74,8 @@ fn selector(found: &mut Findings, overlay: &Overlay, object: &Object) {
     let needs_own = pods(overlay).any(|pod| own(&pod));
     let mut selected = pods(overlay).filter(|pod| !needs_own || own(pod));
     let Some(pod) = selected.find(|pod| is_selected(pod, object.at(selector))) else {
-        return found.when(true, object, selector, format!("selects no pod of {}", overlay.folder));
+        let reason = format!("selects no pod of {}", overlay.folder);
+        return found.when(true, object, selector, reason);
     };
     for (n, entry) in elements(object.at("spec.ports")).enumerate() {
         let target = entry.get("targetPort").unwrap_or(&entry["port"]);
@@ -102,12 +87,12 @@ fn selector(found: &mut Findings, overlay: &Overlay, object: &Object) {
             reason,
         );
     }
-    for (n, spread) in elements(pod.at("spec.template.spec.topologySpreadConstraints")).enumerate() {
+    for (n, spread) in elements(object.at("spec.template.spec.topologySpreadConstraints")).enumerate() {
         let field = format!("spec.template.spec.topologySpreadConstraints.{n}.labelSelector");
         let is_own = is_selected(pod, at(spread, "labelSelector.matchLabels"));
         found.when(
-            !is_own && needs_own,
-            pod,
+            !is_own,
+            object,
             field,
             "does not select its own pods, so nothing is spread",
         );
@@ -115,13 +100,11 @@ fn selector(found: &mut Findings, overlay: &Overlay, object: &Object) {
 }
 
 /// With identity "header", a client must neither send the header itself, nor reach the pods without the gateway.
-pub fn customer_header(found: &mut Findings, overlay: &Overlay, application: &Object, header: &str) {
-    for policy in policies(overlay, application) {
-        for (n, rule) in rules(policy, "ingress").enumerate() {
-            let is_anyone = |peer: &Value| {
-                let selector = peer["namespaceSelector"].as_object();
-                selector.is_some_and(serde_json::Map::is_empty) && peer["podSelector"].is_null()
-            };
+pub fn customer_header(found: &mut Findings, application: &Application<'_>) {
+    let (overlay, header) = (application.overlay, application.value("identity_header"));
+    for policy in policies(overlay, application.object) {
+        for (n, rule) in elements(policy.at("spec.ingress")).enumerate() {
+            let is_anyone = |peer: &Value| peer["namespaceSelector"] == json!({}) && peer["podSelector"].is_null();
             let is_open = rule["from"].is_null() || elements(&rule["from"]).any(is_anyone);
             let reason = "identity is header, and pods of every namespace reach these: name the gateway's namespace";
             found.when(is_open, policy, format!("spec.ingress.{n}.from"), reason);
@@ -133,18 +116,15 @@ pub fn customer_header(found: &mut Findings, overlay: &Overlay, application: &Ob
     if early.any(|policy| elements(policy.at("spec.headers.earlyRequestHeaders.remove")).any(is_it)) {
         return;
     }
-    if overlay.of_kind("HTTPRoute").next().is_none() {
-        let reason = format!("identity is header, and there is no HTTPRoute that removes the client's own {header}");
-        found.0.push(overlay.kustomization.finding("components", reason));
-    }
-    for route in overlay.of_kind("HTTPRoute") {
-        for (n, rule) in elements(route.at("spec.rules")).enumerate() {
-            let is_handled = elements(&rule["filters"]).any(|filter| {
-                let modifier = &filter["requestHeaderModifier"];
-                elements(&modifier["remove"]).any(is_it) || elements(&modifier["set"]).any(|set| is_it(&set["name"]))
-            });
-            let reason = format!("identity is header, and this rule lets the client's own {header} pass");
-            found.when(!is_handled, route, format!("spec.rules.{n}.filters"), reason);
-        }
+    let reason = format!("identity is header, and there is no HTTPRoute that removes the client's own {header}");
+    let has_none = route_rules(overlay).next().is_none();
+    found.when(has_none, &overlay.kustomization, "components", reason);
+    for (route, n, rule) in route_rules(overlay) {
+        let is_handled = elements(&rule["filters"]).any(|filter| {
+            let modifier = &filter["requestHeaderModifier"];
+            elements(&modifier["remove"]).any(is_it) || elements(&modifier["set"]).any(|set| is_it(&set["name"]))
+        });
+        let reason = format!("identity is header, and this rule lets the client's own {header} pass");
+        found.when(!is_handled, route, format!("spec.rules.{n}.filters"), reason);
     }
 }

@@ -8,7 +8,6 @@ use super::{Findings, is_workload};
 use crate::render::{Object, Stage, child, elements, text, yaml};
 
 /// What a member must be; see the head of rules.yaml.
-#[derive(Debug)]
 pub struct Rule {
     of: Vec<String>,
     at: String,
@@ -90,6 +89,6 @@ fn select<'a>(value: &'a Value, words: &[&str], path: &str, found: &mut Vec<(Str
         return;
     }
     for name in first.split('|') {
-        select(child(value, name).unwrap_or(&Value::Null), rest, &join(name), found);
+        select(child(value, name), rest, &join(name), found);
     }
 }

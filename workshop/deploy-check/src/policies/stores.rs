@@ -12,7 +12,6 @@ use crate::render::{Object, Overlay, elements, text};
 const POOL_SIZE: u64 = 64;
 /// Connections that are not the pods': the migrator's, the operator's, replication, superusers.
 const RESERVED: u64 = 20;
-const URLS: [&str; 2] = ["database_url", "migration_database_url"];
 
 /// The pods of an application fit into the Poolers, or into the server that the overlay brings along.
 pub fn capacity(found: &mut Findings, files: &Files, overlays: &[Overlay], application: &Application<'_>) {
@@ -82,43 +81,27 @@ fn number(object: &Object, path: &str) -> u64 {
 
 /// The URLs that the guide tells operators to store, with the shell's variables in them replaced.
 pub fn urls_of_guide(guide: &str) -> Value {
-    let mut urls = json!({});
     let assignments = guide
         .lines()
         .filter_map(|line| line.strip_prefix("$ ")?.split_once("='"));
-    let assignments: Vec<_> = assignments
-        .filter_map(|(name, value)| Some((name, value.split_once('\'')?.0)))
-        .collect();
-    for name in URLS {
-        let (_, after) = guide
-            .split_once(&format!("--from-literal={name}=\""))
-            .unwrap_or_default();
-        let url = after.split('"').next().unwrap_or_default().to_owned();
-        urls[name] = assignments
-            .iter()
-            .fold(url, |url, (name, value)| url.replace(&format!("${name}"), value))
-            .into();
-    }
-    urls
+    let assignments: Vec<_> = assignments.collect();
+    urls(|name| {
+        let (_, after) = guide.split_once(&format!("--from-literal={name}=\""))?;
+        let url = after.split('"').next()?.to_owned();
+        let replace =
+            |url: String, (name, value): &(&str, &str)| url.replace(&format!("${name}"), value.trim_end_matches('\''));
+        Some(assignments.iter().fold(url, replace))
+    })
 }
 
 /// The URLs that a rendered Secret has.
 pub fn urls_of_secret(secret: &Object) -> Value {
-    let decoded = |name: &&str| String::from_utf8(STANDARD.decode(text(&secret.at("data")[*name])).ok()?).ok();
-    let urls = URLS
-        .iter()
-        .map(|name| ((*name).to_owned(), decoded(name).filter(|url| !url.is_empty()).into()));
-    Value::Object(urls.collect())
+    urls(|name| String::from_utf8(STANDARD.decode(secret.at("data")[name].as_str()?).ok()?).ok())
 }
 
-/// The component and the migrator are different roles: who owns a table may change its rows (migrations/roles.sql).
-pub fn roles(found: &mut Findings, urls: &Object) {
-    let [serving, migrating] = URLS.map(|name| {
-        let (_, after) = text(&urls.value[name]).split_once("://").unwrap_or_default();
-        after.split([':', '@']).next().unwrap_or_default()
-    });
-    let is_same = urls.kind() == "StoreUrls" && !serving.is_empty() && serving == migrating;
-    let reason =
-        format!("{serving} is the role of migration_database_url, too: it owns the tables (migrations/roles.sql)");
-    found.when(is_same, urls, "database_url", reason);
+fn urls(url: impl Fn(&str) -> Option<String>) -> Value {
+    let [serving, migrating] = ["database_url", "migration_database_url"].map(url);
+    let role = |url: &String| Some(url.split_once("://")?.1.split([':', '@']).next()?.to_owned());
+    let roles: Vec<_> = [&serving, &migrating].into_iter().flatten().filter_map(role).collect();
+    json!({"database_url": serving, "migration_database_url": migrating, "roles": roles})
 }

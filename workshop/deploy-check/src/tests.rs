@@ -10,11 +10,12 @@
 
 use std::process::Command;
 
-use deploy_check::policies::{self, Files};
-use deploy_check::render::{Object, Overlay, Stage, elements, render_all, text, yaml};
-use deploy_check::tools::Tools;
 use devstack::workspace::root;
 use serde_json::Value;
+
+use crate::policies::{self, Files};
+use crate::render::{Object, Overlay, Stage, elements, render_all, text, yaml};
+use crate::tools::Tools;
 
 /// Makes an edit, and returns the object that it changed; see the head of the table.
 fn plant(of: &mut Overlay, object: &str, path: &Value, new: &Value) -> Option<Object> {
@@ -77,9 +78,9 @@ fn edit(value: &mut Value, path: &str, new: &Value) {
 #[test]
 fn a_finding_names_the_file_to_change_and_the_checkout_has_none() {
     let tools = Tools::find_or_install(true).unwrap();
-    let report = deploy_check::check(root(), &tools).unwrap();
-    assert_eq!(report.findings, []);
-    assert!(report.overlays >= 7, "{}", report.overlays);
+    let (what, findings) = crate::check(root(), &tools).unwrap();
+    assert_eq!(findings, []);
+    assert!(what.ends_with("of 7 kustomizations"), "{what}");
 
     let copy = root().join(format!("target/deploy-check/copy-{}", std::process::id()));
     let script = "mkdir -p $1/docs && cp -r deploy spin.toml $1 && cp docs/operations.md $1/docs
@@ -94,7 +95,7 @@ fn a_finding_names_the_file_to_change_and_the_checkout_has_none() {
             .status()
     };
     assert!(shell(script).unwrap().success());
-    let findings = deploy_check::check(&copy, &tools).unwrap().findings;
+    let (_, findings) = crate::check(&copy, &tools).unwrap();
     let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
     for start in [
         "deploy/base/autoscaler.yaml (in deploy/overlays/deployment): HorizontalPodAutoscaler/orders: spec.maxReplicas",
@@ -109,7 +110,7 @@ fn a_finding_names_the_file_to_change_and_the_checkout_has_none() {
     }
     let script = "sed -i 's/- stores.yaml/- store.yaml/' $1/deploy/overlays/laptop/kustomization.yaml";
     assert!(shell(script).unwrap().success());
-    let error = format!("{:#}", deploy_check::check(&copy, &tools).unwrap_err());
+    let error = format!("{:#}", crate::check(&copy, &tools).unwrap_err());
     assert!(
         error.starts_with("deploy/overlays/laptop/kustomization.yaml cannot be rendered"),
         "{error}"
