@@ -12,7 +12,6 @@ mod render;
 mod tests;
 mod tools;
 
-use std::fmt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -36,22 +35,6 @@ enum Arguments {
     },
 }
 
-/// Something that is wrong with a field of an object: the file to change, relative to the checkout; `Kind/name`; a path,
-/// or the name of a rule of Checkov; and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Finding {
-    file: String,
-    object: String,
-    field: String,
-    reason: String,
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: {}: {}", self.file, self.object, self.field, self.reason)
-    }
-}
-
 fn main() -> ExitCode {
     let Arguments::Check { no_install } = Arguments::parse();
     match run(!no_install) {
@@ -69,22 +52,18 @@ fn run(may_install: bool) -> Result<()> {
     let (what, findings) = check(workspace::root(), &tools)?;
     findings.iter().for_each(|finding| println!("{finding}"));
     ensure!(findings.is_empty(), "{} findings in {what}", findings.len());
-    eprintln!(
-        "deploy/ is in order: {what}, checked in {:.1} s.",
-        start.elapsed().as_secs_f64()
-    );
+    let seconds = start.elapsed().as_secs_f64();
+    eprintln!("deploy/ is in order: {what}, checked in {seconds:.1} s.");
     Ok(())
 }
 
-/// Checks `deploy/` of a checkout: how much that was, and what is wrong.
-fn check(root: &Path, tools: &Tools) -> Result<(String, Vec<Finding>)> {
+/// Checks `deploy/` of a checkout: how much that was, and what is wrong, as a line each.
+fn check(root: &Path, tools: &Tools) -> Result<(String, Vec<String>)> {
     let (overlays, mut findings) = render::render_all(root, tools)?;
-    findings.extend(tools.validate(root, &overlays)?);
+    let objects: Vec<_> = overlays.iter().flat_map(|overlay| &overlay.objects).collect();
+    findings.extend(tools.validate(root, &objects)?);
     let files = Files::load(|name| std::fs::read_to_string(root.join(name)).context(name.to_owned()))?;
     findings.extend(policies::check(&files, &overlays));
-    let objects: usize = overlays.iter().map(|overlay| overlay.objects.len()).sum();
-    Ok((
-        format!("{objects} objects of {} kustomizations", overlays.len()),
-        findings,
-    ))
+    let what = format!("{} objects of {} kustomizations", objects.len(), overlays.len());
+    Ok((what, findings))
 }

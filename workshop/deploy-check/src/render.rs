@@ -5,20 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::Value;
 
-use crate::Finding;
 use crate::tools::Tools;
 
-/// What a kustomization is for; its annotation `deploy-check/stage` says it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// To be copied: placeholders are allowed.
-    Template,
-    /// Deployed: placeholders are rejected.
-    Production,
-    /// For trying it on one machine.
-    Laptop,
-}
-
+/// The annotation of a kustomization that says what it is for.
 const STAGE: &str = "deploy-check/stage";
 /// Kustomize notes here where an object comes from, if asked to.
 const ORIGIN: &str = "config.kubernetes.io/origin";
@@ -28,16 +17,17 @@ const ORIGIN: &str = "config.kubernetes.io/origin";
 pub struct Object {
     /// The file it is from, or the kustomization if a generator made it; relative to the checkout.
     pub file: String,
+    /// What its kustomization is for: `template` (to be copied, with placeholders), `production` or `laptop`.
+    pub stage: String,
     /// The object, without what only rendering added.
     pub value: Value,
 }
 
 /// A rendered kustomization.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Overlay {
     /// Its folder, relative to the checkout.
     pub folder: String,
-    pub stage: Stage,
     pub kustomization: Object,
     pub objects: Vec<Object>,
 }
@@ -56,21 +46,16 @@ impl Object {
         at(&self.value, path)
     }
 
-    pub fn finding(&self, field: impl Into<String>, reason: impl Into<String>) -> Finding {
-        Finding {
-            file: self.file.clone(),
-            object: format!("{}/{}", self.kind(), self.name()),
-            field: field.into(),
-            reason: reason.into(),
-        }
+    /// A line about what is wrong: file, object, field (or the name of a rule of Checkov) and reason.
+    pub fn finding(&self, field: &str, reason: &str) -> String {
+        format!("{}: {}/{}: {field}: {reason}", self.file, self.kind(), self.name())
     }
 
     /// Another object of the same name, from the same file.
     pub fn derive(&self, kind: &str, mut value: Value) -> Self {
         value["kind"] = kind.into();
         value["metadata"] = self.value["metadata"].clone();
-        let file = self.file.clone();
-        Self { file, value }
+        Self { value, ..self.clone() }
     }
 }
 
@@ -112,30 +97,27 @@ pub fn yaml(text: &str) -> Result<Value> {
 
 /// Renders every kustomization below deploy/ that is more than a part of others. Kustomizations that do not
 /// say their stage are findings.
-pub fn render_all(root: &Path, tools: &Tools) -> Result<(Vec<Overlay>, Vec<Finding>)> {
+pub fn render_all(root: &Path, tools: &Tools) -> Result<(Vec<Overlay>, Vec<String>)> {
     let (mut overlays, mut findings) = (Vec::new(), Vec::new());
     for folder in kustomizations(&root.join("deploy"))? {
         let folder = folder.strip_prefix(root)?.display().to_string();
         let file = format!("{folder}/kustomization.yaml");
         let value = yaml(&std::fs::read_to_string(root.join(&file))?).context(file.clone())?;
-        let kustomization = Object { file, value };
-        let annotated = &kustomization.at("metadata.annotations")[STAGE];
-        let stage = match text(annotated) {
-            _ if kustomization.kind() == "Component" => continue,
-            "part" => continue,
-            "template" => Stage::Template,
-            "production" => Stage::Production,
-            "laptop" => Stage::Laptop,
-            _ => {
-                let reason = format!("must be part, template, production or laptop, not {annotated}");
-                findings.push(kustomization.finding(format!("metadata.annotations.{STAGE}"), reason));
-                continue;
-            }
-        };
-        let objects = render(root, tools, &folder)?;
+        let stage = text(&at(&value, "metadata.annotations")[STAGE]).to_owned();
+        if value["kind"] == "Component" || stage == "part" {
+            continue;
+        }
+        let kustomization = Object { file, stage, value };
+        let stage = &*kustomization.stage;
+        if !["template", "production", "laptop"].contains(&stage) {
+            let reason = format!("must be part, template, production or laptop, not {stage:?}");
+            findings.push(kustomization.finding(&format!("metadata.annotations.{STAGE}"), &reason));
+            continue;
+        }
+        let objects = render(root, tools, &folder)?.into_iter();
+        let objects = objects.map(|value| object(&folder, stage, value)).collect();
         overlays.push(Overlay {
             folder,
-            stage,
             kustomization,
             objects,
         });
@@ -144,7 +126,7 @@ pub fn render_all(root: &Path, tools: &Tools) -> Result<(Vec<Overlay>, Vec<Findi
     Ok((overlays, findings))
 }
 
-fn render(root: &Path, tools: &Tools, folder: &str) -> Result<Vec<Object>> {
+fn render(root: &Path, tools: &Tools, folder: &str) -> Result<Vec<Value>> {
     // A kustomization around it notes origins, which a cluster never sees. Kustomize takes relative paths only.
     let around = tools.scratch.join("render").join(folder);
     std::fs::create_dir_all(&around)?;
@@ -162,10 +144,10 @@ fn render(root: &Path, tools: &Tools, folder: &str) -> Result<Vec<Object>> {
     let documents: Vec<Value> = serde_saphyr::from_multiple(&String::from_utf8(output.stdout)?)
         .map_err(|error| anyhow!("reading what kubectl rendered of {folder}: {error}"))?;
     std::fs::remove_dir_all(&around)?;
-    Ok(documents.into_iter().map(|value| object(folder, value)).collect())
+    Ok(documents)
 }
 
-fn object(folder: &str, mut value: Value) -> Object {
+fn object(folder: &str, stage: &str, mut value: Value) -> Object {
     let annotations = value["metadata"]["annotations"].as_object_mut();
     let origin = annotations
         .and_then(|annotations| annotations.remove(ORIGIN))
@@ -177,7 +159,8 @@ fn object(folder: &str, mut value: Value) -> Object {
         // A patch of the overlay may have the last word, so the overlay is named, too.
         Some((_, path)) => format!("deploy/{path} (in {folder})"),
     };
-    Object { file, value }
+    let stage = stage.to_owned();
+    Object { file, stage, value }
 }
 
 fn kustomizations(folder: &Path) -> Result<Vec<PathBuf>> {

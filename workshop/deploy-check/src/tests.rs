@@ -8,69 +8,34 @@
     reason = "a test that fails panics, in its helpers, too"
 )]
 
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use devstack::workspace::root;
 use serde_json::Value;
 
 use crate::policies::{self, Files};
-use crate::render::{Object, Overlay, Stage, elements, render_all, text, yaml};
+use crate::render::{Object, elements, render_all, text, yaml};
 use crate::tools::Tools;
 
-/// Makes an edit, and returns the object that it changed; see the head of the table.
-fn plant(of: &mut Overlay, object: &str, path: &Value, new: &Value) -> Option<Object> {
-    let is_it = |o: &Object| format!("{}/{}", o.kind(), o.name()).starts_with(object);
-    let index = of.objects.iter().position(is_it);
-    match (path.as_str(), index) {
-        _ if object == "stage" => of.stage = Stage::Production,
-        (None, _) => of.objects.push(Object {
-            file: "added.yaml".into(),
-            value: new.clone(),
-        }),
-        (Some(""), index) => drop(of.objects.remove(index.expect(object))),
-        (Some(path), index) => {
-            let object = &mut of.objects[index.expect(object)];
-            edit(&mut object.value, path, new);
-            return Some(object.clone());
-        }
-    }
-    None
-}
-
-fn edit(value: &mut Value, path: &str, new: &Value) {
-    let path = path
-        .replace("ENV", "MAIN env")
-        .replace("MAIN", "POD containers 0")
-        .replace("POD", "spec template spec");
-    let index = |list: &[Value], word: &str| match word {
-        "+" => list.len(),
-        _ => word
-            .parse()
-            .unwrap_or_else(|_| list.iter().position(|e| e["name"] == word).expect(word)),
-    };
-    let mut words: Vec<&str> = path.split(' ').collect();
-    let last = words.pop().unwrap();
-    let parent = words.into_iter().fold(value, |value, word| match value {
-        Value::Array(list) => {
-            let index = index(list, word);
-            &mut list[index]
-        }
-        value => &mut value[word],
-    });
-    match parent {
-        Value::Array(list) => {
-            let index = index(list, last);
-            list.splice(index..list.len().min(index + 1), (!new.is_null()).then(|| new.clone()));
-        }
-        parent if new.is_null() => assert!(parent.as_object_mut().unwrap().remove(last).is_some(), "{path}"),
-        parent => match &new["instead of"] {
-            Value::Null => parent[last] = new.clone(),
-            right => {
-                let before = text(&parent[last]).to_owned();
-                assert!(before.contains(text(right)), "{right} is not there");
-                parent[last] = before.replace(text(right), text(&new["is"])).into();
-            }
+/// Makes an edit; see the head of the table.
+fn edit(value: &mut Value, path: &[&str], new: &Value) {
+    match (path, value) {
+        ([], value) => match new["instead of"].as_str() {
+            Some(right) => *value = text(value).replace(right, text(&new["is"])).into(),
+            None => *value = new.clone(),
         },
+        ([word, path @ ..], Value::Array(list)) => {
+            let named = list.iter().position(|element| element["name"] == *word);
+            let index = word.parse().ok().or(named).unwrap_or(list.len());
+            list.resize(list.len().max(index + 1), Value::Null);
+            edit(&mut list[index], path, new);
+            list.retain(|element| !element.is_null());
+        }
+        ([word, path @ ..], value) => {
+            edit(&mut value[word], path, new);
+            value.as_object_mut().unwrap().retain(|_, member| !member.is_null());
+        }
     }
 }
 
@@ -79,7 +44,7 @@ fn edit(value: &mut Value, path: &str, new: &Value) {
 fn a_finding_names_the_file_to_change_and_the_checkout_has_none() {
     let tools = Tools::find_or_install(true).unwrap();
     let (what, findings) = crate::check(root(), &tools).unwrap();
-    assert_eq!(findings, []);
+    assert_eq!(findings, [""; 0]);
     assert!(what.ends_with("of 7 kustomizations"), "{what}");
 
     let copy = root().join(format!("target/deploy-check/copy-{}", std::process::id()));
@@ -87,34 +52,21 @@ fn a_finding_names_the_file_to_change_and_the_checkout_has_none() {
         sed -i 's/maxReplicas: 10/maxReplicas: 100/' $1/deploy/base/autoscaler.yaml
         sed -i 's|path: /readyz|path: /ready|' $1/deploy/overlays/spintainer/app.yaml
         sed -i 's/stage: template/stage: beta/' $1/deploy/overlays/shim/kustomization.yaml";
-    let shell = |script| {
-        Command::new("sh")
-            .args(["-euc", script, "copy"])
-            .arg(&copy)
-            .current_dir(root())
-            .status()
-    };
-    assert!(shell(script).unwrap().success());
+    shell(script, &copy);
     let (_, findings) = crate::check(&copy, &tools).unwrap();
-    let lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
     for start in [
         "deploy/base/autoscaler.yaml (in deploy/overlays/deployment): HorizontalPodAutoscaler/orders: spec.maxReplicas",
         "deploy/overlays/spintainer/app.yaml: SpinApp/orders: spec.checks.readiness.httpGet.path: \"/ready\"",
         "deploy/overlays/shim/kustomization.yaml: Kustomization/shim: metadata.annotations.deploy-check/stage: must be",
     ] {
-        assert!(
-            lines.iter().any(|line| line.starts_with(start)),
-            "nothing says {start}, but:\n{}",
-            lines.join("\n")
-        );
+        let is_said = findings.iter().any(|line| line.starts_with(start));
+        assert!(is_said, "nothing says {start}, but: {findings:#?}");
     }
     let script = "sed -i 's/- stores.yaml/- store.yaml/' $1/deploy/overlays/laptop/kustomization.yaml";
-    assert!(shell(script).unwrap().success());
+    shell(script, &copy);
     let error = format!("{:#}", crate::check(&copy, &tools).unwrap_err());
-    assert!(
-        error.starts_with("deploy/overlays/laptop/kustomization.yaml cannot be rendered"),
-        "{error}"
-    );
+    let start = "deploy/overlays/laptop/kustomization.yaml cannot be rendered";
+    assert!(error.starts_with(start), "{error}");
     std::fs::remove_dir_all(copy).unwrap();
 }
 
@@ -127,52 +79,57 @@ fn each_planted_mistake_is_found() {
     for (n, row) in elements(&table).enumerate() {
         let mut overlays = rendered.clone();
         let (folder, list) = (format!("deploy/{}", text(&row[0])), row.as_array().unwrap());
-        let (edits, says) = match &row[1] {
-            Value::Array(edits) => (
-                edits.iter().map(|edit| [&edit[0], &edit[1], &edit[2]]).collect(),
-                &list[2..],
-            ),
-            _ => (vec![[&row[1], &row[2], &row[3]]], &list[4..]),
+        let one = [&list[1..4.min(list.len())]];
+        let several: Vec<&[Value]> = elements(&row[1]).map(|edit| elements(edit).as_slice()).collect();
+        let (edits, says) = if several.is_empty() {
+            (&one[..], &list[4..])
+        } else {
+            (&several[..], &list[2..])
         };
-        let (of_files, of_objects) = edits
-            .into_iter()
-            .partition::<Vec<_>, _>(|[name, ..]| root().join(text(name)).is_file());
+        let of_file = |edit: &&&[Value]| root().join(text(&edit[0])).is_file();
         let changed = |name: &str| {
             let mut content = std::fs::read_to_string(root().join(name))?;
-            for [_, right, wrong] in of_files.iter().filter(|[file, ..]| *file == name) {
-                assert!(content.contains(text(right)), "{right} is not in {name}");
-                content = content.replace(text(right), text(wrong));
+            for edit in edits.iter().filter(|edit| edit[0] == name) {
+                assert!(content.contains(text(&edit[1])), "{row} is not there");
+                content = content.replace(text(&edit[1]), text(&edit[2]));
             }
             Ok(content)
         };
-        for [object, path, new] in of_objects {
+        for planted in edits.iter().filter(|edit| !of_file(edit)) {
             let of = overlays.iter_mut().find(|overlay| overlay.folder == folder).unwrap();
-            if let Some(mut object) = plant(of, text(object), path, new) {
-                // Validators see the object alone, under a name that says which row it is of.
-                object.file = format!("row {n}");
-                alone.push(Overlay {
-                    objects: vec![object],
-                    ..of.clone()
-                });
+            if planted[0] == "stage" {
+                of.objects.iter_mut().for_each(|o| o.stage = "production".into());
+                continue;
             }
+            let is_it = |o: &&mut Object| format!("{}/{}", o.kind(), o.name()).starts_with(text(&planted[0]));
+            let object = of.objects.iter_mut().find(is_it).unwrap_or_else(|| panic!("{row}"));
+            let short = [
+                ("ENV", "MAIN env"),
+                ("MAIN", "POD containers 0"),
+                ("POD", "spec template spec"),
+            ];
+            let long = |path: String, (short, long): (&str, &str)| path.replace(short, long);
+            let path = short.into_iter().fold(text(&planted[1]).to_owned(), long);
+            let before = object.value.clone();
+            let words: Vec<&str> = path.split(' ').filter(|word| !word.is_empty()).collect();
+            edit(&mut object.value, &words, &planted[2]);
+            assert_ne!(object.value, before, "{row}");
+            // Validators see the object alone, under a name that says which row it is of.
+            let file = format!("row {n}");
+            alone.push(Object { file, ..object.clone() });
         }
         broken.push((row, says, policies::check(&Files::load(changed).unwrap(), &overlays)));
     }
-    let of_validators = tools.validate(root(), &alone).unwrap();
+    let of_validators = tools.validate(root(), &alone.iter().collect::<Vec<_>>()).unwrap();
     let mut missed = String::new();
     for (n, (row, says, findings)) in broken.into_iter().enumerate() {
-        let of_row = of_validators
-            .iter()
-            .filter(|finding| finding.file == format!("row {n}"));
-        let lines: Vec<String> = findings.iter().chain(of_row).map(ToString::to_string).collect();
+        let start = format!("row {n}:");
+        let of_row = of_validators.iter().filter(|line| line.starts_with(&start));
+        let lines = findings.iter().chain(of_row);
         let says_it = |line: &String| says.iter().all(|part| line.contains(text(part)));
-        let is_right = if says.is_empty() {
-            lines.is_empty()
-        } else {
-            lines.iter().any(says_it)
-        };
+        let is_right = lines.clone().any(says_it) != says.is_empty();
         if !is_right {
-            missed += &format!("{row}\n    {}\n", lines.join("\n    "));
+            missed += &format!("{row}: {:#?}\n", lines.collect::<Vec<_>>());
         }
     }
     assert!(missed.is_empty(), "nothing says of these what it must:\n{missed}");
@@ -186,18 +143,16 @@ fn the_entrypoint_raises_the_limit_of_open_files_and_sets_the_reuse_of_instances
         ulimit -S -n 64 && ulimit -H -n 512
         PATH=$1:$PATH sh deploy/image/entrypoint.sh up --from x
         rm -r $1";
-    let output = Command::new("sh")
-        .args(["-euc", script, "run"])
-        .arg(&folder)
-        .current_dir(root())
-        .output()
-        .unwrap();
     let expected = "512 up --from x --max-instance-reuse-count 128 --max-instance-concurrent-reuse-count 16 \
                     --idle-instance-timeout 1s\n";
-    assert_eq!(
-        String::from_utf8_lossy(&output.stdout),
-        expected,
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert_eq!(shell(script, &folder), expected);
+}
+
+/// Runs a script in the checkout, with a folder as its argument.
+fn shell(script: &str, folder: &Path) -> String {
+    let mut command = Command::new("sh");
+    command.args(["-euc", script, "sh"]).arg(folder).current_dir(root());
+    let output = command.stderr(Stdio::inherit()).output().unwrap();
+    assert!(output.status.success(), "{script}");
+    String::from_utf8(output.stdout).unwrap()
 }

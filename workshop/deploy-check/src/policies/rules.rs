@@ -5,7 +5,7 @@ use jsonschema::Validator;
 use serde_json::Value;
 
 use super::{Findings, is_workload};
-use crate::render::{Object, Stage, child, elements, text, yaml};
+use crate::render::{Object, child, elements, text, yaml};
 
 /// What a member must be; see the head of rules.yaml.
 pub struct Rule {
@@ -34,10 +34,10 @@ pub fn load() -> Result<Vec<Rule>> {
 
 impl Rule {
     /// Adds a finding for each member that is not as it must be.
-    pub fn check(&self, found: &mut Findings, object: &Object, stage: Stage, is_restricted: bool) {
+    pub fn check(&self, found: &mut Findings, object: &Object, is_restricted: bool) {
         let is_meant = match self.only.as_str() {
-            "production" => stage == Stage::Production,
-            "shared" => stage != Stage::Laptop,
+            "production" => object.stage == "production",
+            "shared" => object.stage != "laptop",
             "restricted" => is_restricted,
             _ => true,
         };
@@ -66,29 +66,21 @@ fn select<'a>(value: &'a Value, words: &[&str], path: &str, found: &mut Vec<(Str
     let Some((first, rest)) = words.split_first() else {
         return found.push((path.to_owned(), value));
     };
-    let children: Vec<(String, &Value)> = match value {
-        Value::Array(list) => list
-            .iter()
-            .enumerate()
-            .map(|(n, element)| (n.to_string(), element))
-            .collect(),
-        Value::Object(members) => members.iter().map(|(name, member)| (name.clone(), member)).collect(),
-        _ => Vec::new(),
-    };
-    if *first == "*" || *first == "**" {
-        for (name, value) in children {
-            let is_named = rest
-                .first()
-                .is_some_and(|names| names.split('|').any(|wanted| *wanted == name));
-            match *first {
-                "*" => select(value, rest, &join(&name), found),
-                _ if is_named => select(value, rest.get(1..).unwrap_or_default(), &join(&name), found),
-                _ => select(value, words, &join(&name), found),
-            }
+    if !first.starts_with('*') {
+        for name in first.split('|') {
+            select(child(value, name), rest, &join(name), found);
         }
         return;
     }
-    for name in first.split('|') {
-        select(child(value, name), rest, &join(name), found);
+    let list = elements(value).enumerate().map(|(n, element)| (n.to_string(), element));
+    let members = value.as_object().into_iter().flatten();
+    for (name, value) in list.chain(members.map(|(name, member)| (name.clone(), member))) {
+        let is_named = rest.first().is_some_and(|names| names.split('|').any(|n| n == name));
+        let words = match *first {
+            "*" => rest,
+            _ if is_named => rest.get(1..).unwrap_or_default(),
+            _ => words,
+        };
+        select(value, words, &join(&name), found);
     }
 }

@@ -15,7 +15,7 @@ const RESERVED: u64 = 20;
 
 /// The pods of an application fit into the Poolers, or into the server that the overlay brings along.
 pub fn capacity(found: &mut Findings, files: &Files, overlays: &[Overlay], application: &Application<'_>) {
-    let configured = files.runtime["outbound_pg"]["max_connections"].as_u64();
+    let configured = files.of_kind("RuntimeConfig")["outbound_pg"]["max_connections"].as_u64();
     let per_pod = configured.map_or(POOL_SIZE, |limit| limit.min(POOL_SIZE));
     let autoscaler = application.overlay.of_kind("HorizontalPodAutoscaler").next();
     let (of, field) = match autoscaler {
@@ -24,12 +24,9 @@ pub fn capacity(found: &mut Findings, files: &Files, overlays: &[Overlay], appli
     };
     let replicas = of.at(field).as_u64().unwrap_or(1);
     let surge = match application.object.at("spec.strategy.rollingUpdate.maxSurge") {
-        Value::Number(number) => number.as_u64().unwrap_or(0),
         // The default of Kubernetes is 25 %.
-        percent => {
-            let percent = percent.as_str().unwrap_or("25%").trim_end_matches('%');
-            (replicas * percent.parse().unwrap_or(100)).div_ceil(100)
-        }
+        Value::Null => replicas.div_ceil(4),
+        surge => surge.as_u64().unwrap_or(replicas),
     };
     let needed = (replicas + surge) * per_pod;
     let sum = format!("{replicas} pods and {surge} during a rollout x {per_pod} connections = {needed}");
@@ -41,19 +38,14 @@ pub fn capacity(found: &mut Findings, files: &Files, overlays: &[Overlay], appli
         return found.when(needed + RESERVED > limit, of, field, reason);
     }
     let mut poolers = overlays.iter().flat_map(|overlay| overlay.of_kind("Pooler")).peekable();
-    found.when(
-        poolers.peek().is_none(),
-        of,
-        field,
-        format!("{sum}, and no Pooler in deploy/ bounds them"),
-    );
+    let reason = format!("{sum}, and no Pooler in deploy/ bounds them");
+    found.when(poolers.peek().is_none(), of, field, reason);
     for pooler in poolers {
         // One of them may be down, or be replaced.
         let instances = pooler.at("spec.instances").as_u64().unwrap_or(1);
         let clients = number(pooler, "spec.pgbouncer.parameters.max_client_conn");
         let capacity = instances.saturating_sub(1) * clients;
-        let reason =
-            format!("{sum}, more than ({instances} - 1) x max_client_conn {clients} = {capacity} of the Pooler");
+        let reason = format!("{sum} is more than ({instances} - 1) x max_client_conn {clients} = {capacity}");
         found.when(needed > capacity, of, field, reason);
     }
 }
@@ -67,8 +59,7 @@ pub fn check(found: &mut Findings, overlay: &Overlay) {
             let field = "spec.pgbouncer.parameters.default_pool_size";
             let size = number(pooler, field);
             let sum = instances * size;
-            let reason =
-                format!("{instances} instances x {size} = {sum}, and {RESERVED} for others, is more than {limit}");
+            let reason = format!("{instances} instances x {size} = {sum}, and {RESERVED} more, exceed {limit}");
             found.when(sum + RESERVED > limit, pooler, field, reason);
         }
     }
