@@ -1,5 +1,5 @@
-//! `deploy-check check`: checks `deploy/` without a cluster. Renders every overlay, has maintained tools validate it, and
-//! applies the policies that only this project can know. Every finding names file, object, field and reason.
+//! `deploy-check check`: checks `deploy/` without a cluster. Renders every overlay, has maintained tools validate it,
+//! and applies the policies that only this project can know. Every finding names file, object, field and reason.
 
 #![allow(
     clippy::indexing_slicing,

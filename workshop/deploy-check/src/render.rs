@@ -134,7 +134,8 @@ fn render(root: &Path, tools: &Tools, folder: &str) -> Result<Vec<Value>> {
     let inside = root.canonicalize()?.join(folder).display().to_string();
     let text = format!("resources: [{up}.{inside}]\nbuildMetadata: [originAnnotations]\n");
     std::fs::write(around.join("kustomization.yaml"), text)?;
-    let output = tools.kubectl().arg("kustomize").arg(&around).output()?;
+    let mut kubectl = tools.environment.command("kubectl");
+    let output = kubectl.arg("kustomize").arg(&around).output()?;
     let error = String::from_utf8_lossy(&output.stderr);
     ensure!(
         output.status.success(),

@@ -121,7 +121,12 @@ fn each_planted_mistake_is_found() {
         broken.push((row, says, policies::check(&Files::load(changed).unwrap(), &overlays)));
     }
     let of_validators = tools.validate(root(), &alone.iter().collect::<Vec<_>>()).unwrap();
+    let all: String = broken.iter().map(|(.., findings)| findings.join("\n")).collect();
     let mut missed = String::new();
+    let rules = yaml(include_str!("policies/rules.yaml")).unwrap();
+    for rule in elements(&rules).filter(|rule| !all.contains(text(&rule["why"]))) {
+        missed += &format!("{rule} has no row\n");
+    }
     for (n, (row, says, findings)) in broken.into_iter().enumerate() {
         let start = format!("row {n}:");
         let of_row = of_validators.iter().filter(|line| line.starts_with(&start));

@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use devstack::python::Environment;
@@ -22,7 +22,7 @@ const NOT_ON_A_LAPTOP: [&str; 2] = ["CKV_K8S_40", "CKV_K8S_43"];
 
 /// The installed tools, and where rendered objects are written.
 pub struct Tools {
-    environment: Environment,
+    pub environment: Environment,
     pub scratch: PathBuf,
 }
 
@@ -39,10 +39,6 @@ impl Tools {
         let thread = format!("{}-{:?}", std::process::id(), std::thread::current().id());
         let scratch = target.join("deploy-check").join(thread);
         Ok(Self { environment, scratch })
-    }
-
-    pub fn kubectl(&self) -> Command {
-        self.environment.command("kubectl")
     }
 
     fn start(&self, program: &str, arguments: &[PathBuf]) -> Result<Child> {

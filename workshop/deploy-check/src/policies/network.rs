@@ -1,5 +1,5 @@
-//! Pods reach what they need and nothing else, and selectors, ports and routes lead to pods that are there. No validator
-//! looks into two objects.
+//! Pods reach what they need and nothing else, and selectors, ports and routes lead to pods that are there. No
+//! validator looks into two objects.
 
 use serde_json::{Value, json};
 
@@ -34,8 +34,8 @@ pub fn check(found: &mut Findings, overlay: &Overlay) {
     }
 }
 
-/// What the policies of an object's pods limit, to which ports they let out, and what else selects the pods, as an object
-/// that rules are about.
+/// What the policies of an object's pods limit, to which ports they let out, and what else selects the pods, as an
+/// object that rules are about.
 pub fn reach(overlay: &Overlay, pod: &Object, kind: &str) -> Object {
     let types = policies(overlay, pod).flat_map(|policy| elements(policy.at("spec.policyTypes")));
     let ports = policies(overlay, pod).flat_map(|policy| ports(policy, "egress"));
