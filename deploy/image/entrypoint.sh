@@ -7,7 +7,11 @@ if [ "${1:-}" != up ]; then
     exec spin "$@"
 fi
 
-# The defaults are those that docs/performance.md recommends, and that the figures in docs/capacity.md were measured with.
+# A connection is a file descriptor, and Spin ends when it has none left for the next one.
+ulimit -S -n "$(ulimit -H -n)"
+
+# The defaults are those that docs/performance.md recommends, and that the figures in docs/capacity.md were measured
+# with.
 exec spin "$@" \
     --max-instance-reuse-count "${ORDERS_INSTANCE_REUSE_COUNT:-128}" \
     --max-instance-concurrent-reuse-count "${ORDERS_INSTANCE_CONCURRENCY:-16}" \

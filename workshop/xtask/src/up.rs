@@ -21,6 +21,9 @@ const DATABASE: &str = "orders";
 /// What a user of Spin sets the variable `identity` with.
 const IDENTITY: &str = "SPIN_VARIABLE_IDENTITY";
 
+/// What ends connections to Postgres whose packets are dropped silently.
+const PATIENCE: &str = "keepalives_idle=5&keepalives_interval=2&keepalives_retries=2&tcp_user_timeout=4";
+
 /// What opens the operator's routes of the examples that have such. Only a laptop's has a default.
 const TOKENS: [(&str, &str); 2] = [("operator_token", "local"), ("events_token", "local")];
 
@@ -134,7 +137,12 @@ fn start_servers(servers: &mut Servers, arguments: &Arguments) -> Result<Vec<(&'
         None => start_redis(servers, arguments)?,
     };
     let database_url = match &arguments.database_url {
-        Some(url) => url.clone(),
+        Some(url) => {
+            if !url.contains("tcp_user_timeout=") {
+                eprintln!("In production, add to the URL: {PATIENCE} (docs/operations.md says why)");
+            }
+            url.clone()
+        }
         None => start_postgres(servers, arguments)?,
     };
     eprintln!("Applying migrations ...");

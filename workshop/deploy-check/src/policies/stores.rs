@@ -1,6 +1,8 @@
-//! Postgres has a connection for everything that pods may open, and keeps what it has acknowledged.
+//! Postgres has a connection for everything that pods may open, and roles for those who open them.
 
-use serde_json::Value;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
 
 use super::application::Application;
 use super::{Files, Findings};
@@ -13,7 +15,7 @@ const RESERVED: u64 = 20;
 
 /// The pods of an application fit into the Poolers, or into the server that the overlay brings along.
 pub fn capacity(found: &mut Findings, files: &Files, overlays: &[Overlay], application: &Application<'_>) {
-    let configured = files.runtime["outbound_pg"]["max_connections"].as_u64();
+    let configured = files.of_kind("RuntimeConfig")["outbound_pg"]["max_connections"].as_u64();
     let per_pod = configured.map_or(POOL_SIZE, |limit| limit.min(POOL_SIZE));
     let autoscaler = application.overlay.of_kind("HorizontalPodAutoscaler").next();
     let (of, field) = match autoscaler {
@@ -22,25 +24,18 @@ pub fn capacity(found: &mut Findings, files: &Files, overlays: &[Overlay], appli
     };
     let replicas = of.at(field).as_u64().unwrap_or(1);
     let surge = match application.object.at("spec.strategy.rollingUpdate.maxSurge") {
-        Value::Number(number) => number.as_u64().unwrap_or(0),
         // The default of Kubernetes is 25 %.
-        percent => {
-            let percent = percent.as_str().unwrap_or("25%").trim_end_matches('%');
-            (replicas * percent.parse().unwrap_or(100)).div_ceil(100)
-        }
+        Value::Null => replicas.div_ceil(4),
+        surge => surge.as_u64().unwrap_or(replicas),
     };
     let needed = (replicas + surge) * per_pod;
     let sum = format!("{replicas} pods and {surge} during a rollout x {per_pod} connections = {needed}");
     let servers = application.overlay.of_kind("StatefulSet");
     let own = servers.flat_map(|object| elements(object.at("spec.template.spec.containers.0.args")));
     let mut own = own.filter_map(|argument| text(argument).strip_prefix("max_connections=")?.parse::<u64>().ok());
-    if let Some(connections) = own.next() {
-        let reason = format!(
-            "{sum}, and {RESERVED} for others, is more than max_connections = \
-                 {connections}"
-        );
-        found.when(needed + RESERVED > connections, of, field, reason);
-        return;
+    if let Some(limit) = own.next() {
+        let reason = format!("{sum}, and {RESERVED} for others, is more than max_connections = {limit}");
+        return found.when(needed + RESERVED > limit, of, field, reason);
     }
     let mut poolers = overlays.iter().flat_map(|overlay| overlay.of_kind("Pooler")).peekable();
     let reason = format!("{sum}, and no Pooler in deploy/ bounds them");
@@ -50,65 +45,22 @@ pub fn capacity(found: &mut Findings, files: &Files, overlays: &[Overlay], appli
         let instances = pooler.at("spec.instances").as_u64().unwrap_or(1);
         let clients = number(pooler, "spec.pgbouncer.parameters.max_client_conn");
         let capacity = instances.saturating_sub(1) * clients;
-        let reason = format!(
-            "{sum}, more than Pooler/{} takes with one instance down: ({instances} - 1) x max_client_conn {clients} = \
-             {capacity}",
-            pooler.name()
-        );
+        let reason = format!("{sum} is more than ({instances} - 1) x max_client_conn {clients} = {capacity}");
         found.when(needed > capacity, of, field, reason);
     }
 }
 
-/// An acknowledged order is on two machines, and no failover forgets it; the Pooler suits its server and Spin.
+/// What the Poolers open fits into their server.
 pub fn check(found: &mut Findings, overlay: &Overlay) {
     for cluster in overlay.of_kind("Cluster") {
-        let mut must = |is_right: bool, field: &str, reason: &str| found.when(!is_right, cluster, field, reason);
-        let synchronous = cluster.at("spec.postgresql.synchronous");
-        let instances = cluster.at("spec.instances").as_u64().unwrap_or(1);
-        let reason = "must be at least 3: with synchronous replication, two stop writing when one is down";
-        must(instances >= 3, "spec.instances", reason);
-        let reason = "must be at least 1: otherwise a failover forgets acknowledged orders";
-        must(
-            synchronous["number"].as_u64() >= Some(1),
-            "spec.postgresql.synchronous.number",
-            reason,
-        );
-        let reason = "must be required: \"preferred\" acknowledges orders that only one machine has";
-        must(
-            synchronous["dataDurability"] != "preferred",
-            "spec.postgresql.synchronous.dataDurability",
-            reason,
-        );
-        let reason = "must be true: otherwise a standby without the last orders can become the primary";
-        must(
-            synchronous["failoverQuorum"] == true,
-            "spec.postgresql.synchronous.failoverQuorum",
-            reason,
-        );
-        for name in ["synchronous_commit", "fsync", "full_page_writes"] {
-            let field = format!("spec.postgresql.parameters.{name}");
-            let is_on = matches!(cluster.at(&field).as_str(), None | Some("on" | "true" | "yes" | "1"));
-            must(
-                is_on,
-                &field,
-                "must be on: an acknowledged order must survive a crash of both machines",
-            );
-        }
-        let connections = number(cluster, "spec.postgresql.parameters.max_connections");
+        let limit = number(cluster, "spec.postgresql.parameters.max_connections");
         for pooler in overlay.of_kind("Pooler") {
             let instances = pooler.at("spec.instances").as_u64().unwrap_or(1);
             let field = "spec.pgbouncer.parameters.default_pool_size";
             let size = number(pooler, field);
             let sum = instances * size;
-            let reason = format!(
-                "{instances} instances x {size} = {sum}, and {RESERVED} for others, is more than \
-                 max_connections = {connections}"
-            );
-            found.when(sum + RESERVED > connections, pooler, field, reason);
-            let field = "spec.pgbouncer.parameters.max_prepared_statements";
-            let is_transaction = pooler.at("spec.pgbouncer.poolMode") == "transaction";
-            let reason = "is missing: Spin prepares its statements, which another server connection would not know";
-            found.when(is_transaction && number(pooler, field) == 0, pooler, field, reason);
+            let reason = format!("{instances} instances x {size} = {sum}, and {RESERVED} more, exceed {limit}");
+            found.when(sum + RESERVED > limit, pooler, field, reason);
         }
     }
 }
@@ -116,4 +68,30 @@ pub fn check(found: &mut Findings, overlay: &Overlay) {
 /// Both programs take parameters as strings; 0 if it is missing or no number.
 fn number(object: &Object, path: &str) -> u64 {
     text(object.at(path)).parse().unwrap_or(0)
+}
+
+/// The URLs that the guide tells operators to store, with the shell's variables in them replaced.
+pub fn urls_of_guide(guide: &str) -> Value {
+    let lines = guide.lines().filter_map(|line| line.strip_prefix("$ "));
+    let assignments: Vec<_> = lines
+        .filter_map(|line| line.strip_suffix('\'')?.split_once("='"))
+        .collect();
+    urls(|name| {
+        let (_, after) = guide.split_once(&format!("--from-literal={name}=\""))?;
+        let url = after.split('"').next()?.to_owned();
+        let replace = |url: String, (name, value): &(&str, &str)| url.replace(&format!("${name}"), value);
+        Some(assignments.iter().fold(url, replace))
+    })
+}
+
+/// The URLs that a rendered Secret has.
+pub fn urls_of_secret(secret: &Object) -> Value {
+    urls(|name| String::from_utf8(STANDARD.decode(secret.at("data")[name].as_str()?).ok()?).ok())
+}
+
+fn urls(url: impl Fn(&str) -> Option<String>) -> Value {
+    let [serving, migrating] = ["database_url", "migration_database_url"].map(url);
+    let role = |url: &String| Some(url.split_once("://")?.1.split([':', '@']).next()?.to_owned());
+    let roles: Vec<_> = [&serving, &migrating].into_iter().flatten().filter_map(role).collect();
+    json!({"database_url": serving, "migration_database_url": migrating, "roles": roles})
 }

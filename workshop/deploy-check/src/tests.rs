@@ -1,0 +1,163 @@
+//! Each rule of the check is seen red: a table of mistakes, each planted in what deploy/ renders to or in a file.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that fails panics, in its helpers, too"
+)]
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use devstack::workspace::root;
+use serde_json::Value;
+
+use crate::policies::{self, Files};
+use crate::render::{Object, elements, render_all, text, yaml};
+use crate::tools::Tools;
+
+/// Makes an edit; see the head of the table.
+fn edit(value: &mut Value, path: &[&str], new: &Value) {
+    match (path, value) {
+        ([], value) => match new["instead of"].as_str() {
+            Some(right) => *value = text(value).replace(right, text(&new["is"])).into(),
+            None => *value = new.clone(),
+        },
+        ([word, path @ ..], Value::Array(list)) => {
+            let named = list.iter().position(|element| element["name"] == *word);
+            let index = word.parse().ok().or(named).unwrap_or(list.len());
+            list.resize(list.len().max(index + 1), Value::Null);
+            edit(&mut list[index], path, new);
+            list.retain(|element| !element.is_null());
+        }
+        ([word, path @ ..], value) => {
+            edit(&mut value[word], path, new);
+            value.as_object_mut().unwrap().retain(|_, member| !member.is_null());
+        }
+    }
+}
+
+/// The check as people run it, of a copy of deploy/ with mistakes in its files: findings name the file to change.
+#[test]
+fn a_finding_names_the_file_to_change_and_the_checkout_has_none() {
+    let tools = Tools::find_or_install(true).unwrap();
+    let (what, findings) = crate::check(root(), &tools).unwrap();
+    assert_eq!(findings, [""; 0]);
+    assert!(what.ends_with("of 7 kustomizations"), "{what}");
+
+    let copy = root().join(format!("target/deploy-check/copy-{}", std::process::id()));
+    let script = "mkdir -p $1/docs && cp -r deploy spin.toml $1 && cp docs/operations.md $1/docs
+        sed -i 's/maxReplicas: 10/maxReplicas: 100/' $1/deploy/base/autoscaler.yaml
+        sed -i 's|path: /readyz|path: /ready|' $1/deploy/overlays/spintainer/app.yaml
+        sed -i 's/stage: template/stage: beta/' $1/deploy/overlays/shim/kustomization.yaml";
+    shell(script, &copy);
+    let (_, findings) = crate::check(&copy, &tools).unwrap();
+    for start in [
+        "deploy/base/autoscaler.yaml (in deploy/overlays/deployment): HorizontalPodAutoscaler/orders: spec.maxReplicas",
+        "deploy/overlays/spintainer/app.yaml: SpinApp/orders: spec.checks.readiness.httpGet.path: \"/ready\"",
+        "deploy/overlays/shim/kustomization.yaml: Kustomization/shim: metadata.annotations.deploy-check/stage: must be",
+    ] {
+        let is_said = findings.iter().any(|line| line.starts_with(start));
+        assert!(is_said, "nothing says {start}, but: {findings:#?}");
+    }
+    let script = "sed -i 's/- stores.yaml/- store.yaml/' $1/deploy/overlays/laptop/kustomization.yaml";
+    shell(script, &copy);
+    let error = format!("{:#}", crate::check(&copy, &tools).unwrap_err());
+    let start = "deploy/overlays/laptop/kustomization.yaml cannot be rendered";
+    assert!(error.starts_with(start), "{error}");
+    std::fs::remove_dir_all(copy).unwrap();
+}
+
+#[test]
+fn each_planted_mistake_is_found() {
+    let tools = Tools::find_or_install(true).unwrap();
+    let rendered = render_all(root(), &tools).unwrap().0;
+    let table = yaml(include_str!("mistakes.yaml")).unwrap();
+    let (mut broken, mut alone) = (Vec::new(), Vec::new());
+    for (n, row) in elements(&table).enumerate() {
+        let mut overlays = rendered.clone();
+        let (folder, list) = (format!("deploy/{}", text(&row[0])), row.as_array().unwrap());
+        let one = [&list[1..4.min(list.len())]];
+        let several: Vec<&[Value]> = elements(&row[1]).map(|edit| elements(edit).as_slice()).collect();
+        let (edits, says) = if several.is_empty() {
+            (&one[..], &list[4..])
+        } else {
+            (&several[..], &list[2..])
+        };
+        let of_file = |edit: &&&[Value]| root().join(text(&edit[0])).is_file();
+        let changed = |name: &str| {
+            let mut content = std::fs::read_to_string(root().join(name))?;
+            for edit in edits.iter().filter(|edit| edit[0] == name) {
+                assert!(content.contains(text(&edit[1])), "{row} is not there");
+                content = content.replace(text(&edit[1]), text(&edit[2]));
+            }
+            Ok(content)
+        };
+        for planted in edits.iter().filter(|edit| !of_file(edit)) {
+            let of = overlays.iter_mut().find(|overlay| overlay.folder == folder).unwrap();
+            if planted[0] == "stage" {
+                of.objects.iter_mut().for_each(|o| o.stage = "production".into());
+                continue;
+            }
+            let is_it = |o: &&mut Object| format!("{}/{}", o.kind(), o.name()).starts_with(text(&planted[0]));
+            let object = of.objects.iter_mut().find(is_it).unwrap_or_else(|| panic!("{row}"));
+            let short = [
+                ("ENV", "MAIN env"),
+                ("MAIN", "POD containers 0"),
+                ("POD", "spec template spec"),
+            ];
+            let long = |path: String, (short, long): (&str, &str)| path.replace(short, long);
+            let path = short.into_iter().fold(text(&planted[1]).to_owned(), long);
+            let before = object.value.clone();
+            let words: Vec<&str> = path.split(' ').filter(|word| !word.is_empty()).collect();
+            edit(&mut object.value, &words, &planted[2]);
+            assert_ne!(object.value, before, "{row}");
+            // Validators see the object alone, under a name that says which row it is of.
+            let file = format!("row {n}");
+            alone.push(Object { file, ..object.clone() });
+        }
+        broken.push((row, says, policies::check(&Files::load(changed).unwrap(), &overlays)));
+    }
+    let of_validators = tools.validate(root(), &alone.iter().collect::<Vec<_>>()).unwrap();
+    let all: String = broken.iter().map(|(.., findings)| findings.join("\n")).collect();
+    let mut missed = String::new();
+    let rules = yaml(include_str!("policies/rules.yaml")).unwrap();
+    for rule in elements(&rules).filter(|rule| !all.contains(text(&rule["why"]))) {
+        missed += &format!("{rule} has no row\n");
+    }
+    for (n, (row, says, findings)) in broken.into_iter().enumerate() {
+        let start = format!("row {n}:");
+        let of_row = of_validators.iter().filter(|line| line.starts_with(&start));
+        let lines = findings.iter().chain(of_row);
+        let says_it = |line: &String| says.iter().all(|part| line.contains(text(part)));
+        let is_right = lines.clone().any(says_it) != says.is_empty();
+        if !is_right {
+            missed += &format!("{row}: {:#?}\n", lines.collect::<Vec<_>>());
+        }
+    }
+    assert!(missed.is_empty(), "nothing says of these what it must:\n{missed}");
+}
+
+/// The image's entrypoint, with a program in Spin's place that prints what it got.
+#[test]
+fn the_entrypoint_raises_the_limit_of_open_files_and_sets_the_reuse_of_instances() {
+    let folder = root().join(format!("target/deploy-check/bin-{}", std::process::id()));
+    let script = "mkdir -p $1 && printf '#!/bin/sh\\necho $(ulimit -S -n) \"$@\"\\n' > $1/spin && chmod +x $1/spin
+        ulimit -S -n 64 && ulimit -H -n 512
+        PATH=$1:$PATH sh deploy/image/entrypoint.sh up --from x
+        rm -r $1";
+    let expected = "512 up --from x --max-instance-reuse-count 128 --max-instance-concurrent-reuse-count 16 \
+                    --idle-instance-timeout 1s\n";
+    assert_eq!(shell(script, &folder), expected);
+}
+
+/// Runs a script in the checkout, with a folder as its argument.
+fn shell(script: &str, folder: &Path) -> String {
+    let mut command = Command::new("sh");
+    command.args(["-euc", script, "sh"]).arg(folder).current_dir(root());
+    let output = command.stderr(Stdio::inherit()).output().unwrap();
+    assert!(output.status.success(), "{script}");
+    String::from_utf8(output.stdout).unwrap()
+}
