@@ -157,17 +157,24 @@ pub async fn read_body(
         .map_err(|error| Problem::of_body(error, limit))
 }
 
-/// The body's length in bytes, according to the head (RFC 9110 section 8.6).
+/// The body's length in bytes, according to the head (RFC 9110 section 8.6). `Transfer-Encoding` overrides it (RFC 9112
+/// section 6.3).
 fn declared_length(head: &impl Head) -> Option<u64> {
     let values = head.values(header::CONTENT_LENGTH.as_str());
-    text(values.first()?)?.parse().ok()
+    let length = text(values.first()?)?.parse().ok();
+    length.filter(|_| head.values(header::TRANSFER_ENCODING.as_str()).is_empty())
 }
 
-/// Whether the body is of that media type, with or without parameters (RFC 9110 section 8.3.1), given once.
+/// Whether the body is of that media type, with or without parameters (RFC 9110 section 8.3.1), given once. A body
+/// without a type is JSON: Go's client and others send none.
+///
+/// A page of another origin can send such a body without a preflight (`fetch` with a `Blob` without a type). What makes
+/// the browser ask first is `Idempotency-Key`, or `If-Match` where no key is required: neither is a CORS-safelisted
+/// header, and a creation without both is rejected.
 fn is_of_type(head: &impl Head, media_type: &str) -> bool {
     let values = head.values(header::CONTENT_TYPE.as_str());
     let [value] = values.as_slice() else {
-        return false;
+        return values.is_empty() && media_type == JSON;
     };
     let essence = text(value).and_then(|text| text.split(';').next());
     essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case(media_type))
