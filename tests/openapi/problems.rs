@@ -44,6 +44,7 @@ fn every() -> Vec<Problem> {
         Problem::Changed { etag: None },
         Problem::ListExists,
         Problem::UnsupportedCondition,
+        Problem::MalformedCondition,
         Problem::PreconditionFailed { current },
         Problem::CollectionLocked {
             remaining: Duration::from_secs(5),

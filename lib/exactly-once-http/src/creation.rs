@@ -71,7 +71,7 @@ pub struct ConditionalRequest {
 /// Validates the head of a creation, except for the body's type and length.
 ///
 /// # Errors
-/// The key is missing where it is required, or malformed; or both are missing.
+/// The key is missing where it is required; key or condition are malformed; or both are missing.
 pub fn read_head(
     collection: &Collection,
     customer: Customer,
@@ -82,7 +82,7 @@ pub fn read_head(
         Err(Problem::Key(KeyError::Missing)) if precondition == Precondition::Etag => None,
         key => Some(key?),
     };
-    match (key, read_condition(head)) {
+    match (key, read_condition(head)?) {
         (Some(key), None) => {
             let scope = scope_of(collection, customer, key);
             Ok(match precondition {
@@ -110,7 +110,10 @@ pub fn read_key(head: &impl Head) -> Result<IdempotencyKey, Problem> {
 }
 
 /// The condition in `If-Match`, if there is one.
-pub fn read_condition(head: &impl Head) -> Option<Expected> {
+///
+/// # Errors
+/// It is malformed.
+pub fn read_condition(head: &impl Head) -> Result<Option<Expected>, Problem> {
     if_match(head)
 }
 

@@ -55,6 +55,8 @@ pub enum Problem {
     ListExists,
     /// Another `If-None-Match` on a request to create.
     UnsupportedCondition,
+    /// `If-Match` on a request to create is not a list of tags.
+    MalformedCondition,
     /// The list is in another state than the condition expects.
     PreconditionFailed {
         current: ListState,
@@ -275,6 +277,8 @@ problems! {
     Self::UnsupportedCondition, BAD_REQUEST, "unsupported-condition", "If-None-Match is not supported here", "",
         "Nothing was stored. Leave If-None-Match out. To create the {one} on a state of the list, send If-Match with \
          the ETag of GET {path}.";
+    Self::MalformedCondition, BAD_REQUEST, "malformed-condition", "If-Match is malformed", "",
+        "Nothing was stored. Send the ETag of GET {path} as it is, with its quotation marks, or \"*\".";
     Self::Query(QueryError::Unknown), BAD_REQUEST, "invalid-query", "The query is not valid", "",
         "Send no parameters but limit and cursor.";
     Self::Query(QueryError::Repeated), BAD_REQUEST, "invalid-query", "The query is not valid", "",
