@@ -16,7 +16,62 @@ async fn connections_outside_allowed_outbound_hosts_are_refused() {
     let setup = service().variable("database_allowed_host", "postgres://10.0.0.0/8:5432");
     let without_postgres = setup.start().await;
     let refused = without_postgres.order(&new_key(), &an_order()).await;
-    refused.assert_problem(503, "unavailable");
+    refused.assert_problem(500, "misconfigured");
+    let ready = without_postgres.get("/readyz").await;
+    ready.assert_problem(500, "misconfigured");
+    let logs = without_postgres.logs();
+    assert!(
+        logs.contains("postgres: down: misconfigured: database_allowed_host"),
+        "{logs}"
+    );
+    let logs = without_redis.logs();
+    assert!(logs.contains("redis: down: misconfigured: redis_url"), "{logs}");
+}
+
+#[tokio::test]
+async fn the_log_says_why_there_is_no_connection() {
+    applies_to!(Servers);
+    let whole = service().own_postgres().start().await;
+    let database = whole.database().await.unwrap();
+    // The others need no password.
+    let file = database
+        .query_one("SHOW hba_file", &[])
+        .await
+        .unwrap()
+        .get::<_, String>(0);
+    let setup = format!(
+        "CREATE ROLE limited LOGIN CONNECTION LIMIT 0;
+         COPY (VALUES ('host all guarded all scram-sha-256'), ('host all all all trust')) TO '{file}';
+         SELECT pg_reload_conf()"
+    );
+    database.batch_execute(&setup).await.unwrap();
+    let (own, place) = whole.database_url().split_once('@').unwrap();
+    let (server, _) = place.split_once('/').unwrap();
+    for (url, why) in [
+        (
+            format!("postgres://guarded:s3cret-and-wrong@{place}"),
+            "FATAL: password authentication failed",
+        ),
+        (
+            format!("{own}:s3cret-unused@{server}/missing"),
+            "FATAL: database \"missing\" does not exist",
+        ),
+        (
+            format!("postgres://limited@{place}"),
+            "FATAL: too many connections for role",
+        ),
+        (
+            "postgres://u:s3cret-too@127.0.0.1:1/orders".to_owned(),
+            "Connection refused",
+        ),
+    ] {
+        let service = service().variable("database_url", url).start().await;
+        let refused = service.order(&new_key(), &an_order()).await;
+        refused.assert_problem(503, "unavailable");
+        let logs = service.logs();
+        assert!(logs.contains("postgres: down: ") && logs.contains(why), "{logs}");
+        assert!(!logs.contains("s3cret"), "{logs}");
+    }
 }
 
 #[tokio::test]

@@ -95,7 +95,10 @@ pub(super) fn if_match(head: &impl Head) -> Result<Option<Expected>, Problem> {
             return Ok(Some(Expected::Any));
         }
         let tags = tags(value).filter(|tags| !tags.is_empty());
-        let strong = tags.ok_or(Problem::MalformedCondition)?.into_iter().filter(|tag| !tag.weak);
+        let strong = tags
+            .ok_or(Problem::MalformedCondition)?
+            .into_iter()
+            .filter(|tag| !tag.weak);
         states.extend(strong.filter_map(|tag| ListState::parse(tag.opaque)));
     }
     Ok((!values.is_empty()).then_some(Expected::OneOf(states)))
@@ -207,7 +210,14 @@ mod tests {
         ] {
             assert_eq!(expected(&[nothing]), of(&[]), "{nothing:?}");
         }
-        for malformed in ["", ",", "nonsense", TAG.trim_matches('"'), &format!("{TAG} nonsense"), "\u{e9}"] {
+        for malformed in [
+            "",
+            ",",
+            "nonsense",
+            TAG.trim_matches('"'),
+            &format!("{TAG} nonsense"),
+            "\u{e9}",
+        ] {
             let error = Err(Problem::MalformedCondition);
             assert_eq!(expected(&[TAG, malformed]), error, "{malformed:?}");
         }

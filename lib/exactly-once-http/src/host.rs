@@ -33,6 +33,11 @@ pub trait Host: Clock {
     /// [`Problem::Misconfigured`]; the log names the variable.
     async fn settings(&self) -> Result<Arc<Settings>, Problem>;
 
+    /// Whether the host does not permit the database's address, as far as is known; the log names the variable.
+    fn misconfigured(&self) -> bool {
+        false
+    }
+
     /// Redis, with this request's time for it.
     fn redis<'h>(&'h self, settings: &'h Settings) -> Self::Redis<'h>;
 

@@ -4,7 +4,7 @@ use exactly_once::condition::Precondition;
 use exactly_once::ports::Probes;
 use exactly_once::{Collection, Customer, IdempotencyKey, KeyScope, Resource, ResourceId};
 
-use http::header;
+use http::{StatusCode, header};
 
 use crate::conditions::refuse_if_none_match;
 use crate::creation::{self, CreateOperation};
@@ -47,6 +47,12 @@ pub async fn respond(resource: &Resource, head: &impl Head, body: impl Body, hos
     let answer = match route {
         Ok(route) => answer(resource, route, query, head, body, host, &settings).await,
         Err(problem) => Err(problem),
+    };
+    // Sent again, the request would get the same.
+    let status = answer.as_ref().map_or_else(Problem::status, |answer| answer.status);
+    let answer = match status {
+        StatusCode::SERVICE_UNAVAILABLE if host.misconfigured() => Err(Problem::Misconfigured),
+        _ => answer,
     };
     let answer = answer.unwrap_or_else(|problem| problem.into_response_of(resource));
     let answer = match &settings.cors_origins {

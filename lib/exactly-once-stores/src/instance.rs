@@ -91,6 +91,11 @@ impl<P: Platform> Instance<P> {
         }
     }
 
+    /// Whether the host does not permit the database's address.
+    pub fn misconfigured(&self) -> bool {
+        self.database_outage.misconfigured.get()
+    }
+
     /// What is known of the database's history.
     pub fn known_history(&self, clock: &impl Clock) -> KnownHistory {
         self.history.borrow().known(clock.now())
