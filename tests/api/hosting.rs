@@ -19,6 +19,7 @@ async fn connections_outside_allowed_outbound_hosts_are_refused() {
     refused.assert_problem(500, "misconfigured");
     let ready = without_postgres.get("/readyz").await;
     ready.assert_problem(500, "misconfigured");
+    assert!(ready.body.contains("database_allowed_host"), "{ready:?}");
     let logs = without_postgres.logs();
     assert!(
         logs.contains("postgres: down: misconfigured: database_allowed_host"),
@@ -121,16 +122,23 @@ async fn secrets_appear_in_no_log() {
 #[tokio::test]
 async fn without_its_variables_it_is_not_ready_and_the_log_says_both_ways_to_set_them() {
     applies_to!(Servers, Embedded);
-    let setup = service().variable("redis_url", "");
+    let setup = service().variable("redis_url", "").variable("key_reuse", "s3cret");
     let service = setup.variable("store", "postgres").start().await;
-    for path in ["/readyz", "/api/v1/orders"] {
+    for (path, names) in [("/readyz", true), ("/api/v1/orders", false)] {
         let refused = service.get(path).await;
         refused.assert_problem(500, "misconfigured");
-        assert!(!refused.body.contains("redis_url"), "{}", refused.body);
+        let named = refused.body.contains("redis_url, key_reuse");
+        assert_eq!(named, names, "{}", refused.body);
+        assert!(!refused.body.contains("s3cret"), "{}", refused.body);
     }
     let logs = service.logs();
-    let said = "variable redis_url must be set; or set store to \"embedded\"";
-    assert!(logs.contains(said), "{logs}");
+    for said in [
+        "variable redis_url must be set; or set store to \"embedded\"",
+        "variable key_reuse must be",
+    ] {
+        assert!(logs.contains(said), "{logs}");
+    }
+    assert!(!logs.contains("s3cret"), "{logs}");
 }
 
 /// Spin aborts requests in flight when it is stopped, and so does the runner. The client's retry repairs that:

@@ -65,6 +65,7 @@ fn every() -> Vec<Problem> {
         Problem::CreationUndecided,
         Problem::UndecidedWithoutKey,
         Problem::Misconfigured,
+        Problem::WrongVariables(vec!["redis_url", "database_url"]),
         Problem::FeedOff,
         Problem::CursorOfAnotherHistory,
     ]

@@ -30,7 +30,7 @@ pub trait Host: Clock {
     /// The checked variables.
     ///
     /// # Errors
-    /// [`Problem::Misconfigured`]; the log names the variable.
+    /// [`Problem::WrongVariables`] or [`Problem::Misconfigured`]; the log names the variables.
     async fn settings(&self) -> Result<Arc<Settings>, Problem>;
 
     /// Whether the host does not permit the database's address, as far as is known; the log names the variable.

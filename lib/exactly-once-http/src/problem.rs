@@ -87,6 +87,8 @@ pub enum Problem {
     UndecidedWithoutKey,
     /// The log names the variable.
     Misconfigured,
+    /// The same for those who ask whether the service is ready: they learn the names of the variables.
+    WrongVariables(Vec<&'static str>),
 }
 
 impl From<CreateError> for Problem {
@@ -139,6 +141,7 @@ impl Problem {
             Self::NotJson(Malformed(why)) => why.clone(),
             Self::Query(QueryError::Parameter { name, rule }) => format!("{name} {rule}"),
             Self::Query(_) => MAX_LIMIT.to_string(),
+            Self::WrongVariables(names) => names.join(", "),
             _ => String::new(),
         }
     }
@@ -349,6 +352,8 @@ problems! {
         "Send If-Match with the ETag of GET {path}. \"*\" needs an Idempotency-Key.";
     Self::Misconfigured, INTERNAL_SERVER_ERROR, "misconfigured", "The service is not configured correctly", "",
         "The operator finds the reason in the log.";
+    Self::WrongVariables(_), INTERNAL_SERVER_ERROR, "misconfigured", "The service is not configured correctly", "",
+        "Missing or wrong: {value}. The operator finds the rules in the log.";
     Self::Unreadable, INTERNAL_SERVER_ERROR, "unreadable-{one}", "The stored {one} cannot be read", "",
         "The operator finds the reason in the log.";
     Self::DatabaseUnavailable, SERVICE_UNAVAILABLE, "unavailable", "The database is not available", "retry-after",

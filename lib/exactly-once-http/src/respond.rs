@@ -35,7 +35,12 @@ pub async fn respond(resource: &Resource, head: &impl Head, body: impl Body, hos
     let settings = match host.settings().await {
         Ok(settings) => settings,
         Err(problem) => {
-            return route.err().unwrap_or(problem).into_response_of(resource);
+            let problem = match route {
+                Ok(Route::Readiness) => problem,
+                Ok(_) => Problem::Misconfigured,
+                Err(problem) => problem,
+            };
+            return problem.into_response_of(resource);
         }
     };
     if let (Err(Problem::MethodNotAllowed { allow }), Some(origins)) = (&route, &settings.cors_origins)
@@ -51,7 +56,10 @@ pub async fn respond(resource: &Resource, head: &impl Head, body: impl Body, hos
     // Sent again, the request would get the same.
     let status = answer.as_ref().map_or_else(Problem::status, |answer| answer.status);
     let answer = match status {
-        StatusCode::SERVICE_UNAVAILABLE if host.misconfigured() => Err(Problem::Misconfigured),
+        StatusCode::SERVICE_UNAVAILABLE if host.misconfigured() => Err(match of_customer {
+            true => Problem::Misconfigured,
+            false => Problem::WrongVariables(vec!["database_allowed_host"]),
+        }),
         _ => answer,
     };
     let answer = answer.unwrap_or_else(|problem| problem.into_response_of(resource));
@@ -88,7 +96,7 @@ async fn answer(
         Route::Health => return Ok(health()),
         Route::Readiness => {
             // An instance that would reject every request gets no traffic.
-            chosen(settings)?;
+            chosen(settings).map_err(|_| Problem::WrongVariables(vec!["identity"]))?;
             if let Store::Embedded = settings.store {
                 return Ok(embedded_readiness(host.postgres(settings).probe().await));
             }
