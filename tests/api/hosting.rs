@@ -1,5 +1,7 @@
 //! How the application is hosted: its settings, what it may connect to, and how it ends.
 
+use std::time::Duration;
+
 use crate::support::{an_order, new_key, service};
 
 #[tokio::test]
@@ -113,6 +115,7 @@ async fn secrets_appear_in_no_log() {
     service.postgres().stop().unwrap();
     let refused = service.order(&new_key(), &order).await;
     refused.assert_problem(503, "unavailable");
+    tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(service.get("/readyz").await.status, 503);
     let logs = service.logs();
     assert!(logs.contains("redis:") && logs.contains("postgres:"), "{logs}");

@@ -50,6 +50,6 @@ pub trait Host: Clock {
     /// The time, in seconds since the Unix epoch.
     fn unix_seconds(&self) -> i64;
 
-    /// Probes both stores at the same time: Redis, then Postgres.
+    /// Probes both stores at the same time: Redis, then Postgres. Callers within a second may share a result.
     async fn probe_both(&self, settings: &Settings) -> (Probe, Probe);
 }

@@ -293,8 +293,8 @@ problems! {
     Self::Query(QueryError::Parameter { .. }), BAD_REQUEST, "invalid-query", "The query is not valid", "", "{value}.";
     Self::Unidentified(Unidentified::NotNamed), UNAUTHORIZED, "unauthenticated",
         "Authentication required", "www-authenticate",
-        "The gateway in front of this service must name the customer, once and in 1 to 128 characters, and not \
-         \"anonymous\", which is reserved.";
+        "The gateway in front of this service must name the customer, once and in 1 to 128 characters without commas, \
+         and not \"anonymous\", which is reserved.";
     Self::Unidentified(Unidentified::NoToken), UNAUTHORIZED, "unauthenticated",
         "Authentication required", "www-authenticate",
         "Send Authorization: Bearer with a token.";

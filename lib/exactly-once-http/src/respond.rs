@@ -1,7 +1,6 @@
 //! From a request's head and body to its response.
 
 use exactly_once::condition::Precondition;
-use exactly_once::ports::Probes;
 use exactly_once::{Collection, Customer, IdempotencyKey, KeyScope, Resource, ResourceId};
 
 use http::{StatusCode, header};
@@ -97,11 +96,11 @@ async fn answer(
         Route::Readiness => {
             // An instance that would reject every request gets no traffic.
             chosen(settings).map_err(|_| Problem::WrongVariables(vec!["identity"]))?;
-            if let Store::Embedded = settings.store {
-                return Ok(embedded_readiness(host.postgres(settings).probe().await));
-            }
             let (redis, postgres) = host.probe_both(settings).await;
-            return Ok(readiness(redis, postgres));
+            return Ok(match settings.store {
+                Store::Embedded => embedded_readiness(postgres),
+                Store::Servers { .. } => readiness(redis, postgres),
+            });
         }
         Route::Feed => return events(resource, query, head, host, settings).await,
         Route::OfCustomer(route) => route,

@@ -172,8 +172,9 @@ variables! {
          bits or more), and none of these broken", KeySet::parse;
     jwt_issuer: String = "", "identity=jwt", false, "may be anything", anything;
     jwt_audience: String = "", "identity=jwt", false, "may be anything", anything;
-    events_token: String = "", "", true, "must be empty, or visible ASCII characters: it is sent as a bearer token",
-        |text| anything(text).filter(|token| token.bytes().all(|byte| byte.is_ascii_graphic()));
+    events_token: String = "", "", true,
+        "must be empty, or 32 or more visible ASCII characters: it is sent as a bearer token",
+        |text| anything(text).filter(|token| token.is_empty() || token.len() >= 32 && is_visible(token));
     cors_origins: Option<Origins> = "", "", false,
         "must be empty, \"*\", or origins such as \"https://shop.example\": lower case, no path, no default port",
         Origins::parse;
@@ -280,6 +281,10 @@ fn not_empty(text: &str) -> Option<String> {
     anything(text).filter(|text| !text.is_empty())
 }
 
+fn is_visible(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 /// RFC 9110 section 5.6.2.
 fn is_field_name(name: &str) -> bool {
     let part_of_one = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
@@ -363,6 +368,9 @@ mod tests {
             ("redis_timeout_ms=-1", "redis_timeout_ms"),
             ("lock_lease_ms=99999999999", "lock_lease_ms"),
             ("store=", "store"),
+            ("events_token=0123456789abcdef0123456789abcdef", ""),
+            ("events_token=0123456789abcdef0123456789abcde", "events_token"),
+            ("events_token=0123456789abcdef~0123456789abcdef", "events_token"),
             ("redis_url=", "redis_url"),
             ("identity=JWT", "identity"),
             ("identity=header identity_header=", "identity_header"),

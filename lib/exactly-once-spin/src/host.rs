@@ -125,6 +125,7 @@ impl Host for SpinHost {
 
     async fn probe_both(&self, settings: &Settings) -> (Probe, Probe) {
         let (redis, postgres) = (self.redis(settings), self.postgres(settings));
-        futures::join!(redis.probe(), postgres.probe())
+        let both = async { futures::join!(redis.probe(), postgres.probe()) };
+        self.instance.probe(&Spin, both).await
     }
 }

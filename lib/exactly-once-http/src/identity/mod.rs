@@ -81,7 +81,11 @@ impl Identity {
         };
         match self {
             Self::None => Ok(Customer::anonymous()),
-            Self::Header(_) => only().and_then(Customer::named).ok_or(Unidentified::NotNamed),
+            // A proxy joins two of these headers with a comma: the client's own and the gateway's.
+            Self::Header(_) => only()
+                .filter(|name| !name.contains(','))
+                .and_then(Customer::named)
+                .ok_or(Unidentified::NotNamed),
             Self::Jwt(rules) => {
                 if first.is_none() {
                     return Err(Unidentified::NoToken);

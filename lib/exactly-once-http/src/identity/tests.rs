@@ -394,6 +394,8 @@ fn a_field_names_one_customer() {
         &[][..],
         &[""],
         &["c", "c"],
+        &["c, c"],
+        &["c,d"],
         &["c", ""],
         &[&format!("{longest}c")],
         &["anonymous"],
