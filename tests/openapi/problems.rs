@@ -24,6 +24,7 @@ fn every() -> Vec<Problem> {
         Problem::Unidentified(Unidentified::NotNamed),
         Problem::Unidentified(Unidentified::NoToken),
         Problem::Unidentified(Unidentified::InvalidToken),
+        Problem::Unidentified(Unidentified::KeyNotNamed),
         Problem::Unidentified(Unidentified::ExpiredToken),
         Problem::Forbidden,
         Problem::Key(KeyError::Missing),

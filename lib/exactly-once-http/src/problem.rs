@@ -301,6 +301,9 @@ problems! {
     Self::Unidentified(Unidentified::InvalidToken), UNAUTHORIZED, "invalid-token",
         "The token is not valid", "www-authenticate",
         "Send a token that is issued for this service.";
+    Self::Unidentified(Unidentified::KeyNotNamed), UNAUTHORIZED, "invalid-token",
+        "The token is not valid", "www-authenticate",
+        "Send a token whose header names its key (kid): several keys fit.";
     Self::Unidentified(Unidentified::ExpiredToken), UNAUTHORIZED, "invalid-token",
         "The token is not valid", "www-authenticate",
         "The token has expired. Get a new one.";
@@ -377,7 +380,9 @@ fn challenge(why: Unidentified) -> &'static str {
     match why {
         Unidentified::NotNamed => "Gateway",
         Unidentified::NoToken => "Bearer",
-        Unidentified::InvalidToken | Unidentified::ExpiredToken => "Bearer error=\"invalid_token\"",
+        Unidentified::InvalidToken | Unidentified::KeyNotNamed | Unidentified::ExpiredToken => {
+            "Bearer error=\"invalid_token\""
+        }
     }
 }
 

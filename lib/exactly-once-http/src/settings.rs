@@ -7,7 +7,7 @@ use exactly_once::condition::Precondition;
 use exactly_once::create::{KeyReuse, OutageReplay, ReplayPolicy};
 
 use crate::cors::Origins;
-use crate::identity::{Identity, KeySet, TokenRules};
+use crate::identity::{Identity, KeySet, TokenRules, Verified};
 
 /// The variables in `spin.toml`, as the component uses them. Holds secrets: not `Debug`.
 pub struct Settings {
@@ -226,6 +226,7 @@ impl RawSettings {
                     keys,
                     issuer: self.jwt_issuer(wrong).filter(set),
                     audience: self.jwt_audience(wrong).filter(set),
+                    verified: Verified::default(),
                 }))
             }),
         };
