@@ -43,7 +43,7 @@ pub async fn respond(resource: &Resource, head: &impl Head, body: impl Body, hos
         }
     };
     if let (Err(Problem::MethodNotAllowed { allow }), Some(origins)) = (&route, &settings.cors_origins)
-        && let Some(answer) = origins.preflight(head, allow)
+        && let Some(answer) = origins.preflight(head, allow, &settings.cors_allowed_headers)
     {
         return vary(answer, &settings, false);
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use exactly_once::condition::Precondition;
 use exactly_once::create::{KeyReuse, OutageReplay, ReplayPolicy};
 
-use crate::cors::Origins;
+use crate::cors::{Origins, listed};
 use crate::identity::{Identity, KeySet, TokenRules, Verified};
 
 /// The variables in `spin.toml`, as the component uses them. Holds secrets: not `Debug`.
@@ -33,6 +33,8 @@ pub struct Settings {
     pub events_token: String,
     /// The origins whose pages may use the API, if any.
     pub cors_origins: Option<Origins>,
+    /// Headers that these may send besides the usual ones: a list, separated by commas.
+    pub cors_allowed_headers: String,
     /// Whether each request is logged.
     pub log_requests: bool,
 }
@@ -178,6 +180,10 @@ variables! {
     cors_origins: Option<Origins> = "", "", false,
         "must be empty, \"*\", or origins such as \"https://shop.example\": lower case, no path, no default port",
         Origins::parse;
+    cors_allowed_headers: String = "", "", false, "must be empty, or names of HTTP fields, separated by commas", |text| {
+        let names = listed(text);
+        names.iter().all(|name| is_field_name(name)).then(|| names.join(", "))
+    };
     log_requests: bool = "false", "", false, "must be \"true\" or \"false\"", |text| text.parse().ok();
 }
 
@@ -248,11 +254,13 @@ impl RawSettings {
         let (key_reuse, outage) = (self.key_reuse(wrong), self.replay_during_outage(wrong));
         let (precondition, lock_lease) = (self.precondition(wrong), self.lock_lease_ms(wrong));
         let (events_token, cors_origins) = (self.events_token(wrong), self.cors_origins(wrong));
+        let cors_allowed_headers = self.cors_allowed_headers(wrong);
         let log_requests = self.log_requests(wrong);
         Some(Settings {
             identity,
             events_token: events_token?,
             cors_origins: cors_origins?,
+            cors_allowed_headers: cors_allowed_headers?,
             store: store?,
             redis_key_prefix: self.redis_key_prefix(wrong)?,
             reservation_ttl: reservation_ttl?,
@@ -288,8 +296,8 @@ fn is_visible(text: &str) -> bool {
 
 /// RFC 9110 section 5.6.2.
 fn is_field_name(name: &str) -> bool {
-    let part_of_one = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-    !name.is_empty() && name.chars().all(part_of_one)
+    let part_of_one = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !name.is_empty() && name.bytes().all(part_of_one)
 }
 
 fn milliseconds(text: &str) -> Option<Duration> {
@@ -369,6 +377,8 @@ mod tests {
             ("redis_timeout_ms=-1", "redis_timeout_ms"),
             ("lock_lease_ms=99999999999", "lock_lease_ms"),
             ("store=", "store"),
+            ("cors_allowed_headers=sentry-trace,~X-Requested-With", ""),
+            ("cors_allowed_headers=sentry-trace:x", "cors_allowed_headers"),
             ("events_token=0123456789abcdef0123456789abcdef", ""),
             ("events_token=0123456789abcdef0123456789abcde", "events_token"),
             ("events_token=0123456789abcdef~0123456789abcdef", "events_token"),
