@@ -4,6 +4,7 @@ use exactly_once::condition::{Expected, Precondition};
 use exactly_once::create::conditional::create_conditionally as create_on_condition;
 use exactly_once::create::{CreateRequest, Creation, ReplayPolicy, find_requested};
 use exactly_once::error::{CreateError, DatabaseUnavailable, ReservationsUnavailable};
+use exactly_once::json::Malformed;
 use exactly_once::key::KeyError;
 use exactly_once::ports::{
     ConditionalResources, Histories, Locks, Reservation, Reservations, ResourceIds, Resources, ResourcesByKey,
@@ -132,6 +133,11 @@ pub async fn read_document(resource: &Resource, head: &impl Head, body: impl Bod
 /// The body is not declared as JSON, is compressed, cannot be read, or is not JSON.
 pub async fn read_json(head: &impl Head, body: impl Body) -> Result<Value, Problem> {
     let body = read_body(head, body, JSON, MAX_BODY_BYTES).await?;
+    // A byte order mark, or UTF-16: JSON begins with an ASCII character.
+    if let [0xEF, 0xBB, 0xBF, ..] | [0xFE, 0xFF, ..] | [0xFF, 0xFE, ..] | [0, ..] | [_, 0, ..] = body.as_slice() {
+        let why = "in UTF-8, and not in UTF-16 or with a byte order mark";
+        return Err(Problem::NotJson(Malformed(why.to_owned())));
+    }
     exactly_once::json::parse(&body).map_err(Problem::NotJson)
 }
 

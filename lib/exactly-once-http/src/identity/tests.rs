@@ -381,6 +381,10 @@ fn keys_for_other_uses_are_left_out_and_broken_ones_are_not() {
     ] {
         assert!(set_of(&[broken.clone(), okp()]).is_none(), "{broken}");
     }
+    for alg in ["EdDSA", "Ed25519"] {
+        assert!(set_of(&[with(okp(), "alg", json!(alg))]).is_some(), "{alg}");
+    }
+    assert!(keys(&[okp()]).matching("Ed25519", None).next().is_some());
     let every = with(with(rsa(), "alg", json!("RS256")), "use", json!("sig"));
     assert!(set_of(&[with(every, "key_ops", json!(["verify"]))]).is_some());
     for no_set in ["", "[]", "null", r#"{"keys":{}}"#, r#"{"keys":[],"keys":[]}"#] {

@@ -106,6 +106,38 @@ fn a_creation_needs_a_key_and_json() {
 }
 
 #[test]
+fn another_encoding_is_named() {
+    struct Bytes(Vec<u8>);
+
+    impl Body for Bytes {
+        async fn read(self, _: Option<u64>, _: usize) -> Result<Vec<u8>, BodyError> {
+            Ok(self.0)
+        }
+    }
+
+    let head = TestHead {
+        method: Method::Post,
+        target: ORDERS,
+        fields: &[],
+    };
+    for (bytes, is_named) in [
+        (&b"\xEF\xBB\xBF{}"[..], true),
+        (b"\xFF\xFE{\0}\0", true),
+        (b"\xFE\xFF\0{\0}", true),
+        (b"{\0}\0", true),
+        (b"\0{\0}", true),
+        (b"{", false),
+        (b"", false),
+    ] {
+        let read = futures::executor::block_on(creation::read_json(&head, Bytes(bytes.to_vec())));
+        let Err(Problem::NotJson(why)) = read else {
+            panic!("{bytes:?}: {read:?}");
+        };
+        assert_eq!(why.0.contains("UTF-8"), is_named, "{bytes:?}: {why:?}");
+    }
+}
+
+#[test]
 fn a_creation_needs_what_the_precondition_says() {
     let admit = |precondition, fields: &[(&'static str, &str)]| {
         let head = TestHead {
