@@ -62,6 +62,10 @@ pub async fn respond(resource: &Resource, head: &impl Head, body: impl Body, hos
         _ => answer,
     };
     let answer = answer.unwrap_or_else(|problem| problem.into_response_of(resource));
+    let answer = match settings.public_base_path.as_str() {
+        "" => answer,
+        base => answer.below(base),
+    };
     let answer = match &settings.cors_origins {
         Some(origins) => origins.share(head, answer),
         None => answer,

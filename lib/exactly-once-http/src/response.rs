@@ -53,9 +53,44 @@ impl Response {
         self
     }
 
+    /// The same response with `base` in front of its paths: in `Location`, `Link` and a page's `next`. In a body, no text
+    /// within a string looks like `next`: quotation marks are escaped there.
+    #[must_use]
+    pub fn below(mut self, base: &str) -> Self {
+        for (name, value) in &mut self.headers {
+            match *name {
+                "location" => value.insert_str(0, base),
+                "link" => {
+                    *value = value.replace("</", &format!("<{base}/"));
+                    self.body = self.body.replace("\"next\":\"/", &format!("\"next\":\"{base}/"));
+                }
+                _ => {}
+            }
+        }
+        self
+    }
+
     /// The same response with one more header.
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_begin_with_the_base() {
+        let body = r#"{"orders":[{"note":"\"next\":\"/"}],"next":"/orders?cursor=1"}"#;
+        let page = Response::json(StatusCode::OK, body.to_owned())
+            .with("link", "</orders?cursor=1>; rel=\"next\", </a>; rel=\"help\"")
+            .with("location", "/orders/1")
+            .below("/shop");
+        assert_eq!(page.body, body.replace("/orders", "/shop/orders"));
+        let values: Vec<&str> = page.headers.iter().map(|(_, value)| value.as_str()).collect();
+        let links = "</shop/orders?cursor=1>; rel=\"next\", </shop/a>; rel=\"help\"";
+        assert_eq!(values, ["application/json", links, "/shop/orders/1"]);
     }
 }

@@ -31,6 +31,8 @@ pub struct Settings {
     pub identity: Option<Identity>,
     /// What opens the feed; empty where it is off.
     pub events_token: String,
+    /// What a gateway strips from the paths of requests; empty where it strips nothing.
+    pub public_base_path: String,
     /// The origins whose pages may use the API, if any.
     pub cors_origins: Option<Origins>,
     /// Headers that these may send besides the usual ones: a list, separated by commas.
@@ -184,6 +186,8 @@ variables! {
         let names = listed(text);
         names.iter().all(|name| is_field_name(name)).then(|| names.join(", "))
     };
+    public_base_path: String = "", "", false, "must be empty, or a path such as \"/shop\" that does not end with a slash",
+        |text| anything(text).filter(|path| path.is_empty() || is_base_path(path));
     log_requests: bool = "false", "", false, "must be \"true\" or \"false\"", |text| text.parse().ok();
 }
 
@@ -255,12 +259,14 @@ impl RawSettings {
         let (precondition, lock_lease) = (self.precondition(wrong), self.lock_lease_ms(wrong));
         let (events_token, cors_origins) = (self.events_token(wrong), self.cors_origins(wrong));
         let cors_allowed_headers = self.cors_allowed_headers(wrong);
+        let public_base_path = self.public_base_path(wrong);
         let log_requests = self.log_requests(wrong);
         Some(Settings {
             identity,
             events_token: events_token?,
             cors_origins: cors_origins?,
             cors_allowed_headers: cors_allowed_headers?,
+            public_base_path: public_base_path?,
             store: store?,
             redis_key_prefix: self.redis_key_prefix(wrong)?,
             reservation_ttl: reservation_ttl?,
@@ -288,6 +294,12 @@ fn anything(text: &str) -> Option<String> {
 
 fn not_empty(text: &str) -> Option<String> {
     anything(text).filter(|text| !text.is_empty())
+}
+
+/// Its characters need no escapes in a URI and in JSON (RFC 3986 section 2.3, and slashes).
+fn is_base_path(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+    text.starts_with('/') && !text.ends_with('/') && text.bytes().all(fits)
 }
 
 fn is_visible(text: &str) -> bool {
@@ -377,6 +389,10 @@ mod tests {
             ("redis_timeout_ms=-1", "redis_timeout_ms"),
             ("lock_lease_ms=99999999999", "lock_lease_ms"),
             ("store=", "store"),
+            ("public_base_path=/shop/v~2", "public_base_path"),
+            ("public_base_path=/shop/v.2", ""),
+            ("public_base_path=/shop/", "public_base_path"),
+            ("public_base_path=shop", "public_base_path"),
             ("cors_allowed_headers=sentry-trace,~X-Requested-With", ""),
             ("cors_allowed_headers=sentry-trace:x", "cors_allowed_headers"),
             ("events_token=0123456789abcdef0123456789abcdef", ""),
