@@ -9,8 +9,6 @@ use exactly_once::json::{Malformed, to_json};
 use exactly_once::key::{KeyError, MAX_KEY_CHARS};
 use exactly_once::{Collection, Documentation, ListState, Resource, ResourceId, Violation};
 use http::{StatusCode, header};
-use serde::Serialize;
-use serde_json::{Map, Value};
 
 use crate::etag::ETag;
 use crate::feed::feed_path;
@@ -161,24 +159,22 @@ impl Problem {
         })
     }
 
-    /// The members that only it has.
-    fn members(self, collection: &Collection) -> Map<String, Value> {
-        let mut members = Map::new();
+    /// The members that only it has, as JSON, each after a comma.
+    fn members(&self, collection: &Collection) -> String {
         match self {
             Self::KeyReused { id, differs } => {
-                members.insert(format!("{}Id", collection.one), id.to_string().into());
-                members.insert("differs".into(), differs.into());
+                format!(r#","differs":{},"{}Id":"{id}""#, to_json(differs), collection.one)
             }
             Self::Invalid(violations) => {
-                let shown = shown(&violations);
-                if shown.len() < violations.len() {
-                    members.insert("violationCount".into(), violations.len().into());
-                }
-                members.insert("violations".into(), shown.into());
+                let shown = shown(violations);
+                let count = match violations.len() {
+                    count if count > shown.len() => format!(r#","violationCount":{count}"#),
+                    _ => String::new(),
+                };
+                format!(r#"{count},"violations":[{}]"#, shown.join(","))
             }
-            _ => {}
+            _ => String::new(),
         }
-        members
     }
 
     /// The answer of an API to requests for a kind of resource, with links to where it is described.
@@ -203,22 +199,17 @@ impl Problem {
             Self::KeyReused { .. } => Outcome::Reused,
             _ => Outcome::of(row.status),
         };
-        let media_type = "application/problem+json";
-        // Without it a cache may keep a 404 or a 405 for as long as it likes (RFC 9111 section 4.2.2).
-        let mut response =
-            Response::of_type(media_type, row.status, String::new()).with(header::CACHE_CONTROL.as_str(), "no-store");
+        // Last: the value may contain anything.
+        let detail = text(row.detail).replace("{value}", &self.value());
+        let (kind, title) = (text(row.kind), text(row.title));
+        let mut response = Response::problem(row.status, collection.name, &kind, &title, &detail);
         if let Some(value) = self.field_value(collection) {
             response = response.with(row.field, value);
         }
         response.outcome = outcome;
-        response.body = to_json(&Document {
-            kind: format!("urn:problem-type:{}:{}", collection.name, text(row.kind)),
-            title: text(row.title),
-            status: row.status.as_u16(),
-            // Last: the value may contain anything.
-            detail: text(row.detail).replace("{value}", &self.value()),
-            members: self.members(collection),
-        });
+        response.body.pop();
+        response.body += &self.members(collection);
+        response.body.push('}');
         response
     }
 }
@@ -386,21 +377,9 @@ fn challenge(why: Unidentified) -> &'static str {
     }
 }
 
-/// RFC 9457 section 3.1, and extension members.
-#[derive(Serialize)]
-struct Document {
-    #[serde(rename = "type")]
-    kind: String,
-    title: String,
-    status: u16,
-    detail: String,
-    #[serde(flatten)]
-    members: Map<String, Value>,
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 

@@ -1,7 +1,7 @@
 //! A complete response.
 
+use exactly_once::json::to_json;
 use http::{StatusCode, header};
-use serde_json::json;
 
 use crate::outcome::Outcome;
 
@@ -37,14 +37,12 @@ impl Response {
     /// A problem (RFC 9457) of an API that has problems besides [`crate::Problem`]. `kind` is the last part of its
     /// type.
     pub fn problem(status: StatusCode, collection: &str, kind: &str, title: &str, detail: &str) -> Self {
-        let problem = json!({
-            "type": format!("urn:problem-type:{collection}:{kind}"),
-            "title": title,
-            "status": status.as_u16(),
-            "detail": detail,
-        });
-        Self::of_type("application/problem+json", status, problem.to_string())
-            .with(header::CACHE_CONTROL.as_str(), "no-store")
+        let kind = format!("urn:problem-type:{collection}:{kind}");
+        let [kind, title, detail] = [&kind, title, detail].map(|text| to_json(&text));
+        let code = status.as_u16();
+        let problem = format!(r#"{{"type":{kind},"title":{title},"status":{code},"detail":{detail}}}"#);
+        // Without no-store a cache may keep a 404 or a 405 for as long as it likes (RFC 9111 section 4.2.2).
+        Self::of_type("application/problem+json", status, problem).with(header::CACHE_CONTROL.as_str(), "no-store")
     }
 
     /// The same response with an outcome that its status does not imply.
