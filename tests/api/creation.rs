@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use reqwest::Method;
 use serde_json::json;
 
 use crate::support::{an_order, an_order_of, new_key, service};
@@ -59,15 +60,32 @@ async fn another_key_is_another_order() {
 }
 
 #[tokio::test]
-async fn quoted_and_bare_are_the_same_key() {
+async fn quoted_bare_and_repeated_are_the_same_key() {
     applies_to!(Servers, Partitions, Embedded, Deployment);
     let service = service().start().await;
     let key = new_key();
     let first = service.order(&key, &an_order()).await;
     first.assert_created();
-    let quoted = service.order(&format!("\"{key}\""), &an_order()).await;
-    quoted.assert_replay_of(&first);
+    for same in [
+        format!("\"{key}\""),
+        format!("{key},{key}"),
+        format!("{key}, \"{key}\""),
+    ] {
+        service.order(&same, &an_order()).await.assert_replay_of(&first);
+    }
     service.assert_stored(&key, 1).await;
+}
+
+#[tokio::test]
+async fn a_body_without_a_type_is_json() {
+    applies_to!(Servers, Partitions, Embedded, Deployment);
+    let service = service().start().await;
+    let key = new_key();
+    let fields = [("idempotency-key", key.as_str())];
+    let plain = service.request(Method::POST, "/api/v1/orders", &fields, an_order().to_string());
+    let first = plain.await;
+    first.assert_created();
+    service.order(&key, &an_order()).await.assert_replay_of(&first);
 }
 
 #[tokio::test]

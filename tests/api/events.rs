@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::support::{Answer, Service, Setup, an_order, an_order_of, insert_and_stay, new_key, service};
 
 const EVENTS: &str = "/api/v1/events";
-const TOKEN: &str = "an-operator's-token";
+const TOKEN: &str = "an-operator's-token-of-32-characters";
 
 fn with_feed() -> Setup {
     service().variable("events_token", TOKEN)

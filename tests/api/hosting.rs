@@ -1,5 +1,7 @@
 //! How the application is hosted: its settings, what it may connect to, and how it ends.
 
+use std::time::Duration;
+
 use crate::support::{an_order, new_key, service};
 
 #[tokio::test]
@@ -16,7 +18,63 @@ async fn connections_outside_allowed_outbound_hosts_are_refused() {
     let setup = service().variable("database_allowed_host", "postgres://10.0.0.0/8:5432");
     let without_postgres = setup.start().await;
     let refused = without_postgres.order(&new_key(), &an_order()).await;
-    refused.assert_problem(503, "unavailable");
+    refused.assert_problem(500, "misconfigured");
+    let ready = without_postgres.get("/readyz").await;
+    ready.assert_problem(500, "misconfigured");
+    assert!(ready.body.contains("database_allowed_host"), "{ready:?}");
+    let logs = without_postgres.logs();
+    assert!(
+        logs.contains("postgres: down: misconfigured: database_allowed_host"),
+        "{logs}"
+    );
+    let logs = without_redis.logs();
+    assert!(logs.contains("redis: down: misconfigured: redis_url"), "{logs}");
+}
+
+#[tokio::test]
+async fn the_log_says_why_there_is_no_connection() {
+    applies_to!(Servers);
+    let whole = service().own_postgres().start().await;
+    let database = whole.database().await.unwrap();
+    // The others need no password.
+    let file = database
+        .query_one("SHOW hba_file", &[])
+        .await
+        .unwrap()
+        .get::<_, String>(0);
+    let setup = format!(
+        "CREATE ROLE limited LOGIN CONNECTION LIMIT 0;
+         COPY (VALUES ('host all guarded all scram-sha-256'), ('host all all all trust')) TO '{file}';
+         SELECT pg_reload_conf()"
+    );
+    database.batch_execute(&setup).await.unwrap();
+    let (own, place) = whole.database_url().split_once('@').unwrap();
+    let (server, _) = place.split_once('/').unwrap();
+    for (url, why) in [
+        (
+            format!("postgres://guarded:s3cret-and-wrong@{place}"),
+            "FATAL: password authentication failed",
+        ),
+        (
+            format!("{own}:s3cret-unused@{server}/missing"),
+            "FATAL: database \"missing\" does not exist",
+        ),
+        (
+            format!("postgres://limited@{place}"),
+            "FATAL: too many connections for role",
+        ),
+        (
+            "postgres://u:s3cret-too@127.0.0.1:1/orders".to_owned(),
+            "Connection refused",
+        ),
+    ] {
+        let service = service().variable("database_url", url).start().await;
+        let refused = service.order(&new_key(), &an_order()).await;
+        refused.assert_problem(503, "unavailable");
+        let logs = service.logs();
+        assert!(logs.contains("postgres: down: ") && logs.contains(why), "{logs}");
+        assert!(!logs.contains("s3cret"), "{logs}");
+    }
 }
 
 #[tokio::test]
@@ -57,6 +115,7 @@ async fn secrets_appear_in_no_log() {
     service.postgres().stop().unwrap();
     let refused = service.order(&new_key(), &order).await;
     refused.assert_problem(503, "unavailable");
+    tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(service.get("/readyz").await.status, 503);
     let logs = service.logs();
     assert!(logs.contains("redis:") && logs.contains("postgres:"), "{logs}");
@@ -66,16 +125,23 @@ async fn secrets_appear_in_no_log() {
 #[tokio::test]
 async fn without_its_variables_it_is_not_ready_and_the_log_says_both_ways_to_set_them() {
     applies_to!(Servers, Embedded);
-    let setup = service().variable("redis_url", "");
+    let setup = service().variable("redis_url", "").variable("key_reuse", "s3cret");
     let service = setup.variable("store", "postgres").start().await;
-    for path in ["/readyz", "/api/v1/orders"] {
+    for (path, names) in [("/readyz", true), ("/api/v1/orders", false)] {
         let refused = service.get(path).await;
         refused.assert_problem(500, "misconfigured");
-        assert!(!refused.body.contains("redis_url"), "{}", refused.body);
+        let named = refused.body.contains("redis_url, key_reuse");
+        assert_eq!(named, names, "{}", refused.body);
+        assert!(!refused.body.contains("s3cret"), "{}", refused.body);
     }
     let logs = service.logs();
-    let said = "variable redis_url must be set; or set store to \"embedded\"";
-    assert!(logs.contains(said), "{logs}");
+    for said in [
+        "variable redis_url must be set; or set store to \"embedded\"",
+        "variable key_reuse must be",
+    ] {
+        assert!(logs.contains(said), "{logs}");
+    }
+    assert!(!logs.contains("s3cret"), "{logs}");
 }
 
 /// Spin aborts requests in flight when it is stopped, and so does the runner. The client's retry repairs that:

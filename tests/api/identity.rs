@@ -247,6 +247,7 @@ async fn a_gateway_has_to_name_one_customer() {
         &[][..],
         &[("x-user-id", "")],
         &[("x-user-id", "c"), ("x-user-id", "c")],
+        &[("x-user-id", "alice, bob")],
         &[("x-user-id", long.as_str())],
         &[("x-user-id", "anonymous")],
         &[("authorization", "Bearer x")],

@@ -29,6 +29,31 @@ async fn conditional(service: &Service, path: &str, tags: &str) -> Answer {
 }
 
 #[tokio::test]
+async fn links_begin_with_the_public_base_path() {
+    applies_to!(Servers, Embedded);
+    let service = service().variable("public_base_path", "/shop/eu").start().await;
+    for _ in 0..2 {
+        let created = service.order(&new_key(), &an_order_of(1)).await;
+        let location = created.assert_created().field("location").unwrap();
+        assert!(location.starts_with("/shop/eu/api/v1/orders/"), "{location}");
+        let shown = service.get(&location.replace("/shop/eu", "")).await;
+        assert_eq!(shown.body, created.body);
+    }
+    let page = service.get("/api/v1/orders?limit=1").await;
+    let next = page.json()["next"].as_str().unwrap().to_owned();
+    assert!(next.starts_with("/shop/eu/api/v1/orders?"), "{next}");
+    assert_eq!(page.field("link"), Some(&*format!("<{next}>; rel=\"next\"")));
+    let rest = service.get(&next.replace("/shop/eu", "")).await;
+    assert_eq!(rest.json()["next"], Value::Null);
+    let help = service.get("/api/v1/orders/x").await;
+    let link = help.field("link").unwrap();
+    assert!(
+        link.starts_with("</shop/eu/openapi.json>; rel=\"service-desc\", </shop/eu/reference/#"),
+        "{link}"
+    );
+}
+
+#[tokio::test]
 async fn pages_are_walked_from_the_newest_order_to_the_oldest() {
     applies_to!(Servers, Partitions, Embedded);
     let service = service().start().await;

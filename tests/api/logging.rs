@@ -128,6 +128,7 @@ async fn each_outcome_is_a_line() {
     expect(service.get("/nothing").await, "other", "not_found", 0);
     expect(service.get("/healthz").await, "/healthz", "read", 0);
     expect(service.get("/readyz").await, "/readyz", "read", 2);
+    expect(service.get("/readyz").await, "/readyz", "read", 0);
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Looking orders up, paths and methods, and what the service says of its health.
 
+use std::time::Duration;
+
 use reqwest::Method;
 
 use crate::support::{an_order, new_key, service};
@@ -66,7 +68,10 @@ async fn health_asks_no_store_and_readiness_asks_both() {
     assert!(ready.json()["checks"]["redis"]["latencyMs"].is_number());
     assert!(ready.json()["checks"]["postgres"]["latencyMs"].is_number());
 
+    // Callers share a result for a second.
+    let next_probe = || tokio::time::sleep(Duration::from_millis(1100));
     service.redis().stop().unwrap();
+    next_probe().await;
     let degraded = service.get("/readyz").await;
     assert_eq!(degraded.status, 200);
     assert_eq!(degraded.json()["status"], "degraded");
@@ -74,6 +79,7 @@ async fn health_asks_no_store_and_readiness_asks_both() {
     assert_eq!(degraded.json()["checks"]["postgres"]["status"], "up");
 
     service.postgres().stop().unwrap();
+    next_probe().await;
     let unavailable = service.get("/readyz").await;
     assert_eq!(unavailable.status, 503);
     assert_eq!(unavailable.json()["status"], "unavailable");
@@ -81,6 +87,7 @@ async fn health_asks_no_store_and_readiness_asks_both() {
 
     service.redis().restart().unwrap();
     service.postgres().restart().unwrap();
+    next_probe().await;
     assert_eq!(service.get("/readyz").await.json()["status"], "ready");
 }
 

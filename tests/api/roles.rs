@@ -42,7 +42,7 @@ async fn the_serving_role_serves_and_changes_no_row() {
 
     let serving_url = url_of("orders_serving", &url);
     let setup = service().variable("database_url", &serving_url);
-    let service = setup.variable("events_token", "t").start().await;
+    let service = setup.variable("events_token", "t".repeat(32)).start().await;
     let ready = service.get("/readyz").await.json();
     assert_eq!(ready["checks"]["postgres"]["status"], "up", "{ready}");
     let key = new_key();
@@ -52,7 +52,8 @@ async fn the_serving_role_serves_and_changes_no_row() {
     service.redis_command(&["DEL", &record]).await;
     let again = service.order(&key, &an_order()).await;
     again.assert_replay_of(&first);
-    let token = [("authorization", "Bearer t")];
+    let bearer = format!("Bearer {}", "t".repeat(32));
+    let token = [("authorization", bearer.as_str())];
     let feed = service.request(Method::GET, "/api/v1/events", &token, "");
     assert_eq!(feed.await.json().as_array().map(Vec::len), Some(1));
     let list = service.get("/api/v1/orders").await;

@@ -52,6 +52,7 @@ async fn caches_keep_no_problem_and_mix_no_customers() {
 async fn pages_of_listed_origins_may_use_the_api_and_others_may_not() {
     applies_to!(Servers, Embedded);
     let setup = service().variable("cors_origins", format!("{SHOP}, http://localhost:8080"));
+    let setup = setup.variable("cors_allowed_headers", "sentry-trace, x-requested-with");
     let service = setup.start().await;
     let preflight = async |service: &Service, origin: &str| {
         let fields = [
@@ -68,7 +69,12 @@ async fn pages_of_listed_origins_may_use_the_api_and_others_may_not() {
     let methods = answer.field("access-control-allow-methods");
     assert_eq!(methods, Some("GET, HEAD, POST"));
     let allowed = answer.field("access-control-allow-headers").unwrap();
-    for field in ["content-type", "idempotency-key", "if-match", "if-none-match"] {
+    for field in [
+        "content-type",
+        "idempotency-key",
+        "traceparent",
+        "baggage, sentry-trace, x-requested-with",
+    ] {
         assert!(allowed.contains(field), "{allowed}");
     }
 

@@ -28,7 +28,10 @@ async fn the_api_page_shows_what_happens() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_shop_shows_what_happens() {
-    let tokens = [("operator_token", "local"), ("events_token", "local")];
+    let tokens = [
+        ("operator_token", "local"),
+        ("events_token", "events-token-of-a-laptop-or-a-test"),
+    ];
     let shop = Served::start_with("showcase/shop/spin.toml", "docs_shop", &tokens);
     let shop = shop.await.unwrap();
     let _puller = Puller::start(shop.address(), "local");

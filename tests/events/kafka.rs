@@ -210,7 +210,10 @@ async fn a_refused_reader_ends_and_stores_no_cursor() {
     let Some(kafka) = or_skip(test, Kafka::find()) else {
         return;
     };
-    let variables = [("identity", "none"), ("events_token", "another-token")];
+    let variables = [
+        ("identity", "none"),
+        ("events_token", "another-token-of-32-or-more-characters"),
+    ];
     let served = Served::start_with("spin.toml", "kafka_refused", &variables);
     let served = served.await.unwrap();
     let folder = std::env::temp_dir().join(format!("kafka-refused-{}", std::process::id()));

@@ -14,7 +14,7 @@ use crate::stream::Database;
 /// Where the feed is.
 pub const EVENTS: &str = "/api/v1/events";
 /// What its reader presents.
-pub const TOKEN: &str = "an-operator's-token";
+pub const TOKEN: &str = "an-operator's-token-of-32-characters";
 
 /// A served component with a Postgres of its own.
 pub struct Service {

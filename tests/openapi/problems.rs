@@ -24,6 +24,7 @@ fn every() -> Vec<Problem> {
         Problem::Unidentified(Unidentified::NotNamed),
         Problem::Unidentified(Unidentified::NoToken),
         Problem::Unidentified(Unidentified::InvalidToken),
+        Problem::Unidentified(Unidentified::KeyNotNamed),
         Problem::Unidentified(Unidentified::ExpiredToken),
         Problem::Forbidden,
         Problem::Key(KeyError::Missing),
@@ -44,6 +45,7 @@ fn every() -> Vec<Problem> {
         Problem::Changed { etag: None },
         Problem::ListExists,
         Problem::UnsupportedCondition,
+        Problem::MalformedCondition,
         Problem::PreconditionFailed { current },
         Problem::CollectionLocked {
             remaining: Duration::from_secs(5),
@@ -64,6 +66,7 @@ fn every() -> Vec<Problem> {
         Problem::CreationUndecided,
         Problem::UndecidedWithoutKey,
         Problem::Misconfigured,
+        Problem::WrongVariables(vec!["redis_url", "database_url"]),
         Problem::FeedOff,
         Problem::CursorOfAnotherHistory,
     ]

@@ -35,7 +35,7 @@ const BY_ETAG: Api = Api {
 };
 
 /// Nobody knows the token: with it, requests would wait. What it opens is tested in `tests/api/events.rs`.
-const FEED: (&str, &str) = ("events_token", "a-token-that-is-not-sent");
+const FEED: (&str, &str) = ("events_token", "a-token-that-is-not-sent-and-not-short");
 
 /// The customer and the key of tokens.
 const SECRET: &[u8] = b"a-secret-of-at-least-thirty-two-bytes";

@@ -16,9 +16,10 @@ pub fn key_header(value: &[u8]) {
     assert_eq!(bytes, key_of(value).as_deref());
 }
 
-/// Several field values are one key exactly if each stands for it.
+/// Several field values are one key exactly if each of their parts stands for it.
 pub fn key_headers(values: &[&[u8]]) {
-    let keys: BTreeSet<_> = values.iter().map(|value| key_of(value)).collect();
+    let parts = values.iter().flat_map(|value| parts_of(value));
+    let keys: BTreeSet<_> = parts.map(|part| key_of(&part)).collect();
     let key = IdempotencyKey::from_field_values(values.iter().copied());
     match (key, keys.len(), keys.first()) {
         (Ok(key), 1, Some(Some(only))) => assert_eq!(key.as_str().as_bytes(), only),
@@ -37,6 +38,27 @@ pub fn quote(key: &[u8]) -> Vec<u8> {
     [b"\"", escaped.collect::<Vec<_>>().as_slice(), b"\""].concat()
 }
 
+/// The parts of a list: what is between two commas, unless a quotation mark is open there.
+fn parts_of(value: &[u8]) -> Vec<Vec<u8>> {
+    let mut parts: Vec<Vec<u8>> = Vec::new();
+    for piece in value.split(|byte| *byte == b',') {
+        let is_open = |part: &Vec<u8>| {
+            let mut escaped = false;
+            let marks = part.iter().filter(|byte| {
+                let mark = **byte == b'"' && !escaped;
+                escaped = **byte == b'\\' && !escaped;
+                mark
+            });
+            marks.count() % 2 == 1
+        };
+        match parts.last_mut() {
+            Some(part) if is_open(part) => part.extend([b",", piece].concat()),
+            _ => parts.push(piece.to_vec()),
+        }
+    }
+    parts
+}
+
 /// A key has one quoted spelling. So a value is one if undoing the quotes, in however lax a way, and quoting
 /// again gives it back.
 fn key_of(value: &[u8]) -> Option<Vec<u8>> {
@@ -52,8 +74,9 @@ fn key_of(value: &[u8]) -> Option<Vec<u8>> {
     } else {
         value.to_vec()
     };
+    let bare = !value.contains(&b'"');
     let visible = key.iter().all(|byte| (0x21..=0x7e).contains(byte));
-    (visible && !key.is_empty() && key.len() <= 255).then_some(key)
+    (visible && !(bare && key.contains(&b',')) && !key.is_empty() && key.len() <= 255).then_some(key)
 }
 
 /// A body is read as serde_json reads it unless a member is given twice, and makes an order exactly if it

@@ -13,7 +13,7 @@ fn field_value() -> impl Strategy<Value = Vec<u8>> {
     let byte = || {
         prop_oneof![
             20 => 0x21..=0x7e_u8,
-            4 => select(b"\"\\".to_vec()),
+            4 => select(b"\"\\,".to_vec()),
             1 => any::<u8>(),
         ]
     };
@@ -46,12 +46,16 @@ proptest! {
         values in vec(field_value(), 0..3),
         repeated in 0..3_usize,
         quoted in any::<bool>(),
+        joined in any::<bool>(),
     ) {
         let mut values = values;
         if let Some(first) = values.first().cloned() {
             let again = if quoted { checks::quote(first.trim_ascii()) } else { first };
             values.truncate(3 - repeated);
             values.extend(vec![again; repeated]);
+        }
+        if joined {
+            values = vec![values.join(&b','), values.join(&b", "[..])];
         }
         checks::key_headers(&values.iter().map(Vec::as_slice).collect::<Vec<_>>());
     }

@@ -82,20 +82,26 @@ fn if_none_match(head: &impl Head, etag: &ETag) -> bool {
 }
 
 /// The expected states of the list, if the header is present (RFC 9110 section 13.1.1). Tags are compared strongly:
-/// weak tags, foreign tags and values that are not a list of tags name no state.
-pub(super) fn if_match(head: &impl Head) -> Option<Expected> {
+/// weak and foreign tags name no state.
+///
+/// # Errors
+/// A value is not a list of tags. With a 412, the client would send it again in the same form.
+pub(super) fn if_match(head: &impl Head) -> Result<Option<Expected>, Problem> {
     let values = head.values(header::IF_MATCH.as_str());
-    if values.is_empty() {
-        return None;
+    let mut states = Vec::new();
+    for value in &values {
+        let value = text(value).unwrap_or_default();
+        if value.trim() == "*" {
+            return Ok(Some(Expected::Any));
+        }
+        let tags = tags(value).filter(|tags| !tags.is_empty());
+        let strong = tags
+            .ok_or(Problem::MalformedCondition)?
+            .into_iter()
+            .filter(|tag| !tag.weak);
+        states.extend(strong.filter_map(|tag| ListState::parse(tag.opaque)));
     }
-    let texts = || values.iter().filter_map(|value| text(value));
-    if texts().any(|value| value.trim() == "*") {
-        return Some(Expected::Any);
-    }
-    let tags = texts().filter_map(tags).flatten();
-    let strong = tags.filter(|tag| !tag.weak);
-    let states = strong.filter_map(|tag| ListState::parse(tag.opaque));
-    Some(Expected::OneOf(states.collect()))
+    Ok((!values.is_empty()).then_some(Expected::OneOf(states)))
 }
 
 /// A tag as the client sent it.
@@ -190,23 +196,30 @@ mod tests {
             if_match(&head(&fields))
         };
         let state = ListState::parse(TAG.trim_matches('"')).expect("a state");
-        let of = |states: &[ListState]| Some(Expected::OneOf(states.to_vec()));
-        assert_eq!(expected(&[]), None);
-        assert_eq!(expected(&[" * "]), Some(Expected::Any));
+        let of = |states: &[ListState]| Ok(Some(Expected::OneOf(states.to_vec())));
+        assert_eq!(expected(&[]), Ok(None));
+        assert_eq!(expected(&[" * "]), Ok(Some(Expected::Any)));
         assert_eq!(expected(&[TAG]), of(&[state]));
         assert_eq!(expected(&["\"x\"", TAG]), of(&[state]));
         assert_eq!(expected(&[&format!("\"a,b\" ,W/{TAG},, {TAG}")]), of(&[state]));
         for nothing in [
-            "",
             "\"*\"",
-            "nonsense",
             &format!("W/{TAG}"),
             &TAG.to_uppercase(),
-            TAG.trim_matches('"'),
-            &format!("{TAG} nonsense"),
             &TAG.replace("00", "+0"),
         ] {
             assert_eq!(expected(&[nothing]), of(&[]), "{nothing:?}");
+        }
+        for malformed in [
+            "",
+            ",",
+            "nonsense",
+            TAG.trim_matches('"'),
+            &format!("{TAG} nonsense"),
+            "\u{e9}",
+        ] {
+            let error = Err(Problem::MalformedCondition);
+            assert_eq!(expected(&[TAG, malformed]), error, "{malformed:?}");
         }
     }
 

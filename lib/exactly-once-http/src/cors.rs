@@ -7,8 +7,10 @@ use crate::head::{Head, Method, text};
 use crate::outcome::Outcome;
 use crate::response::Response;
 
-/// Headers that a page may send. The header of `identity=header` is not among them: only a gateway may send it.
-const ALLOWED_FIELDS: &str = "authorization, content-type, idempotency-key, if-match, if-none-match";
+/// Headers that a page may send; the last three are those of tracing (W3C). The header of `identity=header` is not among
+/// them: only a gateway may send it.
+const ALLOWED_FIELDS: &str =
+    "authorization, content-type, idempotency-key, if-match, if-none-match, traceparent, tracestate, baggage";
 /// Headers that a page may read, besides those that the Fetch standard allows.
 const EXPOSED_FIELDS: &str = "etag, location, idempotent-replayed, retry-after";
 /// How long a browser may keep the response to a preflight, in seconds. The longest that all browsers accept is 600.
@@ -30,8 +32,7 @@ impl Origins {
     /// `None` when no browser sends one of them as `Origin`: it could never match.
     #[allow(clippy::option_option, reason = "no origin is not a mistake")]
     pub fn parse(list: &str) -> Option<Option<Self>> {
-        let listed: Vec<&str> = list.split([',', ' ']).filter(|part| !part.is_empty()).collect();
-        match listed.as_slice() {
+        match listed(list).as_slice() {
             [] => Some(None),
             ["*"] => Some(Some(Self::Any)),
             listed => listed.iter().all(|origin| is_origin(origin)).then(|| {
@@ -41,14 +42,16 @@ impl Origins {
         }
     }
 
-    /// The response to a preflight of a page that may use the API, at a path with the methods `allow`. A preflight
-    /// carries no credentials, so no customer is identified.
-    pub fn preflight(&self, head: &impl Head, allow: &str) -> Option<Response> {
+    /// The response to a preflight of a page that may use the API, at a path with the methods `allow`; `more` are headers
+    /// besides the usual ones. A preflight carries no credentials, so no customer is identified.
+    pub fn preflight(&self, head: &impl Head, allow: &str, more: &str) -> Option<Response> {
         let asked = || head.values(header::ACCESS_CONTROL_REQUEST_METHOD.as_str());
         if head.method() != Method::Options || asked().is_empty() {
             return None;
         }
         let origin = self.allowed(head)?;
+        let comma = if more.is_empty() { "" } else { ", " };
+        let fields = [ALLOWED_FIELDS, comma, more].concat();
         let response = Response {
             status: StatusCode::NO_CONTENT,
             headers: Vec::new(),
@@ -59,7 +62,7 @@ impl Origins {
             response
                 .with(header::ACCESS_CONTROL_ALLOW_ORIGIN.as_str(), origin)
                 .with(header::ACCESS_CONTROL_ALLOW_METHODS.as_str(), allow)
-                .with(header::ACCESS_CONTROL_ALLOW_HEADERS.as_str(), ALLOWED_FIELDS)
+                .with(header::ACCESS_CONTROL_ALLOW_HEADERS.as_str(), fields)
                 .with(header::ACCESS_CONTROL_MAX_AGE.as_str(), MAX_AGE_SECONDS),
         )
     }
@@ -93,23 +96,27 @@ impl Origins {
     }
 }
 
+/// The parts of a list that commas or spaces separate.
+#[inline(never)]
+pub fn listed(list: &str) -> Vec<&str> {
+    list.split([',', ' ']).filter(|part| !part.is_empty()).collect()
+}
+
 /// Whether a browser could send this as `Origin`: scheme, host and, unless it is the default, port; in lower case.
 fn is_origin(text: &str) -> bool {
     let Some((scheme, authority)) = text.split_once("://") else {
         return false;
     };
-    let of_a_scheme = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c);
-    let of_an_authority = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-._:[]".contains(c);
+    let only = |text: &str, others: &[u8]| {
+        let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || others.contains(&byte);
+        !text.is_empty() && text.bytes().all(fits)
+    };
     let own_port = match scheme {
         "http" => authority.ends_with(":80"),
         "https" => authority.ends_with(":443"),
         _ => false,
     };
-    !scheme.is_empty()
-        && scheme.chars().all(of_a_scheme)
-        && !authority.is_empty()
-        && authority.chars().all(of_an_authority)
-        && !own_port
+    only(scheme, b"+-.") && only(authority, b"-._:[]") && !own_port
 }
 
 #[cfg(test)]
@@ -191,7 +198,7 @@ mod tests {
         let asks = ("access-control-request-method", "POST");
         let listed = origins(SHOP);
         let good = [("origin", SHOP), asks];
-        let answer = listed.preflight(&from(Method::Options, &good), "GET, HEAD, POST");
+        let answer = listed.preflight(&from(Method::Options, &good), "GET, HEAD, POST", "x-own");
         let answer = answer.expect("allowed");
         assert_eq!(answer.status, StatusCode::NO_CONTENT);
         assert_eq!(field(&answer, "access-control-allow-origin"), Some(SHOP));
@@ -199,8 +206,12 @@ mod tests {
         assert_eq!(methods, Some("GET, HEAD, POST"));
         let fields = field(&answer, "access-control-allow-headers").expect("fields");
         assert!(fields.contains("idempotency-key") && !fields.contains("x-user-id"));
+        assert!(
+            fields.ends_with(", traceparent, tracestate, baggage, x-own"),
+            "{fields}"
+        );
 
-        let refused = |method, fields: &[(&str, &str)]| listed.preflight(&from(method, fields), "GET").is_none();
+        let refused = |method, fields: &[(&str, &str)]| listed.preflight(&from(method, fields), "GET", "").is_none();
         assert!(refused(Method::Post, &good));
         assert!(refused(Method::Options, &[("origin", SHOP)]));
         assert!(refused(Method::Options, &[asks]));

@@ -4,6 +4,7 @@ use exactly_once::condition::{Expected, Precondition};
 use exactly_once::create::conditional::create_conditionally as create_on_condition;
 use exactly_once::create::{CreateRequest, Creation, ReplayPolicy, find_requested};
 use exactly_once::error::{CreateError, DatabaseUnavailable, ReservationsUnavailable};
+use exactly_once::json::Malformed;
 use exactly_once::key::KeyError;
 use exactly_once::ports::{
     ConditionalResources, Histories, Locks, Reservation, Reservations, ResourceIds, Resources, ResourcesByKey,
@@ -71,7 +72,7 @@ pub struct ConditionalRequest {
 /// Validates the head of a creation, except for the body's type and length.
 ///
 /// # Errors
-/// The key is missing where it is required, or malformed; or both are missing.
+/// The key is missing where it is required; key or condition are malformed; or both are missing.
 pub fn read_head(
     collection: &Collection,
     customer: Customer,
@@ -82,7 +83,7 @@ pub fn read_head(
         Err(Problem::Key(KeyError::Missing)) if precondition == Precondition::Etag => None,
         key => Some(key?),
     };
-    match (key, read_condition(head)) {
+    match (key, read_condition(head)?) {
         (Some(key), None) => {
             let scope = scope_of(collection, customer, key);
             Ok(match precondition {
@@ -110,7 +111,10 @@ pub fn read_key(head: &impl Head) -> Result<IdempotencyKey, Problem> {
 }
 
 /// The condition in `If-Match`, if there is one.
-pub fn read_condition(head: &impl Head) -> Option<Expected> {
+///
+/// # Errors
+/// It is malformed.
+pub fn read_condition(head: &impl Head) -> Result<Option<Expected>, Problem> {
     if_match(head)
 }
 
@@ -129,6 +133,11 @@ pub async fn read_document(resource: &Resource, head: &impl Head, body: impl Bod
 /// The body is not declared as JSON, is compressed, cannot be read, or is not JSON.
 pub async fn read_json(head: &impl Head, body: impl Body) -> Result<Value, Problem> {
     let body = read_body(head, body, JSON, MAX_BODY_BYTES).await?;
+    // A byte order mark, or UTF-16: JSON begins with an ASCII character.
+    if let [0xEF, 0xBB, 0xBF, ..] | [0xFE, 0xFF, ..] | [0xFF, 0xFE, ..] | [0, ..] | [_, 0, ..] = body.as_slice() {
+        let why = "in UTF-8, and not in UTF-16 or with a byte order mark";
+        return Err(Problem::NotJson(Malformed(why.to_owned())));
+    }
     exactly_once::json::parse(&body).map_err(Problem::NotJson)
 }
 
@@ -157,17 +166,24 @@ pub async fn read_body(
         .map_err(|error| Problem::of_body(error, limit))
 }
 
-/// The body's length in bytes, according to the head (RFC 9110 section 8.6).
+/// The body's length in bytes, according to the head (RFC 9110 section 8.6). `Transfer-Encoding` overrides it (RFC 9112
+/// section 6.3).
 fn declared_length(head: &impl Head) -> Option<u64> {
     let values = head.values(header::CONTENT_LENGTH.as_str());
-    text(values.first()?)?.parse().ok()
+    let length = text(values.first()?)?.parse().ok();
+    length.filter(|_| head.values(header::TRANSFER_ENCODING.as_str()).is_empty())
 }
 
-/// Whether the body is of that media type, with or without parameters (RFC 9110 section 8.3.1), given once.
+/// Whether the body is of that media type, with or without parameters (RFC 9110 section 8.3.1), given once. A body
+/// without a type is JSON: Go's client and others send none.
+///
+/// A page of another origin can send such a body without a preflight (`fetch` with a `Blob` without a type). What makes
+/// the browser ask first is `Idempotency-Key`, or `If-Match` where no key is required: neither is a CORS-safelisted
+/// header, and a creation without both is rejected.
 fn is_of_type(head: &impl Head, media_type: &str) -> bool {
     let values = head.values(header::CONTENT_TYPE.as_str());
     let [value] = values.as_slice() else {
-        return false;
+        return values.is_empty() && media_type == JSON;
     };
     let essence = text(value).and_then(|text| text.split(';').next());
     essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case(media_type))

@@ -30,8 +30,13 @@ pub trait Host: Clock {
     /// The checked variables.
     ///
     /// # Errors
-    /// [`Problem::Misconfigured`]; the log names the variable.
+    /// [`Problem::WrongVariables`] or [`Problem::Misconfigured`]; the log names the variables.
     async fn settings(&self) -> Result<Arc<Settings>, Problem>;
+
+    /// Whether the host does not permit the database's address, as far as is known; the log names the variable.
+    fn misconfigured(&self) -> bool {
+        false
+    }
 
     /// Redis, with this request's time for it.
     fn redis<'h>(&'h self, settings: &'h Settings) -> Self::Redis<'h>;
@@ -45,6 +50,6 @@ pub trait Host: Clock {
     /// The time, in seconds since the Unix epoch.
     fn unix_seconds(&self) -> i64;
 
-    /// Probes both stores at the same time: Redis, then Postgres.
+    /// Probes both stores at the same time: Redis, then Postgres. Callers within a second may share a result.
     async fn probe_both(&self, settings: &Settings) -> (Probe, Probe);
 }

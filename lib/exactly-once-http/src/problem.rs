@@ -9,8 +9,6 @@ use exactly_once::json::{Malformed, to_json};
 use exactly_once::key::{KeyError, MAX_KEY_CHARS};
 use exactly_once::{Collection, Documentation, ListState, Resource, ResourceId, Violation};
 use http::{StatusCode, header};
-use serde::Serialize;
-use serde_json::{Map, Value};
 
 use crate::etag::ETag;
 use crate::feed::feed_path;
@@ -55,6 +53,8 @@ pub enum Problem {
     ListExists,
     /// Another `If-None-Match` on a request to create.
     UnsupportedCondition,
+    /// `If-Match` on a request to create is not a list of tags.
+    MalformedCondition,
     /// The list is in another state than the condition expects.
     PreconditionFailed {
         current: ListState,
@@ -85,6 +85,8 @@ pub enum Problem {
     UndecidedWithoutKey,
     /// The log names the variable.
     Misconfigured,
+    /// The same for those who ask whether the service is ready: they learn the names of the variables.
+    WrongVariables(Vec<&'static str>),
 }
 
 impl From<CreateError> for Problem {
@@ -137,6 +139,7 @@ impl Problem {
             Self::NotJson(Malformed(why)) => why.clone(),
             Self::Query(QueryError::Parameter { name, rule }) => format!("{name} {rule}"),
             Self::Query(_) => MAX_LIMIT.to_string(),
+            Self::WrongVariables(names) => names.join(", "),
             _ => String::new(),
         }
     }
@@ -156,24 +159,22 @@ impl Problem {
         })
     }
 
-    /// The members that only it has.
-    fn members(self, collection: &Collection) -> Map<String, Value> {
-        let mut members = Map::new();
+    /// The members that only it has, as JSON, each after a comma.
+    fn members(&self, collection: &Collection) -> String {
         match self {
             Self::KeyReused { id, differs } => {
-                members.insert(format!("{}Id", collection.one), id.to_string().into());
-                members.insert("differs".into(), differs.into());
+                format!(r#","differs":{},"{}Id":"{id}""#, to_json(differs), collection.one)
             }
             Self::Invalid(violations) => {
-                let shown = shown(&violations);
-                if shown.len() < violations.len() {
-                    members.insert("violationCount".into(), violations.len().into());
-                }
-                members.insert("violations".into(), shown.into());
+                let shown = shown(violations);
+                let count = match violations.len() {
+                    count if count > shown.len() => format!(r#","violationCount":{count}"#),
+                    _ => String::new(),
+                };
+                format!(r#"{count},"violations":[{}]"#, shown.join(","))
             }
-            _ => {}
+            _ => String::new(),
         }
-        members
     }
 
     /// The answer of an API to requests for a kind of resource, with links to where it is described.
@@ -198,22 +199,17 @@ impl Problem {
             Self::KeyReused { .. } => Outcome::Reused,
             _ => Outcome::of(row.status),
         };
-        let media_type = "application/problem+json";
-        // Without it a cache may keep a 404 or a 405 for as long as it likes (RFC 9111 section 4.2.2).
-        let mut response =
-            Response::of_type(media_type, row.status, String::new()).with(header::CACHE_CONTROL.as_str(), "no-store");
+        // Last: the value may contain anything.
+        let detail = text(row.detail).replace("{value}", &self.value());
+        let (kind, title) = (text(row.kind), text(row.title));
+        let mut response = Response::problem(row.status, collection.name, &kind, &title, &detail);
         if let Some(value) = self.field_value(collection) {
             response = response.with(row.field, value);
         }
         response.outcome = outcome;
-        response.body = to_json(&Document {
-            kind: format!("urn:problem-type:{}:{}", collection.name, text(row.kind)),
-            title: text(row.title),
-            status: row.status.as_u16(),
-            // Last: the value may contain anything.
-            detail: text(row.detail).replace("{value}", &self.value()),
-            members: self.members(collection),
-        });
+        response.body.pop();
+        response.body += &self.members(collection);
+        response.body.push('}');
         response
     }
 }
@@ -275,6 +271,8 @@ problems! {
     Self::UnsupportedCondition, BAD_REQUEST, "unsupported-condition", "If-None-Match is not supported here", "",
         "Nothing was stored. Leave If-None-Match out. To create the {one} on a state of the list, send If-Match with \
          the ETag of GET {path}.";
+    Self::MalformedCondition, BAD_REQUEST, "malformed-condition", "If-Match is malformed", "",
+        "Nothing was stored. Send the ETag of GET {path} as it is, with its quotation marks, or \"*\".";
     Self::Query(QueryError::Unknown), BAD_REQUEST, "invalid-query", "The query is not valid", "",
         "Send no parameters but limit and cursor.";
     Self::Query(QueryError::Repeated), BAD_REQUEST, "invalid-query", "The query is not valid", "",
@@ -286,14 +284,17 @@ problems! {
     Self::Query(QueryError::Parameter { .. }), BAD_REQUEST, "invalid-query", "The query is not valid", "", "{value}.";
     Self::Unidentified(Unidentified::NotNamed), UNAUTHORIZED, "unauthenticated",
         "Authentication required", "www-authenticate",
-        "The gateway in front of this service must name the customer, once and in 1 to 128 characters, and not \
-         \"anonymous\", which is reserved.";
+        "The gateway in front of this service must name the customer, once and in 1 to 128 characters without commas, \
+         and not \"anonymous\", which is reserved.";
     Self::Unidentified(Unidentified::NoToken), UNAUTHORIZED, "unauthenticated",
         "Authentication required", "www-authenticate",
         "Send Authorization: Bearer with a token.";
     Self::Unidentified(Unidentified::InvalidToken), UNAUTHORIZED, "invalid-token",
         "The token is not valid", "www-authenticate",
         "Send a token that is issued for this service.";
+    Self::Unidentified(Unidentified::KeyNotNamed), UNAUTHORIZED, "invalid-token",
+        "The token is not valid", "www-authenticate",
+        "Send a token whose header names its key (kid): several keys fit.";
     Self::Unidentified(Unidentified::ExpiredToken), UNAUTHORIZED, "invalid-token",
         "The token is not valid", "www-authenticate",
         "The token has expired. Get a new one.";
@@ -345,6 +346,8 @@ problems! {
         "Send If-Match with the ETag of GET {path}. \"*\" needs an Idempotency-Key.";
     Self::Misconfigured, INTERNAL_SERVER_ERROR, "misconfigured", "The service is not configured correctly", "",
         "The operator finds the reason in the log.";
+    Self::WrongVariables(_), INTERNAL_SERVER_ERROR, "misconfigured", "The service is not configured correctly", "",
+        "Missing or wrong: {value}. The operator finds the rules in the log.";
     Self::Unreadable, INTERNAL_SERVER_ERROR, "unreadable-{one}", "The stored {one} cannot be read", "",
         "The operator finds the reason in the log.";
     Self::DatabaseUnavailable, SERVICE_UNAVAILABLE, "unavailable", "The database is not available", "retry-after",
@@ -368,25 +371,15 @@ fn challenge(why: Unidentified) -> &'static str {
     match why {
         Unidentified::NotNamed => "Gateway",
         Unidentified::NoToken => "Bearer",
-        Unidentified::InvalidToken | Unidentified::ExpiredToken => "Bearer error=\"invalid_token\"",
+        Unidentified::InvalidToken | Unidentified::KeyNotNamed | Unidentified::ExpiredToken => {
+            "Bearer error=\"invalid_token\""
+        }
     }
-}
-
-/// RFC 9457 section 3.1, and extension members.
-#[derive(Serialize)]
-struct Document {
-    #[serde(rename = "type")]
-    kind: String,
-    title: String,
-    status: u16,
-    detail: String,
-    #[serde(flatten)]
-    members: Map<String, Value>,
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 

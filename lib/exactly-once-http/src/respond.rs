@@ -1,10 +1,9 @@
 //! From a request's head and body to its response.
 
 use exactly_once::condition::Precondition;
-use exactly_once::ports::Probes;
 use exactly_once::{Collection, Customer, IdempotencyKey, KeyScope, Resource, ResourceId};
 
-use http::header;
+use http::{StatusCode, header};
 
 use crate::conditions::refuse_if_none_match;
 use crate::creation::{self, CreateOperation};
@@ -35,11 +34,16 @@ pub async fn respond(resource: &Resource, head: &impl Head, body: impl Body, hos
     let settings = match host.settings().await {
         Ok(settings) => settings,
         Err(problem) => {
-            return route.err().unwrap_or(problem).into_response_of(resource);
+            let problem = match route {
+                Ok(Route::Readiness) => problem,
+                Ok(_) => Problem::Misconfigured,
+                Err(problem) => problem,
+            };
+            return problem.into_response_of(resource);
         }
     };
     if let (Err(Problem::MethodNotAllowed { allow }), Some(origins)) = (&route, &settings.cors_origins)
-        && let Some(answer) = origins.preflight(head, allow)
+        && let Some(answer) = origins.preflight(head, allow, &settings.cors_allowed_headers)
     {
         return vary(answer, &settings, false);
     }
@@ -48,7 +52,20 @@ pub async fn respond(resource: &Resource, head: &impl Head, body: impl Body, hos
         Ok(route) => answer(resource, route, query, head, body, host, &settings).await,
         Err(problem) => Err(problem),
     };
+    // Sent again, the request would get the same.
+    let status = answer.as_ref().map_or_else(Problem::status, |answer| answer.status);
+    let answer = match status {
+        StatusCode::SERVICE_UNAVAILABLE if host.misconfigured() => Err(match of_customer {
+            true => Problem::Misconfigured,
+            false => Problem::WrongVariables(vec!["database_allowed_host"]),
+        }),
+        _ => answer,
+    };
     let answer = answer.unwrap_or_else(|problem| problem.into_response_of(resource));
+    let answer = match settings.public_base_path.as_str() {
+        "" => answer,
+        base => answer.below(base),
+    };
     let answer = match &settings.cors_origins {
         Some(origins) => origins.share(head, answer),
         None => answer,
@@ -82,12 +99,12 @@ async fn answer(
         Route::Health => return Ok(health()),
         Route::Readiness => {
             // An instance that would reject every request gets no traffic.
-            chosen(settings)?;
-            if let Store::Embedded = settings.store {
-                return Ok(embedded_readiness(host.postgres(settings).probe().await));
-            }
+            chosen(settings).map_err(|_| Problem::WrongVariables(vec!["identity"]))?;
             let (redis, postgres) = host.probe_both(settings).await;
-            return Ok(readiness(redis, postgres));
+            return Ok(match settings.store {
+                Store::Embedded => embedded_readiness(postgres),
+                Store::Servers { .. } => readiness(redis, postgres),
+            });
         }
         Route::Feed => return events(resource, query, head, host, settings).await,
         Route::OfCustomer(route) => route,

@@ -1,7 +1,7 @@
 //! A complete response.
 
+use exactly_once::json::to_json;
 use http::{StatusCode, header};
-use serde_json::json;
 
 use crate::outcome::Outcome;
 
@@ -37,14 +37,12 @@ impl Response {
     /// A problem (RFC 9457) of an API that has problems besides [`crate::Problem`]. `kind` is the last part of its
     /// type.
     pub fn problem(status: StatusCode, collection: &str, kind: &str, title: &str, detail: &str) -> Self {
-        let problem = json!({
-            "type": format!("urn:problem-type:{collection}:{kind}"),
-            "title": title,
-            "status": status.as_u16(),
-            "detail": detail,
-        });
-        Self::of_type("application/problem+json", status, problem.to_string())
-            .with(header::CACHE_CONTROL.as_str(), "no-store")
+        let kind = format!("urn:problem-type:{collection}:{kind}");
+        let [kind, title, detail] = [&kind, title, detail].map(|text| to_json(&text));
+        let code = status.as_u16();
+        let problem = format!(r#"{{"type":{kind},"title":{title},"status":{code},"detail":{detail}}}"#);
+        // Without no-store a cache may keep a 404 or a 405 for as long as it likes (RFC 9111 section 4.2.2).
+        Self::of_type("application/problem+json", status, problem).with(header::CACHE_CONTROL.as_str(), "no-store")
     }
 
     /// The same response with an outcome that its status does not imply.
@@ -53,9 +51,44 @@ impl Response {
         self
     }
 
+    /// The same response with `base` in front of its paths: in `Location`, `Link` and a page's `next`. In a body, no text
+    /// within a string looks like `next`: quotation marks are escaped there.
+    #[must_use]
+    pub fn below(mut self, base: &str) -> Self {
+        for (name, value) in &mut self.headers {
+            match *name {
+                "location" => value.insert_str(0, base),
+                "link" => {
+                    *value = value.replace("</", &format!("<{base}/"));
+                    self.body = self.body.replace("\"next\":\"/", &format!("\"next\":\"{base}/"));
+                }
+                _ => {}
+            }
+        }
+        self
+    }
+
     /// The same response with one more header.
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_begin_with_the_base() {
+        let body = r#"{"orders":[{"note":"\"next\":\"/"}],"next":"/orders?cursor=1"}"#;
+        let page = Response::json(StatusCode::OK, body.to_owned())
+            .with("link", "</orders?cursor=1>; rel=\"next\", </a>; rel=\"help\"")
+            .with("location", "/orders/1")
+            .below("/shop");
+        assert_eq!(page.body, body.replace("/orders", "/shop/orders"));
+        let values: Vec<&str> = page.headers.iter().map(|(_, value)| value.as_str()).collect();
+        let links = "</shop/orders?cursor=1>; rel=\"next\", </shop/a>; rel=\"help\"";
+        assert_eq!(values, ["application/json", links, "/shop/orders/1"]);
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use exactly_once::condition::Precondition;
 use exactly_once::create::{KeyReuse, OutageReplay, ReplayPolicy};
 
-use crate::cors::Origins;
-use crate::identity::{Identity, KeySet, TokenRules};
+use crate::cors::{Origins, listed};
+use crate::identity::{Identity, KeySet, TokenRules, Verified};
 
 /// The variables in `spin.toml`, as the component uses them. Holds secrets: not `Debug`.
 pub struct Settings {
@@ -31,8 +31,12 @@ pub struct Settings {
     pub identity: Option<Identity>,
     /// What opens the feed; empty where it is off.
     pub events_token: String,
+    /// What a gateway strips from the paths of requests; empty where it strips nothing.
+    pub public_base_path: String,
     /// The origins whose pages may use the API, if any.
     pub cors_origins: Option<Origins>,
+    /// Headers that these may send besides the usual ones: a list, separated by commas.
+    pub cors_allowed_headers: String,
     /// Whether each request is logged.
     pub log_requests: bool,
 }
@@ -62,8 +66,10 @@ impl Settings {
     ///
     /// # Errors
     /// It has not been chosen. No choice is safe by default: "none" would make all customers one.
-    pub fn identity(&self) -> Result<&Identity, SettingError> {
-        self.identity.as_ref().ok_or(SettingError(rows::identity))
+    pub fn identity(&self) -> Result<&Identity, SettingErrors> {
+        self.identity
+            .as_ref()
+            .ok_or_else(|| SettingErrors(vec![rows::identity]))
     }
 }
 
@@ -82,15 +88,19 @@ pub struct Variable {
     pub secret: bool,
 }
 
-/// A variable that breaks its rule. Names the variable and the rule, never the value.
+/// All variables that break their rules. Names the variables and the rules, never a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SettingError(pub Variable);
+pub struct SettingErrors(pub Vec<Variable>);
 
-impl std::error::Error for SettingError {}
+impl std::error::Error for SettingErrors {}
 
-impl fmt::Display for SettingError {
+impl fmt::Display for SettingErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "variable {} {}", self.0.name, self.0.rule)
+        for (n, Variable { name, rule, .. }) in self.0.iter().enumerate() {
+            let end_of_last = if n == 0 { "" } else { "\n" };
+            write!(f, "{end_of_last}variable {name} {rule}")?;
+        }
+        Ok(())
     }
 }
 
@@ -117,9 +127,13 @@ macro_rules! variables {
                 [$((stringify!($name), &mut self.$name)),*]
             }
 
-            $(fn $name(&self) -> Result<$type, SettingError> {
+            $(fn $name(&self, wrong: &mut Vec<Variable>) -> Option<$type> {
                 let read: fn(&str) -> Option<$type> = $read;
-                read(&self.$name).ok_or(SettingError(rows::$name))
+                let value = read(&self.$name);
+                if value.is_none() {
+                    wrong.push(rows::$name);
+                }
+                value
             })*
         }
 
@@ -162,11 +176,18 @@ variables! {
          bits or more), and none of these broken", KeySet::parse;
     jwt_issuer: String = "", "identity=jwt", false, "may be anything", anything;
     jwt_audience: String = "", "identity=jwt", false, "may be anything", anything;
-    events_token: String = "", "", true, "must be empty, or visible ASCII characters: it is sent as a bearer token",
-        |text| anything(text).filter(|token| token.bytes().all(|byte| byte.is_ascii_graphic()));
+    events_token: String = "", "", true,
+        "must be empty, or 32 or more visible ASCII characters: it is sent as a bearer token",
+        |text| anything(text).filter(|token| token.is_empty() || token.len() >= 32 && is_visible(token));
     cors_origins: Option<Origins> = "", "", false,
         "must be empty, \"*\", or origins such as \"https://shop.example\": lower case, no path, no default port",
         Origins::parse;
+    cors_allowed_headers: String = "", "", false, "must be empty, or names of HTTP fields, separated by commas", |text| {
+        let names = listed(text);
+        names.iter().all(|name| is_field_name(name)).then(|| names.join(", "))
+    };
+    public_base_path: String = "", "", false, "must be empty, or a path such as \"/shop\" that does not end with a slash",
+        |text| anything(text).filter(|path| path.is_empty() || is_base_path(path));
     log_requests: bool = "false", "", false, "must be \"true\" or \"false\"", |text| text.parse().ok();
 }
 
@@ -190,41 +211,74 @@ impl RawSettings {
     /// Checks all values.
     ///
     /// # Errors
-    /// The first variable that breaks its rule.
-    pub fn check(self) -> Result<Settings, SettingError> {
+    /// All variables that break their rules; among them `identity`, if it is not chosen either.
+    pub fn check(self) -> Result<Settings, SettingErrors> {
+        let mut wrong = Vec::new();
+        let settings = self.read(&mut wrong);
+        settings.filter(|_| wrong.is_empty()).ok_or_else(|| {
+            if self.identity.is_empty() {
+                wrong.push(rows::identity);
+            }
+            SettingErrors(wrong)
+        })
+    }
+
+    /// The settings. What is wrong is added to the list, and is not the end: the next variable may be wrong as well.
+    fn read(&self, wrong: &mut Vec<Variable>) -> Option<Settings> {
         // To Spin, a variable that is not set and an empty one are the same.
-        let set = |text: String| Some(text).filter(|text| !text.is_empty());
-        Ok(Settings {
-            identity: match self.identity()? {
-                Mode::Open => None,
-                Mode::None => Some(Identity::None),
-                Mode::Header => Some(Identity::Header(self.identity_header()?)),
-                Mode::Jwt => Some(Identity::Jwt(Box::new(TokenRules {
-                    keys: self.jwt_keys()?,
-                    issuer: set(self.jwt_issuer()?),
-                    audience: set(self.jwt_audience()?),
-                }))),
-            },
-            events_token: self.events_token()?,
-            cors_origins: self.cors_origins()?,
-            store: match self.store()? {
-                false => Store::Servers {
-                    redis_url: self.redis_url()?,
-                    database_url: self.database_url()?,
-                },
-                true => Store::Embedded,
-            },
-            redis_key_prefix: self.redis_key_prefix()?,
-            reservation_ttl: self.reservation_ttl()?,
-            redis_timeout: self.redis_timeout_ms()?,
-            database_timeout: self.database_timeout_ms()?,
+        let set = |text: &String| !text.is_empty();
+        let identity = match self.identity(wrong) {
+            None | Some(Mode::Open) => None,
+            Some(Mode::None) => Some(Identity::None),
+            Some(Mode::Header) => self.identity_header(wrong).map(Identity::Header),
+            Some(Mode::Jwt) => self.jwt_keys(wrong).map(|keys| {
+                Identity::Jwt(Box::new(TokenRules {
+                    keys,
+                    issuer: self.jwt_issuer(wrong).filter(set),
+                    audience: self.jwt_audience(wrong).filter(set),
+                    verified: Verified::default(),
+                }))
+            }),
+        };
+        let store = match self.store(wrong) {
+            Some(false) => {
+                let (redis_url, database_url) = (self.redis_url(wrong), self.database_url(wrong));
+                redis_url
+                    .zip(database_url)
+                    .map(|(redis_url, database_url)| Store::Servers {
+                        redis_url,
+                        database_url,
+                    })
+            }
+            Some(true) => Some(Store::Embedded),
+            None => None,
+        };
+        let reservation_ttl = self.reservation_ttl(wrong);
+        let (redis_timeout, database_timeout) = (self.redis_timeout_ms(wrong), self.database_timeout_ms(wrong));
+        let (key_reuse, outage) = (self.key_reuse(wrong), self.replay_during_outage(wrong));
+        let (precondition, lock_lease) = (self.precondition(wrong), self.lock_lease_ms(wrong));
+        let (events_token, cors_origins) = (self.events_token(wrong), self.cors_origins(wrong));
+        let cors_allowed_headers = self.cors_allowed_headers(wrong);
+        let public_base_path = self.public_base_path(wrong);
+        let log_requests = self.log_requests(wrong);
+        Some(Settings {
+            identity,
+            events_token: events_token?,
+            cors_origins: cors_origins?,
+            cors_allowed_headers: cors_allowed_headers?,
+            public_base_path: public_base_path?,
+            store: store?,
+            redis_key_prefix: self.redis_key_prefix(wrong)?,
+            reservation_ttl: reservation_ttl?,
+            redis_timeout: redis_timeout?,
+            database_timeout: database_timeout?,
             replay_policy: ReplayPolicy {
-                key_reuse: self.key_reuse()?,
-                outage: self.replay_during_outage()?,
+                key_reuse: key_reuse?,
+                outage: outage?,
             },
-            precondition: self.precondition()?,
-            log_requests: self.log_requests()?,
-            lock_lease: self.lock_lease_ms()?,
+            precondition: precondition?,
+            log_requests: log_requests?,
+            lock_lease: lock_lease?,
         })
     }
 }
@@ -242,10 +296,20 @@ fn not_empty(text: &str) -> Option<String> {
     anything(text).filter(|text| !text.is_empty())
 }
 
+/// Its characters need no escapes in a URI and in JSON (RFC 3986 section 2.3, and slashes).
+fn is_base_path(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+    text.starts_with('/') && !text.ends_with('/') && text.bytes().all(fits)
+}
+
+fn is_visible(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 /// RFC 9110 section 5.6.2.
 fn is_field_name(name: &str) -> bool {
-    let part_of_one = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-    !name.is_empty() && name.chars().all(part_of_one)
+    let part_of_one = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !name.is_empty() && name.bytes().all(part_of_one)
 }
 
 fn milliseconds(text: &str) -> Option<Duration> {
@@ -261,7 +325,7 @@ mod tests {
     use super::*;
 
     /// The settings with these variables (`name=value`, separated by spaces), and the URLs of servers.
-    fn check(set: &str) -> Result<Settings, SettingError> {
+    fn check(set: &str) -> Result<Settings, SettingErrors> {
         let mut raw = RawSettings::default();
         for text in "redis_url=r database_url=d".split(' ').chain(set.split(' ')) {
             let (name, value) = text.split_once('=').unwrap_or_default();
@@ -308,7 +372,7 @@ mod tests {
         assert_eq!(field("identity=none"), Ok(None));
         assert_eq!(field("identity=header"), Ok(Some("X-User-Id".into())));
         assert_eq!(field("identity=jwt"), Ok(Some("authorization".into())));
-        assert_eq!(field(""), Err(SettingError(rows::identity)), "not chosen");
+        assert_eq!(field(""), Err(SettingErrors(vec![rows::identity])), "not chosen");
         assert!(check("").is_ok(), "who does not ask does not need it");
     }
 
@@ -325,6 +389,15 @@ mod tests {
             ("redis_timeout_ms=-1", "redis_timeout_ms"),
             ("lock_lease_ms=99999999999", "lock_lease_ms"),
             ("store=", "store"),
+            ("public_base_path=/shop/v~2", "public_base_path"),
+            ("public_base_path=/shop/v.2", ""),
+            ("public_base_path=/shop/", "public_base_path"),
+            ("public_base_path=shop", "public_base_path"),
+            ("cors_allowed_headers=sentry-trace,~X-Requested-With", ""),
+            ("cors_allowed_headers=sentry-trace:x", "cors_allowed_headers"),
+            ("events_token=0123456789abcdef0123456789abcdef", ""),
+            ("events_token=0123456789abcdef0123456789abcde", "events_token"),
+            ("events_token=0123456789abcdef~0123456789abcdef", "events_token"),
             ("redis_url=", "redis_url"),
             ("identity=JWT", "identity"),
             ("identity=header identity_header=", "identity_header"),
@@ -335,9 +408,14 @@ mod tests {
                 r#"identity=jwt jwt_keys={"keys":[{"kty":"EC","crv":"P-521"}]}"#,
                 "jwt_keys",
             ),
+            (
+                "redis_url= database_url= key_reuse=x log_requests=x identity=",
+                "redis_url database_url key_reuse log_requests identity",
+            ),
         ] {
-            let error = check(set).err().map_or("", |error| error.0.name);
-            assert_eq!(error, wrong, "{set}");
+            let named = |error: SettingErrors| error.0.iter().map(|row| row.name).collect::<Vec<_>>().join(" ");
+            let set = format!("identity=none {set}");
+            assert_eq!(check(&set).err().map(named).unwrap_or_default(), wrong, "{set}");
         }
         let with_rule = VARIABLES.iter().filter(|variable| variable.rule != "may be anything");
         for Variable { name, only_with, .. } in with_rule {

@@ -106,11 +106,13 @@ async fn read(request: Request, declared: Option<u64>, limit: usize) -> Result<V
 /// # Errors
 /// The host refuses a field or the status.
 pub fn send(answer: exactly_once_http::Response) -> Result<Response, ErrorCode> {
-    let mut fields = Vec::with_capacity(answer.headers.len() + 1);
+    let mut fields = Vec::with_capacity(answer.headers.len() + 2);
     if !matches!(answer.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
         let length = answer.body.len().to_string();
         fields.push((header::CONTENT_LENGTH.to_string(), length.into_bytes()));
     }
+    // A browser must not take an order's text for a page.
+    fields.push((header::X_CONTENT_TYPE_OPTIONS.to_string(), b"nosniff".to_vec()));
     for (name, value) in answer.headers {
         fields.push((name.to_owned(), value.into_bytes()));
     }

@@ -119,8 +119,13 @@ impl Host for SpinHost {
         since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
     }
 
+    fn misconfigured(&self) -> bool {
+        self.instance.misconfigured()
+    }
+
     async fn probe_both(&self, settings: &Settings) -> (Probe, Probe) {
         let (redis, postgres) = (self.redis(settings), self.postgres(settings));
-        futures::join!(redis.probe(), postgres.probe())
+        let both = async { futures::join!(redis.probe(), postgres.probe()) };
+        self.instance.probe(&Spin, both).await
     }
 }

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use exactly_once_stores::platform::StatementError;
+use exactly_once_stores::platform::{MISCONFIGURED, StatementError};
 use exactly_once_stores::sql::{Parameter, Row, Statement, Value};
 use spin_sdk::pg::{Connection, DbValue, Error, ParameterValue, PgError, QueryError};
 
@@ -43,6 +43,10 @@ fn read(value: DbValue) -> Value {
     }
 }
 
+fn not_permitted() -> String {
+    format!("{MISCONFIGURED}database_allowed_host does not permit the host in database_url")
+}
+
 /// An error, without the values that Postgres puts into `detail`.
 pub fn error(error: Error) -> StatementError {
     let text = match error {
@@ -52,7 +56,10 @@ pub fn error(error: Error) -> StatementError {
                 text: error.message,
             };
         }
-        Error::PgError(PgError::QueryFailed(QueryError::Text(text)) | PgError::Other(text)) => text,
+        Error::PgError(PgError::QueryFailed(QueryError::Text(text))) => text,
+        // Spin checks the address before it connects, and says `Other` where an entry cannot be read.
+        Error::PgError(PgError::ConnectionFailed(text)) if text.ends_with("is not permitted") => not_permitted(),
+        Error::PgError(PgError::Other(_)) => not_permitted(),
         Error::PgError(PgError::ConnectionFailed(text)) => format!("connection failed: {text}"),
         Error::PgError(PgError::BadParameter(_)) => "bad parameter".to_owned(),
         Error::PgError(PgError::ValueConversionFailed(_)) | Error::Decode(_) => "unexpected value".to_owned(),

@@ -1,6 +1,6 @@
 //! Commands over Spin's Redis interface.
 
-use exactly_once_stores::platform::{CommandError, SendCommand};
+use exactly_once_stores::platform::{CommandError, MISCONFIGURED, SendCommand};
 use exactly_once_stores::redis::{Command, Reply};
 use spin_sdk::redis::{Connection, Error, RedisParameter, RedisResult};
 
@@ -29,7 +29,9 @@ impl SendCommand for Spin {
 /// An error, without the address, which may contain a password.
 fn error(error: Error) -> CommandError {
     let text = match error {
-        Error::InvalidAddress => "redis_url is invalid, or not in allowed_outbound_hosts".to_owned(),
+        Error::InvalidAddress => {
+            format!("{MISCONFIGURED}redis_url is invalid, or redis_allowed_host does not permit its host")
+        }
         Error::TooManyConnections => "too many connections".to_owned(),
         Error::TypeError => "unexpected type".to_owned(),
         Error::Other(text) => text,

@@ -56,8 +56,7 @@ async fn read(name: &str) -> Result<Option<String>, Problem> {
 /// The settings of this instance.
 ///
 /// # Errors
-/// [`Problem::Misconfigured`]; the log names the variable. Not kept, so that a corrected variable takes
-/// effect.
+/// [`Problem::WrongVariables`]; the log has their rules. Not kept, so that a corrected variable takes effect.
 pub async fn settings() -> Result<Arc<Settings>, Problem> {
     if let Some(settings) = SETTINGS.with_borrow(Clone::clone) {
         return Ok(settings);
@@ -69,9 +68,9 @@ pub async fn settings() -> Result<Arc<Settings>, Problem> {
         }
     }
     LOGS_REQUESTS.set(Some(raw.log_requests == "true"));
-    let settings = Arc::new(raw.check().map_err(|error| {
-        eprintln!("{error}");
-        Problem::Misconfigured
+    let settings = Arc::new(raw.check().map_err(|errors| {
+        eprintln!("{errors}");
+        Problem::WrongVariables(errors.0.iter().map(|variable| variable.name).collect())
     })?);
     if matches!(settings.identity, Some(Identity::None)) {
         eprintln!("identity is none: all requests belong to one customer");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use exactly_once::breaker::{Breaker, State};
 use exactly_once::group_commit::{Group, Ticket};
 use exactly_once::history::HistoryMonitor;
-use exactly_once::ports::Clock;
+use exactly_once::ports::{Clock, Probe};
 use exactly_once::single_flight::SingleFlight;
 use exactly_once::{Collection, KnownHistory};
 
@@ -30,7 +30,13 @@ pub struct Instance<P: Platform> {
     pub(crate) dialing: SingleFlight<P::Signals>,
     pub(crate) redis_outage: Outage,
     pub(crate) said: Said,
+    probing: SingleFlight<P::Signals>,
+    /// The last probes of Redis and of the database, and when they ended.
+    probed: Cell<Option<(Duration, (Probe, Probe))>>,
 }
+
+/// How long the result of a probe is the answer of every caller.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The table of a collection.
 pub(crate) struct Table<P: Platform> {
@@ -61,6 +67,8 @@ impl<P: Platform> Instance<P> {
             dialing: SingleFlight::new(signals.clone()),
             redis_outage: Outage::default(),
             said: Said::default(),
+            probing: SingleFlight::new(signals.clone()),
+            probed: Cell::default(),
             signals,
         }
     }
@@ -88,6 +96,28 @@ impl<P: Platform> Instance<P> {
         match breaker.is_closed() {
             true => State::Closed,
             false => breaker.state(clock.now()),
+        }
+    }
+
+    /// Whether the host does not permit the database's address.
+    pub fn misconfigured(&self) -> bool {
+        self.database_outage.misconfigured.get()
+    }
+
+    /// The result of `probe`, or of another request's that has ended within the last second or is under way.
+    pub async fn probe(&self, clock: &impl Clock, probe: impl Future<Output = (Probe, Probe)>) -> (Probe, Probe) {
+        loop {
+            let fresh = |(at, _): &(Duration, _)| clock.now().saturating_sub(*at) < PROBE_INTERVAL;
+            if let Some((_, probes)) = self.probed.get().filter(fresh) {
+                return probes;
+            }
+            // If the request that probed has died, the first that is woken probes.
+            let Some(_flight) = self.probing.join().await else {
+                continue;
+            };
+            let probes = probe.await;
+            self.probed.set(Some((clock.now(), probes)));
+            return probes;
         }
     }
 
@@ -184,5 +214,36 @@ impl<P: Platform> Drop for Measurement<'_, P> {
             let waited = self.clock.now().saturating_sub(since);
             self.total.set(self.total.get() + waited);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+    use crate::testing::{MS, TestPlatform, TestSignals};
+
+    #[test]
+    fn callers_share_a_probe_for_a_second() {
+        let (platform, instance) = (TestPlatform::default(), Instance::<TestPlatform>::new(TestSignals));
+        let probes = |latency_ms| {
+            let probe = Probe { up: true, latency_ms };
+            (probe, probe)
+        };
+        let ask = |latency_ms| {
+            instance
+                .probe(&platform, async move { probes(latency_ms) })
+                .now_or_never()
+        };
+        let mut dies = Box::pin(instance.probe(&platform, std::future::pending()));
+        assert!(dies.as_mut().now_or_never().is_none());
+        assert_eq!(ask(1.0), None, "another one is under way");
+        drop(dies);
+        assert_eq!(ask(2.0), Some(probes(2.0)));
+        platform.pass(PROBE_INTERVAL - MS);
+        assert_eq!(ask(3.0), Some(probes(2.0)));
+        platform.pass(MS);
+        assert_eq!(ask(4.0), Some(probes(4.0)));
     }
 }

@@ -1,12 +1,12 @@
-//! What the log says about a store that is down: a line when an outage begins and one when it has ended. No line
-//! repeats more of a host's words than their first line.
+//! What the log says about a store that is down: a line when an outage begins and one when it has ended. A host's words
+//! pass here on their way to the log: one line of them, without passwords.
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use exactly_once::breaker::COOL_DOWN;
 
-use crate::platform::Platform;
+use crate::platform::{MISCONFIGURED, Platform};
 
 /// The longest text of a host's in the log, in characters.
 const MAX_CHARS: usize = 200;
@@ -16,6 +16,8 @@ const MAX_CHARS: usize = 200;
 #[derive(Default)]
 pub(crate) struct Outage {
     times: Cell<Option<Times>>,
+    /// Whether the host said that it will never connect.
+    pub misconfigured: Cell<bool>,
 }
 
 #[derive(Clone, Copy)]
@@ -31,7 +33,8 @@ impl Outage {
         let first_failure = match self.times.get() {
             Some(times) => times.first_failure,
             None => {
-                let why = first_line(why);
+                self.misconfigured.set(why.starts_with(MISCONFIGURED));
+                let why = reason(why);
                 platform.write_line(format!("{store}: down: {why}; {consequence}"));
                 now
             }
@@ -66,16 +69,41 @@ impl Said {
         let mut said = self.0.borrow_mut();
         if !said.contains(&kind) {
             said.push(kind);
-            platform.write_line(first_line(line));
+            platform.write_line(reason(line));
         }
     }
 }
 
-/// The first line of a host's text about a failure, at most 200 characters of it. A backtrace may follow.
-fn first_line(text: &str) -> String {
-    let line = text.trim_start().lines().next().unwrap_or_default();
+/// The innermost cause in a host's text about a failure, in one line of at most 200 characters. The causes, which Spin
+/// numbers if there are several, and a backtrace may follow the first line.
+fn reason(text: &str) -> String {
+    let (_, causes) = text.split_once("Caused by:").unwrap_or(("", text));
+    let mut line = "";
+    for next in causes.split('\n') {
+        let next = next.trim();
+        match next.split_once(": ") {
+            _ if next == "Stack backtrace:" => break,
+            Some((number, cause)) if number.bytes().all(|byte| byte.is_ascii_digit()) => line = cause,
+            _ if line.is_empty() => line = next,
+            _ => {}
+        }
+    }
+    let line = redacted(line);
     let printable = line.chars().map(|c| if c.is_control() { ' ' } else { c });
     printable.take(MAX_CHARS).collect()
+}
+
+/// A line without the user and the password of a URL, or of a part of one, and without what follows `password=`.
+fn redacted(line: &str) -> String {
+    let (line, _) = line.split_once("password=").unwrap_or((line, ""));
+    // To the last "@": a password may contain one.
+    match line.rsplit_once('@') {
+        None => line.to_owned(),
+        Some((before, host)) => {
+            let (kept, _) = before.split_once("://").unwrap_or_default();
+            format!("{kept}://...@{host}")
+        }
+    }
 }
 
 #[cfg(test)]
@@ -106,10 +134,44 @@ mod tests {
     }
 
     #[test]
-    fn a_backtrace_is_cut_and_so_is_a_long_line() {
-        let text = "\nno\tconnection\r\n\nStack backtrace:\n   0: frame\n".to_owned();
-        assert_eq!(first_line(&text), "no connection");
-        assert_eq!(first_line(&"\u{fc}".repeat(3000)).chars().count(), MAX_CHARS);
-        assert_eq!(first_line(""), "");
+    fn a_reason_is_the_innermost_cause_in_one_short_line() {
+        let causes = "pool: db error\n\nCaused by:\n    0: db error\n    1: FATAL: no: 2\n       HINT: none\n";
+        for (text, expected) in [
+            ("\nno\tconnection\r\n\nStack backtrace:\n   0: frame\n", "no connection"),
+            (causes, "FATAL: no: 2"),
+            (&format!("{causes}\nStack backtrace:\n   0: frame\n"), "FATAL: no: 2"),
+            ("pool\n\nCaused by:\n    FATAL: no\n    HINT: none", "FATAL: no"),
+            ("", ""),
+        ] {
+            assert_eq!(reason(text), expected, "{text}");
+        }
+        assert_eq!(reason(&"\u{fc}".repeat(3000)).chars().count(), MAX_CHARS);
+    }
+
+    #[test]
+    fn no_reason_contains_a_password() {
+        for (text, expected) in [
+            (
+                "\"postgres://u:s3cret@h:1/d\" has a path",
+                "\"postgres://...@h:1/d\" has a path",
+            ),
+            ("redis://:s3@cret@h and postgres://u:s3 cret@h2", "redis://...@h2"),
+            ("Invalid allowed host port \"s3cret@h\"", "://...@h\""),
+            ("u:s3@cret@h", "://...@h"),
+            (
+                "postgres://h?user=u&password=s3cret is not permitted",
+                "postgres://h?user=u&",
+            ),
+            (
+                "address postgres://h:5432 is not permitted",
+                "address postgres://h:5432 is not permitted",
+            ),
+        ] {
+            assert_eq!(reason(text), expected);
+        }
+        let (platform, outage) = (TestPlatform::default(), Outage::default());
+        outage.failed(&platform, "store", &format!("{MISCONFIGURED}a://u:s3cret@h"), "so what");
+        assert_eq!(platform.lines(), ["store: down: misconfigured: a://...@h; so what"]);
+        assert!(outage.misconfigured.get());
     }
 }

@@ -24,6 +24,9 @@ pub trait Platform: SendStatement + SendCommand + Clock + Clone + 'static {
     fn write_line(&self, line: String);
 }
 
+/// How the text of an error begins that only the operator can end. It names a variable.
+pub const MISCONFIGURED: &str = "misconfigured: ";
+
 /// Sends statements to the database.
 pub trait SendStatement {
     /// A connection. It serves one statement at a time.

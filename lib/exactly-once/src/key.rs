@@ -36,13 +36,14 @@ impl std::fmt::Display for KeyError {
 impl std::error::Error for KeyError {}
 
 impl IdempotencyKey {
-    /// Takes the key from all values of the `Idempotency-Key` header.
+    /// Takes the key from all values of the `Idempotency-Key` header. A proxy may join a repeated header with commas
+    /// (RFC 9110 section 5.3): equal parts are one key.
     ///
     /// # Errors
-    /// [`KeyError`], also when only one of several values is malformed.
+    /// [`KeyError`], also when only one of several parts is malformed.
     pub fn from_field_values<'v>(values: impl IntoIterator<Item = &'v [u8]>) -> Result<Self, KeyError> {
         let mut found: Option<Self> = None;
-        for value in values {
+        for value in values.into_iter().flat_map(parts) {
             let key = Self::parse(value).ok_or(KeyError::Malformed)?;
             match &found {
                 Some(first) if *first != key => return Err(KeyError::Ambiguous),
@@ -52,14 +53,14 @@ impl IdempotencyKey {
         found.ok_or(KeyError::Missing)
     }
 
-    /// Reads one field value: the draft's Structured Field string (RFC 9651 §3.3.3) or the bare token that
+    /// Reads one part of a field value: the draft's Structured Field string (RFC 9651 §3.3.3) or the bare token that
     /// most clients send. Both spellings of a key are the same key.
     pub fn parse(value: &[u8]) -> Option<Self> {
         let value = value.trim_ascii();
         let key = match value.strip_prefix(b"\"") {
             Some(quoted) => unquote(quoted.strip_suffix(b"\"")?)?,
-            // A lone quotation mark is a broken Structured Field, not a key that a client chose.
-            None if value.contains(&b'"') => return None,
+            // A lone quotation mark is a broken Structured Field, not a key that a client chose; a comma separates parts.
+            None if value.contains(&b'"') || value.contains(&b',') => return None,
             None => value.to_vec(),
         };
         Self::from_chars(key)
@@ -83,6 +84,16 @@ impl IdempotencyKey {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// The parts of a field value, which commas outside of quotation marks separate.
+fn parts(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let (mut quoted, mut escaped) = (false, false);
+    value.split(move |&byte| {
+        quoted ^= byte == b'"' && !escaped;
+        escaped = quoted && byte == b'\\' && !escaped;
+        byte == b',' && !quoted
+    })
 }
 
 /// Removes the escapes of a Structured Field string; `None` for an unknown escape.
@@ -146,6 +157,7 @@ mod tests {
             br#""a\""#,
             br#""a"b""#,
             b"\"a\";q=1",
+            b"a,b",
             b"a\0b",
             b"a\x7fb",
             "k\u{e9}".as_bytes(),
@@ -170,6 +182,17 @@ mod tests {
         assert_eq!(from(&[]), Err(KeyError::Missing));
         assert_eq!(from(&["a", "\"a\""]).expect("a key").as_str(), "a");
         assert_eq!(from(&["a", "b"]), Err(KeyError::Ambiguous));
-        assert_eq!(from(&["a", ""]), Err(KeyError::Malformed));
+        for one in ["a,a", "a, a", "\"a\" ,a,\t\"a\""] {
+            assert_eq!(from(&[one, "a"]).expect("a key").as_str(), "a", "{one}");
+        }
+        for (quoted, key) in [(r#""a,b", "a,b""#, "a,b"), (r#""\",\\","\",\\""#, r#"",\"#)] {
+            assert_eq!(from(&[quoted]).expect("a key").as_str(), key);
+        }
+        for other in ["a,b", "a, a, \"b\"", r#""a,b",a,b"#] {
+            assert_eq!(from(&[other]), Err(KeyError::Ambiguous), "{other}");
+        }
+        for broken in ["", "a,", ",a", "a,,a", "a,\"a", "a\",\"a\""] {
+            assert_eq!(from(&["a", broken]), Err(KeyError::Malformed), "{broken}");
+        }
     }
 }

@@ -55,7 +55,7 @@ async fn answer(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Re
         }
         (Method::Post, path) if path == COLLECTION.path => {
             let customer = customer()?;
-            let expected = read_condition(head).ok_or(Problem::PreconditionRequired)?;
+            let expected = read_condition(head)?.ok_or(Problem::PreconditionRequired)?;
             let order = read_document(&ORDERS, head, body).await?;
             // A key is respected: with one, a retry gets its order.
             let (key, keyless) = match read_key(head) {

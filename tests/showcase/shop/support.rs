@@ -16,7 +16,10 @@ pub struct Shop(pub Served);
 
 impl Shop {
     pub async fn served(name: &str) -> Self {
-        let tokens = [("operator_token", TOKEN), ("events_token", "feed-t0ken")];
+        let tokens = [
+            ("operator_token", TOKEN),
+            ("events_token", "feed-t0ken-of-32-or-more-characters"),
+        ];
         let served = Served::start_with("showcase/shop/spin.toml", name, &tokens);
         Self(served.await.unwrap())
     }

@@ -28,7 +28,7 @@ pub use self::verdict::Verdict;
 
 /// The operator's tokens.
 const TOKEN: &str = "operator";
-const EVENTS_TOKEN: &str = "events";
+const EVENTS_TOKEN: &str = "events-token-of-a-laptop-or-a-test";
 /// Hosts of the same application.
 const HOSTS: usize = 2;
 /// How long clients may take to complete what they have begun, and deliveries, after the faults.

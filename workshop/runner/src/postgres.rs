@@ -76,8 +76,13 @@ async fn connect(
     calls::POSTGRES_OPENED.count();
     let config = check(&builder.address, allowed)?;
     let connection = pools.connect(builder, config).await;
-    // With all causes, as in Spin, but without the backtrace that Debug adds where RUST_BACKTRACE is set.
-    connection.map_err(|e| connection_failed(format!("{e:#}")))
+    connection.map_err(|e| connection_failed(with_causes(&e)))
+}
+
+/// An error as Spin hands it over: its `Debug`, but without the backtrace that this adds where RUST_BACKTRACE is set.
+fn with_causes(error: &anyhow::Error) -> String {
+    let text = format!("{error:?}");
+    text.split("\n\nStack backtrace:").next().unwrap_or_default().to_owned()
 }
 
 /// Sends a statement whose rows are wanted.

@@ -25,7 +25,10 @@ const IDENTITY: &str = "SPIN_VARIABLE_IDENTITY";
 const PATIENCE: &str = "keepalives_idle=5&keepalives_interval=2&keepalives_retries=2&tcp_user_timeout=4";
 
 /// What opens the operator's routes of the examples that have such. Only a laptop's has a default.
-const TOKENS: [(&str, &str); 2] = [("operator_token", "local"), ("events_token", "local")];
+const TOKENS: [(&str, &str); 2] = [
+    ("operator_token", "local"),
+    ("events_token", "events-token-of-a-laptop-or-a-test"),
+];
 
 /// What to expect when the runner is not compiled yet.
 const FIRST_RUN: &str = "\

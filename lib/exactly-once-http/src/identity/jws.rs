@@ -2,18 +2,21 @@
 
 use serde_json::Value;
 
+use super::Unidentified;
 use super::keys::{KeySet, decode};
 use exactly_once::json;
 
-/// The longest token that is verified, in bytes.
-pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
+/// The payload of a token that one of the keys has signed.
+///
+/// # Errors
+/// None has, or several fit and the token does not name one.
+pub fn payload(token: &str, keys: &KeySet) -> Result<Vec<u8>, Unidentified> {
+    verified(token, keys).unwrap_or(Err(Unidentified::InvalidToken))
+}
 
-/// The payload of a token that one of the keys has signed. Until the signature is verified, nothing in the token is
-/// believed except which key to try.
-pub fn payload(token: &str, keys: &KeySet) -> Option<Vec<u8>> {
-    if token.len() > MAX_TOKEN_BYTES {
-        return None;
-    }
+/// Until the signature is verified, nothing in the token is believed except which key to try. Only one is tried: a
+/// forged token costs a verification for each.
+fn verified(token: &str, keys: &KeySet) -> Option<Result<Vec<u8>, Unidentified>> {
     let (signed, signature) = token.rsplit_once('.')?;
     let (header, payload) = signed.split_once('.')?;
     let header = json::parse(&decode(header)?).ok()?;
@@ -30,9 +33,13 @@ pub fn payload(token: &str, keys: &KeySet) -> Option<Vec<u8>> {
         None => None,
     };
     let signature = decode(signature)?;
-    keys.matching(algorithm, kid)
-        .any(|key| key.verifies(signed.as_bytes(), &signature))
-        .then(|| decode(payload))?
+    let mut fitting = keys.matching(algorithm, kid);
+    let key = fitting.next()?;
+    if fitting.next().is_some() {
+        return Some(Err(Unidentified::KeyNotNamed));
+    }
+    let is_signed = key.verifies(signed.as_bytes(), &signature);
+    is_signed.then(|| decode(payload))?.map(Ok)
 }
 
 /// Whether `typ` is absent (RFC 7519 section 5.1) or names an access token. A token that the issuer signs with the same

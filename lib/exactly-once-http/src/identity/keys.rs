@@ -37,7 +37,15 @@ impl KeySet {
             .iter()
             .filter(move |named| kid.is_none() || named.kid.as_deref() == kid)
             .map(|named| &named.key)
-            .filter(move |key| key.algorithm() == algorithm)
+            .filter(move |key| key.algorithm() == known_as(algorithm))
+    }
+}
+
+/// The name of an algorithm in [`Key`]: EdDSA has a second one (RFC 9864), for the one curve that is supported.
+fn known_as(algorithm: &str) -> &str {
+    match algorithm {
+        "Ed25519" => "EdDSA",
+        other => other,
     }
 }
 
@@ -53,7 +61,7 @@ fn read(jwk: &Value) -> Result<Option<NamedKey>, Broken> {
     };
     let kind = text("kty")?.ok_or(Broken)?;
     let made_for = |algorithm: &str| -> Result<bool, Broken> {
-        Ok(text("alg")?.is_none_or(|alg| alg == algorithm)
+        Ok(text("alg")?.is_none_or(|alg| known_as(alg) == algorithm)
             && text("use")?.is_none_or(|usage| usage == "sig")
             && jwk.get("key_ops").is_none_or(|operations| {
                 operations

@@ -13,7 +13,7 @@ mod keys;
 
 use exactly_once::Customer;
 
-pub use jwt::TokenRules;
+pub use jwt::{TokenRules, Verified};
 pub use keys::KeySet;
 
 /// How customers are identified. Holds secrets: not `Debug`.
@@ -36,6 +36,8 @@ pub enum Unidentified {
     NoToken,
     /// The token is not valid for this service.
     InvalidToken,
+    /// It does not name its key, and several keys fit.
+    KeyNotNamed,
     /// It has expired.
     ExpiredToken,
 }
@@ -46,6 +48,7 @@ impl std::fmt::Display for Unidentified {
             Self::NotNamed => "the gateway named no customer",
             Self::NoToken => "there is no bearer token",
             Self::InvalidToken => "the token is not valid",
+            Self::KeyNotNamed => "the token does not name its key",
             Self::ExpiredToken => "the token has expired",
         })
     }
@@ -81,7 +84,11 @@ impl Identity {
         };
         match self {
             Self::None => Ok(Customer::anonymous()),
-            Self::Header(_) => only().and_then(Customer::named).ok_or(Unidentified::NotNamed),
+            // A proxy joins two of these headers with a comma: the client's own and the gateway's.
+            Self::Header(_) => only()
+                .filter(|name| !name.contains(','))
+                .and_then(Customer::named)
+                .ok_or(Unidentified::NotNamed),
             Self::Jwt(rules) => {
                 if first.is_none() {
                     return Err(Unidentified::NoToken);

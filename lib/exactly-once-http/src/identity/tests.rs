@@ -46,6 +46,10 @@ fn set_of(keys: &[Value]) -> Option<KeySet> {
     KeySet::parse(&json!({"keys": keys}).to_string())
 }
 
+fn verify(token: &str, keys: &KeySet) -> Option<Vec<u8>> {
+    jws::payload(token, keys).ok()
+}
+
 fn keys(keys: &[Value]) -> KeySet {
     set_of(keys).expect("a key set")
 }
@@ -75,6 +79,7 @@ fn rules(issuer: Option<&str>, audience: Option<&str>) -> TokenRules {
         keys: keys(&[oct()]),
         issuer: issuer.map(ToOwned::to_owned),
         audience: audience.map(ToOwned::to_owned),
+        verified: Verified::default(),
     }
 }
 
@@ -128,9 +133,9 @@ fn the_tokens_of_the_rfcs_are_verified_by_their_keys_only() {
     ];
     let all = keys(&tokens.clone().map(|(key, ..)| key));
     for (own, (key, token, payload)) in tokens.iter().enumerate() {
-        assert_eq!(jws::payload(token, &all).as_ref(), Some(payload), "{key}");
+        assert_eq!(verify(token, &all).as_ref(), Some(payload), "{key}");
         for (other, (key, ..)) in tokens.iter().enumerate() {
-            let verified = jws::payload(token, &keys(std::slice::from_ref(key)));
+            let verified = verify(token, &keys(std::slice::from_ref(key)));
             assert_eq!(verified.is_some(), own == other, "{key}: {token}");
         }
         // A bit of what was signed, and a bit of the signature.
@@ -139,7 +144,7 @@ fn the_tokens_of_the_rfcs_are_verified_by_their_keys_only() {
             let mut changed = token.clone().into_bytes();
             changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
             let changed = String::from_utf8(changed).expect("ASCII");
-            assert_eq!(jws::payload(&changed, &all), None, "{changed}");
+            assert_eq!(verify(&changed, &all), None, "{changed}");
         }
     }
 }
@@ -147,7 +152,7 @@ fn the_tokens_of_the_rfcs_are_verified_by_their_keys_only() {
 #[test]
 fn the_algorithm_is_the_keys() {
     let own = signed(HS256, "{}");
-    assert!(jws::payload(&own, &keys(&[oct()])).is_some());
+    assert!(verify(&own, &keys(&[oct()])).is_some());
     for header in [
         r#"{"alg":"none"}"#,
         r#"{"alg":"None"}"#,
@@ -161,9 +166,9 @@ fn the_algorithm_is_the_keys() {
         "",
     ] {
         let token = signed(header, "{}");
-        assert_eq!(jws::payload(&token, &keys(&[oct(), rsa()])), None, "{header}");
+        assert_eq!(verify(&token, &keys(&[oct(), rsa()])), None, "{header}");
         let unsigned = format!("{}.{}.", encode(header.as_bytes()), encode(b"{}"));
-        assert_eq!(jws::payload(&unsigned, &keys(&[oct()])), None, "{header}");
+        assert_eq!(verify(&unsigned, &keys(&[oct()])), None, "{header}");
     }
     // What everybody knows of an RSA key, taken for a secret.
     let modulus = Base64UrlUnpadded::decode_vec(MODULUS).expect("base64url");
@@ -175,10 +180,10 @@ fn the_algorithm_is_the_keys() {
     ] {
         let token = signed_with(&secret, HS256, "{}");
         for set in [&[rsa()][..], &[rsa(), oct()]] {
-            assert_eq!(jws::payload(&token, &keys(set)), None);
+            assert_eq!(verify(&token, &keys(set)), None);
         }
         let relabelled = signed_with(&secret, r#"{"alg":"RS256"}"#, "{}");
-        assert_eq!(jws::payload(&relabelled, &keys(&[rsa()])), None);
+        assert_eq!(verify(&relabelled, &keys(&[rsa()])), None);
     }
 }
 
@@ -186,10 +191,12 @@ fn the_algorithm_is_the_keys() {
 fn a_token_that_names_a_key_is_verified_by_that_key_alone() {
     let named = with(oct(), "kid", json!("a"));
     let other = json!({"kty": "oct", "kid": "b", "k": encode(&[7; 32])});
-    let by = |header: &str, set: &[Value]| jws::payload(&signed(header, "{}"), &keys(set)).is_some();
+    let by = |header: &str, set: &[Value]| verify(&signed(header, "{}"), &keys(set)).is_some();
     let both = [other.clone(), named.clone()];
     assert!(by(r#"{"alg":"HS256","kid":"a"}"#, &both));
-    assert!(by(HS256, &both), "no name: every key is tried");
+    let unnamed = jws::payload(&signed(HS256, "{}"), &keys(&both));
+    assert_eq!(unnamed, Err(Unidentified::KeyNotNamed));
+    assert!(by(HS256, &[named.clone(), rsa()]), "no name: only one key fits");
     for header in [
         r#"{"alg":"HS256","kid":"b"}"#,
         r#"{"alg":"HS256","kid":"c"}"#,
@@ -208,9 +215,9 @@ fn a_token_that_names_a_key_is_verified_by_that_key_alone() {
 fn what_is_no_token_is_refused() {
     let token = signed(HS256, r#"{"sub":"c","exp":1800000001}"#);
     let set = keys(&[oct()]);
-    assert!(jws::payload(&token, &set).is_some());
+    assert!(verify(&token, &set).is_some());
     for end in 0..token.len() {
-        assert_eq!(jws::payload(&token[..end], &set), None, "{end} bytes");
+        assert_eq!(verify(&token[..end], &set), None, "{end} bytes");
     }
     for no_token in [
         format!("{token}="),
@@ -221,19 +228,21 @@ fn what_is_no_token_is_refused() {
         "..".into(),
         "\u{e4}.\u{e4}.\u{e4}".into(),
     ] {
-        assert_eq!(jws::payload(&no_token, &set), None, "{no_token}");
+        assert_eq!(verify(&no_token, &set), None, "{no_token}");
     }
     let of_size = |payload: usize| {
-        let token = signed(HS256, &"x".repeat(payload));
-        (token.len(), jws::payload(&token, &set).is_some())
+        let claims = |x: String| json!({"sub": "c", "exp": NOW, "x": x}).to_string();
+        let padding = payload - claims(String::new()).len();
+        let token = signed(HS256, &claims("x".repeat(padding)));
+        (token.len(), rules(None, None).customer(&token, NOW).is_ok())
     };
-    assert_eq!(of_size(6095), (jws::MAX_TOKEN_BYTES, true));
-    assert_eq!(of_size(6096), (jws::MAX_TOKEN_BYTES + 1, false));
+    assert_eq!(of_size(6095), (jwt::MAX_TOKEN_BYTES, true));
+    assert_eq!(of_size(6096), (jwt::MAX_TOKEN_BYTES + 1, false));
 
     let critical = r#"{"alg":"HS256","crit":["b64"],"b64":false}"#;
-    assert_eq!(jws::payload(&signed(critical, "{}"), &set), None);
+    assert_eq!(verify(&signed(critical, "{}"), &set), None);
     let twice = r#"{"alg":"none","alg":"HS256"}"#;
-    assert_eq!(jws::payload(&signed(twice, "{}"), &set), None);
+    assert_eq!(verify(&signed(twice, "{}"), &set), None);
 }
 
 #[test]
@@ -318,7 +327,7 @@ fn a_token_names_the_issuer_and_the_audience_that_are_set_and_no_others() {
 fn what_is_signed_for_another_purpose_is_no_token() {
     let typed = |typ: Value| {
         let header = json!({"alg": "HS256", "typ": typ}).to_string();
-        jws::payload(&signed(&header, "{}"), &keys(&[oct()])).is_some()
+        verify(&signed(&header, "{}"), &keys(&[oct()])).is_some()
     };
     for good in ["JWT", "jwt", "at+jwt", "AT+JWT", "application/at+jwt"] {
         assert!(typed(json!(good)), "{good}");
@@ -372,6 +381,10 @@ fn keys_for_other_uses_are_left_out_and_broken_ones_are_not() {
     ] {
         assert!(set_of(&[broken.clone(), okp()]).is_none(), "{broken}");
     }
+    for alg in ["EdDSA", "Ed25519"] {
+        assert!(set_of(&[with(okp(), "alg", json!(alg))]).is_some(), "{alg}");
+    }
+    assert!(keys(&[okp()]).matching("Ed25519", None).next().is_some());
     let every = with(with(rsa(), "alg", json!("RS256")), "use", json!("sig"));
     assert!(set_of(&[with(every, "key_ops", json!(["verify"]))]).is_some());
     for no_set in ["", "[]", "null", r#"{"keys":{}}"#, r#"{"keys":[],"keys":[]}"#] {
@@ -394,6 +407,8 @@ fn a_field_names_one_customer() {
         &[][..],
         &[""],
         &["c", "c"],
+        &["c, c"],
+        &["c,d"],
         &["c", ""],
         &[&format!("{longest}c")],
         &["anonymous"],
@@ -404,6 +419,26 @@ fn a_field_names_one_customer() {
     assert_eq!(latin1, Err(Unidentified::NotNamed));
     let customer = Identity::None.customer([], || NOW);
     assert_eq!(customer, Ok(Customer::anonymous()));
+}
+
+#[test]
+fn a_verified_token_is_known_until_it_expires() {
+    let mut rules = rules(None, None);
+    let token = |n: i64| signed(HS256, &json!({"sub": n.to_string(), "exp": NOW + n}).to_string());
+    let customer = |rules: &TokenRules, n, now| rules.customer(&token(n), now).map(|name| name.as_str().to_owned());
+    assert_eq!(customer(&rules, 1, NOW), Ok("1".into()));
+    // What is known needs no key.
+    rules.keys = keys(&[okp()]);
+    assert_eq!(customer(&rules, 2, NOW), Err(Unidentified::InvalidToken));
+    assert_eq!(customer(&rules, 1, NOW), Ok("1".into()));
+    assert_eq!(customer(&rules, 1, NOW + 61), Err(Unidentified::ExpiredToken));
+    rules.keys = keys(&[oct()]);
+    for n in 2..=129 {
+        assert_eq!(customer(&rules, n, NOW), Ok(n.to_string()));
+    }
+    rules.keys = keys(&[okp()]);
+    assert_eq!(customer(&rules, 1, NOW), Err(Unidentified::InvalidToken), "forgotten");
+    assert_eq!(customer(&rules, 129, NOW), Ok("129".into()));
 }
 
 #[test]

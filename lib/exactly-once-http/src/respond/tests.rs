@@ -85,7 +85,7 @@ fn a_creation_needs_a_key_and_json() {
         let fields = [KEY, ("content-type", content_type)];
         assert_eq!(post(&fields), Err(Problem::UnsupportedMediaType("application/json")));
     }
-    assert_eq!(post(&[KEY]), Err(Problem::UnsupportedMediaType("application/json")));
+    assert!(post(&[KEY]).is_ok(), "without a type it is JSON");
     assert_eq!(
         post(&[KEY, JSON, JSON]),
         Err(Problem::UnsupportedMediaType("application/json"))
@@ -101,6 +101,40 @@ fn a_creation_needs_a_key_and_json() {
         post(&[KEY, JSON, ("content-length", "65537")]),
         Err(Problem::BodyTooLarge(MAX_BODY_BYTES))
     );
+    let chunked = ("transfer-encoding", "chunked");
+    assert!(post(&[KEY, JSON, ("content-length", "65537"), chunked]).is_ok());
+}
+
+#[test]
+fn another_encoding_is_named() {
+    struct Bytes(Vec<u8>);
+
+    impl Body for Bytes {
+        async fn read(self, _: Option<u64>, _: usize) -> Result<Vec<u8>, BodyError> {
+            Ok(self.0)
+        }
+    }
+
+    let head = TestHead {
+        method: Method::Post,
+        target: ORDERS,
+        fields: &[],
+    };
+    for (bytes, is_named) in [
+        (&b"\xEF\xBB\xBF{}"[..], true),
+        (b"\xFF\xFE{\0}\0", true),
+        (b"\xFE\xFF\0{\0}", true),
+        (b"{\0}\0", true),
+        (b"\0{\0}", true),
+        (b"{", false),
+        (b"", false),
+    ] {
+        let read = futures::executor::block_on(creation::read_json(&head, Bytes(bytes.to_vec())));
+        let Err(Problem::NotJson(why)) = read else {
+            panic!("{bytes:?}: {read:?}");
+        };
+        assert_eq!(why.0.contains("UTF-8"), is_named, "{bytes:?}: {why:?}");
+    }
 }
 
 #[test]
