@@ -177,3 +177,29 @@ async fn a_record_of_another_key_is_ignored() {
     assert_ne!(our_first.body, their_first.body);
     service.order(&ours, &order).await.assert_replay_of(&our_first);
 }
+
+/// The lock's script is not allowed: plain orders and replays need none.
+#[tokio::test]
+async fn a_command_that_redis_does_not_allow_is_no_outage() {
+    applies_to!(Servers; on the runner);
+    let service = service().own_redis().start().await;
+    service.redis_command(&["ACL", "SETUSER", "default", "-eval"]).await;
+    let readiness = service.get("/readyz").await.json();
+    assert_eq!(readiness["checks"]["redis"]["status"], "down");
+    let list = service.get("/api/v1/orders").await;
+    let tag = list.field("etag").unwrap();
+    let key = new_key();
+    let fields = [("idempotency-key", &*key), ("if-match", tag)];
+    let conditional = service.try_order_with(0, &fields, &an_order()).await.unwrap();
+    conditional.assert_created();
+    let sets = async || service.redis_command(&["INFO", "commandstats"]).await;
+    let before = format!("{:?}", sets().await);
+    assert_normal_service(&service).await;
+    assert_ne!(before, format!("{:?}", sets().await), "Redis is still asked");
+    service.order(&key, &an_order()).await.assert_replay_of(&conditional);
+    assert!(
+        service.logs().contains("redis: EVAL is refused: NOPERM"),
+        "{}",
+        service.logs()
+    );
+}

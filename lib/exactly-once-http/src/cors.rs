@@ -7,8 +7,8 @@ use crate::head::{Head, Method, text};
 use crate::outcome::Outcome;
 use crate::response::Response;
 
-/// Headers that a page may send; the last three are those of tracing (W3C). The header of `identity=header` is not among
-/// them: only a gateway may send it.
+/// Headers that a page may send; the last three are those of tracing (W3C). The header of `identity=header` is not
+/// among them: only a gateway may send it.
 const ALLOWED_FIELDS: &str =
     "authorization, content-type, idempotency-key, if-match, if-none-match, traceparent, tracestate, baggage";
 /// Headers that a page may read, besides those that the Fetch standard allows.
@@ -42,8 +42,8 @@ impl Origins {
         }
     }
 
-    /// The response to a preflight of a page that may use the API, at a path with the methods `allow`; `more` are headers
-    /// besides the usual ones. A preflight carries no credentials, so no customer is identified.
+    /// The response to a preflight of a page that may use the API, at a path with the methods `allow`; `more` are
+    /// headers besides the usual ones. A preflight carries no credentials, so no customer is identified.
     pub fn preflight(&self, head: &impl Head, allow: &str, more: &str) -> Option<Response> {
         let asked = || head.values(header::ACCESS_CONTROL_REQUEST_METHOD.as_str());
         if head.method() != Method::Options || asked().is_empty() {

@@ -51,8 +51,8 @@ impl Response {
         self
     }
 
-    /// The same response with `base` in front of its paths: in `Location`, `Link` and a page's `next`. In a body, no text
-    /// within a string looks like `next`: quotation marks are escaped there.
+    /// The same response with `base` in front of its paths: in `Location`, `Link` and a page's `next`. In a body, no
+    /// text within a string looks like `next`: quotation marks are escaped there.
     #[must_use]
     pub fn below(mut self, base: &str) -> Self {
         for (name, value) in &mut self.headers {

@@ -182,11 +182,13 @@ variables! {
     cors_origins: Option<Origins> = "", "", false,
         "must be empty, \"*\", or origins such as \"https://shop.example\": lower case, no path, no default port",
         Origins::parse;
-    cors_allowed_headers: String = "", "", false, "must be empty, or names of HTTP fields, separated by commas", |text| {
+    cors_allowed_headers: String = "", "", false,
+        "must be empty, or names of HTTP fields, separated by commas", |text| {
         let names = listed(text);
         names.iter().all(|name| is_field_name(name)).then(|| names.join(", "))
     };
-    public_base_path: String = "", "", false, "must be empty, or a path such as \"/shop\" that does not end with a slash",
+    public_base_path: String = "", "", false,
+        "must be empty, or a path such as \"/shop\" that does not end with a slash",
         |text| anything(text).filter(|path| path.is_empty() || is_base_path(path));
     log_requests: bool = "false", "", false, "must be \"true\" or \"false\"", |text| text.parse().ok();
 }

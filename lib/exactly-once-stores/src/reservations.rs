@@ -11,7 +11,7 @@ use exactly_once::{KeyScope, Record, ResourceId};
 use crate::instance::{Instance, Request};
 use crate::platform::{CommandError, Platform};
 use crate::redis::locks::{Locking, lock};
-use crate::redis::{Command, Records, Reply, ping, record, reservation};
+use crate::redis::{Command, Records, Reply, record, reservation};
 
 /// Where Redis is, and what a request may use of it.
 #[derive(Clone, Copy, Debug)]
@@ -97,8 +97,14 @@ impl<'r, P: Platform> Redis<'r, P> {
     async fn send(&self, connection: &P::Link, command: &Command) -> Result<Reply, CommandError> {
         self.request.count_trip();
         match self.request.platform().send(connection, command).await {
-            // This is about the key, not about the server: other requests need not do without Redis.
-            Err(error) if error.text.contains("WRONGTYPE") => Ok(Reply::WrongType),
+            // This is about the key or the command, not about the server: other requests need not do without Redis.
+            Err(error) if error.text.contains("WRONGTYPE") => Ok(Reply::Refused),
+            Err(error) if error.text.contains("NOPERM") || error.text.contains("unknown command") => {
+                let line = format!("redis: {} is refused: {}", command.name, error.text);
+                let kind = format!("redis {}", command.name);
+                self.instance.said.once(self.request.platform(), kind, &line);
+                Ok(Reply::Refused)
+            }
             result => result,
         }
     }
@@ -161,7 +167,8 @@ impl<P: Platform> Probes for Redis<'_, P> {
     async fn probe(&self) -> Probe {
         let platform = self.request.platform();
         let start = platform.now();
-        let up = self.command(ping()).await.is_ok();
+        let reply = self.command(self.settings.locking.probe()).await;
+        let up = reply.ok().and_then(lock).is_some();
         Probe::since(start, platform.now(), up)
     }
 }
@@ -317,7 +324,7 @@ mod tests {
         it.platform.dials([Error("refused")]);
         assert!(!it.probe());
         assert_eq!(it.breaker(), State::Open);
-        it.platform.commands([Replies(Reply::Bytes(b"PONG".into()))]);
+        it.platform.commands([Replies(Reply::Nil)]);
         assert!(it.probe());
         assert_eq!(it.breaker(), State::Closed);
     }
@@ -331,6 +338,19 @@ mod tests {
         assert_eq!(it.reserve(), Ok(Reservation::Unintelligible));
         assert_eq!(it.breaker(), State::Closed);
         assert_eq!(it.platform.sent(), ["1 dial", "1 SET"]);
+    }
+
+    #[test]
+    fn a_command_that_the_user_may_not_send_is_no_outage_and_readiness_says_so() {
+        let it = Fixture::new();
+        let refused = "NOPERM: User app has no permissions to run the 'eval' command";
+        it.platform
+            .commands([Error(refused), Error(refused), Replies(Reply::Nil)]);
+        assert!(!it.probe() && !it.probe());
+        assert_eq!(it.breaker(), State::Closed);
+        assert_eq!(it.reserve(), Ok(Reservation::Acquired));
+        assert_eq!(it.platform.sent(), ["1 dial", "1 EVAL", "1 EVAL", "1 SET"]);
+        assert_eq!(it.platform.lines(), [format!("redis: EVAL is refused: {refused}")]);
     }
 
     #[test]
@@ -352,7 +372,7 @@ mod tests {
         it.platform.commands([
             Replies(Reply::Nil),
             Replies(Reply::Bytes(b"7".into())),
-            Replies(Reply::WrongType),
+            Replies(Reply::Refused),
             Replies(Reply::Bytes(b"1".into())),
             Replies(Reply::Bytes(b"1".into())),
         ]);

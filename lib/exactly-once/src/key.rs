@@ -59,7 +59,8 @@ impl IdempotencyKey {
         let value = value.trim_ascii();
         let key = match value.strip_prefix(b"\"") {
             Some(quoted) => unquote(quoted.strip_suffix(b"\"")?)?,
-            // A lone quotation mark is a broken Structured Field, not a key that a client chose; a comma separates parts.
+            // A lone quotation mark is a broken Structured Field, not a key that a client chose; a comma separates
+            // parts.
             None if value.contains(&b'"') || value.contains(&b',') => return None,
             None => value.to_vec(),
         };

@@ -25,8 +25,8 @@ struct Arguments {
     /// Inject failovers only: of Postgres with synchronous and asynchronous replication, and of Redis.
     #[arg(long)]
     failover: bool,
-    /// Replay completed orders from Redis while Postgres does not answer, as is the default of the component. Leaves out
-    /// failovers with asynchronous replication.
+    /// Replay completed orders from Redis while Postgres does not answer, as is the default of the component. Leaves
+    /// out failovers with asynchronous replication.
     #[arg(long)]
     replay_during_outage: bool,
     /// Break the shop instead: from order to payment and notification, once each.

@@ -37,7 +37,7 @@ pub fn reply(result: RedisResult<Value>) -> RedisResult<Reply> {
             "the reply is neither nil, a string, a status nor an integer",
         ))),
         // About the key, not about the server.
-        Err(error) if error.code() == Some("WRONGTYPE") => Ok(Reply::WrongType),
+        Err(error) if error.code() == Some("WRONGTYPE") => Ok(Reply::Refused),
         Err(error) => Err(error),
     }
 }
@@ -63,7 +63,7 @@ mod tests {
             ("+PONG\r\n", bytes("PONG")),
             ("$2\r\na\0\r\n", bytes("a\0")),
             (":1500\r\n", bytes("1500")),
-            ("-WRONGTYPE holds a list\r\n", Reply::WrongType),
+            ("-WRONGTYPE holds a list\r\n", Reply::Refused),
         ] {
             assert_eq!(received(wire).ok(), Some(expected), "{wire:?}");
         }

@@ -24,14 +24,15 @@ pub struct Locking<'s> {
 }
 
 impl Locking<'_> {
+    /// What a reservation and a lock need, on a name that nothing else has: read the reply with [`lock`].
+    pub fn probe(&self) -> Command {
+        acquire(&format!("{}probe", self.prefix), "probe", "1")
+    }
+
     /// Takes the lock of a list unless another request holds it; read the reply with [`lock`].
     pub fn acquire(&self, list: &List, holder: &ResourceId) -> Command {
-        let (key, holder) = (self.key(list), holder.to_string());
         let lease = self.lease.as_millis().to_string();
-        Command {
-            name: "EVAL",
-            arguments: [ACQUIRE, "1", &key, &holder, &lease].map(Into::into).into(),
-        }
+        acquire(&self.key(list), &holder.to_string(), &lease)
     }
 
     /// Releases the lock of a list if the holder still has it: after the lease has ended, another request may.
@@ -45,11 +46,18 @@ impl Locking<'_> {
     }
 }
 
+fn acquire(key: &str, holder: &str, lease: &str) -> Command {
+    Command {
+        name: "EVAL",
+        arguments: [ACQUIRE, "1", key, holder, lease].map(Into::into).into(),
+    }
+}
+
 /// What a reply to [`Locking::acquire`] says. A value without a lease is not a lock of ours, and would last for ever.
 pub fn lock(reply: Reply) -> Option<Lock> {
     match reply {
         Reply::Nil => Some(Lock::Acquired),
-        Reply::WrongType => None,
+        Reply::Refused => None,
         Reply::Bytes(milliseconds) => {
             let milliseconds = str::from_utf8(&milliseconds).ok()?.parse().ok()?;
             let remaining = Duration::from_millis(milliseconds);
@@ -68,7 +76,7 @@ mod tests {
         let remaining = Duration::from_millis(1500);
         let held = lock(Reply::Bytes(b"1500".to_vec()));
         assert_eq!(held, Some(Lock::Held { remaining }));
-        for no_lock in [Reply::WrongType, Reply::Bytes(b"-1".to_vec())] {
+        for no_lock in [Reply::Refused, Reply::Bytes(b"-1".to_vec())] {
             assert_eq!(lock(no_lock), None);
         }
     }
