@@ -10,8 +10,8 @@ const MAX_VIOLATION_BYTES: usize = 8 * 1024;
 /// The longest pointer that a response repeats, in bytes.
 const MAX_POINTER_BYTES: usize = 256;
 
-/// The first violations as JSON, as many as fit. A client chooses how many there are and how long their pointers: without
-/// a limit, a response could be ten times as long as its request.
+/// The first violations as JSON, as many as fit. A client chooses how many there are and how long their pointers:
+/// without a limit, a response could be ten times as long as its request.
 pub(crate) fn shown(violations: &[Violation]) -> Vec<String> {
     let mut bytes = 0;
     let fits = |violation: &String| {
