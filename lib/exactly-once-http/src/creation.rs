@@ -166,12 +166,10 @@ pub async fn read_body(
         .map_err(|error| Problem::of_body(error, limit))
 }
 
-/// The body's length in bytes, according to the head (RFC 9110 section 8.6). `Transfer-Encoding` overrides it (RFC 9112
-/// section 6.3).
+/// The body's length in bytes, according to the head (RFC 9110 section 8.6).
 fn declared_length(head: &impl Head) -> Option<u64> {
     let values = head.values(header::CONTENT_LENGTH.as_str());
-    let length = text(values.first()?)?.parse().ok();
-    length.filter(|_| head.values(header::TRANSFER_ENCODING.as_str()).is_empty())
+    text(values.first()?)?.parse().ok()
 }
 
 /// Whether the body is of that media type, with or without parameters (RFC 9110 section 8.3.1), given once. A body

@@ -37,7 +37,7 @@ pub trait Head {
 )]
 pub trait Body {
     /// Reads the whole body, at most `limit` bytes, within a time that the implementation sets. `declared` is its
-    /// length in bytes according to the head.
+    /// length in bytes according to the head: with `Transfer-Encoding`, the body may be longer (RFC 9112 section 6.3).
     ///
     /// # Errors
     /// [`BodyError`] when the body is too long, incomplete or late.

@@ -71,14 +71,15 @@ impl Body for RequestBody<'_> {
     }
 }
 
-/// Reads a body up to the limit and not one chunk further.
+/// Reads a body to its end, or up to the limit and not one chunk further. Its declared length is not its end: beside
+/// `Transfer-Encoding`, which hosts remove from the head, it means nothing, and more chunks may follow.
 async fn read(request: Request, declared: Option<u64>, limit: usize) -> Result<Vec<u8>, BodyError> {
     let declared = declared.and_then(|length| usize::try_from(length).ok());
     let (_result, result) = wit_future::new(|| Ok(()));
     let (mut stream, trailers) = Request::consume_body(request, result);
-    let mut body = Vec::with_capacity(declared.unwrap_or(UNKNOWN_LENGTH).min(limit));
-    // The declared length is the whole body: waiting for the end of the stream would be another call.
-    while declared.is_none_or(|declared| body.len() < declared) {
+    // One byte more: the end is read into it.
+    let mut body = Vec::with_capacity(declared.unwrap_or(UNKNOWN_LENGTH).min(limit) + 1);
+    loop {
         if body.len() > limit {
             return Err(BodyError::TooLarge);
         }
@@ -88,13 +89,16 @@ async fn read(request: Request, declared: Option<u64>, limit: usize) -> Result<V
         let (status, read) = stream.read(body).await;
         body = read;
         if let StreamResult::Dropped | StreamResult::Cancelled = status {
+            // Where all that was declared is there, the trailers are not waited for.
+            if declared == Some(body.len()) {
+                return Ok(body);
+            }
             return match trailers.await {
-                Ok(_) if declared.is_none() => Ok(body),
+                Ok(_) if declared.is_none_or(|declared| declared < body.len()) => Ok(body),
                 _ => Err(BodyError::Truncated),
             };
         }
     }
-    Ok(body)
 }
 
 /// Hands an answer to the host, and its body once the host asks for it.
