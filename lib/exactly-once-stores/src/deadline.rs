@@ -92,7 +92,7 @@ impl<C: Clock> Wait<'_, C> {
 impl<C: Clock> Drop for Wait<'_, C> {
     fn drop(&mut self) {
         if let (Some(budget), Some(started)) = (self.budget, self.started.get()) {
-            let waited = self.clock.now().saturating_sub(started);
+            let waited = self.clock.waited().saturating_sub(started);
             budget.used.set(budget.used.get() + waited);
         }
     }
@@ -151,7 +151,7 @@ impl<C: Clock + Clone + 'static> Timer<C> {
                 *slot = None;
                 continue;
             }
-            let now = self.clock.now();
+            let now = self.clock.waited();
             let end = wait.end(now);
             if end <= now {
                 return Poll::Ready(());

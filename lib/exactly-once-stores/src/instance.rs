@@ -78,16 +78,27 @@ impl<P: Platform> Instance<P> {
         if let Some(table) = tables.iter().find(|t| t.collection.name == collection.name) {
             return table.clone();
         }
-        let table = Rc::new(Table {
-            collection: *collection,
-            statements: match place {
-                Place::Postgres { .. } => postgres::statements(collection),
-                Place::Sqlite => sqlite::statements(collection),
-            },
-            group: Rc::new(Group::new(self.signals.clone())),
-        });
+        let statements = match place {
+            Place::Postgres { .. } => postgres::statements(collection),
+            Place::Sqlite => sqlite::statements(collection),
+        };
+        let table = self.new_table(collection, statements);
         tables.push(table.clone());
         table
+    }
+
+    fn new_table(&self, collection: &Collection, statements: Statements) -> Rc<Table<P>> {
+        Rc::new(Table {
+            collection: *collection,
+            statements,
+            group: Rc::new(Group::new(self.signals.clone())),
+        })
+    }
+
+    /// Sends a copy of these statements about a collection: they need not be formatted once more.
+    pub fn copy_statements(&self, collection: &Collection, statements: &Statements) {
+        let table = self.new_table(collection, statements.clone());
+        self.tables.borrow_mut().push(table);
     }
 
     /// The state of Redis's breaker.

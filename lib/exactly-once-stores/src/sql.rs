@@ -123,6 +123,7 @@ pub(crate) struct Templates {
 }
 
 /// The statements of one collection's table.
+#[derive(Clone)]
 pub struct Statements {
     insert: String,
     insert_new: String,

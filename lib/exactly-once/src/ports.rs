@@ -1,5 +1,5 @@
-//! The traits that the protocol needs of the stores. Adapters implement these traits over Spin; the simulation
-//! implements them in memory. Every call ends within a deadline that the implementation keeps.
+//! The traits that the protocol needs of the stores. The stores' crate implements them over the commands and statements
+//! that it sends. Every call ends within a deadline that the implementation keeps.
 
 #![allow(
     async_fn_in_trait,
@@ -239,6 +239,11 @@ pub trait ResourceLists {
 pub trait Clock {
     /// The time since a fixed moment.
     fn now(&self) -> Duration;
+
+    /// The clock by which a request measures how long it waits. In the simulation each request has its own.
+    fn waited(&self) -> Duration {
+        self.now()
+    }
 
     /// Returns after that time.
     async fn sleep(&self, time: Duration);

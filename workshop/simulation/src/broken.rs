@@ -1,201 +1,124 @@
-//! Variants of the protocol with one plausible mistake each. Wrappers around its ports make the mistakes, so the code
-//! that runs is that of the product. The simulation must catch every variant.
+//! Variants of the protocol with one plausible mistake each. Wrappers around its ports and its platform make the
+//! mistakes, so the code that runs is that of the product. The simulation must catch every variant.
 
 use std::cell::Cell;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
 
+use exactly_once::breaker::State;
 use exactly_once::condition::Expected;
-use exactly_once::create::ReplayPolicy;
 use exactly_once::error::{DatabaseUnavailable, ReservationsUnavailable};
-use exactly_once::group_commit::Batches;
 use exactly_once::ports::{
-    Attempt, ConditionalInsertion, ConditionalResources, Feed, FeedRows, Histories, Insertion, List, Lock, Locks,
-    NewResource, Outlook, Page, RecordLookup, Reservation, Reservations, ResourceIds, ResourceLists, Resources,
-    ResourcesByKey, StoredResource, Writers,
+    Attempt, Clock, ConditionalInsertion, ConditionalResources, Feed, FeedRows, Histories, Insertion, List, Lock,
+    Locks, NewResource, Outlook, Page, Probe, Probes, RecordLookup, Reservation, Reservations, ResourceLists,
+    Resources, ResourcesByKey, StoredResource, Writers,
 };
-use exactly_once::ports::{Probe, Probes};
 use exactly_once::{
     Customer, Document, History, InHistory, KeyScope, KnownHistory, ListState, Progress, Record, ResourceId,
 };
-use exactly_once_stores::redis::{Reply, reservation};
+use exactly_once_http::settings::Settings;
+use exactly_once_http::{Host, Problem};
+use exactly_once_stores::redis::Reply;
+use exactly_once_stores::{Database, Redis};
 
-use crate::client_request::ClientRequest;
+use crate::host::SimulatedHost;
 use crate::kind::Kind;
-use crate::port::Port;
-use crate::scenario::{Protocol, Running, start};
-use crate::world::Call;
+use crate::platform::Simulated;
+use crate::texts::texts;
+use crate::world::{Answer, Call};
 
-/// A mistake.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Break {
-    /// Postgres has no unique constraint.
-    NoUniqueConstraint,
-    /// The record is completed before the insertion has committed.
-    CompletedBeforeCommit,
-    /// A request is rejected because of another request's record, without asking Postgres.
-    RefusedByRecord,
-    /// A record in progress is taken for a completed one.
-    InProgressTakenForCompleted,
-    /// A request that continues another one acknowledges the id that it has drawn itself.
-    OwnIdOnContinuation,
-    /// The reservation overwrites the existing record.
-    ReservationOverwrites,
-    /// The completed record has the request's own id and fingerprint, also when another resource was found.
-    CompletedWithOwnRecord,
-    /// A record of an unknown version is read as one of this version.
-    UnknownVersionRead,
-    /// A time-out is taken for "not executed": a resource that the second try finds is called created.
-    TimeOutTakenForNotExecuted,
-    /// Fingerprints are not compared.
-    FingerprintIgnored,
-    /// The key scope has no customer: all customers share their keys.
-    CustomerNotInScope,
-    /// The key scope has no collection: all collections share their keys.
-    CollectionNotInScope,
-    /// A conflict is taken for an insertion.
-    ConflictTakenForInserted,
-    /// A resource that was found is called created.
-    ExistingTakenForCreated,
-    /// The resource is acknowledged before its insertion was answered.
-    AcknowledgedBeforeCommit,
-    /// A record in progress is a lock: other requests have to wait until it expires.
-    InProgressBlocks,
-    /// A successful statement for several resources is taken to have inserted all of them.
-    BatchTakenForInserted,
-    /// The results of a statement for several resources are assigned to the wrong requests.
-    BatchResultsMixedUp,
-    /// The lock replaces the constraint on the state that a resource is based on.
-    LockInsteadOfConstraint,
-    /// The list's state is compared in one statement, and the resource inserted in the next.
-    StateComparedBeforehand,
-    /// A completed record of any history is believed.
-    OldRecordsBelieved,
-    /// A history that was heard is believed for ever.
-    HistoryTrustedForever,
-    /// A request that waited for another one's question believes its record, although that one died without an answer.
-    UnansweredTakenForConfirmed,
-    /// In an outage a record is believed, although the database has said that it is in another history.
-    OtherHistoryBelievedInOutage,
-    /// In an outage a record is believed, although that is not configured.
-    BelievedInOutage,
-    /// The completed record has the latest history, not that of the statement that read the row.
-    CompletedInLatestHistory,
-    /// A lost resource is created again with a new id.
-    NewIdForLost,
-    /// A record in progress gives its id to a request that arrives much later.
-    OldIdReused,
-    /// The list's state is that of a snapshot without the last commit, such as a standby's.
-    OlderStateCompared,
-    /// The tag in the answer is that of the list after the insertion, with the resources that others have added
-    /// meanwhile.
-    StateReadAfterInsertion,
-    /// The list's state is compared before the key's resource is looked for.
-    StateComparedBeforeKey,
-    /// "Any state" means the state that the list is in when the request arrives.
-    AnyTakenForCurrent,
-    /// A request that lacks a condition is rejected, and its key is not looked up.
-    RefusedWithoutLookup,
-    /// A rejected request deletes any record of the key.
-    WithdrawsAnyRecord,
+texts! {
+    /// A mistake.
+    Break {
+        NoUniqueConstraint = "Postgres has no unique constraint",
+        CompletedBeforeCommit = "The record is completed before the insertion has committed",
+        RefusedByRecord = "A request is rejected because of another request's record, without asking Postgres",
+        InProgressTakenForCompleted = "A record in progress is taken for a completed one",
+        OwnIdOnContinuation = "A request that continues another one acknowledges the id that it has drawn itself",
+        ReservationOverwrites = "The reservation overwrites the existing record",
+        CompletedWithOwnRecord =
+            "The completed record has the request's own id and fingerprint, also when another resource was found",
+        UnknownVersionRead = "A record of an unknown version is read as one of this version",
+        TimeOutTakenForNotExecuted =
+            "A time-out is taken for \"not executed\": a resource that the second try finds is called created",
+        FingerprintIgnored = "Fingerprints are not compared",
+        CustomerNotInScope = "The key scope has no customer: all customers share their keys",
+        CollectionNotInScope = "The key scope has no collection: all collections share their keys",
+        ConflictTakenForInserted = "A conflict is taken for an insertion",
+        ExistingTakenForCreated = "A resource that was found is called created",
+        AcknowledgedBeforeCommit = "The resource is acknowledged before its insertion was answered",
+        InProgressBlocks = "A record in progress is a lock: other requests have to wait until it expires",
+        BatchTakenForInserted = "A successful statement for several resources is taken to have inserted all of them",
+        BatchResultsMixedUp = "The results of a statement for several resources are assigned to the wrong requests",
+        LockInsteadOfConstraint = "The lock replaces the constraint on the state that a resource is based on",
+        StateComparedBeforehand = "The list's state is compared in one statement, the resource inserted in the next",
+        OldRecordsBelieved = "A completed record of any history is believed",
+        HistoryTrustedForever = "A history that was heard is believed for ever",
+        UnansweredTakenForConfirmed =
+            "A request that has waited for another one's question believes its record, although there was no answer",
+        OtherHistoryBelievedInOutage =
+            "In an outage a record is believed, although the database has said that it is in another history",
+        BelievedInOutage = "In an outage a record is believed, although that is not configured",
+        CompletedInLatestHistory =
+            "The completed record has the latest history, not that of the statement that read the row",
+        NewIdForLost = "A lost resource is created again with a new id",
+        OldIdReused = "A record in progress gives its id to a request that arrives much later",
+        OlderStateCompared = "The list's state is that of a snapshot without the last commit, such as a standby's",
+        StateReadAfterInsertion = "The tag in the answer is that of the list later, with what others have added",
+        StateComparedBeforeKey = "The list's state is compared before the key's resource is looked for",
+        AnyTakenForCurrent = "\"Any state\" means the state that the list is in when the request arrives",
+        RefusedWithoutLookup = "A request that lacks a condition is rejected, and its key is not looked up",
+        WithdrawsAnyRecord = "A rejected request deletes any record of the key",
+        BreakerNeverCloses = "The breaker does not close again",
+        OpenBreakerTakenForNew = "While the breaker is open, a resource that was found is called created",
+        ConnectionUsedAgain =
+            "A connection is used again although its statement was abandoned: the next one gets that one's answer",
+        RepetitionTakenForFirst = "A resource that a repetition finds is called created if it has the request's id",
+    }
 }
 
-/// All of them.
-pub const ALL: [Break; 34] = [
-    Break::NoUniqueConstraint,
-    Break::CompletedBeforeCommit,
-    Break::RefusedByRecord,
-    Break::InProgressTakenForCompleted,
-    Break::OwnIdOnContinuation,
-    Break::ReservationOverwrites,
-    Break::CompletedWithOwnRecord,
-    Break::UnknownVersionRead,
-    Break::TimeOutTakenForNotExecuted,
-    Break::FingerprintIgnored,
-    Break::CustomerNotInScope,
-    Break::CollectionNotInScope,
-    Break::ConflictTakenForInserted,
-    Break::ExistingTakenForCreated,
-    Break::AcknowledgedBeforeCommit,
-    Break::InProgressBlocks,
-    Break::BatchTakenForInserted,
-    Break::BatchResultsMixedUp,
-    Break::LockInsteadOfConstraint,
-    Break::StateComparedBeforehand,
-    Break::OldRecordsBelieved,
-    Break::HistoryTrustedForever,
-    Break::UnansweredTakenForConfirmed,
-    Break::OtherHistoryBelievedInOutage,
-    Break::BelievedInOutage,
-    Break::CompletedInLatestHistory,
-    Break::NewIdForLost,
-    Break::OldIdReused,
-    Break::OlderStateCompared,
-    Break::StateReadAfterInsertion,
-    Break::StateComparedBeforeKey,
-    Break::AnyTakenForCurrent,
-    Break::RefusedWithoutLookup,
-    Break::WithdrawsAnyRecord,
-];
-
-impl Protocol for Break {
-    fn name(&self) -> &'static str {
-        match self {
-            Self::NoUniqueConstraint => "no unique constraint",
-            Self::CompletedBeforeCommit => "completed before commit",
-            Self::RefusedByRecord => "422 by Redis's record",
-            Self::InProgressTakenForCompleted => "in progress taken for completed",
-            Self::OwnIdOnContinuation => "own id on continuation",
-            Self::ReservationOverwrites => "reservation overwrites",
-            Self::CompletedWithOwnRecord => "completed with own record",
-            Self::UnknownVersionRead => "unknown version read",
-            Self::TimeOutTakenForNotExecuted => "time-out taken for not executed",
-            Self::FingerprintIgnored => "fingerprint ignored",
-            Self::CustomerNotInScope => "customer not in scope",
-            Self::CollectionNotInScope => "collection not in scope",
-            Self::ConflictTakenForInserted => "conflict taken for inserted",
-            Self::ExistingTakenForCreated => "existing taken for created",
-            Self::AcknowledgedBeforeCommit => "acknowledged before commit",
-            Self::InProgressBlocks => "record in progress blocks",
-            Self::BatchTakenForInserted => "batch taken for inserted",
-            Self::BatchResultsMixedUp => "results of a batch mixed up",
-            Self::LockInsteadOfConstraint => "lock instead of constraint",
-            Self::StateComparedBeforehand => "state compared beforehand",
-            Self::OldRecordsBelieved => "records of any history believed",
-            Self::HistoryTrustedForever => "history trusted for ever",
-            Self::UnansweredTakenForConfirmed => "unanswered taken for confirmed",
-            Self::OtherHistoryBelievedInOutage => "other history believed in an outage",
-            Self::BelievedInOutage => "record believed in an outage",
-            Self::CompletedInLatestHistory => "completed in the latest history",
-            Self::NewIdForLost => "new id for a lost resource",
-            Self::OldIdReused => "old id reused",
-            Self::OlderStateCompared => "older state compared",
-            Self::StateReadAfterInsertion => "state read after the insertion",
-            Self::StateComparedBeforeKey => "state compared before the key",
-            Self::AnyTakenForCurrent => "any state taken for the current one",
-            Self::RefusedWithoutLookup => "refused without a look-up",
-            Self::WithdrawsAnyRecord => "withdraws any record",
+/// The mistakes that are made beneath the ports.
+impl Break {
+    /// The call that is sent in place of this one.
+    pub fn call(self, call: Call) -> Call {
+        match (self, call) {
+            (Self::NoUniqueConstraint, Call::Insert(new)) => Call::InsertUnchecked(new),
+            (Self::AcknowledgedBeforeCommit, Call::Insert(new)) => Call::InsertUnawaited(new),
+            (Self::OlderStateCompared, Call::InsertBasedOn(new, expected)) => Call::InsertBasedOnOld(new, expected),
+            (Self::LockInsteadOfConstraint, Call::InsertBasedOn(new, Expected::OneOf(states))) => {
+                match states.first() {
+                    Some(state) => Call::InsertBasedOnUnchecked(new, *state),
+                    None => Call::InsertBasedOn(new, Expected::OneOf(states)),
+                }
+            }
+            (Self::WithdrawsAnyRecord, Call::Withdraw(scope, _)) => Call::Delete(scope),
+            (_, call) => call,
         }
     }
 
-    fn start(&self, request: &ClientRequest, policy: ReplayPolicy, known: ListState, port: Port) -> Running {
-        let stores = Broken {
-            kind: *self,
-            port,
-            seen: Rc::default(),
-        };
-        start(request, policy, known, stores)
+    /// The answer that is heard in place of this one.
+    pub fn answer(self, mut answer: Answer) -> Answer {
+        match (self, &mut answer) {
+            (Self::BatchTakenForInserted, Answer::Attempts(attempts)) => attempts.fill(Attempt::Inserted),
+            (Self::BatchResultsMixedUp, Answer::Attempts(attempts)) => attempts.rotate_left(1),
+            (Self::UnknownVersionRead, Answer::Redis(Reply::Bytes(bytes))) => match bytes.first_mut() {
+                Some(version) if *version == 2 => *version = 1,
+                _ => {}
+            },
+            _ => {}
+        }
+        answer
     }
 }
 
-/// Stores that make one mistake. Clones share their state.
-#[derive(Clone)]
-struct Broken {
+/// A host whose stores make a mistake.
+pub(crate) struct BrokenHost {
+    host: SimulatedHost,
     kind: Break,
-    port: Port,
-    seen: Rc<Seen>,
+    seen: Seen,
 }
 
-/// The answers that a request has had so far.
+/// The answers that the request has had so far.
 #[derive(Default)]
 struct Seen {
     /// The record that it tried to reserve with.
@@ -206,7 +129,89 @@ struct Seen {
     locked: Cell<bool>,
 }
 
-impl Broken {
+impl BrokenHost {
+    /// The host, with that mistake.
+    pub fn new(host: SimulatedHost, kind: Break) -> Self {
+        host.platform().set_mistake(Some(kind));
+        let seen = Seen::default();
+        Self { host, kind, seen }
+    }
+
+    fn stores<'h>(&'h self, settings: &'h Settings) -> Broken<'h> {
+        Broken {
+            host: &self.host,
+            kind: self.kind,
+            seen: &self.seen,
+            redis: self.host.redis(settings),
+            database: self.host.postgres(settings),
+        }
+    }
+}
+
+impl Clock for BrokenHost {
+    fn now(&self) -> Duration {
+        self.host.now()
+    }
+
+    async fn sleep(&self, time: Duration) {
+        self.host.sleep(time).await;
+    }
+}
+
+impl Host for BrokenHost {
+    type Redis<'h> = Broken<'h>;
+    type Postgres<'h> = Broken<'h>;
+    type Ids = Simulated;
+
+    async fn settings(&self) -> Result<Arc<Settings>, Problem> {
+        self.host.settings().await
+    }
+
+    fn redis<'h>(&'h self, settings: &'h Settings) -> Broken<'h> {
+        self.stores(settings)
+    }
+
+    fn postgres<'h>(&'h self, settings: &'h Settings) -> Broken<'h> {
+        self.stores(settings)
+    }
+
+    fn ids(&self) -> &Simulated {
+        self.host.ids()
+    }
+
+    fn unix_seconds(&self) -> i64 {
+        0
+    }
+
+    async fn probe_both(&self, settings: &Settings) -> (Probe, Probe) {
+        self.host.probe_both(settings).await
+    }
+}
+
+/// Stores that make one mistake.
+pub(crate) struct Broken<'h> {
+    host: &'h SimulatedHost,
+    kind: Break,
+    seen: &'h Seen,
+    redis: Redis<'h, Simulated>,
+    database: Database<'h, Simulated>,
+}
+
+impl Broken<'_> {
+    /// The history that the database is in.
+    fn history(&self) -> History {
+        self.host.platform().shared().world.borrow().tables.history()
+    }
+
+    fn list_state(&self, list: &List) -> ListState {
+        self.host.platform().shared().world.borrow().tables.list_state(list)
+    }
+
+    /// Whether requests do without Redis.
+    fn breaker_is_open(&self) -> bool {
+        self.host.instance.breaker(self.host.platform()) != State::Closed
+    }
+
     fn scope(&self, scope: &KeyScope) -> KeyScope {
         let mut scope = scope.clone();
         match self.kind {
@@ -215,15 +220,6 @@ impl Broken {
             _ => {}
         }
         scope
-    }
-
-    /// An insertion that calls a found resource created.
-    async fn insert_or_claim(&self, new: &NewResource) -> Result<InHistory<Insertion>, DatabaseUnavailable> {
-        let inserted = self.port.insert_unless_exists(new).await?;
-        Ok(inserted.map(|inserted| match inserted {
-            Insertion::Existing(_) => Insertion::Inserted,
-            other => other,
-        }))
     }
 
     /// The resource, with another id where that is the mistake.
@@ -262,27 +258,24 @@ impl Broken {
     /// The record, completed in the history that the database is in.
     fn completed(&self, record: Record) -> Record {
         Record {
-            progress: Progress::Completed(self.port.history()),
+            progress: Progress::Completed(self.history()),
             ..record
         }
     }
 }
 
-impl Reservations for Broken {
+impl Reservations for Broken<'_> {
     async fn reserve(&self, scope: &KeyScope, record: &Record) -> Result<Reservation, ReservationsUnavailable> {
         let scope = self.scope(scope);
         self.seen.own.set(Some(*record));
+        if self.kind == Break::BreakerNeverCloses && self.breaker_is_open() {
+            return Err(ReservationsUnavailable);
+        }
         if self.kind == Break::ReservationOverwrites {
-            self.port.complete(&scope, record).await?;
+            self.redis.complete(&scope, record).await?;
             return Ok(Reservation::Acquired);
         }
-        let mut reply = self.port.reserve_raw(&scope, record).await?;
-        if let (Break::UnknownVersionRead, Reply::Bytes(bytes)) = (self.kind, &mut reply)
-            && let Some(version) = bytes.first_mut()
-        {
-            *version = if *version == 3 { 2 } else { *version };
-        }
-        let found = match reservation(reply) {
+        let found = match self.redis.reserve(&scope, record).await? {
             Reservation::Occupied(found) => found,
             other => return Ok(other),
         };
@@ -304,48 +297,26 @@ impl Reservations for Broken {
             (Break::CompletedInLatestHistory, _) => self.completed(*record),
             _ => *record,
         };
-        self.port.complete(&self.scope(scope), &record).await
+        self.redis.complete(&self.scope(scope), &record).await
     }
 
     async fn withdraw(&self, scope: &KeyScope, record: &Record) -> Result<(), ReservationsUnavailable> {
-        if self.kind == Break::WithdrawsAnyRecord {
-            let _ = self.port.call(Call::Delete(scope.clone())).await;
-            return Ok(());
-        }
-        self.port.withdraw(&self.scope(scope), record).await
+        self.redis.withdraw(&self.scope(scope), record).await
     }
 }
 
-impl Batches for Broken {
-    async fn insert_all(&self, batch: &[&NewResource]) -> Result<Vec<Attempt>, DatabaseUnavailable> {
-        let mut attempts = self.port.insert_all(batch).await?;
-        match self.kind {
-            Break::BatchTakenForInserted => attempts.fill(Attempt::Inserted),
-            _ => attempts.rotate_left(1),
-        }
-        Ok(attempts)
-    }
-
-    async fn batch_window(&self) {
-        self.port.batch_window().await;
-    }
-}
-
-impl Resources for Broken {
+impl Resources for Broken<'_> {
     fn announce_insertion(&self) {
-        self.port.announce_insertion();
+        self.database.announce_insertion();
     }
 
     async fn insert_new(&self, new: &NewResource) -> Attempt {
-        if let Break::BatchTakenForInserted | Break::BatchResultsMixedUp = self.kind {
-            return self.port.insert_in_group(new, self).await;
+        if let Break::BatchTakenForInserted | Break::BatchResultsMixedUp | Break::ConnectionUsedAgain = self.kind {
+            return self.database.insert_new(new).await;
         }
         // The mistakes of all other variants are in the insertion that returns the existing resource.
-        match self.insert_unless_exists(new).await {
-            Ok(InHistory {
-                value: Insertion::Inserted,
-                ..
-            }) => Attempt::Inserted,
+        match self.insert_unless_exists(new).await.map(|inserted| inserted.value) {
+            Ok(Insertion::Inserted) => Attempt::Inserted,
             _ => Attempt::Undecided,
         }
     }
@@ -353,87 +324,79 @@ impl Resources for Broken {
     async fn insert_unless_exists(&self, new: &NewResource) -> Result<InHistory<Insertion>, DatabaseUnavailable> {
         let mut new = self.with_id(new);
         new.scope = self.scope(&new.scope);
-        let own_id = self.seen.own.get().map_or(new.id, |own| own.id);
-        let found = self.seen.found.get();
-        let boxed = || Box::new(new.clone());
-        match self.kind {
-            Break::NoUniqueConstraint => self.port.call_insert(Call::InsertUnchecked(boxed())).await,
-            Break::AcknowledgedBeforeCommit => self.port.call_insert(Call::InsertUnawaited(boxed())).await,
-            Break::CompletedBeforeCommit => {
+        let (own, found) = (self.seen.own.get(), self.seen.found.get());
+        match (self.kind, found) {
+            (Break::OwnIdOnContinuation, _) => new.id = own.map_or(new.id, |own| own.id),
+            (Break::CompletedBeforeCommit, _) => {
                 let record = Record {
-                    progress: Progress::Completed(self.port.history()),
+                    progress: Progress::InProgress,
                     fingerprint: new.fingerprint,
                     id: new.id,
                 };
-                let _ = self.port.complete(&new.scope, &record).await;
-                self.port.insert_unless_exists(&new).await
+                let _ = self.redis.complete(&new.scope, &self.completed(record)).await;
             }
-            Break::RefusedByRecord => match found {
-                Some(found) if found.fingerprint != new.fingerprint => {
-                    let refused = Insertion::Existing(StoredResource {
-                        id: found.id,
-                        fingerprint: found.fingerprint,
-                        document: other_document(),
-                    });
-                    Ok(InHistory {
-                        history: self.port.history(),
-                        value: refused,
-                    })
-                }
-                _ => self.port.insert_unless_exists(&new).await,
-            },
-            Break::InProgressBlocks => match found {
-                Some(found) if found.progress == Progress::InProgress => Err(DatabaseUnavailable),
-                _ => self.port.insert_unless_exists(&new).await,
-            },
-            Break::OwnIdOnContinuation => {
-                new.id = own_id;
-                let inserted = self.port.insert_unless_exists(&new).await?;
-                Ok(inserted.map(|inserted| match inserted {
-                    Insertion::Existing(stored) => Insertion::Existing(StoredResource { id: own_id, ..stored }),
-                    other => other,
-                }))
+            (Break::RefusedByRecord, Some(found)) if found.fingerprint != new.fingerprint => {
+                let (id, fingerprint, document) = (found.id, found.fingerprint, other_document());
+                let (history, stored) = (
+                    self.history(),
+                    StoredResource {
+                        id,
+                        fingerprint,
+                        document,
+                    },
+                );
+                let value = Insertion::Existing(stored);
+                return Ok(InHistory { history, value });
             }
-            Break::TimeOutTakenForNotExecuted => match self.port.insert_unless_exists(&new).await {
-                Err(DatabaseUnavailable) => self.insert_or_claim(&new).await,
-                answered => answered,
-            },
-            Break::ExistingTakenForCreated => self.insert_or_claim(&new).await,
-            Break::ConflictTakenForInserted => {
-                let inserted = self.port.insert_unless_exists(&new).await?;
-                Ok(inserted.map(|inserted| match inserted {
-                    Insertion::Conflict => Insertion::Inserted,
-                    other => other,
-                }))
+            (Break::InProgressBlocks, Some(found)) if found.progress == Progress::InProgress => {
+                return Err(DatabaseUnavailable);
             }
-            Break::FingerprintIgnored => {
-                let inserted = self.port.insert_unless_exists(&new).await?;
-                Ok(inserted.map(|inserted| match inserted {
-                    Insertion::Existing(stored) => Insertion::Existing(StoredResource {
-                        fingerprint: new.fingerprint,
-                        ..stored
-                    }),
-                    other => other,
-                }))
-            }
-            _ => self.port.insert_unless_exists(&new).await,
+            _ => {}
         }
+        let trips = self.host.trips();
+        let mut inserted = self.database.insert_unless_exists(&new).await;
+        let is_repeated = self.host.trips() > trips + 1;
+        let timed_out = self.kind == Break::TimeOutTakenForNotExecuted && inserted.is_err();
+        if timed_out {
+            inserted = self.database.insert_unless_exists(&new).await;
+        }
+        Ok(inserted?.map(|inserted| match (self.kind, inserted) {
+            (Break::OwnIdOnContinuation, Insertion::Existing(stored)) => {
+                Insertion::Existing(StoredResource { id: new.id, ..stored })
+            }
+            (Break::FingerprintIgnored, Insertion::Existing(stored)) => Insertion::Existing(StoredResource {
+                fingerprint: new.fingerprint,
+                ..stored
+            }),
+            (Break::TimeOutTakenForNotExecuted, Insertion::Existing(_)) if timed_out => Insertion::Inserted,
+            (Break::OpenBreakerTakenForNew, Insertion::Existing(_)) if self.breaker_is_open() => Insertion::Inserted,
+            (Break::RepetitionTakenForFirst, Insertion::Existing(stored)) if is_repeated && stored.id == new.id => {
+                Insertion::Inserted
+            }
+            (Break::ExistingTakenForCreated, Insertion::Existing(_))
+            | (Break::ConflictTakenForInserted, Insertion::Conflict) => Insertion::Inserted,
+            (_, inserted) => inserted,
+        }))
     }
 }
 
-impl Locks for Broken {
+impl Locks for Broken<'_> {
     async fn acquire(&self, list: &List, holder: &ResourceId) -> Result<Lock, ReservationsUnavailable> {
-        let lock = self.port.acquire(list, holder).await;
-        self.seen.locked.set(lock == Ok(Lock::Acquired));
+        let lock = self.redis.acquire(list, holder).await;
+        let locked = lock == Ok(Lock::Acquired);
+        self.seen.locked.set(locked);
+        if self.kind == Break::LockInsteadOfConstraint {
+            self.host.platform().set_mistake(locked.then_some(self.kind));
+        }
         lock
     }
 
     async fn release(&self, list: &List, holder: &ResourceId) -> Result<(), ReservationsUnavailable> {
-        self.port.release(list, holder).await
+        self.redis.release(list, holder).await
     }
 }
 
-impl ConditionalResources for Broken {
+impl ConditionalResources for Broken<'_> {
     async fn insert_based_on(
         &self,
         new: &NewResource,
@@ -441,48 +404,41 @@ impl ConditionalResources for Broken {
     ) -> Result<InHistory<ConditionalInsertion>, DatabaseUnavailable> {
         let new = &self.with_id(new);
         let list = List::from(&new.scope);
-        let state = || self.port.list_state(&list);
+        let state = || self.list_state(&list);
         match self.kind {
             Break::LockInsteadOfConstraint if self.seen.locked.get() => {}
             Break::StateComparedBeforehand => {}
-            Break::OlderStateCompared => {
-                let call = Call::InsertBasedOnOld(Box::new(new.clone()), expected.clone());
-                return self.port.call_conditional(call).await;
-            }
-            Break::StateReadAfterInsertion => {
-                let inserted = self.port.insert_based_on(new, expected).await?;
-                return Ok(inserted.map(|inserted| match inserted {
-                    ConditionalInsertion::Inserted(_) => ConditionalInsertion::Inserted(state()),
-                    other => other,
-                }));
-            }
-            Break::StateComparedBeforeKey => {
-                let inserted = self.port.insert_based_on(new, expected).await?;
-                return Ok(inserted.map(|inserted| match inserted {
-                    ConditionalInsertion::Existing(_) if !expected.is_met_by(&state()) => {
-                        ConditionalInsertion::Stale(state())
-                    }
-                    other => other,
-                }));
-            }
             Break::AnyTakenForCurrent if *expected == Expected::Any => {
                 let current = Expected::OneOf(vec![state()]);
-                return self.port.insert_based_on(new, &current).await;
+                return self.database.insert_based_on(new, &current).await;
             }
-            _ => return self.port.insert_based_on(new, expected).await,
+            kind => {
+                let inserted = self.database.insert_based_on(new, expected).await?;
+                return Ok(inserted.map(|inserted| match (kind, inserted) {
+                    (Break::StateReadAfterInsertion, ConditionalInsertion::Inserted(_)) => {
+                        ConditionalInsertion::Inserted(state())
+                    }
+                    (Break::StateComparedBeforeKey, ConditionalInsertion::Existing(_))
+                        if !expected.is_met_by(&state()) =>
+                    {
+                        ConditionalInsertion::Stale(state())
+                    }
+                    (_, inserted) => inserted,
+                }));
+            }
         }
         // No state is expected: this inserts nothing and returns the state.
         let nothing = Expected::OneOf(Vec::new());
-        let compared = self.port.insert_based_on(new, &nothing).await?;
+        let compared = self.database.insert_based_on(new, &nothing).await?;
         let state = match &compared.value {
             ConditionalInsertion::Stale(state) if expected.is_met_by(state) => *state,
             _ => return Ok(compared),
         };
         if self.kind == Break::LockInsteadOfConstraint {
-            let call = Call::InsertBasedOnUnchecked(Box::new(new.clone()), state);
-            return self.port.call_conditional(call).await;
+            let compared = Expected::OneOf(vec![state]);
+            return self.database.insert_based_on(new, &compared).await;
         }
-        let inserted = self.port.insert_unless_exists(new).await?;
+        let inserted = self.database.insert_unless_exists(new).await?;
         Ok(inserted.map(|inserted| match inserted {
             Insertion::Inserted => ConditionalInsertion::Inserted(state),
             Insertion::Existing(stored) => ConditionalInsertion::Existing(stored),
@@ -491,20 +447,20 @@ impl ConditionalResources for Broken {
     }
 }
 
-impl ResourcesByKey for Broken {
+impl ResourcesByKey for Broken<'_> {
     async fn find_by_key(&self, scope: &KeyScope) -> Result<InHistory<Option<StoredResource>>, DatabaseUnavailable> {
-        let found = self.port.find_by_key(scope).await?;
+        let found = self.database.find_by_key(scope).await?;
         Ok(found.map(|found| found.filter(|_| self.kind != Break::RefusedWithoutLookup)))
     }
 }
 
-impl Histories for Broken {
+impl Histories for Broken<'_> {
     fn known_history(&self) -> KnownHistory {
-        self.mistaken(self.port.known_history())
+        self.mistaken(self.database.known_history())
     }
 
     async fn ask_history(&self) -> KnownHistory {
-        let known = self.port.ask_history().await;
+        let known = self.database.ask_history().await;
         match (self.kind, known) {
             (Break::UnansweredTakenForConfirmed, KnownHistory::Unknown { .. }) => {
                 self.found_history().map_or(known, KnownHistory::Current)
@@ -514,21 +470,15 @@ impl Histories for Broken {
     }
 }
 
-impl ResourceIds for Broken {
-    fn draw(&self) -> ResourceId {
-        self.port.draw()
-    }
-}
-
-impl RecordLookup for Broken {
+impl RecordLookup for Broken<'_> {
     async fn find_record(&self, scope: &KeyScope) -> Result<Option<Record>, ReservationsUnavailable> {
-        self.port.find_record(scope).await
+        self.redis.find_record(scope).await
     }
 }
 
-impl ResourceLists for Broken {
+impl ResourceLists for Broken<'_> {
     async fn find(&self, customer: &Customer, id: ResourceId) -> Result<Option<StoredResource>, DatabaseUnavailable> {
-        self.port.find(customer, id).await
+        self.database.find(customer, id).await
     }
 
     async fn page(
@@ -537,23 +487,23 @@ impl ResourceLists for Broken {
         after: Option<ResourceId>,
         limit: usize,
     ) -> Result<Option<Page>, DatabaseUnavailable> {
-        self.port.page(customer, after, limit).await
+        self.database.page(customer, after, limit).await
     }
 }
 
-impl Feed for Broken {
+impl Feed for Broken<'_> {
     async fn look(&self, after: i64, limit: usize, among: Option<&Writers>) -> Result<Outlook, DatabaseUnavailable> {
-        self.port.look(after, limit, among).await
+        self.database.look(after, limit, among).await
     }
 
     async fn read(&self, after: i64, last: i64, limit: usize) -> Result<FeedRows, DatabaseUnavailable> {
-        self.port.read(after, last, limit).await
+        self.database.read(after, last, limit).await
     }
 }
 
-impl Probes for Broken {
+impl Probes for Broken<'_> {
     async fn probe(&self) -> Probe {
-        self.port.probe().await
+        self.database.probe().await
     }
 }
 

@@ -9,8 +9,8 @@
 //! - A lost resource is replayed only by an instance that could not know of the failover: for 3 s, or in an outage
 //!   where that is configured.
 //!
-//! At the end, without faults, one retry of every client succeeds at once. It creates a lost resource again, with its
-//! old id if Redis has it. It does so again after everything that was in flight has been executed.
+//! At the end, without faults, one retry of every client asks Redis and succeeds at once. It creates a lost resource
+//! again, with its old id if Redis has it. It does so again after everything that was in flight has been executed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -29,86 +29,57 @@ use crate::coverage::{Coverage, Event};
 use crate::host::CUSTOMER;
 use crate::kind::Kind;
 use crate::tables::{LostRow, Moment, Row, StateChange, with};
+use crate::texts::texts;
 use crate::world::{REMAINING_LEASE, World};
 
 /// How much earlier than its request a resource may be dated: a request may continue another one that is under way.
 const CONTINUED_FOR: Duration = Duration::from_secs(60);
 
-/// An invariant that did not hold.
+texts! {
+    /// What must always hold, negated.
+    Invariant {
+        TwoResources = "a key has more than one resource",
+        RowChanged = "a stored resource changed",
+        NotAsAcknowledged = "an acknowledged resource is not stored as acknowledged",
+        Disagreement = "acknowledgements of one key differ",
+        WronglyRefused = "a request was refused, though the stored document does not differ",
+        CreatedTwice = "two requests were told that they created a resource",
+        TwoBasedOnOneState = "two resources are based on one state of a list",
+        WronglyStale = "a request was refused, though the list was in no other state",
+        RefusedThoughStored = "a request was refused, though its resource was stored",
+        NotInExpectedState = "a resource was created on a state that the list was not in",
+        WrongState = "an answer has the tag of a list that the statement did not see",
+        PhantomReplay = "a resource was replayed that was lost long before",
+        NotRestored = "a lost resource was created again with another id",
+        DatedBack = "a resource is dated long before its request",
+        FalseRecord = "Redis holds a completed record of a resource that is not stored",
+        CompletionLost = "a completed record was replaced by a record in progress",
+        Stuck = "after all faults, a retry did not succeed",
+        WithoutRedis = "after all faults, a retry did without Redis",
+        UnexpectedAnswer = "unexpected answer",
+    }
+}
+
+/// An invariant that did not hold, and of what.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Violation {
-    /// A key has more than one resource.
-    TwoResources(KeyScope),
-    /// A row changed.
-    RowChanged(KeyScope),
-    /// An acknowledged resource is not stored as acknowledged.
-    NotAsAcknowledged(KeyScope),
-    /// Two acknowledgements of one key differ.
-    Disagreement(KeyScope),
-    /// A request was rejected although the stored document does not differ, or with wrong differences.
-    WronglyRefused(KeyScope),
-    /// More than one request was told that it created the resource.
-    CreatedTwice(KeyScope),
-    /// Two resources were created, based on one state of a list.
-    TwoBasedOnOneState(KeyScope),
-    /// A request was rejected although the list was in the state that it expects, or with a state that it was not in.
-    WronglyStale(KeyScope),
-    /// A request was rejected although its key had the resource.
-    RefusedThoughStored(KeyScope),
-    /// A resource was created on a condition, and the list was not in the expected state since the request arrived.
-    NotInExpectedState(KeyScope),
-    /// The tag in the answer is not that of the list in the statement's snapshot with the new resource.
-    WrongState(KeyScope),
-    /// A resource that a failover had lost long before was replayed.
-    PhantomReplay(KeyScope),
-    /// A resource that was lost was created again with another id, although its record had the id.
-    NotRestored(KeyScope),
-    /// A new resource is dated long before its request.
-    DatedBack(KeyScope),
-    /// Redis holds a completed record of a resource that does not exist.
-    FalseRecord(KeyScope),
-    /// A call has replaced a completed record by a record in progress.
-    CompletionLost(KeyScope),
-    /// After all faults, a retry did not succeed at once.
-    Stuck(ClientRequest),
-    /// An answer that this API does not give to this request.
-    UnexpectedAnswer(String),
+pub struct Violation(Invariant, String);
+
+impl Invariant {
+    /// In a scope.
+    pub fn of(self, scope: &KeyScope) -> Violation {
+        let (key, customer) = (scope.key.as_str(), scope.customer.as_str());
+        self.with(format!("{key} of {customer} in {}", scope.collection))
+    }
+
+    /// By a request or an answer.
+    pub fn with(self, what: impl fmt::Debug) -> Violation {
+        Violation(self, format!("{what:?}"))
+    }
 }
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (what, scope) = match self {
-            Self::TwoResources(scope) => ("a key has more than one resource", scope),
-            Self::RowChanged(scope) => ("a stored resource changed", scope),
-            Self::NotAsAcknowledged(scope) => ("an acknowledged resource is not stored as acknowledged", scope),
-            Self::Disagreement(scope) => ("acknowledgements of one key differ", scope),
-            Self::WronglyRefused(scope) => (
-                "a request was refused, though the stored document does not differ",
-                scope,
-            ),
-            Self::CreatedTwice(scope) => ("two requests were told that they created a resource", scope),
-            Self::TwoBasedOnOneState(scope) => ("two resources are based on one state of a list", scope),
-            Self::WronglyStale(scope) => ("a request was refused, though the list was in no other state", scope),
-            Self::RefusedThoughStored(scope) => ("a request was refused, though its resource was stored", scope),
-            Self::NotInExpectedState(scope) => ("a resource was created on a state that the list was not in", scope),
-            Self::WrongState(scope) => ("an answer has the tag of a list that the statement did not see", scope),
-            Self::PhantomReplay(scope) => ("a resource was replayed that was lost long before", scope),
-            Self::NotRestored(scope) => ("a lost resource was created again with another id", scope),
-            Self::DatedBack(scope) => ("a resource is dated long before its request", scope),
-            Self::FalseRecord(scope) => ("Redis holds a completed record of a resource that is not stored", scope),
-            Self::CompletionLost(scope) => ("a completed record was replaced by a record in progress", scope),
-            Self::Stuck(request) => {
-                return write!(f, "after all faults, the retry of {request:?} did not succeed");
-            }
-            Self::UnexpectedAnswer(answer) => return write!(f, "unexpected answer: {answer}"),
-        };
-        write!(
-            f,
-            "{what}: {} of {} in {}",
-            scope.key.as_str(),
-            scope.customer.as_str(),
-            scope.collection
-        )
+        write!(f, "{}: {}", self.0, self.1)
     }
 }
 
@@ -193,7 +164,7 @@ impl Checker {
     /// The invariant that they violate.
     pub fn world(&mut self, world: &World, coverage: &mut Coverage) -> Result<(), Violation> {
         if let Some(scope) = &world.completion_lost {
-            return Err(Violation::CompletionLost(scope.clone()));
+            return Err(Invariant::CompletionLost.of(scope));
         }
         if self.version.replace(world.version()) == Some(world.version()) {
             return Ok(());
@@ -203,22 +174,22 @@ impl Checker {
         for (index, row) in rows.iter().enumerate() {
             match self.rows_seen.get(index) {
                 Some((scope, seen)) if *scope == row.scope && *seen == row.resource => continue,
-                Some((scope, _)) => return Err(Violation::RowChanged(scope.clone())),
+                Some((scope, _)) => return Err(Invariant::RowChanged.of(scope)),
                 None => {}
             }
             if self.rows_seen.iter().any(|(scope, _)| *scope == row.scope) {
-                return Err(Violation::TwoResources(row.scope.clone()));
+                return Err(Invariant::TwoResources.of(&row.scope));
             }
             let list = List::from(&row.scope);
             let mut before = rows.iter().take(index);
             let is_second = |other: &Row| List::from(&other.scope) == list && other.based_on == row.based_on;
             if row.based_on.is_some() && before.any(is_second) {
-                return Err(Violation::TwoBasedOnOneState(row.scope.clone()));
+                return Err(Invariant::TwoBasedOnOneState.of(&row.scope));
             }
             self.rows_seen.push((row.scope.clone(), row.resource.clone()));
         }
         if let Some((scope, _)) = self.rows_seen.get(rows.len()) {
-            return Err(Violation::RowChanged(scope.clone()));
+            return Err(Invariant::RowChanged.of(scope));
         }
         for (scope, bytes) in world.records() {
             let Some(record) = Record::decode(bytes) else {
@@ -229,7 +200,7 @@ impl Checker {
                 stored.is_some_and(|stored| stored.id == record.id && stored.fingerprint == record.fingerprint);
             // A record of another history may tell of a row that was lost: it is not believed.
             if record.progress == Progress::Completed(world.tables.history()) && !is_true {
-                return Err(Violation::FalseRecord(scope.clone()));
+                return Err(Invariant::FalseRecord.of(scope));
             }
         }
         Ok(())
@@ -289,7 +260,11 @@ impl Checker {
         self.forget_lost(world, coverage);
         let request = &asked.request;
         let scope = request.scope();
-        let unexpected = || Err(Violation::UnexpectedAnswer(format!("{response:?}")));
+        let unexpected = || Invariant::UnexpectedAnswer.with(response);
+        let if_it_is = |problem: Problem, verdict: Verdict| match is_problem(request, response, problem) {
+            true => Ok(verdict),
+            false => Err(unexpected()),
+        };
         match (response.status.as_u16(), request.condition) {
             (201, _) => {
                 self.acknowledgement(asked, response, world, coverage)?;
@@ -297,20 +272,12 @@ impl Checker {
             }
             (409, Condition::Unchanged | Condition::Keyless) => {
                 let remaining = REMAINING_LEASE;
-                match is_problem(request, response, Problem::CollectionLocked { remaining }) {
-                    true => Ok(Verdict::Repeat),
-                    false => unexpected(),
-                }
+                if_it_is(Problem::CollectionLocked { remaining }, Verdict::Repeat)
             }
             (412, Condition::Unchanged | Condition::Keyless) => {
-                let Some(current) = state_of(response) else {
-                    return unexpected();
-                };
-                if !is_problem(request, response, Problem::PreconditionFailed { current }) {
-                    return unexpected();
-                }
-                stale(asked, &current, world, coverage)?;
-                Ok(Verdict::ListChanged(current))
+                let current = state_of(response).ok_or_else(unexpected)?;
+                let verdict = if_it_is(Problem::PreconditionFailed { current }, Verdict::ListChanged(current))?;
+                stale(asked, &current, world, coverage).map(|()| verdict)
             }
             (422, _) if request.has_key() && asked.policy.key_reuse == KeyReuse::Reject => {
                 let requested = self.requested(request);
@@ -321,21 +288,19 @@ impl Checker {
                 });
                 match is_right && request.condition != Condition::Missing {
                     true => Ok(Verdict::Final),
-                    false => Err(Violation::WronglyRefused(scope)),
+                    false => Err(Invariant::WronglyRefused.of(&scope)),
                 }
             }
             (428, Condition::Missing) => {
-                if !is_problem(request, response, Problem::PreconditionRequired) {
-                    return unexpected();
-                }
+                let verdict = if_it_is(Problem::PreconditionRequired, Verdict::Final)?;
                 let replays_all = asked.policy.key_reuse == KeyReuse::Replay;
                 let requested = Document::of(self.requested(request));
                 let was_stored = world.tables.row_of(&scope).is_some_and(|row| {
                     row.committed <= asked.arrival.moment && (replays_all || row.resource.document == requested)
                 });
                 match was_stored {
-                    true => Err(Violation::RefusedThoughStored(scope)),
-                    false => Ok(Verdict::Final),
+                    true => Err(Invariant::RefusedThoughStored.of(&scope)),
+                    false => Ok(verdict),
                 }
             }
             (503, _) => {
@@ -343,12 +308,9 @@ impl Checker {
                     true => Problem::CreationUndecided,
                     false => Problem::UndecidedWithoutKey,
                 };
-                match is_problem(request, response, problem) {
-                    true => Ok(Verdict::Repeat),
-                    false => unexpected(),
-                }
+                if_it_is(problem, Verdict::Repeat)
             }
-            _ => unexpected(),
+            _ => Err(unexpected()),
         }
     }
 
@@ -362,12 +324,10 @@ impl Checker {
     ) -> Result<(), Violation> {
         let request = &asked.request;
         let replayed = field(response, "idempotent-replayed").is_some();
-        let unexpected = || Err(Violation::UnexpectedAnswer(format!("{response:?}")));
-        let Some(id) = id_of(request, response) else {
-            return unexpected();
-        };
+        let unexpected = || Invariant::UnexpectedAnswer.with(response);
+        let id = id_of(request, response).ok_or_else(unexpected)?;
         if !replayed && request.condition == Condition::Missing {
-            return unexpected();
+            return Err(unexpected());
         }
         let list = List::from(&request.scope());
         let is_it = |row: &Row| {
@@ -380,34 +340,29 @@ impl Checker {
             lost.filter(|lost| is_it(&lost.row)).collect()
         };
         let Some(row) = stored.or(lost.last().map(|lost| &lost.row)) else {
-            return Err(Violation::NotAsAcknowledged(request.scope()));
+            return Err(Invariant::NotAsAcknowledged.of(&request.scope()));
         };
         let scope = row.scope.clone();
         // Stored as acknowledged, and as requested. It stays so: rows are seen not to change.
         if !self.is_answer(asked, &row.resource, response) {
-            return Err(Violation::NotAsAcknowledged(scope));
+            return Err(Invariant::NotAsAcknowledged.of(&scope));
         }
-        let created_on_condition = !replayed
-            && matches!(
-                request.condition,
-                Condition::Unchanged | Condition::Keyless | Condition::Any
-            );
+        let has_condition = request.expects_state() || request.condition == Condition::Any;
+        let created_on_condition = has_condition && !replayed;
         if created_on_condition {
-            let Some(state) = state_of(response) else {
-                return unexpected();
-            };
+            let state = state_of(response).ok_or_else(unexpected)?;
             created_on_state(asked, id, &state, world)?;
         }
         if stored.is_none() {
             let excuses = lost.iter().map(|lost| asked.excuse(lost, replayed));
             let Some(excuse) = excuses.flatten().next() else {
-                return Err(Violation::PhantomReplay(scope));
+                return Err(Invariant::PhantomReplay.of(&scope));
             };
             coverage.see(excuse);
         } else {
             let acknowledged = self.acknowledged.entry(scope.clone());
             if *acknowledged.or_insert_with(|| response.body.clone()) != response.body {
-                return Err(Violation::Disagreement(scope));
+                return Err(Invariant::Disagreement.of(&scope));
             }
             if self.lost_acknowledged.remove(&scope) {
                 coverage.see(Event::CreatedAgain);
@@ -419,11 +374,11 @@ impl Checker {
         let created = self.created.entry((scope.clone(), id)).or_default();
         *created += 1;
         if *created > usize::from(stored.is_some()) + lost.len() {
-            return Err(Violation::CreatedTwice(scope));
+            return Err(Invariant::CreatedTwice.of(&scope));
         }
         let drawn = Duration::from_millis(id.created_at_millis().unsigned_abs());
         if drawn + CONTINUED_FOR < asked.arrival.time && lost.is_empty() {
-            return Err(Violation::DatedBack(scope));
+            return Err(Invariant::DatedBack.of(&scope));
         }
         // A lost resource that another request created again with its id is based on what that request asked for.
         let is_its_own = |row: &Row| lost.is_empty() || row.based_on == Some(asked.known);
@@ -433,7 +388,7 @@ impl Checker {
                 *other == list && *state == asked.known && *other_id != id
             };
             if self.based_on.iter().any(is_second) {
-                return Err(Violation::TwoBasedOnOneState(scope));
+                return Err(Invariant::TwoBasedOnOneState.of(&scope));
             }
             self.based_on.push((list, asked.known, id));
         }
@@ -489,19 +444,15 @@ fn created_on_state(asked: &Asked, id: ResourceId, after: &ListState, world: &Wo
     let scope = asked.request.scope();
     let list = List::from(&scope);
     let mut states = world.tables.states_since(&list, asked.arrival.moment);
-    if asked.request.expects_state() {
-        if !states.any(|change| change.state == asked.known) {
-            return Err(Violation::NotInExpectedState(scope));
-        }
-        return match with(&asked.known, id) == *after {
-            true => Ok(()),
-            false => Err(Violation::WrongState(scope)),
-        };
+    if asked.request.expects_state() && !states.any(|change| change.state == asked.known) {
+        return Err(Invariant::NotInExpectedState.of(&scope));
     }
-    match states.any(|change| with(&change.state, id) == *after) {
-        true => Ok(()),
-        false => Err(Violation::WrongState(scope)),
-    }
+    let is_after = |before: &ListState| with(before, id) == *after;
+    let is_right = match asked.request.expects_state() {
+        true => is_after(&asked.known),
+        false => states.any(|change| is_after(&change.state)),
+    };
+    is_right.then_some(()).ok_or_else(|| Invariant::WrongState.of(&scope))
 }
 
 /// Checks a rejection because of the list's state: the list was in that state at some moment since the request arrived,
@@ -512,7 +463,7 @@ fn stale(asked: &Asked, current: &ListState, world: &World, coverage: &mut Cover
     let states = world.tables.states_since(&list, asked.arrival.moment);
     let of_current: Vec<StateChange> = states.filter(|change| change.state == *current).collect();
     if *current == asked.known || of_current.is_empty() {
-        return Err(Violation::WronglyStale(scope));
+        return Err(Invariant::WronglyStale.of(&scope));
     }
     if !asked.request.has_key() {
         return Ok(());
@@ -525,7 +476,7 @@ fn stale(asked: &Asked, current: &ListState, world: &World, coverage: &mut Cover
             || lost.any(|lost| lost.row.scope == scope && lost.row.committed <= at && at < lost.at)
     };
     if of_current.iter().all(|change| was_stored(change.at)) {
-        return Err(Violation::RefusedThoughStored(scope));
+        return Err(Invariant::RefusedThoughStored.of(&scope));
     }
     if tables.row_of(&scope).is_some() {
         coverage.see(Event::RefusedButLanded);

@@ -1,5 +1,7 @@
 //! The requests of clients in a run.
 
+use std::fmt;
+
 use exactly_once::{Customer, IdempotencyKey, KeyScope};
 
 use crate::kind::Kind;
@@ -47,40 +49,19 @@ pub const OTHER_ORDER: ClientRequest = ClientRequest { document: 1, ..SAME };
 /// Another key.
 pub const OTHER_KEY: ClientRequest = ClientRequest { key: 1, ..SAME };
 /// The same on a condition.
-pub const CONDITIONAL: ClientRequest = ClientRequest {
-    condition: Condition::Unchanged,
-    ..SAME
-};
+pub const CONDITIONAL: ClientRequest = SAME.with(Condition::Unchanged);
 /// The same on a condition, with another key.
-pub const OTHER_CONDITIONAL: ClientRequest = ClientRequest {
-    condition: Condition::Unchanged,
-    ..OTHER_KEY
-};
+pub const OTHER_CONDITIONAL: ClientRequest = OTHER_KEY.with(Condition::Unchanged);
 /// The same on a condition, without a key.
-pub const KEYLESS: ClientRequest = ClientRequest {
-    condition: Condition::Keyless,
-    ..SAME
-};
+pub const KEYLESS: ClientRequest = SAME.with(Condition::Keyless);
 /// The same in any state of the list.
-pub const ANY: ClientRequest = ClientRequest {
-    condition: Condition::Any,
-    ..SAME
-};
+pub const ANY: ClientRequest = SAME.with(Condition::Any);
 /// The same in any state of the list, with another key.
-pub const OTHER_ANY: ClientRequest = ClientRequest {
-    condition: Condition::Any,
-    ..OTHER_KEY
-};
+pub const OTHER_ANY: ClientRequest = OTHER_KEY.with(Condition::Any);
 /// The same without a condition, which is required now.
-pub const MISSING: ClientRequest = ClientRequest {
-    condition: Condition::Missing,
-    ..SAME
-};
+pub const MISSING: ClientRequest = SAME.with(Condition::Missing);
 /// Another order with the same key on a condition.
-pub const OTHER_CONDITIONAL_ORDER: ClientRequest = ClientRequest {
-    condition: Condition::Unchanged,
-    ..OTHER_ORDER
-};
+pub const OTHER_CONDITIONAL_ORDER: ClientRequest = OTHER_ORDER.with(Condition::Unchanged);
 /// A third key.
 pub const THIRD_KEY: ClientRequest = ClientRequest { key: 2, ..SAME };
 /// Another customer's key of the same name.
@@ -91,12 +72,20 @@ pub const REFUND: ClientRequest = ClientRequest {
     ..SAME
 };
 /// The same in another collection on a condition.
-pub const CONDITIONAL_REFUND: ClientRequest = ClientRequest {
-    kind: Kind::Refund,
-    ..CONDITIONAL
-};
+pub const CONDITIONAL_REFUND: ClientRequest = REFUND.with(Condition::Unchanged);
+
+impl fmt::Display for ClientRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let numbers = (self.customer, self.key, self.document);
+        write!(f, "{:?} {numbers:?} if {:?}", self.kind, self.condition)
+    }
+}
 
 impl ClientRequest {
+    const fn with(self, condition: Condition) -> Self {
+        Self { condition, ..self }
+    }
+
     /// Whether a later request can repeat it.
     pub fn has_key(&self) -> bool {
         self.condition != Condition::Keyless

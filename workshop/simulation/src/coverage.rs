@@ -4,62 +4,26 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::fault::{Fault, Point};
+use crate::texts::texts;
 
-/// An event that follows from faults. Its count shows that the runs reach it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Event {
-    /// A failover has lost a resource that was acknowledged.
-    Lost,
-    /// A retry has created such a resource again.
-    CreatedAgain,
-    /// A request was acknowledged whose resource was lost while it ran.
-    LostMeanwhile,
-    /// A lost resource was replayed within the time for which instances believe what they have heard.
-    ReplayedWhileTrusted,
-    /// A lost resource was replayed while Postgres did not answer.
-    ReplayedInOutage,
-    /// A statement had to wait for another one's commit.
-    Waited,
-    /// Nothing was sent, because the request's time for the store was over.
-    NotSent,
-    /// An answer came after the request's time.
-    TooLate,
-    /// A statement inserted a resource after its request had given up or died.
-    LandedLate,
-    /// A request was rejected because of the list, and an earlier attempt of it inserted the resource meanwhile.
-    RefusedButLanded,
-}
-
-impl Event {
-    /// All of them.
-    pub const ALL: [Self; 10] = [
-        Self::Lost,
-        Self::CreatedAgain,
-        Self::LostMeanwhile,
-        Self::ReplayedWhileTrusted,
-        Self::ReplayedInOutage,
-        Self::Waited,
-        Self::NotSent,
-        Self::TooLate,
-        Self::LandedLate,
-        Self::RefusedButLanded,
-    ];
-}
-
-impl fmt::Display for Event {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Lost => "acknowledged resources lost by a failover",
-            Self::CreatedAgain => "... created again by a retry",
-            Self::LostMeanwhile => "... lost before the answer",
-            Self::ReplayedWhileTrusted => "... replayed within 3 s of the failover",
-            Self::ReplayedInOutage => "... replayed in an outage",
-            Self::Waited => "statements that waited for another's commit",
-            Self::NotSent => "calls not sent: the request's time was over",
-            Self::TooLate => "answers after the request's time",
-            Self::LandedLate => "insertions after the request had given up",
-            Self::RefusedButLanded => "refusals (412) beside an earlier attempt",
-        })
+texts! {
+    /// An event that follows from faults. Its count shows that the runs reach it.
+    Event {
+        Lost = "acknowledged resources lost by a failover",
+        CreatedAgain = "... created again by a retry",
+        LostMeanwhile = "... lost before the answer",
+        ReplayedWhileTrusted = "... replayed within 3 s of the failover",
+        ReplayedInOutage = "... replayed in an outage",
+        Waited = "statements that waited for another's commit",
+        NotSent = "statements not sent: the time was over",
+        TooLate = "answers after the request's time",
+        LandedLate = "insertions after the request had given up",
+        RefusedButLanded = "refusals (412) beside an earlier attempt",
+        Resent = "commands sent again over a new connection",
+        Repeated = "statements repeated",
+        BreakerOpen = "requests that found the breaker open",
+        ConnectionKept = "batches over a connection that was kept",
+        ConnectionDead = "... that Postgres had closed",
     }
 }
 
@@ -104,18 +68,15 @@ impl Coverage {
 
     /// Pairs of a fault and a call that were never combined, although the fault applies at the call.
     pub fn gaps(&self) -> Vec<(Fault, Point)> {
-        let cells = Fault::ALL
-            .into_iter()
-            .flat_map(|fault| Point::ALL.map(|point| (fault, point)));
-        cells
-            .filter(|(fault, point)| fault.applies_at(*point))
-            .filter(|cell| !self.placed.contains_key(cell))
-            .collect()
+        let of_fault = |fault: &'static Fault| Point::ALL.iter().map(move |point| (*fault, *point));
+        let cells = Fault::ALL.iter().flat_map(of_fault);
+        let cells = cells.filter(|(fault, point)| fault.applies_at(*point));
+        cells.filter(|cell| !self.placed.contains_key(cell)).collect()
     }
 
     /// Events that never came.
     pub fn missed(&self) -> Vec<Event> {
-        let events = Event::ALL.into_iter();
+        let events = Event::ALL.iter().copied();
         events.filter(|event| !self.events.contains_key(event)).collect()
     }
 }
@@ -127,9 +88,9 @@ impl fmt::Display for Coverage {
             write!(f, "{:>14}", format!("{point:?}"))?;
         }
         writeln!(f)?;
-        for fault in Fault::ALL {
+        for fault in Fault::ALL.iter().copied() {
             write!(f, "{fault:<32}")?;
-            for point in Point::ALL {
+            for point in Point::ALL.iter().copied() {
                 let count = self.placed.get(&(fault, point)).copied().unwrap_or(0);
                 if fault.applies_at(point) {
                     write!(f, "{count:>14}")?;
@@ -140,7 +101,7 @@ impl fmt::Display for Coverage {
             writeln!(f)?;
         }
         for event in Event::ALL {
-            let count = self.events.get(&event).copied().unwrap_or(0);
+            let count = self.events.get(event).copied().unwrap_or(0);
             writeln!(f, "{event:<46}{count:>14}")?;
         }
         Ok(())

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::broken::Break;
 use crate::coverage::Coverage;
 use crate::fault::Fault;
 use crate::run::{Actor, Driver, Enabled, Failure, Step, run};
-use crate::scenario::{Protocol, Scenario};
+use crate::scenario::Scenario;
 
 /// Which schedules are run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,7 +154,7 @@ impl Driver for PathDriver<'_> {
 /// # Errors
 /// The first failure.
 pub fn exhaust(
-    protocol: &dyn Protocol,
+    mistake: Option<Break>,
     scenario: &Scenario,
     bound: Bound,
     coverage: &mut Coverage,
@@ -171,7 +172,7 @@ pub fn exhaust(
             twins: &twins,
             moved: Vec::new(),
         };
-        run(protocol, scenario, &mut driver, coverage, false)?;
+        run(mistake, scenario, &mut driver, coverage, false)?;
         if !path.advance() {
             break;
         }

@@ -1,29 +1,34 @@
-//! A simulated HTTP request and its host: everything that `exactly_once_http::respond` needs besides the stores.
+//! A simulated HTTP request and its host, which gives it the stores as the component's host does.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use exactly_once::ListState;
 use exactly_once::condition::Precondition;
 use exactly_once::create::{KeyReuse, OutageReplay, ReplayPolicy};
-use exactly_once::ports::{
-    Clock, ConditionalResources, Feed, Histories, Locks, RecordLookup, Reservations, ResourceIds, ResourceLists,
-    Resources, ResourcesByKey,
-};
-use exactly_once::ports::{Probe, Probes};
+use exactly_once::ports::{Clock, Probe, Probes};
 use exactly_once_http::settings::{RawSettings, Settings};
 use exactly_once_http::{Body, BodyError, ETag, Head, Host, Method, Problem};
+use exactly_once_stores::platform::Place;
+use exactly_once_stores::redis::Records;
+use exactly_once_stores::redis::locks::Locking;
+use exactly_once_stores::{Database, DatabaseSettings, Instance, Redis, RedisSettings, Request};
 
 use crate::client_request::{ClientRequest, Condition};
+use crate::kind::Kind;
+use crate::platform::Simulated;
 
 /// The field that names the customer.
 pub(crate) const CUSTOMER: &str = "x-customer";
 
 /// A request's time for Redis.
-pub const REDIS_TIMEOUT: Duration = Duration::from_millis(500);
+const REDIS_TIMEOUT: Duration = Duration::from_millis(500);
 /// A request's time for Postgres.
-pub const DATABASE_TIMEOUT: Duration = Duration::from_secs(5);
+const DATABASE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a statement waits for another one's commit.
+pub const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
 thread_local! {
     /// All settings that requests have been answered with.
@@ -134,40 +139,23 @@ impl Body for SimulatedBody {
     }
 }
 
-/// Names the ports of both stores once, for the trait and for what implements it.
-macro_rules! stores {
-    ($($port:ident),*) => {
-        /// All ports of both stores.
-        pub trait Stores: $($port +)* Clone + 'static {}
-
-        impl<S: $($port +)* Clone + 'static> Stores for S {}
-    };
-}
-
-stores!(
-    Reservations,
-    Locks,
-    RecordLookup,
-    Resources,
-    ConditionalResources,
-    ResourcesByKey,
-    ResourceLists,
-    Feed,
-    Histories,
-    ResourceIds,
-    Probes
-);
-
-/// A host with these stores. Clones of the stores share their state.
-pub struct SimulatedHost<S> {
-    stores: S,
+/// The host of one request.
+pub struct SimulatedHost {
+    /// The instance that it has come to.
+    pub instance: Rc<Instance<Simulated>>,
+    request: Request<Simulated>,
+    kind: Kind,
     settings: Arc<Settings>,
-    slept: Cell<Duration>,
 }
 
-impl<S: Stores> SimulatedHost<S> {
-    /// The host of a request.
-    pub fn new(request: &ClientRequest, policy: ReplayPolicy, stores: S) -> Self {
+impl SimulatedHost {
+    /// The host of a request that has come to an instance.
+    pub fn new(
+        request: &ClientRequest,
+        policy: ReplayPolicy,
+        instance: Rc<Instance<Simulated>>,
+        platform: Simulated,
+    ) -> Self {
         let precondition = match request.condition {
             // Only where a condition is required can a request have no key.
             Condition::Keyless => Precondition::Etag,
@@ -175,50 +163,80 @@ impl<S: Stores> SimulatedHost<S> {
             Condition::None | Condition::Unchanged | Condition::Any => Precondition::Key,
         };
         Self {
-            stores,
+            instance,
+            request: Request::new(platform, false),
+            kind: request.kind,
             settings: settings(precondition, policy),
-            slept: Cell::default(),
         }
+    }
+
+    /// What it runs on.
+    pub fn platform(&self) -> &Simulated {
+        self.request.platform()
+    }
+
+    /// How many commands and statements it has sent.
+    pub fn trips(&self) -> u32 {
+        self.request.trips()
     }
 }
 
-/// A clock of the request's own: its time passes while it sleeps.
-impl<S: Stores> Clock for SimulatedHost<S> {
+impl Clock for SimulatedHost {
     fn now(&self) -> Duration {
-        self.slept.get()
+        self.platform().now()
     }
 
     async fn sleep(&self, time: Duration) {
-        self.slept.set(self.slept.get() + time);
+        self.platform().sleep(time).await;
     }
 }
 
-impl<S: Stores> Host for SimulatedHost<S> {
-    type Redis<'h> = S;
-    type Postgres<'h> = S;
-    type Ids = S;
+impl Host for SimulatedHost {
+    type Redis<'h> = Redis<'h, Simulated>;
+    type Postgres<'h> = Database<'h, Simulated>;
+    type Ids = Simulated;
 
     async fn settings(&self) -> Result<Arc<Settings>, Problem> {
         Ok(self.settings.clone())
     }
 
-    fn redis<'h>(&'h self, _: &'h Settings) -> S {
-        self.stores.clone()
+    fn redis<'h>(&'h self, settings: &'h Settings) -> Redis<'h, Simulated> {
+        let settings = RedisSettings {
+            url: Some(""),
+            records: Records {
+                prefix: "",
+                ttl: settings.reservation_ttl,
+            },
+            locking: Locking {
+                prefix: "",
+                lease: settings.lock_lease,
+            },
+            timeout: settings.redis_timeout,
+        };
+        Redis::new(&self.instance, &self.request, settings)
     }
 
-    fn postgres<'h>(&'h self, _: &'h Settings) -> S {
-        self.stores.clone()
+    fn postgres<'h>(&'h self, settings: &'h Settings) -> Database<'h, Simulated> {
+        let settings = DatabaseSettings {
+            place: Place::Postgres { url: "" },
+            timeout: settings.database_timeout,
+            lock_timeout: settings.lock_timeout(),
+        };
+        Database::new(&self.instance, &self.request, settings, self.kind.collection())
     }
 
-    fn ids(&self) -> &S {
-        &self.stores
+    fn ids(&self) -> &Simulated {
+        self.platform()
     }
 
     fn unix_seconds(&self) -> i64 {
         0
     }
 
-    async fn probe_both(&self, _: &Settings) -> (Probe, Probe) {
-        (self.stores.probe().await, self.stores.probe().await)
+    async fn probe_both(&self, settings: &Settings) -> (Probe, Probe) {
+        (
+            self.redis(settings).probe().await,
+            self.postgres(settings).probe().await,
+        )
     }
 }

@@ -1,6 +1,6 @@
-//! Runs the functions of the component over simulated stores, on a scheduler that decides which request takes the next
-//! step and which fault happens there. A run has no threads, and time passes only by faults: a schedule is a list of
-//! steps, and the same list gives the same run.
+//! Runs what the component runs over simulated stores, from a request's head to its statements and commands, on a
+//! scheduler that decides which request takes the next step and which fault happens there. A run has no threads, and
+//! time passes only by faults: a schedule is a list of steps, and the same list gives the same run.
 //!
 //! A step is one call that a store executes. An insertion takes two steps, its snapshot and its execution; a
 //! conditional insertion takes a third one, its commit. [`exhaustive`] runs all schedules within these bounds, and of
@@ -25,10 +25,12 @@ pub mod fault;
 pub mod host;
 pub mod kind;
 pub mod minimise;
-pub mod port;
+pub mod platform;
 pub mod random;
 pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod tables;
+mod texts;
+pub mod wire;
 pub mod world;

@@ -1,8 +1,9 @@
 //! Shortens a failing schedule as far as possible, so that a person can read it.
 
+use crate::broken::Break;
 use crate::coverage::Coverage;
 use crate::run::{Driver, Enabled, Failure, Step, run};
-use crate::scenario::{Protocol, Scenario};
+use crate::scenario::Scenario;
 
 /// Takes the given steps and skips those that are not enabled. After them, the run goes on without faults.
 struct StepsDriver<'s> {
@@ -28,13 +29,13 @@ impl Driver for StepsDriver<'_> {
     }
 }
 
-fn replay(protocol: &dyn Protocol, scenario: &Scenario, steps: &[Step], traced: bool) -> Option<Box<Failure>> {
+fn replay(mistake: Option<Break>, scenario: &Scenario, steps: &[Step], traced: bool) -> Option<Box<Failure>> {
     let mut driver = StepsDriver { steps: steps.iter() };
-    run(protocol, scenario, &mut driver, &mut Coverage::default(), traced).err()
+    run(mistake, scenario, &mut driver, &mut Coverage::default(), traced).err()
 }
 
 /// Removes retries, steps and faults one at a time while the run still fails. The result has a trace.
-pub fn minimise(protocol: &dyn Protocol, scenario: &Scenario, failure: Box<Failure>) -> (Scenario, Box<Failure>) {
+pub fn minimise(mistake: Option<Break>, scenario: &Scenario, failure: Box<Failure>) -> (Scenario, Box<Failure>) {
     let mut scenario = scenario.clone();
     let mut best = failure;
     loop {
@@ -44,7 +45,7 @@ pub fn minimise(protocol: &dyn Protocol, scenario: &Scenario, failure: Box<Failu
                 retries: scenario.retries - 1,
                 ..scenario.clone()
             };
-            if let Some(found) = replay(protocol, &fewer, &best.steps, false) {
+            if let Some(found) = replay(mistake, &fewer, &best.steps, false) {
                 (scenario, best) = (fewer, found);
             }
         }
@@ -57,10 +58,10 @@ pub fn minimise(protocol: &dyn Protocol, scenario: &Scenario, failure: Box<Failu
             if let Some(step) = milder.get_mut(index) {
                 step.fault = None;
             }
-            let found = replay(protocol, &scenario, &shorter, false)
+            let found = replay(mistake, &scenario, &shorter, false)
                 .filter(|found| found.steps.len() < best.steps.len())
                 .or_else(|| {
-                    replay(protocol, &scenario, &milder, false)
+                    replay(mistake, &scenario, &milder, false)
                         .filter(|found| faults(&found.steps) < faults(&best.steps))
                 });
             if let Some(found) = found {
@@ -72,7 +73,7 @@ pub fn minimise(protocol: &dyn Protocol, scenario: &Scenario, failure: Box<Failu
             break;
         }
     }
-    let traced = replay(protocol, &scenario, &best.steps, true);
+    let traced = replay(mistake, &scenario, &best.steps, true);
     (scenario, traced.unwrap_or(best))
 }
 

@@ -4,12 +4,13 @@ use exactly_once::create::{KeyReuse, OutageReplay, ReplayPolicy};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use crate::broken::Break;
 use crate::client_request::{ClientRequest, Condition};
 use crate::coverage::Coverage;
 use crate::fault::Fault;
 use crate::kind::Kind;
 use crate::run::{Driver, Enabled, Failure, Step, run};
-use crate::scenario::{Protocol, Scenario};
+use crate::scenario::Scenario;
 
 struct RandomDriver {
     rng: StdRng,
@@ -100,9 +101,9 @@ pub fn scenario(seed: u64) -> Scenario {
 ///
 /// # Errors
 /// The violation it leads to.
-pub fn run_seed(protocol: &dyn Protocol, seed: u64, coverage: &mut Coverage) -> Result<(), Box<Failure>> {
+pub fn run_seed(mistake: Option<Break>, seed: u64, coverage: &mut Coverage) -> Result<(), Box<Failure>> {
     let mut rng = StdRng::seed_from_u64(!seed);
     let fault_rate = rng.random_range(0.05..0.6);
     let mut driver = RandomDriver { rng, fault_rate };
-    run(protocol, &scenario(seed), &mut driver, coverage, false)
+    run(mistake, &scenario(seed), &mut driver, coverage, false)
 }

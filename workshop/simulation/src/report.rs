@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use exactly_once::create::ReplayPolicy;
 
+use crate::broken::Break;
 use crate::client_request::{
     ANY, CONDITIONAL, CONDITIONAL_REFUND, ClientRequest, KEYLESS, MISSING, OTHER_ANY, OTHER_CONDITIONAL,
     OTHER_CONDITIONAL_ORDER, OTHER_CUSTOMER, OTHER_KEY, OTHER_ORDER, REFUND, SAME, THIRD_KEY,
@@ -18,12 +19,12 @@ use crate::fault::Fault;
 use crate::minimise::minimise;
 use crate::random::{run_seed, scenario};
 use crate::run::Failure;
-use crate::scenario::{DEFAULT, KEY_REPLAYS, Protocol, STRICT, Scenario};
+use crate::scenario::{DEFAULT, KEY_REPLAYS, STRICT, Scenario};
 
 /// Two requests, before anything else: most mistakes show within this small bound.
 pub const FIRST: Bound = Bound {
     faults: 1,
-    kinds: &Fault::ALL,
+    kinds: Fault::ALL,
     preemptions: Some(1),
 };
 /// Two requests: every interleaving, with at most two faults.
@@ -47,7 +48,7 @@ pub const THREE_INTERLEAVED: Bound = Bound {
 /// Two conditional requests, which take more calls: every interleaving, with at most one fault.
 pub const CONDITIONAL_INTERLEAVED: Bound = Bound {
     faults: 1,
-    kinds: &Fault::ALL,
+    kinds: Fault::ALL,
     preemptions: None,
 };
 /// Two requests and failovers: at most one preemption and two faults.
@@ -193,7 +194,7 @@ pub struct Report {
 /// Runs the exhaustive part, and then seeds from `first_seed` on until `deadline`, but at least for a few seconds, on
 /// two threads.
 pub fn simulate(
-    protocol: &'static dyn Protocol,
+    mistake: Option<Break>,
     first_seed: u64,
     deadline: Instant,
     progress: &(dyn Fn(&str) + Sync),
@@ -219,11 +220,12 @@ pub fn simulate(
                 break;
             };
             let mut coverage = Coverage::default();
-            let outcome = exhaust(protocol, scenario, *bound, &mut coverage, &found);
-            let finding = outcome.err().map(|failure| describe(protocol, scenario, None, failure));
+            let outcome = exhaust(mistake, scenario, *bound, &mut coverage, &found);
+            let finding = outcome.err().map(|failure| describe(mistake, scenario, None, failure));
+            let requests: Vec<String> = scenario.requests.iter().map(ToString::to_string).collect();
             progress(&format!(
-                "all of {:?} in {} instances, {:?}, within {bound}: {}",
-                names(scenario),
+                "all of {} in {} instances, {:?}, within {bound}: {}",
+                requests.join(" and "),
                 scenario.instances,
                 scenario.policy,
                 coverage.schedules
@@ -239,10 +241,10 @@ pub fn simulate(
         while !found.load(Ordering::Relaxed) && Instant::now() < deadline {
             let seed = next_seed.fetch_add(1, Ordering::Relaxed);
             let mut coverage = Coverage::default();
-            let outcome = run_seed(protocol, seed, &mut coverage);
+            let outcome = run_seed(mistake, seed, &mut coverage);
             let finding = outcome
                 .err()
-                .map(|failure| describe(protocol, &scenario(seed), Some(seed), failure));
+                .map(|failure| describe(mistake, &scenario(seed), Some(seed), failure));
             file(&coverage, finding);
         }
     };
@@ -254,51 +256,30 @@ pub fn simulate(
 }
 
 /// Runs one seed, and describes the violation if there is one.
-pub fn replay(protocol: &dyn Protocol, seed: u64) -> Report {
+pub fn replay(mistake: Option<Break>, seed: u64) -> Report {
     let mut report = Report::default();
-    let outcome = run_seed(protocol, seed, &mut report.coverage);
+    let outcome = run_seed(mistake, seed, &mut report.coverage);
     report.finding = outcome
         .err()
-        .map(|failure| describe(protocol, &scenario(seed), Some(seed), failure));
+        .map(|failure| describe(mistake, &scenario(seed), Some(seed), failure));
     report
 }
 
-fn describe(protocol: &dyn Protocol, scenario: &Scenario, seed: Option<u64>, failure: Box<Failure>) -> Finding {
-    let (smaller, failure) = minimise(protocol, scenario, failure);
-    let mut text = format!("VIOLATION by {}: {}\n", protocol.name(), failure.violation);
+fn describe(mistake: Option<Break>, scenario: &Scenario, seed: Option<u64>, failure: Box<Failure>) -> Finding {
+    let (smaller, failure) = minimise(mistake, scenario, failure);
+    let mut text = format!(
+        "VIOLATION by {}: {}\n",
+        mistake.map_or("the protocol", Break::text),
+        failure.violation
+    );
     for (client, request) in smaller.requests.iter().enumerate() {
-        let _ = writeln!(text, "  client {client} requests {request:?}");
+        let _ = writeln!(text, "  client {client} requests {request}");
     }
     for (number, line) in failure.trace.iter().enumerate() {
         let _ = writeln!(text, "  {:>3} {line}", number + 1);
     }
-    let _ = match seed {
-        Some(seed) => writeln!(text, "replay with: cargo xtask simulate --replay {seed}"),
-        None => writeln!(
-            text,
-            "replay with: cargo xtask simulate (its exhaustive part finds it again)"
-        ),
-    };
+    let again = " (its exhaustive part finds it again)".to_owned();
+    let again = seed.map_or(again, |seed| format!(" --replay {seed}"));
+    let _ = writeln!(text, "replay with: cargo xtask simulate{again}");
     Finding { seed, text }
-}
-
-fn names(scenario: &Scenario) -> Vec<&'static str> {
-    let name = |request: &ClientRequest| match *request {
-        SAME => "same",
-        OTHER_ORDER => "other order",
-        OTHER_KEY => "other key",
-        OTHER_CUSTOMER => "other customer",
-        CONDITIONAL => "conditional",
-        OTHER_CONDITIONAL => "other conditional",
-        KEYLESS => "conditional without a key",
-        REFUND => "refund",
-        CONDITIONAL_REFUND => "conditional refund",
-        ANY => "any state",
-        OTHER_ANY => "other key, any state",
-        MISSING => "condition missing",
-        OTHER_CONDITIONAL_ORDER => "other order, conditional",
-        THIRD_KEY => "third key",
-        _ => "other",
-    };
-    scenario.requests.iter().map(name).collect()
 }

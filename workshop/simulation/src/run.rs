@@ -1,26 +1,31 @@
 //! One run: takes steps as a driver chooses them, and checks what must hold after each.
 
-use std::cell::RefCell;
+#![allow(clippy::indexing_slicing, reason = "actors and their instances are numbered from 0")]
+
+use std::cell::Ref;
 use std::fmt;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use exactly_once::breaker::State;
 use exactly_once::create::ReplayPolicy;
+use exactly_once::history::OUTAGE;
 use exactly_once::ports::{Attempt, ConditionalInsertion, Insertion, List};
 use exactly_once::{ListState, Progress, Record};
 use exactly_once_http::Response;
 use exactly_once_stores::redis::Reply;
 
-use crate::check::{Arrival, Asked, Checker, Verdict, Violation};
-use crate::client_request::ClientRequest;
+use crate::broken::Break;
+use crate::check::{Arrival, Asked, Checker, Invariant, Verdict, Violation};
+use crate::client_request::{ClientRequest, Condition};
 use crate::coverage::{Coverage, Event};
 use crate::fault::{Fault, PAUSE, Point, SLOW};
-use crate::host::{DATABASE_TIMEOUT, REDIS_TIMEOUT};
-use crate::kind::Kind;
-use crate::port::{Instance, Port, SharedWorld};
-use crate::scenario::{Protocol, Running, Scenario};
+use crate::host::{LOCK_TIMEOUT, SimulatedHost};
+use crate::platform::{LastConnection, Lost, Outcome, Shared, Simulated};
+use crate::scenario::{Running, Scenario, start};
 use crate::tables::{Snapshot, Tables};
+use crate::wire::new_instance;
 use crate::world::{Answer, Call, World};
 
 /// How many calls one request may make. A request with more calls is taken to be in an endless loop.
@@ -88,11 +93,19 @@ pub struct Failure {
     pub trace: Vec<String>,
 }
 
+/// An instance of the component.
+struct Instance {
+    stores: Rc<exactly_once_stores::Instance<Simulated>>,
+    last: LastConnection,
+    /// When a statement had no answer last.
+    failed: Option<Duration>,
+}
+
 struct Request {
     running: Running,
-    port: Port,
+    platform: Simulated,
     /// `None`: it waits for another request of its instance.
-    call: Option<Call>,
+    call: Option<Rc<Call>>,
     calls: u32,
     insertions: u32,
     /// The snapshot of an insertion that has begun.
@@ -101,14 +114,15 @@ struct Request {
     open: Option<usize>,
     /// Its connection to Postgres is closed.
     disconnected: bool,
-    /// What is left of its time for Redis and for Postgres.
-    time: [Duration; 2],
     arrival: Arrival,
 }
 
+/// When a request hears what of its call: nothing at all, if it is `None`.
+type Reaction = (Duration, Option<Outcome>);
+
 impl Request {
     fn point(&self) -> Point {
-        match (&self.call, self.insertions) {
+        match (self.call.as_deref(), self.insertions) {
             (None, _) => Point::Wait,
             _ if self.open.is_some() => Point::Commit,
             (Some(Call::Reserve(..)), _) => Point::Reserve,
@@ -130,39 +144,37 @@ impl Request {
     /// Whether the next step takes the snapshot of an insertion that reads; its execution is a step of its own.
     fn begins(&self) -> bool {
         let point = self.point();
-        matches!(point, Point::Insert | Point::InsertAgain | Point::InsertBasedOn)
-            && self.snapshot.is_none()
-            && !self.is_out_of_time()
+        matches!(point, Point::Insert | Point::InsertAgain | Point::InsertBasedOn) && self.snapshot.is_none()
     }
 
-    fn is_postgres(&self) -> bool {
-        self.call.as_ref().is_none_or(Call::is_postgres)
+    /// Whether its statement waits for another one's end.
+    fn is_blocked(&self, world: &World) -> bool {
+        let must_wait = |call: &Call| world.must_wait(call, self.snapshot);
+        !self.begins() && !self.disconnected && self.open.is_none() && self.call.as_deref().is_some_and(must_wait)
     }
 
-    /// What is left of its time for the store that it calls.
-    fn time(&mut self) -> &mut Duration {
-        let [redis, postgres] = &mut self.time;
-        match self.call.as_ref().is_none_or(Call::is_postgres) {
-            true => postgres,
-            false => redis,
+    fn poll(&mut self) -> Poll<Response> {
+        let mut context = Context::from_waker(Waker::noop());
+        self.running.as_mut().poll(&mut context)
+    }
+
+    /// Lets its time pass until it gives up what it waits for, at most for that long.
+    fn wait(&mut self, mut longest: Duration) -> Poll<Response> {
+        let has_call = self.call.is_some();
+        while let Some(time) = self.platform.sleeps_for().filter(|_| !longest.is_zero()) {
+            let time = time.min(longest);
+            longest -= time;
+            self.platform.wait(time);
+            let polled = self.poll();
+            let still_waits = match has_call {
+                true => self.platform.waits_for_outcome(),
+                false => self.platform.has_no_call(),
+            };
+            if polled.is_ready() || !still_waits {
+                return polled;
+            }
         }
-    }
-
-    /// Whether its time for the store that it calls is over: nothing is sent.
-    fn is_out_of_time(&self) -> bool {
-        let [redis, postgres] = self.time;
-        self.call.is_some() && if self.is_postgres() { postgres } else { redis }.is_zero()
-    }
-
-    /// The longest time that it waits for the answer to its call.
-    fn longest_wait(&mut self) -> Duration {
-        let left = *self.time();
-        match self.point() {
-            Point::Wait if self.port.awaits_history() => left,
-            // The rest is for a statement of its own.
-            Point::InsertNew | Point::Wait => left.min(DATABASE_TIMEOUT / 2),
-            _ => left,
-        }
+        Poll::Pending
     }
 }
 
@@ -178,15 +190,15 @@ struct Client {
 /// A call that its request no longer waits for, and that its store has not executed.
 struct DelayedCall {
     number: usize,
-    call: Call,
+    call: Rc<Call>,
     snapshot: Option<Snapshot>,
     /// The row that it has inserted and not committed.
     open: Option<usize>,
 }
 
 struct Run<'r> {
-    protocol: &'r dyn Protocol,
-    world: SharedWorld,
+    mistake: Option<Break>,
+    shared: Rc<Shared>,
     policy: ReplayPolicy,
     instances: Vec<Instance>,
     clients: Vec<Client>,
@@ -205,7 +217,7 @@ struct Run<'r> {
 /// # Errors
 /// The first violation; with a trace, which takes time, if `traced`.
 pub fn run(
-    protocol: &dyn Protocol,
+    mistake: Option<Break>,
     scenario: &Scenario,
     driver: &mut dyn Driver,
     coverage: &mut Coverage,
@@ -213,8 +225,8 @@ pub fn run(
 ) -> Result<(), Box<Failure>> {
     coverage.schedules += 1;
     let mut run = Run {
-        protocol,
-        world: Rc::new(RefCell::new(World::default())),
+        mistake,
+        shared: Rc::default(),
         policy: scenario.policy,
         instances: Vec::new(),
         clients: Vec::new(),
@@ -226,6 +238,7 @@ pub fn run(
         trace: traced.then(Vec::new),
     };
     let outcome = run.all(scenario, driver);
+    run.shared.tasks.take();
     outcome.map_err(|violation| {
         Box::new(Failure {
             violation,
@@ -238,7 +251,13 @@ pub fn run(
 impl Run<'_> {
     fn all(&mut self, scenario: &Scenario, driver: &mut dyn Driver) -> Result<(), Violation> {
         let instances = 0..scenario.instances.max(1);
-        self.instances = instances.map(|_| Instance::new()).collect();
+        let is_used = |kind| scenario.requests.iter().any(|request| request.kind == kind);
+        let instance = |_| Instance {
+            stores: Rc::new(new_instance(is_used)),
+            last: LastConnection::default(),
+            failed: None,
+        };
+        self.instances = instances.map(instance).collect();
         for request in &scenario.requests {
             self.clients.push(Client {
                 request: *request,
@@ -259,8 +278,7 @@ impl Run<'_> {
                     break;
                 } else {
                     if at_once.start > 0 {
-                        self.world.borrow_mut().pass(PAUSE);
-                        self.world.borrow_mut().expire_locks();
+                        self.pause(PAUSE);
                     }
                     at_once.try_for_each(|client| self.start(client))?;
                 }
@@ -287,10 +305,9 @@ impl Run<'_> {
         }
         // Postgres ends statements that their requests have abandoned.
         self.delayed.retain(|delayed| delayed.open.is_none());
-        self.world.borrow_mut().tables.roll_back_all();
+        self.shared.world.borrow_mut().tables.roll_back_all();
         loop {
-            self.world.borrow_mut().expire_locks();
-            self.world.borrow_mut().pass(SETTLING);
+            self.pause(SETTLING);
             for client in 0..self.clients.len() {
                 self.repeat(client)?;
             }
@@ -304,15 +321,28 @@ impl Run<'_> {
         }
     }
 
+    /// Time passes, in which all leases end.
+    fn pause(&mut self, time: Duration) {
+        self.shared.world.borrow_mut().expire_locks();
+        self.shared.pass(time);
+    }
+
+    fn world(&self) -> Ref<'_, World> {
+        self.shared.world.borrow()
+    }
+
     /// Repeats a client's request alone and without faults. The answer must be final, and if it says that the list has
     /// changed, that to the next request, which expects the list as it is now.
     fn repeat(&mut self, client: usize) -> Result<(), Violation> {
-        let Some(request) = self.clients.get(client).map(|c| c.request) else {
-            return Ok(());
-        };
-        let lost = self.checker.to_be_restored(&request, &self.world.borrow());
+        let request = self.clients[client].request;
+        let lost = self.checker.to_be_restored(&request, &self.shared.world.borrow());
         for tries_left in [true, false] {
             self.start(client)?;
+            let reserves = request.has_key() && request.condition != Condition::Missing;
+            let first = self.request(client).and_then(|running| running.call.as_deref());
+            if reserves && !matches!(first, Some(Call::Reserve(..))) {
+                return Err(Invariant::WithoutRedis.with(request));
+            }
             let mut verdict = None;
             while self.request(client).is_some() {
                 verdict = self.advance(client, None)?;
@@ -321,28 +351,26 @@ impl Run<'_> {
             match verdict {
                 Some(Verdict::ListChanged(_)) if tries_left => {}
                 Some(Verdict::Final) => break,
-                _ => return Err(Violation::Stuck(request)),
+                _ => return Err(Invariant::Stuck.with(request)),
             }
         }
-        let world = self.world.borrow();
+        let world = self.shared.world.borrow();
         match lost {
             Some(id) if world.tables.row_of(&request.scope()).map(|row| row.resource.id) != Some(id) => {
-                Err(Violation::NotRestored(request.scope()))
+                Err(Invariant::NotRestored.of(&request.scope()))
             }
             _ => Ok(()),
         }
     }
 
     fn enabled(&self) -> Vec<Enabled> {
-        let world = self.world.borrow();
+        let world = self.shared.world.borrow();
         let requests = self.clients.iter().enumerate().filter_map(|(index, c)| {
             let request = c.running.as_ref()?;
-            let can_fail = !request.begins() && !request.is_out_of_time();
-            let blocked = |call| request.open.is_none() && world.must_wait(call, request.snapshot);
             Some(Enabled {
                 actor: Actor::Client(index),
-                point: can_fail.then(|| request.point()),
-                blocked: can_fail && !request.disconnected && request.call.as_ref().is_some_and(blocked),
+                point: (!request.begins()).then(|| request.point()),
+                blocked: request.is_blocked(&world),
             })
         });
         let delayed = self
@@ -374,68 +402,61 @@ impl Run<'_> {
     fn poll_waiting(&mut self) -> Result<(), Violation> {
         for client in 0..self.clients.len() {
             let waits = |request: &mut Request| request.call.is_none();
-            if let Some(request) = self.clients.get_mut(client).and_then(|c| c.running.take_if(waits)) {
+            if let Some(request) = self.clients[client].running.take_if(waits) {
                 self.proceed(client, request)?;
             }
         }
         let count = self.instances.len();
-        let others = |client: usize| self.clients.iter().skip(client % count).step_by(count);
-        let is_active = |client: usize, kind: Kind| {
-            let same_group = others(client).filter(|client| client.request.kind == kind);
-            let mut requests = same_group.filter_map(|client| client.running.as_ref());
-            requests.any(|request| request.call.is_some() || request.port.fills_batch())
+        let is_active = |client: usize| {
+            let others = self.clients.iter().skip(client % count).step_by(count);
+            let mut requests = others.filter_map(|client| client.running.as_ref());
+            requests.any(|request| request.call.is_some() || request.platform.fills_batch())
         };
-        let is_asked = |client: usize| {
-            let mut requests = others(client).filter_map(|client| client.running.as_ref());
-            requests.any(|request| request.call == Some(Call::AskHistory))
-        };
-        let waits_in_vain = |(index, client): (usize, &Client)| match &client.running {
-            Some(request) if request.port.awaits_history() => !is_asked(index),
-            Some(request) if request.call.is_none() => !is_active(index, client.request.kind),
-            _ => false,
-        };
-        if self.clients.iter().enumerate().any(waits_in_vain) {
-            return Err(Violation::UnexpectedAnswer(
-                "none: the request waits, and no request that it waits for is active".to_owned(),
-            ));
+        let waits = |client: &Client| client.running.as_ref().is_some_and(|request| request.call.is_none());
+        let mut clients = self.clients.iter().enumerate();
+        if clients.any(|(index, client)| waits(client) && !is_active(index)) {
+            let why = "none: the request waits, and no request that it waits for is active";
+            return Err(Invariant::UnexpectedAnswer.with(why));
         }
         Ok(())
     }
 
     fn check(&mut self) -> Result<(), Violation> {
-        self.checker.world(&self.world.borrow(), self.coverage)
+        self.checker.world(&self.shared.world.borrow(), self.coverage)
     }
 
-    fn request(&mut self, client: usize) -> Option<&mut Request> {
-        self.clients.get_mut(client)?.running.as_mut()
+    fn request(&self, client: usize) -> Option<&Request> {
+        self.clients[client].running.as_ref()
+    }
+
+    fn instance(&mut self, client: usize) -> &mut Instance {
+        let count = self.instances.len();
+        &mut self.instances[client % count]
     }
 
     /// Starts a client's next request, up to its first call.
     fn start(&mut self, client: usize) -> Result<(), Violation> {
-        let Some((request, known)) = self.clients.get(client).map(|c| (c.request, c.known)) else {
-            return Ok(());
-        };
-        let Some(instance) = self.instances.get(client % self.instances.len()) else {
-            return Ok(());
-        };
-        let port = Port::new(self.world.clone(), request.kind, instance);
-        let world = self.world.borrow();
+        let Client { request, known, .. } = self.clients[client];
+        let instance = &self.instances[client % self.instances.len()];
+        let platform = Simulated::new(self.shared.clone(), instance.last.clone());
         let arrival = Arrival {
-            moment: world.tables.moment(),
-            time: world.now(),
-            heard: instance.last_history(world.now()),
+            moment: self.world().tables.moment(),
+            time: self.world().now(),
+            heard: instance.stores.known_history(&platform).last(),
         };
-        drop(world);
+        if instance.stores.breaker(&platform) == State::Open {
+            self.coverage.see(Event::BreakerOpen);
+        }
+        let host = SimulatedHost::new(&request, self.policy, instance.stores.clone(), platform.clone());
         let request = Request {
-            running: self.protocol.start(&request, self.policy, known, port.clone()),
-            port,
+            running: start(&request, known, host, self.mistake),
+            platform,
             call: None,
             calls: 0,
             insertions: 0,
             snapshot: None,
             open: None,
             disconnected: false,
-            time: [REDIS_TIMEOUT, DATABASE_TIMEOUT],
             arrival,
         };
         self.proceed(client, request).map(|_| ())
@@ -443,30 +464,42 @@ impl Run<'_> {
 
     /// Lets a request run up to its next call or its end. Returns what its answer means for the client.
     fn proceed(&mut self, client: usize, mut request: Request) -> Result<Option<Verdict>, Violation> {
-        let mut context = Context::from_waker(Waker::noop());
-        match request.running.as_mut().poll(&mut context) {
+        let polled = request.poll();
+        self.reached(client, request, polled)
+    }
+
+    /// A request has reached its next call, or its end.
+    fn reached(
+        &mut self,
+        client: usize,
+        mut request: Request,
+        polled: Poll<Response>,
+    ) -> Result<Option<Verdict>, Violation> {
+        for event in request.platform.take_events() {
+            self.coverage.see(event);
+            if event == Event::NotSent {
+                self.note_failure(client);
+            }
+        }
+        match polled {
             Poll::Ready(response) => {
                 let arrival = request.arrival;
                 drop(request);
                 self.answered(client, arrival, &response).map(Some)
             }
             Poll::Pending => {
-                let call = request.port.take_call();
+                let call = request.platform.take_call();
                 request.calls += u32::from(call.is_some());
                 if request.calls > MAX_CALLS {
-                    return Err(Violation::UnexpectedAnswer(
-                        "none: a request that does not end".to_owned(),
-                    ));
+                    return Err(Invariant::UnexpectedAnswer.with("none: a request that does not end"));
                 }
-                if let Some(client) = self.clients.get_mut(client) {
-                    client.running = Some(Request {
-                        call,
-                        snapshot: None,
-                        open: None,
-                        disconnected: false,
-                        ..request
-                    });
-                }
+                self.clients[client].running = Some(Request {
+                    call,
+                    snapshot: None,
+                    open: None,
+                    disconnected: false,
+                    ..request
+                });
                 Ok(None)
             }
         }
@@ -475,19 +508,16 @@ impl Run<'_> {
     /// Checks an answer, and repeats the request where the client does that.
     fn answered(&mut self, client: usize, arrival: Arrival, response: &Response) -> Result<Verdict, Violation> {
         self.note(|| format!("client {client} is answered: {}", describe(response)));
-        let instance = client % self.instances.len();
-        let outage = self.instances.get(instance);
-        let Some(state) = self.clients.get_mut(client) else {
-            return Ok(Verdict::Final);
-        };
+        let failed = self.instance(client).failed;
+        let state = &mut self.clients[client];
         let asked = Asked {
             request: state.request,
             known: state.known,
             policy: self.policy,
             arrival,
-            outage: outage.is_some_and(|instance| instance.knew_of_outage(arrival.time)),
+            outage: failed.is_some_and(|failed| failed + OUTAGE > arrival.time),
         };
-        let world = self.world.borrow();
+        let world = self.shared.world.borrow();
         let verdict = self.checker.answer(&asked, response, &world, self.coverage)?;
         drop(world);
         if let Verdict::ListChanged(current) = verdict {
@@ -500,20 +530,19 @@ impl Run<'_> {
     }
 
     fn retry(&mut self, client: usize) -> Result<(), Violation> {
-        match self.clients.get_mut(client) {
-            Some(state) if state.retries > 0 => {
-                state.retries -= 1;
-                self.note(|| format!("client {client} tries again"));
-                self.start(client)
-            }
-            _ => Ok(()),
+        let retries = &mut self.clients[client].retries;
+        if *retries == 0 {
+            return Ok(());
         }
+        *retries -= 1;
+        self.note(|| format!("client {client} tries again"));
+        self.start(client)
     }
 
     /// Takes one step of a client's request. Returns what its answer means for the client, if it has one.
     fn advance(&mut self, client: usize, fault: Option<Fault>) -> Result<Option<Verdict>, Violation> {
-        let snapshot = self.world.borrow().tables.snapshot();
-        let Some(request) = self.request(client) else {
+        let snapshot = self.shared.world.borrow().tables.snapshot();
+        let Some(request) = &mut self.clients[client].running else {
             return Ok(None);
         };
         if request.begins() {
@@ -527,54 +556,79 @@ impl Run<'_> {
             self.note(|| format!("fault at the next call: {fault}"));
             self.damage_stores(client, fault);
         }
-        let Some(mut request) = self.clients.get_mut(client).and_then(|c| c.running.take()) else {
+        let Some(mut request) = self.clients[client].running.take() else {
             return Ok(None);
         };
-        if request.call.is_none() {
+        let Some(call) = request.call.clone() else {
+            if fault.is_some() {
+                return self.dies(client, request);
+            }
             self.note(|| format!("client {client} stops waiting for others"));
-            // A leader's batch window is short. A waiter's time is not.
-            if !request.port.fills_batch() {
-                let waited = request.longest_wait();
-                *request.time() -= waited;
-            }
-            request.port.end_wait();
-        } else if let Some(answer) = self.answer(&mut request, fault) {
-            self.note(|| format!("client {client}: {point:?} -> {}", short(&answer)));
-            request.insertions += u32::from(matches!(point, Point::Insert | Point::InsertAgain));
-            request.port.answer(answer);
-        } else {
-            self.note(|| format!("client {client}: inserted, not committed"));
-            if let Some(client) = self.clients.get_mut(client) {
-                client.running = Some(request);
-            }
-            return Ok(None);
-        }
+            let polled = request.wait(Duration::MAX);
+            return self.reached(client, request, polled);
+        };
+        let reaction = self.react(&mut request, &call, fault);
         if let Some(Fault::DiesBefore | Fault::DiesAfter | Fault::DiesCallDelayed) = fault {
-            self.note(|| format!("client {client}'s request dies"));
-            drop(request);
-            self.retry(client)?;
-            return Ok(None);
+            return self.dies(client, request);
         }
-        self.proceed(client, request)
+        let Some((time, outcome)) = reaction else {
+            self.note(|| format!("client {client}: inserted, not committed"));
+            self.clients[client].running = Some(request);
+            return Ok(None);
+        };
+        request.insertions += u32::from(matches!(point, Point::Insert | Point::InsertAgain));
+        let mut polled = request.wait(time);
+        let is_heard = request.platform.waits_for_outcome();
+        let failed = match outcome.filter(|_| is_heard) {
+            Some(outcome) => {
+                self.note(|| format!("client {client}: {point:?} -> {}", short(&outcome)));
+                let failed = outcome == Err(Lost::Down);
+                request.platform.answer(outcome, fault == Some(Fault::Refuses));
+                polled = request.poll();
+                failed
+            }
+            None => {
+                self.note(|| format!("client {client}: {point:?} -> no answer in time"));
+                if fault == Some(Fault::Slow) {
+                    self.coverage.see(Event::TooLate);
+                }
+                true
+            }
+        };
+        // Of a shared statement that fails, an instance learns nothing about the history.
+        if failed && call.is_postgres() && point != Point::InsertNew {
+            self.note_failure(client);
+        }
+        let verdict = self.reached(client, request, polled)?;
+        let next = self.request(client).and_then(|request| request.call.as_ref());
+        let again = next == Some(&call);
+        match fault {
+            Some(Fault::Conflicts) if again => self.coverage.see(Event::Repeated),
+            Some(Fault::AnswerLost) if again && !call.is_postgres() => self.coverage.see(Event::Resent),
+            _ => {}
+        }
+        Ok(verdict)
     }
 
-    /// Executes a request's call now, later or never, as the fault says, and returns the answer that the request gets.
-    /// `None`: it has inserted a row, and commits it in its next step.
-    fn answer(&mut self, request: &mut Request, fault: Option<Fault>) -> Option<Answer> {
-        let Some(call) = request.call.clone() else {
-            return Some(Answer::Nothing);
-        };
-        if request.is_out_of_time() {
-            self.coverage.see(Event::NotSent);
-            return Some(Answer::Nothing);
-        }
-        let unawaited = matches!(call, Call::InsertUnawaited(_));
+    fn dies(&mut self, client: usize, request: Request) -> Result<Option<Verdict>, Violation> {
+        self.note(|| format!("client {client}'s request dies"));
+        drop(request);
+        self.retry(client)?;
+        Ok(None)
+    }
+
+    /// The client's instance has sent a statement that has no answer.
+    fn note_failure(&mut self, client: usize) {
+        let now = self.world().now();
+        self.instance(client).failed = Some(now);
+    }
+
+    /// Executes a request's call now, later or never, as the fault says. `None`: it has inserted a row, and commits it
+    /// in its next step.
+    fn react(&mut self, request: &mut Request, call: &Rc<Call>, fault: Option<Fault>) -> Option<Reaction> {
+        let at_once = |outcome| Some((Duration::ZERO, Some(outcome)));
+        let unawaited = matches!(**call, Call::InsertUnawaited(_));
         let is_delayed = matches!(fault, Some(Fault::DiesCallDelayed | Fault::TimesOut)) || unawaited;
-        if fault == Some(Fault::TimesOut) {
-            let waited = request.longest_wait();
-            *request.time() -= waited;
-            self.world.borrow_mut().pass(waited);
-        }
         if is_delayed && !request.disconnected {
             self.delayed.push(DelayedCall {
                 number: self.next_delayed,
@@ -585,26 +639,31 @@ impl Run<'_> {
             self.next_delayed += 1;
         }
         if unawaited {
-            return Some(Answer::Postgres(Insertion::Inserted));
+            return at_once(Ok(Answer::Postgres(Insertion::Inserted)));
         }
-        if is_delayed || request.disconnected {
-            return Some(Answer::Nothing);
+        if is_delayed {
+            return Some((Duration::MAX, None));
         }
-        let mut world = self.world.borrow_mut();
-        if let Some(Fault::DiesBefore | Fault::Refuses) = fault {
+        if request.disconnected {
+            return at_once(Err(Lost::Down));
+        }
+        let mut world = self.shared.world.borrow_mut();
+        if let Some(Fault::DiesBefore | Fault::Refuses | Fault::Conflicts) = fault {
+            let waited = match request.is_blocked(&world) {
+                true => LOCK_TIMEOUT,
+                false => Duration::ZERO,
+            };
             if let Some(open) = request.open {
                 world.tables.roll_back(open);
             }
-            return Some(Answer::Nothing);
+            return match fault {
+                Some(Fault::Conflicts) => Some((waited, Some(Err(Lost::Transient)))),
+                _ => at_once(Err(Lost::Down)),
+            };
         }
-        let snapshot = request.snapshot.unwrap_or_else(|| world.tables.snapshot());
-        let at_once = matches!(fault, Some(Fault::DiesAfter | Fault::AnswerLost | Fault::Slow));
-        let answer = match (request.open, &call) {
-            (Some(open), _) => {
-                let state = world.tables.commit(open);
-                Answer::Conditional(ConditionalInsertion::Inserted(state))
-            }
-            (None, Call::InsertBasedOn(new, expected)) if !at_once => {
+        let in_one_step = matches!(fault, Some(Fault::DiesAfter | Fault::AnswerLost | Fault::Slow));
+        let answer = match (request.open, request.snapshot, &**call) {
+            (None, Some(snapshot), Call::InsertBasedOn(new, expected)) if !in_one_step => {
                 match world.tables.begin_based_on(new, expected, snapshot) {
                     Ok(open) => {
                         request.open = Some(open);
@@ -613,25 +672,14 @@ impl Run<'_> {
                     Err(nothing_inserted) => Answer::Conditional(nothing_inserted),
                 }
             }
-            _ => world.execute(&call, snapshot),
+            (open, snapshot, call) => execute(&mut world, call, snapshot, open),
         };
-        Some(match fault {
-            Some(Fault::AnswerLost) => Answer::Nothing,
-            Some(Fault::Garbage) => Answer::Redis(Reply::Bytes(b"garbage".to_vec())),
-            Some(Fault::Slow) => {
-                let waited = SLOW.min(*request.time());
-                *request.time() -= waited;
-                world.pass(waited);
-                match waited < SLOW {
-                    true => {
-                        self.coverage.see(Event::TooLate);
-                        Answer::Nothing
-                    }
-                    false => answer,
-                }
-            }
-            _ => answer,
-        })
+        match fault {
+            Some(Fault::AnswerLost) => at_once(Err(Lost::Down)),
+            Some(Fault::Garbage) => at_once(Ok(Answer::Redis(Reply::Bytes(b"garbage".to_vec())))),
+            Some(Fault::Slow) => Some((SLOW, Some(Ok(answer)))),
+            _ => at_once(Ok(answer)),
+        }
     }
 
     /// Applies a fault of the stores themselves, before the call.
@@ -640,23 +688,24 @@ impl Run<'_> {
             return;
         };
         let call = request.call.clone();
-        let scope = call.as_ref().and_then(Call::scope);
-        let mut world = self.world.borrow_mut();
+        let scope = call.as_deref().and_then(Call::scope);
+        let mut world = self.shared.world.borrow_mut();
         match (fault, scope) {
             (Fault::Flush, _) => world.flush(),
             (Fault::Evict, Some(scope)) => world.evict(scope),
             (Fault::Evict, None) => {
-                if let Some(Call::Acquire(list, _) | Call::Release(list, _)) = &call {
+                if let Some(Call::Acquire(list, _) | Call::Release(list, _)) = call.as_deref() {
                     world.evict_lock(list);
                 }
             }
             (Fault::Rollback, _) => world.roll_back(),
             (Fault::FutureRecord, Some(scope)) => {
-                let like = call.as_ref().and_then(record_like);
+                let like = call.as_deref().and_then(record_like);
                 world.plant_future_record(scope, like);
             }
             (Fault::PostgresRestart | Fault::Failover, _) => {
                 world.tables.roll_back_all();
+                self.shared.restarts.update(|restarts| restarts + 1);
                 if fault == Fault::Failover {
                     let now = world.now();
                     world.tables.fail_over(now);
@@ -669,8 +718,8 @@ impl Run<'_> {
                 }
             }
             (Fault::TimePasses, _) => {
-                world.pass(PAUSE);
-                world.expire_locks();
+                drop(world);
+                self.pause(PAUSE);
             }
             _ => {}
         }
@@ -682,25 +731,16 @@ impl Run<'_> {
             return;
         };
         let delayed = self.delayed.remove(index);
-        let mut world = self.world.borrow_mut();
-        let snapshot = delayed.snapshot.unwrap_or_else(|| world.tables.snapshot());
+        let mut world = self.shared.world.borrow_mut();
         // Postgres executes an insertion that a broken variant does not wait for like any other.
-        let call = match delayed.call {
-            Call::InsertUnawaited(new) => Call::Insert(new),
-            call => call,
+        let call = match &*delayed.call {
+            Call::InsertUnawaited(new) => Rc::new(Call::Insert(new.clone())),
+            _ => delayed.call,
         };
-        let answer = match delayed.open {
-            Some(open) => {
-                let state = world.tables.commit(open);
-                Answer::Conditional(ConditionalInsertion::Inserted(state))
-            }
-            None => world.execute(&call, snapshot),
-        };
+        let answer = execute(&mut world, &call, delayed.snapshot, delayed.open);
         let landed = match &answer {
             Answer::Postgres(insertion) => *insertion == Insertion::Inserted,
-            Answer::Conditional(insertion) => {
-                matches!(insertion, ConditionalInsertion::Inserted(_))
-            }
+            Answer::Conditional(insertion) => matches!(insertion, ConditionalInsertion::Inserted(_)),
             Answer::Attempts(attempts) => attempts.contains(&Attempt::Inserted),
             _ => false,
         };
@@ -708,13 +748,21 @@ impl Run<'_> {
             self.coverage.see(Event::LandedLate);
         }
         drop(world);
-        self.note(|| format!("a delayed call is executed -> {}", short(&answer)));
+        self.note(|| format!("a delayed call is executed -> {}", short(&Ok(answer))));
     }
 
     fn note(&mut self, line: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
             trace.push(line());
         }
+    }
+}
+
+/// Executes a call in one step, or commits the row that it has inserted.
+fn execute(world: &mut World, call: &Call, snapshot: Option<Snapshot>, open: Option<usize>) -> Answer {
+    match open {
+        Some(open) => Answer::Conditional(ConditionalInsertion::Inserted(world.tables.commit(open))),
+        None => world.execute(call, snapshot.unwrap_or_else(|| world.tables.snapshot())),
     }
 }
 
@@ -730,22 +778,16 @@ fn record_like(call: &Call) -> Option<Record> {
     })
 }
 
-fn short(answer: &Answer) -> String {
-    match answer {
-        Answer::Nothing => "no answer".to_owned(),
-        Answer::Redis(Reply::Bytes(bytes)) => match Record::decode(bytes) {
+fn short(outcome: &Outcome) -> String {
+    match outcome {
+        Ok(Answer::Redis(Reply::Bytes(bytes))) => match Record::decode(bytes) {
             Some(record) => format!("{:?}, id {}", record.progress, record.id),
             None => String::from_utf8_lossy(bytes).into_owned(),
         },
-        Answer::Redis(reply) => format!("{reply:?}"),
-        Answer::Postgres(Insertion::Existing(stored)) => {
-            format!("existing resource {}", stored.id)
-        }
-        Answer::Postgres(insertion) => format!("{insertion:?}"),
-        Answer::Conditional(insertion) => format!("{insertion:?}"),
-        Answer::Found(found) => format!("found: {}", found.is_some()),
-        Answer::History => "the history".to_owned(),
-        Answer::Attempts(attempts) => format!("{attempts:?}"),
+        Ok(Answer::Postgres(Insertion::Existing(stored))) => format!("existing resource {}", stored.id),
+        Ok(Answer::Found(found)) => format!("found: {}", found.is_some()),
+        Ok(answer) => format!("{answer:?}"),
+        Err(lost) => format!("no answer: {lost:?}"),
     }
 }
 

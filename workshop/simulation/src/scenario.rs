@@ -1,14 +1,14 @@
-//! The clients of a run, and the protocol (or a broken variant of it) that answers them.
+//! The clients of a run, and what answers them: the protocol, or a broken variant of it.
 
 use std::pin::Pin;
 
 use exactly_once::ListState;
 use exactly_once::create::{KeyReuse, OutageReplay, ReplayPolicy};
-use exactly_once_http::{Response, respond};
+use exactly_once_http::{Host, Response, respond};
 
+use crate::broken::{Break, BrokenHost};
 use crate::client_request::ClientRequest;
-use crate::host::{SimulatedBody, SimulatedHead, SimulatedHost, Stores};
-use crate::port::Port;
+use crate::host::{SimulatedBody, SimulatedHead, SimulatedHost};
 
 /// A request under way.
 pub type Running = Pin<Box<dyn Future<Output = Response>>>;
@@ -45,33 +45,17 @@ pub const KEY_REPLAYS: ReplayPolicy = ReplayPolicy {
     ..DEFAULT
 };
 
-/// Answers requests over a port.
-pub trait Protocol: Sync {
-    /// Its name.
-    fn name(&self) -> &'static str;
-
-    /// Starts a request of a client that knows this state of its list.
-    fn start(&self, request: &ClientRequest, policy: ReplayPolicy, known: ListState, port: Port) -> Running;
-}
-
-/// What the component runs.
-pub struct Real;
-
-impl Protocol for Real {
-    fn name(&self) -> &'static str {
-        "the protocol"
-    }
-
-    fn start(&self, request: &ClientRequest, policy: ReplayPolicy, known: ListState, port: Port) -> Running {
-        start(request, policy, known, port)
+/// Starts what the component runs for a request of a client that knows this state of its list.
+pub fn start(request: &ClientRequest, known: ListState, host: SimulatedHost, mistake: Option<Break>) -> Running {
+    match mistake {
+        None => run(request, known, host),
+        Some(mistake) => run(request, known, BrokenHost::new(host, mistake)),
     }
 }
 
-/// Runs what the component runs, over any stores.
-pub fn start(request: &ClientRequest, policy: ReplayPolicy, known: ListState, stores: impl Stores) -> Running {
+fn run(request: &ClientRequest, known: ListState, host: impl Host + 'static) -> Running {
     let head = SimulatedHead::new(request, &known);
     let body = SimulatedBody(request.body());
-    let host = SimulatedHost::new(request, policy, stores);
     let resource = request.kind.resource();
     Box::pin(async move { respond(resource, &head, body, &host).await })
 }

@@ -103,8 +103,6 @@ pub enum Answer {
     History,
     /// To an insertion of several resources.
     Attempts(Vec<Attempt>),
-    /// None, as far as the request can tell.
-    Nothing,
 }
 
 /// What Redis holds.
