@@ -51,6 +51,24 @@ async fn of_ten_at_once_without_keys_on_two_hosts_one_creates() {
 }
 
 #[tokio::test]
+async fn duplicates_on_one_state_are_all_answered_with_their_order() {
+    applies_to!(Servers, Partitions, Embedded);
+    let service = service().instances(2).start().await;
+    let order = an_order();
+    for round in 1..=20 {
+        let (key, tag) = (new_key(), current(&service).await);
+        let requests = (0..10).map(|n| ask_at(&service, n % 2, &key, &tag, &order));
+        let answers = join_all(requests).await;
+        let created: Vec<_> = answers.iter().filter(|answer| !answer.replayed()).collect();
+        assert!(created.len() <= 1, "{answers:?}");
+        for answer in &answers {
+            assert_eq!((answer.status, &answer.body), (201, &answers[0].body));
+        }
+        assert_eq!(service.all_stored().await, round);
+    }
+}
+
+#[tokio::test]
 async fn of_ten_at_once_without_redis_one_creates() {
     applies_to!(Servers, Partitions);
     let setup = service().own_redis().instances(2);

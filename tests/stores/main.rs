@@ -157,7 +157,7 @@ async fn the_simulated_stores_answer_as_the_real_ones_do() {
                 0..3 => Call::Reserve(new.scope.clone(), record(&new, Progress::InProgress)),
                 3..5 => Call::Set(
                     new.scope.clone(),
-                    record(&new, Progress::Completed(world.tables.history())),
+                    record(&new, Progress::Completed(world.tables.history().unwrap())),
                 ),
                 5..7 => Call::Insert(Box::new(new)),
                 7 => Call::InsertAll(batch(&mut rng)),
@@ -165,8 +165,8 @@ async fn the_simulated_stores_answer_as_the_real_ones_do() {
                     insert_based_on(&mut world, &stores, &mut rng, new, &mut seen).await;
                     continue;
                 }
-                11 => Call::Acquire(list, new.id),
-                12 => Call::Release(list, new.id),
+                11 => Call::Acquire(new.scope),
+                12 => Call::Release(new.scope),
                 13 => Call::Find(new.scope),
                 17 => Call::Withdraw(new.scope.clone(), record(&new, Progress::InProgress)),
                 14 => {

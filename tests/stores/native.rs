@@ -131,8 +131,8 @@ impl Stores {
             Call::Reserve(scope, record) => Answer::Redis(self.send(self.records().reserve(scope, record)).await),
             Call::Set(scope, record) => Answer::Redis(self.send(self.records().complete(scope, record)).await),
             Call::Withdraw(scope, record) => Answer::Redis(self.send(self.records().withdraw(scope, record)).await),
-            Call::Acquire(list, holder) => Answer::Redis(self.send(self.locking().acquire(list, holder)).await),
-            Call::Release(list, holder) => Answer::Redis(self.send(self.locking().release(list, holder)).await),
+            Call::Acquire(scope) => Answer::Redis(self.send(self.locking().acquire(scope)).await),
+            Call::Release(scope) => Answer::Redis(self.send(self.locking().release(scope)).await),
             call => {
                 let request = Request::new(self.platform.clone(), false);
                 let collection = match call.scope() {

@@ -5,8 +5,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use exactly_once::error::ReservationsUnavailable;
-use exactly_once::ports::{List, Lock, Locks, Probe, Probes, RecordLookup, Reservation, Reservations};
-use exactly_once::{KeyScope, Record, ResourceId};
+use exactly_once::ports::{Lock, Locks, Probe, Probes, RecordLookup, Reservation, Reservations};
+use exactly_once::{KeyScope, Record};
 
 use crate::instance::{Instance, Request};
 use crate::platform::{CommandError, Platform};
@@ -151,13 +151,13 @@ impl<P: Platform> RecordLookup for Redis<'_, P> {
 }
 
 impl<P: Platform> Locks for Redis<'_, P> {
-    async fn acquire(&self, list: &List, holder: &ResourceId) -> Result<Lock, ReservationsUnavailable> {
-        let command = self.settings.locking.acquire(list, holder);
+    async fn acquire(&self, scope: &KeyScope) -> Result<Lock, ReservationsUnavailable> {
+        let command = self.settings.locking.acquire(scope);
         lock(self.guarded(command).await?).ok_or(ReservationsUnavailable)
     }
 
-    async fn release(&self, list: &List, holder: &ResourceId) -> Result<(), ReservationsUnavailable> {
-        let command = self.settings.locking.release(list, holder);
+    async fn release(&self, scope: &KeyScope) -> Result<(), ReservationsUnavailable> {
+        let command = self.settings.locking.release(scope);
         self.guarded(command).await.map(|_| ())
     }
 }
@@ -368,7 +368,7 @@ mod tests {
         let it = Fixture::new();
         let request = it.request();
         let redis = it.redis(&request);
-        let list = List::from(&new_order().scope);
+        let scope = new_order().scope;
         it.platform.commands([
             Replies(Reply::Nil),
             Replies(Reply::Bytes(b"7".into())),
@@ -376,13 +376,12 @@ mod tests {
             Replies(Reply::Bytes(b"1".into())),
             Replies(Reply::Bytes(b"1".into())),
         ]);
-        let id = new_order().id;
-        let acquire = || it.platform.run(redis.acquire(&list, &id));
+        let acquire = || it.platform.run(redis.acquire(&scope));
         assert_eq!(acquire(), Ok(Lock::Acquired));
         assert_eq!(acquire(), Ok(Lock::Held { remaining: MS * 7 }));
         assert_eq!(acquire(), Err(ReservationsUnavailable));
-        assert_eq!(it.platform.run(redis.release(&list, &id)), Ok(()));
-        let (scope, record) = (new_order().scope, record_of());
+        assert_eq!(it.platform.run(redis.release(&scope)), Ok(()));
+        let record = record_of();
         assert_eq!(it.platform.run(redis.withdraw(&scope, &record)), Ok(()));
         assert_eq!(it.platform.sent().len(), 6);
     }

@@ -140,9 +140,9 @@ pub trait Resources {
 /// The result of an attempt to take a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lock {
-    /// This request holds it until it releases it or its lease ends.
+    /// The request's key holds it until a request with this key releases it or its lease ends.
     Acquired,
-    /// Another request holds it.
+    /// Another key holds it.
     Held {
         /// The rest of its lease.
         remaining: Duration,
@@ -153,12 +153,11 @@ pub enum Lock {
 
 /// One lock per list (Redis), for conditional creation. It may be lost at any time, and proves nothing.
 pub trait Locks {
-    /// Takes the lock of the scope's list for a lease unless another request holds it, in one round trip. `holder` is
-    /// unique to the request, which may ask again.
-    async fn acquire(&self, list: &List, holder: &ResourceId) -> Result<Lock, ReservationsUnavailable>;
+    /// Takes the lock of the scope's list for a lease unless a request with another key holds it, in one round trip.
+    async fn acquire(&self, scope: &KeyScope) -> Result<Lock, ReservationsUnavailable>;
 
-    /// Releases the lock if the holder still has it, in one round trip.
-    async fn release(&self, list: &List, holder: &ResourceId) -> Result<(), ReservationsUnavailable>;
+    /// Releases the lock if the key still has it, in one round trip.
+    async fn release(&self, scope: &KeyScope) -> Result<(), ReservationsUnavailable>;
 }
 
 /// A customer's resources in one collection.

@@ -62,7 +62,9 @@ texts! {
         CompletedInLatestHistory =
             "The completed record has the latest history, not that of the statement that read the row",
         NewIdForLost = "A lost resource is created again with a new id",
-        OldIdReused = "A record in progress gives its id to a request that arrives much later",
+        OldRecordTakenForDied = "A record in progress that is old is taken for that of a request that died",
+        ExistingNotReplicated = "A resource that is found is acknowledged before a standby has it",
+        TimelineTakenForHistory = "The number of the server's timeline is taken for its history",
         OlderStateCompared = "The list's state is that of a snapshot without the last commit, such as a standby's",
         StateReadAfterInsertion = "The tag in the answer is that of the list later, with what others have added",
         StateComparedBeforeKey = "The list's state is compared before the key's resource is looked for",
@@ -133,6 +135,9 @@ impl BrokenHost {
     /// The host, with that mistake.
     pub fn new(host: SimulatedHost, kind: Break) -> Self {
         host.platform().set_mistake(Some(kind));
+        if kind == Break::ExistingNotReplicated {
+            host.platform().shared().world.borrow_mut().tables.waits_for_standbys = false;
+        }
         let seen = Seen::default();
         Self { host, kind, seen }
     }
@@ -200,7 +205,8 @@ pub(crate) struct Broken<'h> {
 impl Broken<'_> {
     /// The history that the database is in.
     fn history(&self) -> History {
-        self.host.platform().shared().world.borrow().tables.history()
+        let tables = &self.host.platform().shared().world.borrow().tables;
+        tables.history().unwrap_or_else(no_history)
     }
 
     fn list_state(&self, list: &List) -> ListState {
@@ -227,7 +233,11 @@ impl Broken<'_> {
         let (own, found) = (self.seen.own.get(), self.seen.found.get());
         let id = match (self.kind, own.zip(found)) {
             (Break::NewIdForLost, Some((own, found))) if found.progress != Progress::InProgress => own.id,
-            (Break::OldIdReused, Some((_, found))) if found.fingerprint == new.fingerprint => found.id,
+            (Break::OldRecordTakenForDied, Some((own, found)))
+                if found.id == new.id && own.id.created_at_millis() > found.id.created_at_millis() + 60_000 =>
+            {
+                own.id
+            }
             _ => new.id,
         };
         NewResource { id, ..new.clone() }
@@ -381,8 +391,8 @@ impl Resources for Broken<'_> {
 }
 
 impl Locks for Broken<'_> {
-    async fn acquire(&self, list: &List, holder: &ResourceId) -> Result<Lock, ReservationsUnavailable> {
-        let lock = self.redis.acquire(list, holder).await;
+    async fn acquire(&self, scope: &KeyScope) -> Result<Lock, ReservationsUnavailable> {
+        let lock = self.redis.acquire(scope).await;
         let locked = lock == Ok(Lock::Acquired);
         self.seen.locked.set(locked);
         if self.kind == Break::LockInsteadOfConstraint {
@@ -391,8 +401,8 @@ impl Locks for Broken<'_> {
         lock
     }
 
-    async fn release(&self, list: &List, holder: &ResourceId) -> Result<(), ReservationsUnavailable> {
-        self.redis.release(list, holder).await
+    async fn release(&self, scope: &KeyScope) -> Result<(), ReservationsUnavailable> {
+        self.redis.release(scope).await
     }
 }
 
@@ -508,6 +518,11 @@ impl Probes for Broken<'_> {
 }
 
 /// A document that differs from those of all client requests.
+fn no_history() -> History {
+    #[allow(clippy::expect_used, reason = "8 bytes are a history")]
+    History::from_bytes(&[0xff; History::BYTES]).expect("a history")
+}
+
 fn other_document() -> Document {
     Document::from_text(r#"{"currency":"EUR","items":[{"quantity":99,"sku":"Z","unitPrice":1}],"note":null}"#)
 }

@@ -32,9 +32,6 @@ use crate::tables::{LostRow, Moment, Row, StateChange, with};
 use crate::texts::texts;
 use crate::world::{REMAINING_LEASE, World};
 
-/// How much earlier than its request a resource may be dated: a request may continue another one that is under way.
-const CONTINUED_FOR: Duration = Duration::from_secs(60);
-
 texts! {
     /// What must always hold, negated.
     Invariant {
@@ -51,7 +48,7 @@ texts! {
         WrongState = "an answer has the tag of a list that the statement did not see",
         PhantomReplay = "a resource was replayed that was lost long before",
         NotRestored = "a lost resource was created again with another id",
-        DatedBack = "a resource is dated long before its request",
+        AcknowledgedLost = "an acknowledged resource was lost although commits wait for a standby",
         FalseRecord = "Redis holds a completed record of a resource that is not stored",
         CompletionLost = "a completed record was replaced by a record in progress",
         Stuck = "after all faults, a retry did not succeed",
@@ -127,7 +124,7 @@ impl Asked {
             return Some(Event::LostMeanwhile);
         }
         let heard = self.arrival.heard.map(|history| *history.as_bytes());
-        let has_heard_of_it = heard.is_some_and(|heard| u64::from_be_bytes(heard) >= lost.failover);
+        let has_heard_of_it = heard.is_some_and(|heard| u64::from_be_bytes(heard) / 2 >= lost.history);
         if !replayed || has_heard_of_it {
             return None;
         }
@@ -169,7 +166,7 @@ impl Checker {
         if self.version.replace(world.version()) == Some(world.version()) {
             return Ok(());
         }
-        self.forget_lost(world, coverage);
+        self.forget_lost(world, coverage)?;
         let rows = world.tables.rows();
         for (index, row) in rows.iter().enumerate() {
             match self.rows_seen.get(index) {
@@ -199,7 +196,9 @@ impl Checker {
             let is_true =
                 stored.is_some_and(|stored| stored.id == record.id && stored.fingerprint == record.fingerprint);
             // A record of another history may tell of a row that was lost: it is not believed.
-            if record.progress == Progress::Completed(world.tables.history()) && !is_true {
+            if matches!(record.progress, Progress::Completed(history) if world.tables.history() == Some(history))
+                && !is_true
+            {
                 return Err(Invariant::FalseRecord.of(scope));
             }
         }
@@ -207,14 +206,20 @@ impl Checker {
     }
 
     /// Forgets the observations about rows that a failover has lost.
-    fn forget_lost(&mut self, world: &World, coverage: &mut Coverage) {
+    ///
+    /// # Errors
+    /// It must not have lost them.
+    fn forget_lost(&mut self, world: &World, coverage: &mut Coverage) -> Result<(), Violation> {
         let lost = world.tables.lost().get(self.lost_seen..);
         let lost = lost.unwrap_or_default();
         self.lost_seen += lost.len();
         let kept = self.rows_seen.len().saturating_sub(lost.len());
         self.rows_seen.truncate(kept);
-        for LostRow { row, .. } in lost {
+        for LostRow { row, synchronous, .. } in lost {
             if self.acknowledged.remove(&row.scope).is_some() {
+                if *synchronous {
+                    return Err(Invariant::AcknowledgedLost.of(&row.scope));
+                }
                 coverage.see(Event::Lost);
                 self.lost_acknowledged.insert(row.scope.clone());
             }
@@ -222,10 +227,11 @@ impl Checker {
             let is_it = |(other, _, id): &(List, ListState, ResourceId)| *other == list && *id == row.resource.id;
             self.based_on.retain(|based_on| !is_it(based_on));
         }
+        Ok(())
     }
 
-    /// The id with which the next request has to create its resource again: that of a lost row, if Redis has the
-    /// completed record.
+    /// The id with which the next request has to create its resource again: that of a lost row, if Redis has its
+    /// record, however old.
     pub fn to_be_restored(&self, request: &ClientRequest, world: &World) -> Option<ResourceId> {
         let scope = request.scope();
         if !request.has_key() || request.condition == Condition::Missing {
@@ -242,8 +248,7 @@ impl Checker {
         };
         let lost = world.tables.lost().iter().find(is_it)?;
         let document = Document::of(&request.kind.document(&request.body())?);
-        let is_completed = record.progress != Progress::InProgress;
-        (is_completed && lost.row.resource.document == document).then_some(record.id)
+        (lost.row.resource.document == document).then_some(record.id)
     }
 
     /// Checks an answer.
@@ -257,7 +262,7 @@ impl Checker {
         world: &World,
         coverage: &mut Coverage,
     ) -> Result<Verdict, Violation> {
-        self.forget_lost(world, coverage);
+        self.forget_lost(world, coverage)?;
         let request = &asked.request;
         let scope = request.scope();
         let unexpected = || Invariant::UnexpectedAnswer.with(response);
@@ -375,10 +380,6 @@ impl Checker {
         *created += 1;
         if *created > usize::from(stored.is_some()) + lost.len() {
             return Err(Invariant::CreatedTwice.of(&scope));
-        }
-        let drawn = Duration::from_millis(id.created_at_millis().unsigned_abs());
-        if drawn + CONTINUED_FOR < asked.arrival.time && lost.is_empty() {
-            return Err(Invariant::DatedBack.of(&scope));
         }
         // A lost resource that another request created again with its id is based on what that request asked for.
         let is_its_own = |row: &Row| lost.is_empty() || row.based_on == Some(asked.known);

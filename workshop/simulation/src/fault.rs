@@ -8,7 +8,7 @@ texts! {
     /// A call of the protocol, in its order.
     Point {
         Reserve = "The reservation",
-        AskHistory = "The question for the database's history",
+        AskHistory = "The question for the database's history, or drawing one",
         InsertNew = "The insertion of a resource that is most likely new, alone or together with others",
         Wait = "A wait for other requests: a leader's, a waiter's, or for another's question for the history",
         Insert = "The insertion that returns the existing resource",
@@ -57,6 +57,11 @@ texts! {
         /// Before the call, a Postgres server that lacks the last commits takes over: besides, half of the rows are
         /// lost.
         Failover = "Postgres loses its last rows",
+        /// The store executes the call. While its commit waits for a standby, the server crashes: the row is visible
+        /// then, and no standby has it.
+        CrashWhileWaiting = "Postgres crashes while the commit waits for a standby",
+        /// Before the call, a synchronous standby takes over: besides, rows are lost that no standby has.
+        Promotion = "Postgres loses what no standby has",
         /// Before the call, [`PAUSE`] passes for the stores and the instances. No request's time ends.
         TimePasses = "two minutes pass",
     }
@@ -99,6 +104,9 @@ impl Fault {
         Self::Evict,
     ];
 
+    /// What synchronous replication must survive.
+    pub const OF_REPLICATION: [Self; 4] = [Self::CrashWhileWaiting, Self::Promotion, Self::AnswerLost, Self::Evict];
+
     /// Those that let statements wait for one another, and end the waits.
     pub const OF_WAITS: [Self; 3] = [Self::Conflicts, Self::Evict, Self::PostgresRestart];
 
@@ -129,6 +137,10 @@ impl Fault {
             (_, Point::Wait) => false,
             (Self::AnswerLost, Point::Commit) => true,
             (_, Point::Commit) => Self::WHILE_WAITING.contains(&self),
+            (Self::CrashWhileWaiting, _) => matches!(
+                point,
+                Point::InsertNew | Point::Insert | Point::InsertAgain | Point::InsertBasedOn
+            ),
             (Self::Conflicts, _) => has_time || point == Point::InsertNew,
             (Self::Garbage, _) => matches!(point, Point::Reserve | Point::Acquire),
             (Self::Slow, _) => has_time,

@@ -71,6 +71,13 @@ pub const OUTAGES: Bound = Bound {
     preemptions: Some(0),
 };
 
+/// Two requests and a failover with synchronous replication: at most one preemption and two faults.
+pub const REPLICATION: Bound = Bound {
+    faults: 2,
+    kinds: &Fault::OF_REPLICATION,
+    preemptions: Some(1),
+};
+
 /// Retries that come at the same time to an instance that has not heard of the database for long: at most one
 /// preemption and two faults.
 pub const QUESTIONS: Bound = Bound {
@@ -129,6 +136,12 @@ pub fn exhaustive_part() -> Vec<(Scenario, Bound)> {
     for policy in [STRICT, DEFAULT] {
         let (mut scenario, bound) = of(&questions, 1, policy, QUESTIONS);
         scenario.in_turn = 2;
+        part.push((scenario, bound));
+    }
+    // A creation without an answer, its retry, and one more.
+    for requests in [[SAME, SAME, SAME], [CONDITIONAL, CONDITIONAL, CONDITIONAL]] {
+        let (mut scenario, bound) = of(&requests, 1, STRICT, REPLICATION);
+        scenario.in_turn = requests.len();
         part.push((scenario, bound));
     }
     part.extend(conditional.map(|pair| of(&pair, 1, DEFAULT, CONDITIONAL_INTERLEAVED)));

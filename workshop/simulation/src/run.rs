@@ -132,7 +132,7 @@ impl Request {
             (Some(Call::Acquire(..)), _) => Point::Acquire,
             (Some(Call::Release(..)), _) => Point::Release,
             (Some(Call::Find(..)), _) => Point::Find,
-            (Some(Call::AskHistory), _) => Point::AskHistory,
+            (Some(Call::AskHistory | Call::DrawHistory), _) => Point::AskHistory,
             (Some(Call::InsertBasedOn(..) | Call::InsertBasedOnUnchecked(..) | Call::InsertBasedOnOld(..)), _) => {
                 Point::InsertBasedOn
             }
@@ -661,7 +661,11 @@ impl Run<'_> {
                 _ => at_once(Err(Lost::Down)),
             };
         }
-        let in_one_step = matches!(fault, Some(Fault::DiesAfter | Fault::AnswerLost | Fault::Slow));
+        let in_one_step = matches!(
+            fault,
+            Some(Fault::DiesAfter | Fault::AnswerLost | Fault::CrashWhileWaiting | Fault::Slow)
+        );
+        let rows_before = world.tables.rows().len();
         let answer = match (request.open, request.snapshot, &**call) {
             (None, Some(snapshot), Call::InsertBasedOn(new, expected)) if !in_one_step => {
                 match world.tables.begin_based_on(new, expected, snapshot) {
@@ -676,6 +680,12 @@ impl Run<'_> {
         };
         match fault {
             Some(Fault::AnswerLost) => at_once(Err(Lost::Down)),
+            Some(Fault::CrashWhileWaiting) => {
+                world.tables.lose_wait(rows_before);
+                drop(world);
+                self.close_connections();
+                at_once(Err(Lost::Down))
+            }
             Some(Fault::Garbage) => at_once(Ok(Answer::Redis(Reply::Bytes(b"garbage".to_vec())))),
             Some(Fault::Slow) => Some((SLOW, Some(Ok(answer)))),
             _ => at_once(Ok(answer)),
@@ -694,8 +704,8 @@ impl Run<'_> {
             (Fault::Flush, _) => world.flush(),
             (Fault::Evict, Some(scope)) => world.evict(scope),
             (Fault::Evict, None) => {
-                if let Some(Call::Acquire(list, _) | Call::Release(list, _)) = call.as_deref() {
-                    world.evict_lock(list);
+                if let Some(Call::Acquire(scope) | Call::Release(scope)) = call.as_deref() {
+                    world.evict_lock(&List::from(scope));
                 }
             }
             (Fault::Rollback, _) => world.roll_back(),
@@ -703,25 +713,31 @@ impl Run<'_> {
                 let like = call.as_deref().and_then(record_like);
                 world.plant_future_record(scope, like);
             }
-            (Fault::PostgresRestart | Fault::Failover, _) => {
-                world.tables.roll_back_all();
-                self.shared.restarts.update(|restarts| restarts + 1);
-                if fault == Fault::Failover {
-                    let now = world.now();
-                    world.tables.fail_over(now);
+            (Fault::PostgresRestart | Fault::Failover | Fault::Promotion, _) => {
+                let now = world.now();
+                match fault {
+                    Fault::PostgresRestart => world.tables.restart(),
+                    _ => world.tables.fail_over(fault == Fault::Promotion, now),
                 }
-                self.delayed.retain(|delayed| !delayed.call.is_postgres());
-                for client in &mut self.clients {
-                    if let Some(request) = &mut client.running {
-                        request.disconnected |= request.snapshot.is_some();
-                    }
-                }
+                drop(world);
+                self.close_connections();
             }
             (Fault::TimePasses, _) => {
                 drop(world);
                 self.pause(PAUSE);
             }
             _ => {}
+        }
+    }
+
+    /// Postgres closes all connections.
+    fn close_connections(&mut self) {
+        self.shared.restarts.update(|restarts| restarts + 1);
+        self.delayed.retain(|delayed| !delayed.call.is_postgres());
+        for client in &mut self.clients {
+            if let Some(request) = &mut client.running {
+                request.disconnected |= request.snapshot.is_some();
+            }
         }
     }
 

@@ -1,5 +1,5 @@
 //! Postgres as far as the protocol can tell: rows that are only added, unique constraints, snapshots, transactions that
-//! are open, and failovers that lose the last commits.
+//! are open, failovers that lose the last commits, and rows that are visible although no standby has them.
 
 use std::time::Duration;
 
@@ -54,8 +54,10 @@ impl Row {
 pub struct LostRow {
     /// The row.
     pub row: Row,
-    /// Which failover: the first one is 1.
-    pub failover: u64,
+    /// The number of the first history that can follow.
+    pub history: u64,
+    /// Whether it was lost although commits wait for a standby.
+    pub synchronous: bool,
     /// When, by the number of changes.
     pub at: Moment,
     /// When, by the clock.
@@ -83,15 +85,44 @@ struct OpenRow {
 }
 
 /// All tables.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Tables {
     rows: Vec<Row>,
+    /// How many of the rows a standby has.
+    replicated: usize,
+    /// Whether a statement that finds a row waits for a standby. Otherwise it is a broken variant's.
+    pub waits_for_standbys: bool,
+    /// The number of the history, and the incarnation of the server that has drawn it.
+    epoch: (u64, u64),
+    incarnation: u64,
+    /// How many histories were drawn.
+    drawn: u64,
+    /// Only for a broken variant: every promotion begins the second one. Odd, as histories are even.
+    timeline: u64,
     open: Vec<OpenRow>,
     opened: usize,
     lost: Vec<LostRow>,
     states: Vec<StateChange>,
     now: Moment,
-    failovers: u64,
+}
+
+impl Default for Tables {
+    fn default() -> Self {
+        Self {
+            rows: Vec::new(),
+            replicated: 0,
+            waits_for_standbys: true,
+            epoch: (0, 0),
+            incarnation: 0,
+            drawn: 0,
+            timeline: 1,
+            open: Vec::new(),
+            opened: 0,
+            lost: Vec::new(),
+            states: Vec::new(),
+            now: Moment::default(),
+        }
+    }
 }
 
 impl Tables {
@@ -146,10 +177,42 @@ impl Tables {
         Snapshot(self.rows.len())
     }
 
-    /// The database's history: how often it has failed over.
-    pub fn history(&self) -> History {
-        #[allow(clippy::expect_used, reason = "8 bytes are a history")]
-        History::from_bytes(&self.failovers.to_be_bytes()).expect("a history")
+    /// The database's history, if it was drawn in the present incarnation of the server.
+    pub fn history(&self) -> Option<History> {
+        let (number, incarnation) = self.epoch;
+        (incarnation == self.incarnation).then(|| history(2 * number)).flatten()
+    }
+
+    /// Only for a broken variant: the number of the server's timeline in place of a history.
+    pub fn timeline(&self) -> Option<History> {
+        history(self.timeline)
+    }
+
+    /// Draws a history unless there is one.
+    pub fn draw_history(&mut self) {
+        if self.history().is_none() {
+            self.drawn += 1;
+            self.epoch = (self.drawn, self.incarnation);
+        }
+    }
+
+    /// The server starts again, with all rows.
+    pub fn restart(&mut self) {
+        self.open.clear();
+        self.incarnation += 1;
+    }
+
+    /// A statement that has found a row, or has refused one because of others, waits until a standby has them.
+    pub fn wait_for_standbys(&mut self) {
+        if self.waits_for_standbys {
+            self.replicated = self.rows.len();
+        }
+    }
+
+    /// A crash has ended the wait of the statement that has inserted the rows after the first `before`.
+    pub fn lose_wait(&mut self, before: usize) {
+        self.open.clear();
+        self.replicated = self.replicated.min(before);
     }
 
     /// The state of a list.
@@ -175,9 +238,13 @@ impl Tables {
     /// `exactly_once_stores::sql::Statements::insert`: constraints apply to all rows, everything else sees the
     /// snapshot.
     pub fn insert(&mut self, new: &NewResource, Snapshot(visible): Snapshot) -> Insertion {
+        if self.history().is_none() {
+            return Insertion::Conflict;
+        }
         if self.attempt(new, None) == Attempt::Inserted {
             return Insertion::Inserted;
         }
+        self.wait_for_standbys();
         self.rows
             .iter()
             .take(visible)
@@ -208,6 +275,9 @@ impl Tables {
         expected: &Expected,
         snapshot: Snapshot,
     ) -> Result<usize, ConditionalInsertion> {
+        if self.history().is_none() {
+            return Err(ConditionalInsertion::Conflict);
+        }
         let list = List::from(&new.scope);
         let Snapshot(visible) = snapshot;
         let before = state(&list, self.rows.iter().take(visible));
@@ -223,6 +293,7 @@ impl Tables {
             });
             return Ok(self.opened);
         }
+        self.wait_for_standbys();
         let mut visible = self.rows.iter().take(visible);
         Err(match visible.find(|row| row.scope == new.scope) {
             Some(row) => ConditionalInsertion::Existing(row.resource.clone()),
@@ -253,7 +324,7 @@ impl Tables {
     /// Whether an insertion has to wait for an open row, which forbids it if it is committed. `expected` is the
     /// condition of a conditional one, which waits only if it would insert.
     pub fn must_wait(&self, new: &NewResource, expected: Option<&Expected>, snapshot: Snapshot) -> bool {
-        if self.open.is_empty() {
+        if self.open.is_empty() || self.history().is_none() {
             return false;
         }
         let Snapshot(visible) = snapshot;
@@ -282,6 +353,7 @@ impl Tables {
     pub fn push(&mut self, new: &NewResource, based_on: Option<ListState>) {
         self.now.0 += 1;
         self.rows.push(row(new, based_on, self.now));
+        self.replicated = self.rows.len();
         let list = List::from(&new.scope);
         let state = self.list_state(&list);
         self.states.push(StateChange {
@@ -291,18 +363,24 @@ impl Tables {
         });
     }
 
-    /// A server that lacks the last commits takes over: the newer half of the rows is lost, and statements under way
-    /// are undone. Another history begins.
-    pub fn fail_over(&mut self, time: Duration) {
+    /// A standby takes over that has followed no other failover, and statements under way are undone. It lacks the newer
+    /// half of the rows, or with synchronous replication only those that no standby has.
+    pub fn fail_over(&mut self, synchronous: bool, time: Duration) {
         self.now.0 += 1;
-        self.failovers += 1;
-        self.open.clear();
-        let lost = self.rows.split_off(self.rows.len() / 2);
+        self.restart();
+        self.timeline = 3;
+        let kept = match synchronous {
+            true => self.replicated,
+            false => self.rows.len() / 2,
+        };
+        let lost = self.rows.split_off(kept);
+        self.replicated = kept;
         for row in lost {
             let list = List::from(&row.scope);
             self.lost.push(LostRow {
                 row,
-                failover: self.failovers,
+                history: self.drawn + 1,
+                synchronous,
                 at: self.now,
                 time,
             });
@@ -314,6 +392,10 @@ impl Tables {
             });
         }
     }
+}
+
+fn history(number: u64) -> Option<History> {
+    History::from_bytes(&number.to_be_bytes())
 }
 
 impl OpenRow {

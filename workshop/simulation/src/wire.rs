@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use exactly_once::condition::Expected;
-use exactly_once::ports::{Attempt, ConditionalInsertion, Insertion, List, NewResource, StoredResource};
+use exactly_once::ports::{Attempt, ConditionalInsertion, Insertion, NewResource, StoredResource};
 use exactly_once::{Customer, Document, Fingerprint, History, IdempotencyKey, KeyScope, ListState, Record, ResourceId};
 use exactly_once_stores::Instance;
 use exactly_once_stores::postgres::statements;
@@ -60,7 +60,7 @@ fn texts() -> Texts {
     let of_kind = |(kind, it): (Kind, &Statements)| {
         let name = kind.collection().name;
         let read_batch: Read = |sent, name| Some(Call::InsertAll(batch(name, text(sent, 0)?)?));
-        let sent: [(_, Read); 6] = [
+        let sent: [(_, Read); 7] = [
             (it.insert(&new, time), |sent, name| {
                 Some(Call::Insert(Box::new(resource(name, sent)?)))
             }),
@@ -74,6 +74,7 @@ fn texts() -> Texts {
             (it.insert_new(&new), read_batch),
             (it.insert_all(&[&new]), read_batch),
             (it.history(), |_, _| Some(Call::AskHistory)),
+            (it.draw_epochs(), |_, _| Some(Call::DrawHistory)),
         ];
         sent.map(|(statement, read)| (statement.sql.to_owned(), read, name))
     };
@@ -81,7 +82,7 @@ fn texts() -> Texts {
         prefix: "",
         lease: time,
     };
-    let acquire = locking.acquire(&List::from(&new.scope), &new.id).arguments;
+    let acquire = locking.acquire(&new.scope).arguments;
     Texts {
         statements: KINDS.into_iter().zip(&of_kinds).flat_map(of_kind).collect(),
         of_kinds,
@@ -169,10 +170,10 @@ fn fingerprint(hex: &str) -> Option<Fingerprint> {
 }
 
 /// The row in which Postgres answers a call.
-pub fn row(call: &Call, answer: Answer, in_history: History) -> Row {
+pub fn row(call: &Call, answer: Answer, in_history: Option<History>) -> Row {
     let mut values = COLUMNS.map(|_| Value::Other);
     let [history, inserted, id, fingerprint, document, before, after, ids] = &mut values;
-    *history = Value::Bytes(in_history.as_bytes().to_vec());
+    *history = in_history.map_or(Value::Other, |history| Value::Bytes(history.as_bytes().to_vec()));
     let mut found = |stored: StoredResource| {
         *id = Value::Text(stored.id.to_string());
         *fingerprint = Value::Bytes(stored.fingerprint.as_bytes().to_vec());
@@ -226,14 +227,10 @@ pub fn of_command(Command { name, arguments }: &Command) -> Option<Call> {
     let Some((collection, customer)) = key.split_once(":lock:") else {
         return Some(Call::Withdraw(named_scope(key)?, Record::decode(argument(3)?)?));
     };
-    let list = List {
-        collection: collection_of(collection)?,
-        customer: Customer::named(customer).unwrap_or_else(Customer::anonymous),
-    };
-    let holder = ResourceId::parse(text(3)?)?;
+    let scope = key_scope(collection_of(collection)?, customer, text(3)?)?;
     Some(match TEXTS.with(|texts| argument(0) == Some(&texts.acquire)) {
-        true => Call::Acquire(list, holder),
-        false => Call::Release(list, holder),
+        true => Call::Acquire(scope),
+        false => Call::Release(scope),
     })
 }
 

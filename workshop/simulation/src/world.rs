@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use exactly_once::condition::Expected;
 use exactly_once::ports::{Attempt, ConditionalInsertion, Insertion, List, NewResource, StoredResource};
-use exactly_once::{KeyScope, ListState, Progress, Record, ResourceId};
+use exactly_once::{IdempotencyKey, KeyScope, ListState, Progress, Record, ResourceId};
 use exactly_once_stores::redis::Reply;
 use uuid::Uuid;
 
@@ -30,14 +30,16 @@ pub enum Call {
     Insert(Box<NewResource>),
     /// Inserts those resources of one collection that conflict with nothing; never empty.
     InsertAll(Vec<NewResource>),
-    /// Takes a list's lock unless another request holds it.
-    Acquire(List, ResourceId),
-    /// Releases a list's lock if the holder has it.
-    Release(List, ResourceId),
+    /// Takes the lock of a scope's list unless another key holds it.
+    Acquire(KeyScope),
+    /// Releases the lock of a scope's list if the key has it.
+    Release(KeyScope),
     /// Looks for the resource of a scope.
     Find(KeyScope),
     /// Asks Postgres for its history.
     AskHistory,
+    /// Draws one unless there is one.
+    DrawHistory,
     /// Inserts on an expected state unless the scope has a resource.
     InsertBasedOn(Box<NewResource>, Expected),
     /// Only for broken variants: inserts, based on a state, without a constraint.
@@ -53,7 +55,7 @@ pub enum Call {
 impl Call {
     /// Whether it is a call of Postgres.
     pub fn is_postgres(&self) -> bool {
-        self.new_resource().is_some() || matches!(self, Self::Find(_) | Self::AskHistory)
+        self.new_resource().is_some() || matches!(self, Self::Find(_) | Self::AskHistory | Self::DrawHistory)
     }
 
     /// The resource to insert, or the first of several.
@@ -66,7 +68,8 @@ impl Call {
             | Self::Acquire(..)
             | Self::Release(..)
             | Self::Find(_)
-            | Self::AskHistory => None,
+            | Self::AskHistory
+            | Self::DrawHistory => None,
             Self::InsertBasedOn(new, _) | Self::InsertBasedOnUnchecked(new, _) | Self::InsertBasedOnOld(new, _) => {
                 Some(new)
             }
@@ -109,7 +112,7 @@ pub enum Answer {
 #[derive(Clone, Debug, Default)]
 struct Redis {
     records: BTreeMap<KeyScope, Vec<u8>>,
-    locks: BTreeMap<List, ResourceId>,
+    locks: BTreeMap<List, IdempotencyKey>,
 }
 
 /// The stores' state.
@@ -194,29 +197,37 @@ impl World {
                 self.delete(scope);
                 Answer::Redis(Reply::Bytes(b"1".to_vec()))
             }
-            Call::Acquire(list, holder) => {
-                let held = self.redis.locks.get(list);
-                if held.is_some_and(|other| other != holder) {
+            Call::Acquire(scope) => {
+                let held = self.redis.locks.get(&List::from(scope));
+                if held.is_some_and(|other| *other != scope.key) {
                     let remaining = REMAINING_LEASE.as_millis().to_string();
                     return Answer::Redis(Reply::Bytes(remaining.into_bytes()));
                 }
                 self.redis_before.push(self.redis.clone());
-                self.redis.locks.insert(list.clone(), *holder);
+                self.redis.locks.insert(List::from(scope), scope.key.clone());
                 Answer::Redis(Reply::Nil)
             }
-            Call::Release(list, holder) => {
-                let own = self.redis.locks.get(list) == Some(holder);
+            Call::Release(scope) => {
+                let list = List::from(scope);
+                let own = self.redis.locks.get(&list) == Some(&scope.key);
                 if own {
                     self.redis_before.push(self.redis.clone());
-                    self.redis.locks.remove(list);
+                    self.redis.locks.remove(&list);
                 }
                 Answer::Redis(Reply::Bytes(if own { b"1" } else { b"0" }.to_vec()))
             }
             Call::Find(scope) => {
-                let row = self.tables.row_of(scope);
-                Answer::Found(row.map(|row| row.resource.clone()))
+                let found = self.tables.row_of(scope).map(|row| row.resource.clone());
+                if found.is_some() {
+                    self.tables.wait_for_standbys();
+                }
+                Answer::Found(found)
             }
             Call::AskHistory => Answer::History,
+            Call::DrawHistory => {
+                self.tables.draw_history();
+                Answer::History
+            }
             Call::InsertBasedOn(new, expected) => {
                 let inserted = self.tables.insert_based_on(new, expected, snapshot);
                 Answer::Conditional(inserted)
@@ -308,11 +319,13 @@ impl World {
     /// Puts a record of a future version under a scope. Read as one of this version, it would be a completed record
     /// of a resource that does not exist.
     pub fn plant_future_record(&mut self, scope: &KeyScope, like: Option<Record>) {
-        let Some(like) = like else { return };
+        let (Some(like), Some(history)) = (like, self.tables.history()) else {
+            return;
+        };
         self.record_changes += 1;
         let id = self.draw_id();
         let mut bytes = Record {
-            progress: Progress::Completed(self.tables.history()),
+            progress: Progress::Completed(history),
             id,
             ..like
         }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use exactly_once::ResourceId;
-use exactly_once::ports::{List, Lock};
+use exactly_once::KeyScope;
+use exactly_once::ports::Lock;
 
 use super::{Command, Reply, delete_if_equal};
 
-/// Set-if-absent. The holder acquires its own lock again: the command may be sent twice. For another holder it returns
-/// the rest of the lease, in milliseconds.
+/// Set-if-absent. The holder acquires its own lock again: a duplicate may, and the command may be sent twice. For
+/// another holder it returns the rest of the lease, in milliseconds.
 const ACQUIRE: &str = "\
     local holder = redis.call('SET', KEYS[1], ARGV[1], 'NX', 'GET', 'PX', ARGV[2]) \
     if holder == false or holder == ARGV[1] then return false end \
@@ -29,20 +29,20 @@ impl Locking<'_> {
         acquire(&format!("{}probe", self.prefix), "probe", "1")
     }
 
-    /// Takes the lock of a list unless another request holds it; read the reply with [`lock`].
-    pub fn acquire(&self, list: &List, holder: &ResourceId) -> Command {
+    /// Takes the lock of a scope's list unless another key holds it; read the reply with [`lock`].
+    pub fn acquire(&self, scope: &KeyScope) -> Command {
         let lease = self.lease.as_millis().to_string();
-        acquire(&self.key(list), &holder.to_string(), &lease)
+        acquire(&self.key(scope), scope.key.as_str(), &lease)
     }
 
-    /// Releases the lock of a list if the holder still has it: after the lease has ended, another request may.
-    pub fn release(&self, list: &List, holder: &ResourceId) -> Command {
-        delete_if_equal(self.key(list), holder.to_string().into_bytes())
+    /// Releases the lock of a scope's list if the key still has it: after the lease has ended, another one may.
+    pub fn release(&self, scope: &KeyScope) -> Command {
+        delete_if_equal(self.key(scope), scope.key.as_str().into())
     }
 
-    /// The name of a list's lock. In a record's name a number follows the collection.
-    pub fn key(&self, list: &List) -> String {
-        format!("{}{}:lock:{}", self.prefix, list.collection, list.customer.as_str())
+    /// The name of the lock of a scope's list. In a record's name a number follows the collection.
+    pub fn key(&self, scope: &KeyScope) -> String {
+        format!("{}{}:lock:{}", self.prefix, scope.collection, scope.customer.as_str())
     }
 }
 

@@ -2,8 +2,9 @@
 //!
 //! 1. The key is reserved as always, and a completed creation is replayed from its record. `If-Match` is not part of
 //!    the fingerprint: a retry finds its resource in any state of the list.
-//! 2. **The lock.** A lock in Redis, with a lease, separates requests that would compete for one state. If another
-//!    request holds it, this request looks for its own resource (it may be a retry whose record Redis lost), and
+//! 2. **The lock.** A lock in Redis, with a lease, separates requests that would compete for one state. It belongs to a
+//!    key: duplicates of one request do not lock each other out, and Postgres decides which of them creates. If another
+//!    key holds it, this request looks for its own resource (it may be a retry whose record Redis lost), and
 //!    otherwise returns [`CreateError::Locked`] with the rest of the lease. Without an answer of Redis it continues
 //!    without the lock, which proves nothing.
 //! 3. **One statement** computes the list's state, inserts the resource based on that state if it is an expected one,
@@ -31,7 +32,7 @@ use crate::error::CreateError;
 use crate::history::InHistory;
 use crate::list_state::ListState;
 use crate::ports::{
-    ConditionalInsertion, ConditionalResources, Histories, List, Lock, Locks, NewResource, Reservation, Reservations,
+    ConditionalInsertion, ConditionalResources, Histories, Lock, Locks, NewResource, Reservation, Reservations,
     ResourceIds, ResourcesByKey,
 };
 
@@ -60,11 +61,9 @@ pub async fn create_conditionally(
         Claim::Completed(id) => return Ok((Creation::Replayed(id), None)),
         Claim::Open { new, reservation } => (new, reservation),
     };
-    let (list, scope, own) = (List::from(&new.scope), new.scope.clone(), new.in_progress());
-    // Not the resource's id: a request that continues an interrupted one shares it.
-    let holder = ids.draw();
+    let (scope, own) = (new.scope.clone(), new.in_progress());
     let lock = match expected.is_contended() {
-        true => locks.acquire(&list, &holder).await,
+        true => locks.acquire(&scope).await,
         false => Ok(Lock::NotNeeded),
     };
     let decided = match lock {
@@ -77,7 +76,7 @@ pub async fn create_conditionally(
             let outcome = insert(new, expected, resources, ids).await;
             if lock == Ok(Lock::Acquired) {
                 // If this fails, the lease ends the lock.
-                let _ = locks.release(&list, &holder).await;
+                let _ = locks.release(&scope).await;
             }
             outcome
         }
