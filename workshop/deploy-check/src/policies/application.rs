@@ -13,11 +13,11 @@ const BODY_SECONDS: u64 = 10;
 const END_SECONDS: u64 = 5;
 
 const INSTANCES: &str = "SPIN_MAX_INSTANCE_COUNT";
-/// How many instances Spin allows by default.
 const INSTANCES_OF_SPIN: u64 = 1_000;
-/// What a pod takes with 1,024 clients beside its instances, and for each instance: docs/capacity.md.
-const REST_KB: u64 = 149_000 + 67_000;
-const INSTANCE_KB: u64 = 490;
+/// What 1,024 clients take beside instances, for each of them, and how many they use: docs/capacity.md.
+const REST_KB: u64 = 131_000 + 67_000;
+const INSTANCE_KB: u64 = 1_100;
+const INSTANCES_USED: u64 = 450;
 
 /// A Deployment or a SpinApp.
 pub struct Application<'a> {
@@ -105,7 +105,7 @@ impl<'a> Application<'a> {
         let parent = if self.is_spin_app() { "spec" } else { CONTAINER };
         let field = format!("{parent}.resources.limits.memory");
         let limit = kilobytes(text(self.object.at(&field)));
-        let needed = (REST_KB + instances * INSTANCE_KB) * 6 / 5;
+        let needed = (REST_KB + instances.min(INSTANCES_USED) * INSTANCE_KB) * 6 / 5;
         let reason = format!("{limit} kB is less than {instances} instances take ({INSTANCES}): {needed} kB");
         found.when(limit < needed, self.object, field, reason);
     }
