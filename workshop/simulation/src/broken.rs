@@ -135,8 +135,10 @@ impl BrokenHost {
     /// The host, with that mistake.
     pub fn new(host: SimulatedHost, kind: Break) -> Self {
         host.platform().set_mistake(Some(kind));
-        if kind == Break::ExistingNotReplicated {
-            host.platform().shared().world.borrow_mut().tables.waits_for_standbys = false;
+        {
+            let tables = &mut host.platform().shared().world.borrow_mut().tables;
+            tables.waits_for_standbys = kind != Break::ExistingNotReplicated;
+            tables.takes_timeline = kind == Break::TimelineTakenForHistory;
         }
         let seen = Seen::default();
         Self { host, kind, seen }

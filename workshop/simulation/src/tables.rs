@@ -97,7 +97,9 @@ pub struct Tables {
     incarnation: u64,
     /// How many histories were drawn.
     drawn: u64,
-    /// Only for a broken variant: every promotion begins the second one. Odd, as histories are even.
+    /// Only for a broken variant: whether the number of the server's timeline is the history. It is odd; a promotion
+    /// begins the second timeline, whichever came before.
+    pub takes_timeline: bool,
     timeline: u64,
     open: Vec<OpenRow>,
     opened: usize,
@@ -115,6 +117,7 @@ impl Default for Tables {
             epoch: (0, 0),
             incarnation: 0,
             drawn: 0,
+            takes_timeline: false,
             timeline: 1,
             open: Vec::new(),
             opened: 0,
@@ -179,13 +182,11 @@ impl Tables {
 
     /// The database's history, if it was drawn in the present incarnation of the server.
     pub fn history(&self) -> Option<History> {
+        if self.takes_timeline {
+            return history(self.timeline);
+        }
         let (number, incarnation) = self.epoch;
         (incarnation == self.incarnation).then(|| history(2 * number)).flatten()
-    }
-
-    /// Only for a broken variant: the number of the server's timeline in place of a history.
-    pub fn timeline(&self) -> Option<History> {
-        history(self.timeline)
     }
 
     /// Draws a history unless there is one.
