@@ -13,10 +13,10 @@ use serde::Deserialize;
 #[serde(deny_unknown_fields)]
 pub struct Metadata {
     manifest_version: String,
-    /// The name for `spin new --template`.
-    pub id: String,
-    /// What `spin templates list` shows.
-    pub description: String,
+    #[serde(rename = "id")]
+    _id: String,
+    #[serde(rename = "description")]
+    _description: String,
     #[serde(rename = "tags")]
     _tags: Vec<String>,
     #[serde(rename = "add_component")]

@@ -364,8 +364,8 @@ impl Tables {
         });
     }
 
-    /// A standby takes over that has followed no other failover, and statements under way are undone. It lacks the newer
-    /// half of the rows, or with synchronous replication only those that no standby has.
+    /// A standby takes over that has followed no other failover, and statements under way are undone. It lacks the
+    /// newer half of the rows, or with synchronous replication only those that no standby has.
     pub fn fail_over(&mut self, synchronous: bool, time: Duration) {
         self.now.0 += 1;
         self.restart();
