@@ -2,7 +2,7 @@
 
 use fixtures::Served;
 use futures::future::join_all;
-use reqwest::{Client, Response};
+use reqwest::{Client, Method, Response};
 use serde_json::{Value, json};
 
 const TOKEN: &str = "t0ken";
@@ -202,7 +202,35 @@ async fn what_is_no_event_or_does_not_fit_has_no_effect() {
     let path = format!("/api/v1/payments/{}", order_id(1));
     assert_eq!(send(&service, &path, &[BEARER], "").await.status(), 404);
 
+    let url = format!("{}/api/v1/payments", service.base_url());
+    let asks = Client::new().request(Method::OPTIONS, url);
+    let may = asks
+        .header("webhook-request-origin", "events.example")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(may.status(), 200);
+    assert_eq!(may.headers()["webhook-allowed-origin"], "*");
+
     outcome(&service, &good).await;
+    // The same event in binary mode, as SDKs send it by default.
+    let binary = [
+        JSON,
+        BEARER,
+        ("ce-specversion", "1.0"),
+        ("ce-id", good["id"].as_str().unwrap()),
+        ("ce-source", good["source"].as_str().unwrap()),
+        ("ce-type", good["type"].as_str().unwrap()),
+        ("ce-partitionkey", "c"),
+    ];
+    let again = send(&service, "/api/v1/payments", &binary, &good["data"].to_string()).await;
+    assert_eq!(
+        (
+            again.status().as_u16(),
+            again.headers().contains_key("idempotent-replayed")
+        ),
+        (201, true)
+    );
     assert_eq!(pay(&service, &event(1, "c", 601, "EUR")).await.status(), 422);
     assert_eq!(pay(&service, &event(1, "d", 600, "EUR")).await.status(), 422);
     for body in [r#"{"amount": 0, "currency": "EUR"}"#, r#"{"amount": 1}"#, "{", "7"] {

@@ -2,7 +2,7 @@
 //! here.
 
 use exactly_once::{Collection, Violation};
-use exactly_once_http::{Body, Head, Problem, Response, read_body};
+use exactly_once_http::{Body, Head, Method, Problem, Response, decoded, read_body};
 use http::StatusCode;
 
 use crate::event::{CloudEvent, NotAnEvent};
@@ -49,11 +49,33 @@ impl Refusal {
     }
 }
 
-/// Reads a delivered event.
+/// Reads a delivered event, in structured or binary mode.
 ///
 /// # Errors
 /// The body cannot be read. What is in it is the inner result.
 pub async fn read_event(head: &impl Head, body: impl Body) -> Result<Result<CloudEvent, NotAnEvent>, Problem> {
+    let header = |name: &str| {
+        let value = head.values(name).into_iter().next()?;
+        // Characters other than visible ASCII are percent-encoded (HTTP binding, section 3.1.3.2).
+        String::from_utf8(decoded(std::str::from_utf8(&value).ok()?)).ok()
+    };
+    if header("ce-specversion").is_some() {
+        let body = read_body(head, body, "application/json", MAX_EVENT_BYTES).await?;
+        return Ok(CloudEvent::from_headers(header, &body));
+    }
     let body = read_body(head, body, MEDIA_TYPE, MAX_EVENT_BYTES).await?;
     Ok(CloudEvent::from_json(&body))
+}
+
+/// The response to a sender that asks whether it may deliver here (CloudEvents webhooks 1.0, section 4): it may, at any
+/// rate, because a delivery needs the operator's token. `None` to another request.
+pub fn handshake(head: &impl Head) -> Option<Response> {
+    let origin = head.values("webhook-request-origin");
+    let asks = head.method() == Method::Options && !origin.is_empty();
+    asks.then(|| {
+        let response = Response::of_type("text/plain", StatusCode::OK, String::new());
+        response
+            .with("webhook-allowed-origin", "*")
+            .with("webhook-allowed-rate", "*")
+    })
 }

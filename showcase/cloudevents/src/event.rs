@@ -1,7 +1,8 @@
 //! One event.
 
+use base64ct::{Base64, Encoding};
 use exactly_once::customer::Customer;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// An event with the attributes that this project's events have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,26 +34,62 @@ impl std::fmt::Display for NotAnEvent {
 impl std::error::Error for NotAnEvent {}
 
 impl CloudEvent {
-    /// Reads an event (CloudEvents JSON format 1.0). Attributes that this type does not have are ignored.
+    /// Reads an event in structured mode (CloudEvents JSON format 1.0). Attributes that this type does not have are
+    /// ignored.
     ///
     /// # Errors
-    /// [`NotAnEvent`] when a required attribute is missing, or one is of another type.
+    /// [`NotAnEvent`] when a required attribute is missing, one is of another type, or the data are not JSON.
     pub fn from_json(bytes: &[u8]) -> Result<Self, NotAnEvent> {
-        let value = exactly_once::json::parse(bytes).map_err(|error| NotAnEvent(error.to_string()))?;
-        let Value::Object(mut members) = value else {
+        let Value::Object(mut members) = parse(bytes)? else {
             return Err(NotAnEvent("it is not a JSON object".into()));
         };
-        let version = required(&mut members, "specversion")?;
-        if version != "1.0" {
+        let data = match (members.remove("data"), members.remove("data_base64")) {
+            (data, None) => data.unwrap_or_default(),
+            (None, Some(Value::String(encoded))) => {
+                let bytes = Base64::decode_vec(&encoded);
+                parse(&bytes.map_err(|_| NotAnEvent("data_base64 is not Base64".into()))?)?
+            }
+            _ => {
+                return Err(NotAnEvent(
+                    "it has data and data_base64, or data_base64 is not a string".into(),
+                ));
+            }
+        };
+        let attribute = |name: &str| match members.remove(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(NotAnEvent(format!("{name} is not a string"))),
+        };
+        Self::of(attribute, data)
+    }
+
+    /// Reads an event in binary mode (CloudEvents HTTP binding 1.0, section 3.1): each attribute is a header, and the
+    /// body is the data.
+    ///
+    /// # Errors
+    /// As [`Self::from_json`].
+    pub fn from_headers(header: impl Fn(&str) -> Option<String>, body: &[u8]) -> Result<Self, NotAnEvent> {
+        Self::of(|name| Ok(header(&format!("ce-{name}"))), parse(body)?)
+    }
+
+    fn of(
+        mut attribute: impl FnMut(&str) -> Result<Option<String>, NotAnEvent>,
+        data: Value,
+    ) -> Result<Self, NotAnEvent> {
+        let mut required = |name: &str| {
+            let text = attribute(name)?.filter(|text| !text.is_empty());
+            text.ok_or_else(|| NotAnEvent(format!("{name} is missing")))
+        };
+        if required("specversion")? != "1.0" {
             return Err(NotAnEvent("specversion is not \"1.0\"".into()));
         }
         Ok(Self {
-            id: required(&mut members, "id")?,
-            source: required(&mut members, "source")?,
-            kind: required(&mut members, "type")?,
-            time: optional(&mut members, "time")?,
-            partition_key: optional(&mut members, "partitionkey")?,
-            data: members.remove("data").unwrap_or_default(),
+            id: required("id")?,
+            source: required("source")?,
+            kind: required("type")?,
+            time: attribute("time")?,
+            partition_key: attribute("partitionkey")?,
+            data,
         })
     }
 
@@ -88,18 +125,8 @@ impl CloudEvent {
     }
 }
 
-fn required(members: &mut Map<String, Value>, name: &str) -> Result<String, NotAnEvent> {
-    optional(members, name)?
-        .filter(|text| !text.is_empty())
-        .ok_or_else(|| NotAnEvent(format!("{name} is missing")))
-}
-
-fn optional(members: &mut Map<String, Value>, name: &str) -> Result<Option<String>, NotAnEvent> {
-    match members.remove(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(NotAnEvent(format!("{name} is not a string"))),
-    }
+fn parse(bytes: &[u8]) -> Result<Value, NotAnEvent> {
+    exactly_once::json::parse(bytes).map_err(|error| NotAnEvent(error.to_string()))
 }
 
 #[cfg(test)]
@@ -118,6 +145,29 @@ mod tests {
         };
         assert_eq!(CloudEvent::from_json(event.to_json().as_bytes()), Ok(event.clone()));
         assert_eq!(event.customer(), Customer::named("user-1"));
+
+        let mut encoded: Value = serde_json::from_str(&event.to_json()).expect("JSON");
+        encoded.as_object_mut().expect("an object").remove("data");
+        encoded["data_base64"] = json!(Base64::encode_string(br#"{"total": 600}"#));
+        assert_eq!(CloudEvent::from_json(encoded.to_string().as_bytes()), Ok(event.clone()));
+        encoded["data_base64"] = json!("?");
+        assert!(CloudEvent::from_json(encoded.to_string().as_bytes()).is_err());
+
+        let headers = [
+            ("ce-specversion", "1.0"),
+            ("ce-id", "1"),
+            ("ce-source", "/orders"),
+            ("ce-type", "created"),
+            ("ce-time", "2026-11-22T00:29:50.527Z"),
+            ("ce-partitionkey", "user-1"),
+        ];
+        let header = |name: &str| {
+            headers
+                .iter()
+                .find(|(other, _)| *other == name)
+                .map(|(_, v)| (*v).to_owned())
+        };
+        assert_eq!(CloudEvent::from_headers(header, br#"{"total": 600}"#), Ok(event));
     }
 
     #[test]

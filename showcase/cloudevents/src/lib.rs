@@ -1,8 +1,8 @@
-//! CloudEvents 1.0 in structured mode, as a consumer over HTTP reads and writes them: the event, its delivery, and the
+//! CloudEvents 1.0, as a consumer over HTTP reads and writes them: the event, its delivery, and the
 //! answer to one that is rejected. Knows no type of event.
 
 mod delivery;
 mod event;
 
-pub use delivery::{MEDIA_TYPE, Refusal, read_event};
+pub use delivery::{MEDIA_TYPE, Refusal, handshake, read_event};
 pub use event::{CloudEvent, NotAnEvent};

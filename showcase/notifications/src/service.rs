@@ -1,7 +1,7 @@
 //! The routes of notifications: the puller delivers outcomes with the operator's token; customers read, as the gateway
 //! names them.
 
-use cloudevents::{Refusal, read_event};
+use cloudevents::{Refusal, handshake, read_event};
 use exactly_once_http::identity::Identity;
 use exactly_once_http::{
     Body, Head, Host, Method, PageRequest, Problem, Response, admit, create, health, identify, list, readiness,
@@ -23,6 +23,9 @@ async fn answer(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Re
     let (redis, postgres) = (host.redis(&settings), host.postgres(&settings));
     match (head.method(), path) {
         (Method::Get | Method::Head, "/healthz") => Ok(health()),
+        (Method::Options, path) if path == COLLECTION.path => handshake(head).ok_or(Problem::MethodNotAllowed {
+            allow: "GET, HEAD, POST",
+        }),
         (Method::Get | Method::Head, "/readyz") => {
             let (redis, postgres) = host.probe_both(&settings).await;
             Ok(readiness(redis, postgres))

@@ -1,6 +1,6 @@
 //! The routes of payments. All of them are the operator's: the puller delivers events, a bank's gateway makes deposits.
 
-use cloudevents::{MEDIA_TYPE, Refusal, read_event};
+use cloudevents::{MEDIA_TYPE, Refusal, handshake, read_event};
 use exactly_once::create::{CreateRequest, Creation, create};
 use exactly_once::{Customer, Document, KeyScope, ResourceId};
 use exactly_once_http::{
@@ -27,6 +27,11 @@ async fn respond(head: &impl Head, body: impl Body, host: &SpinHost) -> Response
 async fn answer(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Response, Problem> {
     let target = head.target();
     let (path, _) = target.split_once('?').unwrap_or((&target, ""));
+    if path == PAYMENTS.path
+        && let Some(response) = handshake(head)
+    {
+        return Ok(response);
+    }
     match (head.method(), path) {
         (Method::Get | Method::Head, "/healthz") => return Ok(health()),
         (Method::Get | Method::Head, "/readyz") => {
