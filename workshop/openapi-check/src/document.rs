@@ -48,8 +48,8 @@ impl Document {
     /// What is at a JSON Pointer, with references followed.
     pub fn at(&self, pointer: &str) -> Option<&Value> {
         let tokens = pointer.split('/').skip(1);
-        tokens.fold(Some(&self.root), |value, token| {
-            let value = value?.pointer(&format!("/{token}"))?;
+        tokens.try_fold(&self.root, |value, token| {
+            let value = value.pointer(&format!("/{token}"))?;
             self.followed(value)
         })
     }
