@@ -47,7 +47,7 @@ impl Document {
 
     /// What is at a JSON Pointer, with references followed.
     pub fn at(&self, pointer: &str) -> Option<&Value> {
-        let tokens = pointer.split('/').skip(1);
+        let mut tokens = pointer.split('/').skip(1);
         tokens.try_fold(&self.root, |value, token| {
             let value = value.pointer(&format!("/{token}"))?;
             self.followed(value)
