@@ -61,10 +61,10 @@ async fn an_order_and_a_refund_with_one_key_never_meet_in_redis() {
     let kept = stores.execute(&call).await;
     assert_eq!(kept, Answer::Redis(Reply::Bytes(record.encode())));
 
-    let other = ResourceId::parse("01970000-0000-7000-8000-000000000002").unwrap();
-    for (new, holder) in [(&order, order.id), (&refund, other)] {
-        let call = Call::Acquire(List::from(&new.scope), holder);
-        assert_eq!(stores.execute(&call).await, Answer::Redis(Reply::Nil));
+    let mut other = refund.scope;
+    other.key = IdempotencyKey::parse(b"other").unwrap();
+    for scope in [order.scope, other] {
+        assert_eq!(stores.execute(&Call::Acquire(scope)).await, Answer::Redis(Reply::Nil));
     }
 }
 
