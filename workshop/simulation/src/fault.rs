@@ -52,7 +52,8 @@ texts! {
         Rollback = "Redis loses its last write",
         /// Before the call, a record of a future version replaces the key's record.
         FutureRecord = "record of a future version",
-        /// Before the call, Postgres restarts: statements under way are undone, and all connections are closed.
+        /// Before the call, Postgres recovers from a crash: statements under way are undone, and all connections are
+        /// closed. Its incarnation stays the same.
         PostgresRestart = "Postgres restarts",
         /// Before the call, a Postgres server that lacks the last commits takes over: besides, half of the rows are
         /// lost.

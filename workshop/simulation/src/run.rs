@@ -716,7 +716,7 @@ impl Run<'_> {
             (Fault::PostgresRestart | Fault::Failover | Fault::Promotion, _) => {
                 let now = world.now();
                 match fault {
-                    Fault::PostgresRestart => world.tables.restart(),
+                    Fault::PostgresRestart => world.tables.roll_back_all(),
                     _ => world.tables.fail_over(fault == Fault::Promotion, now),
                 }
                 drop(world);

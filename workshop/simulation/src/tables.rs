@@ -197,12 +197,6 @@ impl Tables {
         }
     }
 
-    /// The server starts again, with all rows.
-    pub fn restart(&mut self) {
-        self.open.clear();
-        self.incarnation += 1;
-    }
-
     /// A statement that has found a row, or has refused one because of others, waits until a standby has them.
     pub fn wait_for_standbys(&mut self) {
         if self.waits_for_standbys {
@@ -368,7 +362,8 @@ impl Tables {
     /// newer half of the rows, or with synchronous replication only those that no standby has.
     pub fn fail_over(&mut self, synchronous: bool, time: Duration) {
         self.now.0 += 1;
-        self.restart();
+        self.open.clear();
+        self.incarnation += 1;
         self.timeline = 3;
         let kept = match synchronous {
             true => self.replicated,
