@@ -123,6 +123,12 @@ pub fn exhaustive_part() -> Vec<(Scenario, Bound)> {
     ];
     let mut part = Vec::new();
     part.extend(pairs.map(|(pair, instances)| of(&pair, instances, DEFAULT, FIRST)));
+    // A creation without an answer, its retry, and one more.
+    for requests in [[SAME, SAME, SAME], [CONDITIONAL, CONDITIONAL, CONDITIONAL]] {
+        let (mut scenario, bound) = of(&requests, 1, STRICT, REPLICATION);
+        scenario.in_turn = requests.len();
+        part.push((scenario, bound));
+    }
     part.extend(few_schedules.map(|pair| of(&pair, 1, DEFAULT, CONDITIONAL_INTERLEAVED)));
     // A creation, a retry that completes the record, a request that hears of a failover, and a retry.
     let outages = [SAME, SAME, OTHER_KEY, SAME];
@@ -136,12 +142,6 @@ pub fn exhaustive_part() -> Vec<(Scenario, Bound)> {
     for policy in [STRICT, DEFAULT] {
         let (mut scenario, bound) = of(&questions, 1, policy, QUESTIONS);
         scenario.in_turn = 2;
-        part.push((scenario, bound));
-    }
-    // A creation without an answer, its retry, and one more.
-    for requests in [[SAME, SAME, SAME], [CONDITIONAL, CONDITIONAL, CONDITIONAL]] {
-        let (mut scenario, bound) = of(&requests, 1, STRICT, REPLICATION);
-        scenario.in_turn = requests.len();
         part.push((scenario, bound));
     }
     part.extend(conditional.map(|pair| of(&pair, 1, DEFAULT, CONDITIONAL_INTERLEAVED)));
