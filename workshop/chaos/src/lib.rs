@@ -8,6 +8,7 @@ pub mod deployment;
 pub mod failover;
 pub mod fault;
 pub mod history;
+pub mod linearizable;
 pub mod nemesis;
 pub mod order;
 pub mod proxy;

@@ -17,6 +17,7 @@ use crate::deployment::Deployment;
 use crate::failover::Failover;
 use crate::fault::Kind;
 use crate::history::{self, History};
+use crate::linearizable;
 use crate::nemesis::{self, Clients};
 
 /// How long clients may take to complete their client requests after all faults have ended.
@@ -162,7 +163,11 @@ async fn run_in(options: &Options, folder: &Path, path: &Path) -> Result<Verdict
     }
     let rows = deployment.orders().await?;
     eprintln!("Checking {} orders ...", rows.len());
-    check(history::read(path)?, &rows)
+    let mut verdict = check(history::read(path)?, &rows)?;
+    if verdict.losses.promotions == 0 {
+        verdict.linearizability = Some(linearizable::judge(history::read(path)?, &rows)?);
+    }
+    Ok(verdict)
 }
 
 async fn print_progress(shared: Arc<Shared>, history: Arc<History>) -> Result<()> {

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use crate::linearizable::Linearizability;
+
 /// How long after a promotion, in milliseconds, an instance may answer from records of the lost orders, and their
 /// retries may take to create them again.
 pub const HEALING_MS: u64 = 5000;
@@ -71,6 +73,8 @@ pub struct Verdict {
     pub unhealed: u64,
     /// Keys without a 201 or 422 to any request sent after all faults ended.
     pub unanswered: u64,
+    /// The judgement of a second checker, if no failover may lose orders.
+    pub linearizability: Option<Linearizability>,
     /// Failovers with synchronous replication; what they lose is in [`Self::lost`].
     pub lossless_promotions: u64,
     /// Failovers with asynchronous replication.
@@ -86,6 +90,10 @@ pub struct Verdict {
 impl Verdict {
     /// Whether there is no violation.
     pub fn is_clean(&self) -> bool {
+        let explained = self
+            .linearizability
+            .as_ref()
+            .is_none_or(|judged| judged.violated.is_empty());
         let violations = [
             self.duplicates,
             self.lost,
@@ -94,7 +102,7 @@ impl Verdict {
             self.unhealed,
             self.unanswered,
         ];
-        violations == [0; 6]
+        explained && violations == [0; 6]
     }
 
     /// The longest time from the end of a fault, and of those that overlapped it, to the next acknowledgement by
@@ -120,6 +128,13 @@ impl fmt::Display for Verdict {
             self.phantoms,
             self.unanswered
         )?;
+        if let Some(Linearizability { keys, violated }) = &self.linearizability {
+            let violations = violated.len();
+            writeln!(
+                f,
+                "judged by porcupine: {keys} keys, not linearizable {violations} {violated:?}"
+            )?;
+        }
         let Refusals {
             stale,
             not_judged,
