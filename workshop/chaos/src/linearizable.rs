@@ -34,6 +34,14 @@ enum Step {
     Unknown(String),
 }
 
+/// A request or a reading, from when until when, and the order that is requested. `None`: it may have done anything.
+struct Attempt {
+    from: i64,
+    to: i64,
+    order: Order,
+    step: Option<Step>,
+}
+
 impl Model for Register {
     type State = Option<String>;
     type Op = Step;
@@ -70,7 +78,11 @@ pub struct Linearizability {
 pub fn judge<E>(events: impl IntoIterator<Item = Result<Event, E>>, rows: &[Row]) -> Result<Linearizability, E> {
     let mut sent: BTreeMap<u64, (i64, Order)> = BTreeMap::new();
     let mut read_from = BTreeMap::new();
-    let mut steps: BTreeMap<String, Vec<(i64, i64, Order, Option<Step>)>> = BTreeMap::new();
+    let mut attempts: BTreeMap<String, Vec<Attempt>> = BTreeMap::new();
+    let mut add = |key, from, to, order, step| {
+        let attempt = Attempt { from, to, order, step };
+        attempts.entry(key).or_default().push(attempt);
+    };
     for event in events {
         let Event { t_ms, what } = event?;
         // What begins and ends in one millisecond overlaps.
@@ -96,11 +108,11 @@ pub fn judge<E>(events: impl IntoIterator<Item = Result<Event, E>>, rows: &[Row]
                     _ => None,
                 };
                 read_from.insert(request, (now, order.clone()));
-                steps.entry(key).or_default().push((from, now + 1, order, step));
+                add(key, from, now + 1, order, step);
             }
             What::NoAnswer { request, key, .. } => {
                 if let Some((from, order)) = sent.remove(&request) {
-                    steps.entry(key).or_default().push((from, now, order, None));
+                    add(key, from, now, order, None);
                 }
             }
             What::Read {
@@ -108,47 +120,55 @@ pub fn judge<E>(events: impl IntoIterator<Item = Result<Event, E>>, rows: &[Row]
             } => {
                 if let Some((from, order)) = read_from.remove(&request) {
                     let step = if found { Step::Present } else { Step::Absent };
-                    steps.entry(key).or_default().push((from, now + 1, order, Some(step)));
+                    add(key, from, now + 1, order, Some(step));
                 }
             }
             _ => {}
         }
     }
     let mut judged = Linearizability::default();
-    for (key, steps) in steps {
+    for (key, attempts) in attempts {
         judged.keys += 1;
         let stored = rows.iter().find(|row| row.key == key);
-        if check_operations_timeout(&operations(&steps, stored), TIME_LIMIT) != CheckResult::Ok {
+        if check_operations_timeout(&operations(&attempts, stored), TIME_LIMIT) != CheckResult::Ok {
             judged.violated.push(key);
         }
     }
     Ok(judged)
 }
 
-fn operations(steps: &[(i64, i64, Order, Option<Step>)], stored: Option<&Row>) -> Vec<Operation<Register>> {
+fn operations(attempts: &[Attempt], stored: Option<&Row>) -> Vec<Operation<Register>> {
     let acknowledged = |order: &Order| {
-        let mut bodies = steps.iter().filter(|(_, _, other, _)| other == order);
-        let body = bodies.find_map(|(.., step)| match step {
+        let mut same = attempts.iter().filter(|attempt| attempt.order == *order);
+        let body = same.find_map(|attempt| match &attempt.step {
             Some(Step::Created(body) | Step::Acknowledged(body)) => Some(body.clone()),
             _ => None,
         });
         body.or_else(|| stored.filter(|row| row.order == *order).map(|row| row.order_id.clone()))
     };
-    let operation = |(from, to, order, step): &(i64, i64, Order, Option<Step>)| {
-        let (to, op) = match step {
-            Some(step) => (*to, step.clone()),
-            // An order that nobody has seen was not created, or did not matter.
-            None => (i64::MAX, Step::Unknown(acknowledged(order)?)),
-        };
-        Some(Operation {
-            client_id: None,
-            call_time: *from,
-            return_time: to,
-            op,
-            metadata: None,
-        })
+    let operation = |from, to, op| Operation {
+        client_id: None,
+        call_time: from,
+        return_time: to,
+        op,
+        metadata: None,
     };
-    steps.iter().filter_map(operation).collect()
+    let known = attempts.iter().filter_map(|attempt| {
+        let step = attempt.step.clone()?;
+        Some(operation(attempt.from, attempt.to, step))
+    });
+    // An order that nobody has seen was not created, or did not matter. Of all that may have created one order, the
+    // first stands for the others: each more would double the search.
+    let unknown = attempts.iter().filter(|attempt| attempt.step.is_none());
+    let mut first = BTreeMap::new();
+    for (body, from) in unknown.filter_map(|attempt| Some((acknowledged(&attempt.order)?, attempt.from))) {
+        let earliest = first.entry(body).or_insert(from);
+        *earliest = from.min(*earliest);
+    }
+    let unknown = first
+        .into_iter()
+        .map(|(body, from)| operation(from, i64::MAX, Step::Unknown(body)));
+    known.chain(unknown).collect()
 }
 
 #[cfg(test)]
@@ -162,8 +182,13 @@ mod tests {
             items: Vec::new(),
             note: None,
         };
-        let steps = steps.map(|(from, to, step)| (from, to, order.clone(), step));
-        check_operations_timeout(&operations(&steps, None), TIME_LIMIT) == CheckResult::Ok
+        let attempts = steps.map(|(from, to, step)| Attempt {
+            from,
+            to,
+            order: order.clone(),
+            step,
+        });
+        check_operations_timeout(&operations(&attempts, None), TIME_LIMIT) == CheckResult::Ok
     }
 
     fn created(body: &str) -> Option<Step> {
