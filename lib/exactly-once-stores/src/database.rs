@@ -1,7 +1,6 @@
-//! The database, as one request uses it: Postgres, or the host's SQLite. Each call is one statement; where SQLite has
-//! inserted
-//! nothing, others read why. New resources share statements. Never a transaction: the reset of Spin's pool does not
-//! roll back.
+//! The database, as one request uses it: Postgres, or the host's SQLite. Each call is one statement; after an insertion
+//! of SQLite that conflicts with a row, another statement reads that row. New resources share statements. Never a
+//! transaction: the reset of Spin's pool does not roll back.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -24,8 +23,7 @@ use crate::sql::{
 use crate::{postgres, sqlite};
 
 /// The batch window: a few trips to Redis, which is where the requests are that a leader waits for; and about what
-/// SQLite
-/// takes to write a batch.
+/// SQLite takes to write a batch.
 pub const BATCH_WINDOW: Duration = Duration::from_millis(2);
 
 /// How often a statement is tried that other transactions make fail.
@@ -263,8 +261,8 @@ impl<'r, P: Platform> Database<'r, P> {
     }
 
     /// Whether to send a statement once more that another transaction has made fail, and after a pause. Postgres has
-    /// waited
-    /// for the lock as long as a statement may. SQLite gives up soon, so that the instance's other requests go on.
+    /// waited for the lock as long as a statement may. SQLite gives up soon, so that the instance's other requests go
+    /// on.
     async fn may_retry(&self, tries: u32, started: Duration) -> bool {
         match self.settings.place {
             // Another try that waits for a lock could last for longer than the request.
@@ -327,8 +325,7 @@ impl<'r, P: Platform> Database<'r, P> {
     }
 
     /// Why SQLite has inserted nothing on a condition. The state is read first: if the scope has no resource after
-    /// that, it
-    /// had none before.
+    /// that, it had none before.
     async fn refusal(
         &self,
         scope: &KeyScope,
@@ -379,7 +376,8 @@ impl<P: Platform> Resources for Database<'_, P> {
 
     async fn insert_unless_exists(&self, new: &NewResource) -> Result<InHistory<Insertion>, DatabaseUnavailable> {
         drop(self.request.ticket.take());
-        // SQLite does not return what is in the way, and mostly something is: `insert_new` has not inserted it.
+        // SQLite's insertion does not return the row that it conflicts with. Most likely there is one, because
+        // `insert_new` did not insert the resource: so it is looked for first.
         let found = match self.settings.place {
             Place::Postgres { .. } => None,
             Place::Sqlite => Some(self.find_by_key(&new.scope).await?),

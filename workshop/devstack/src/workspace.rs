@@ -67,8 +67,7 @@ pub enum Workspace {
 
 impl Workspace {
     /// The folder that cargo builds into. The workshop's is another one: a library that is a component as well,
-    /// `orders`,
-    /// has a file name without a hash, and its workspaces link it with other versions of what it depends on.
+    /// `orders`, has a file name without a hash, and its workspaces link it with other versions of what it depends on.
     pub fn target(self) -> PathBuf {
         match self {
             Self::Product | Self::Showcase => target(),

@@ -23,8 +23,7 @@ pub async fn migrate(database_url: &str) -> Result<Vec<String>> {
 }
 
 /// Applies the steps in the folder `migrations` of a package to a database that has those of this release. Each package
-/// has
-/// a history of its own, as it would have in a database of its own.
+/// has a history of its own, as it would have in a database of its own.
 ///
 /// # Errors
 /// As [`migrate`], or when the folder cannot be read.

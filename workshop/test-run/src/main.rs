@@ -39,8 +39,7 @@ struct Arguments {
     #[arg(long)]
     no_chaos: bool,
     /// With names of tests: install a browser, Node's packages, Schemathesis, Kafka and Debezium as well, which some
-    /// tests
-    /// need. A run of all tests installs them.
+    /// tests need. A run of all tests installs them.
     #[arg(long)]
     tools: bool,
     /// Passed on to the test programs: parts of test names, or options such as `-- --nocapture`.
@@ -188,8 +187,7 @@ fn chaos(options: &[&str]) -> Result<()> {
 }
 
 /// A simulation beside the tests, in a process that gets only the processor time that the tests leave: they often wait
-/// for a
-/// store or for time to pass. It always has the same seeds, so that a change is what makes a difference.
+/// for a store or for time to pass. It always has the same seeds, so that a change is what makes a difference.
 struct Simulation {
     process: Process,
     output: File,

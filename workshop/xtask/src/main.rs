@@ -1,6 +1,5 @@
 //! The project's commands. Each does all it needs on a fresh machine: see `cargo xtask --help`. A command that is not
-//! here
-//! is a program of its own, so that nothing is compiled for another command.
+//! here is a program of its own, so that nothing is compiled for another command.
 
 mod clean;
 mod migrate;

@@ -62,7 +62,7 @@ pub struct Arguments {
     no_install: bool,
 }
 
-/// Servers of ours; dropping them stops them.
+/// Servers that this command has started; dropping them stops them.
 #[derive(Default)]
 struct Servers {
     redis: Option<Redis>,

@@ -53,7 +53,8 @@ fn acquire(key: &str, holder: &str, lease: &str) -> Command {
     }
 }
 
-/// What a reply to [`Locking::acquire`] says. A value without a lease is not a lock of ours, and would last for ever.
+/// What a reply to [`Locking::acquire`] says. Another program has written a value without a lease, which would last for
+/// ever.
 pub fn lock(reply: Reply) -> Option<Lock> {
     match reply {
         Reply::Nil => Some(Lock::Acquired),
