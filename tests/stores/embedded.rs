@@ -46,8 +46,7 @@ impl Embedded {
         };
         for collection in [ORDERS.collection, REFUNDS, REFUNDS] {
             for sql in setup(&collection) {
-                let parameters = Vec::new();
-                embedded.rows(Statement { sql: &sql, parameters });
+                embedded.rows(Statement::plain(&sql));
             }
         }
         embedded

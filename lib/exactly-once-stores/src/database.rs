@@ -57,6 +57,12 @@ pub(crate) enum Failure {
     Outage,
 }
 
+impl Failure {
+    fn is_outage(self) -> bool {
+        matches!(self, Self::Outage | Self::TakesNoWrites)
+    }
+}
+
 /// Whether the instance keeps the connection of a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Keep {
@@ -177,7 +183,7 @@ impl<'r, P: Platform> Database<'r, P> {
             Some(Err(error)) => self.failed(&error),
             None => self.outage("no answer in time"),
         };
-        if matches!(failure, Failure::Outage | Failure::TakesNoWrites) {
+        if failure.is_outage() {
             let now = self.platform().now();
             self.instance.history.borrow_mut().failed(sent, now);
         }
@@ -188,49 +194,36 @@ impl<'r, P: Platform> Database<'r, P> {
     async fn send(&self, statement: &Statement<'_>, keep: Keep, only_count: bool) -> Result<Sent, StatementError> {
         let (platform, kept) = (self.platform(), &self.instance.kept);
         let place = self.settings.place;
-        let (connection, set_up) = match kept.take_if(keep != Keep::No) {
-            Some(connection) => (connection, None),
+        let connection = match kept.take_if(keep != Keep::No) {
+            Some(connection) => connection,
             None => {
-                let is_file = place == Place::Sqlite;
-                let set_up = is_file.then(|| sqlite::setup(&self.table.collection));
-                (platform.connect(place).await?, set_up)
-            }
-        };
-        let mut sent = match only_count {
-            true => {
-                let count = platform.count(&connection, statement).await;
-                let rows = Vec::new();
-                Some(count.map(|count| Sent { count, rows }))
-            }
-            false => None,
-        };
-        let mut set_up = set_up.iter().flatten().map(String::as_str);
-        // One await for all of them: each is some kilobytes of the component.
-        let sent = loop {
-            let sql = match sent {
-                // The host's pool would hand it out again for as long as the old primary lives.
-                Some(Err(ref error)) if self.takes_no_writes(error) => Some(postgres::END_CONNECTION),
-                Some(sent) => break sent,
-                None => set_up.next(),
-            };
-            let other = sql.map(|sql| Statement {
-                sql,
-                parameters: Vec::new(),
-            });
-            let rows = platform.rows(&connection, other.as_ref().unwrap_or(statement)).await;
-            match (sent, other) {
-                (Some(failed), _) => break failed,
-                (None, Some(_)) => sqlite::check_mode(&rows?)?,
-                (None, None) => {
-                    sent = Some(rows.map(|rows| Sent {
-                        count: rows.len(),
-                        rows,
-                    }));
-                    continue;
+                let connection = platform.connect(place).await?;
+                if place == Place::Sqlite {
+                    for sql in sqlite::setup(&self.table.collection) {
+                        sqlite::check_mode(&platform.rows(&connection, &Statement::plain(&sql)).await?)?;
+                    }
                 }
+                connection
             }
-            sent = None;
         };
+        let sent = match only_count {
+            true => platform.count(&connection, statement).await.map(|count| Sent {
+                count,
+                rows: Vec::new(),
+            }),
+            false => platform.rows(&connection, statement).await.map(|rows| Sent {
+                count: rows.len(),
+                rows,
+            }),
+        };
+        if let Err(error) = &sent
+            && place != Place::Sqlite
+            && postgres::failure(error) == Failure::TakesNoWrites
+        {
+            // The host's pool would hand it out again for as long as the old primary lives.
+            let end = Statement::plain(postgres::END_CONNECTION);
+            let _ = platform.rows(&connection, &end).await;
+        }
         match (&sent, keep) {
             (_, Keep::No) => {}
             (Ok(_), Keep::ForATime) => kept.put_for_a_time(platform, connection),
@@ -239,10 +232,6 @@ impl<'r, P: Platform> Database<'r, P> {
             (_, Keep::Always) => kept.put(connection),
         }
         sent
-    }
-
-    fn takes_no_writes(&self, error: &StatementError) -> bool {
-        self.settings.place != Place::Sqlite && postgres::failure(error) == Failure::TakesNoWrites
     }
 
     /// Inserts a batch over the connection that the instance keeps.
@@ -304,7 +293,7 @@ impl<'r, P: Platform> Database<'r, P> {
             Place::Sqlite => sqlite::failure(error),
         };
         match &error.sqlstate {
-            _ if matches!(failure, Failure::Outage | Failure::TakesNoWrites) => {
+            _ if failure.is_outage() => {
                 self.outage(&postgres::describe(error));
                 failure
             }

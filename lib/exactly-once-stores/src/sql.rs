@@ -22,6 +22,16 @@ pub struct Statement<'s> {
     pub parameters: Vec<Parameter>,
 }
 
+impl<'s> Statement<'s> {
+    /// A statement without parameters.
+    pub fn plain(sql: &'s str) -> Self {
+        Self {
+            sql,
+            parameters: Vec::new(),
+        }
+    }
+}
+
 /// A parameter, by the type that Postgres expects for it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Parameter {
@@ -187,26 +197,17 @@ impl Statements {
 
     /// Reads the history and nothing else; the row has the [`history`].
     pub fn history(&self) -> Statement<'_> {
-        Statement {
-            sql: self.history,
-            parameters: Vec::new(),
-        }
+        Statement::plain(self.history)
     }
 
     /// Draws the history and the feed's numbering where rows name none: the server has begun a new incarnation.
     pub fn draw_epochs(&self) -> Statement<'_> {
-        Statement {
-            sql: self.draw_epochs,
-            parameters: Vec::new(),
-        }
+        Statement::plain(self.draw_epochs)
     }
 
     /// Fails unless the database accepts these statements. Changes nothing; the row has the [`history`].
     pub fn probe(&self) -> Statement<'_> {
-        Statement {
-            sql: &self.probe,
-            parameters: Vec::new(),
-        }
+        Statement::plain(&self.probe)
     }
 }
 
