@@ -9,8 +9,6 @@ use exactly_once_http::settings::{Settings, Store};
 use exactly_once_http::{Head, Host, Problem, Response};
 use exactly_once_stores::deadline::Timer;
 use exactly_once_stores::platform::Place;
-use exactly_once_stores::redis::Records;
-use exactly_once_stores::redis::locks::Locking;
 use exactly_once_stores::{DatabaseSettings, Instance, Redis, RedisSettings, Request};
 
 use crate::ids::RandomIds;
@@ -79,20 +77,14 @@ impl Host for SpinHost {
     }
 
     fn redis<'h>(&'h self, settings: &'h Settings) -> Redis<'h, Spin> {
-        let prefix = &settings.redis_key_prefix;
         let settings = RedisSettings {
             url: match &settings.store {
                 Store::Servers { redis_url, .. } => Some(redis_url),
                 Store::Embedded => None,
             },
-            records: Records {
-                prefix,
-                ttl: settings.reservation_ttl,
-            },
-            locking: Locking {
-                prefix,
-                lease: settings.lock_lease,
-            },
+            prefix: &settings.redis_key_prefix,
+            ttl: settings.reservation_ttl,
+            lease: settings.lock_lease,
             timeout: settings.redis_timeout,
         };
         Redis::new(self.instance, &self.request, settings)

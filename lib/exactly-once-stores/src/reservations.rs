@@ -18,12 +18,30 @@ use crate::redis::{Command, Records, Reply, record, reservation};
 pub struct RedisSettings<'s> {
     /// Its address, if there is a Redis.
     pub url: Option<&'s str>,
-    /// How records are stored.
-    pub records: Records<'s>,
-    /// How locks are stored.
-    pub locking: Locking<'s>,
+    /// The prefix of every name.
+    pub prefix: &'s str,
+    /// How long a record is kept.
+    pub ttl: Duration,
+    /// The longest time that a lock is held.
+    pub lease: Duration,
     /// How long a request may wait for Redis in all.
     pub timeout: Duration,
+}
+
+impl<'s> RedisSettings<'s> {
+    fn records(&self) -> Records<'s> {
+        Records {
+            prefix: self.prefix,
+            ttl: self.ttl,
+        }
+    }
+
+    fn locking(&self) -> Locking<'s> {
+        Locking {
+            prefix: self.prefix,
+            lease: self.lease,
+        }
+    }
 }
 
 /// Redis, as one request uses it.
@@ -128,36 +146,36 @@ impl<'r, P: Platform> Redis<'r, P> {
 
 impl<P: Platform> Reservations for Redis<'_, P> {
     async fn reserve(&self, scope: &KeyScope, record: &Record) -> Result<Reservation, ReservationsUnavailable> {
-        let command = self.settings.records.reserve(scope, record);
+        let command = self.settings.records().reserve(scope, record);
         self.guarded(command).await.map(reservation)
     }
 
     async fn complete(&self, scope: &KeyScope, record: &Record) -> Result<(), ReservationsUnavailable> {
-        let command = self.settings.records.complete(scope, record);
+        let command = self.settings.records().complete(scope, record);
         self.guarded(command).await.map(|_| ())
     }
 
     async fn withdraw(&self, scope: &KeyScope, record: &Record) -> Result<(), ReservationsUnavailable> {
-        let command = self.settings.records.withdraw(scope, record);
+        let command = self.settings.records().withdraw(scope, record);
         self.guarded(command).await.map(|_| ())
     }
 }
 
 impl<P: Platform> RecordLookup for Redis<'_, P> {
     async fn find_record(&self, scope: &KeyScope) -> Result<Option<Record>, ReservationsUnavailable> {
-        let command = self.settings.records.find_record(scope);
+        let command = self.settings.records().find_record(scope);
         self.guarded(command).await.map(record)
     }
 }
 
 impl<P: Platform> Locks for Redis<'_, P> {
     async fn acquire(&self, scope: &KeyScope) -> Result<Lock, ReservationsUnavailable> {
-        let command = self.settings.locking.acquire(scope);
+        let command = self.settings.locking().acquire(scope);
         lock(self.guarded(command).await?).ok_or(ReservationsUnavailable)
     }
 
     async fn release(&self, scope: &KeyScope) -> Result<(), ReservationsUnavailable> {
-        let command = self.settings.locking.release(scope);
+        let command = self.settings.locking().release(scope);
         self.guarded(command).await.map(|_| ())
     }
 }
@@ -167,7 +185,7 @@ impl<P: Platform> Probes for Redis<'_, P> {
     async fn probe(&self) -> Probe {
         let platform = self.request.platform();
         let start = platform.now();
-        let reply = self.command(self.settings.locking.probe()).await;
+        let reply = self.command(self.settings.locking().probe()).await;
         let up = reply.ok().and_then(lock).is_some();
         Probe::since(start, platform.now(), up)
     }
@@ -210,11 +228,9 @@ mod tests {
         fn at<'r>(&'r self, request: &'r Request<TestPlatform>, url: Option<&'r str>) -> Redis<'r, TestPlatform> {
             let settings = RedisSettings {
                 url,
-                records: Records { prefix: "p:", ttl: MS },
-                locking: Locking {
-                    prefix: "p:",
-                    lease: MS,
-                },
+                prefix: "p:",
+                ttl: MS,
+                lease: MS,
                 timeout: TIMEOUT,
             };
             Redis::new(&self.instance, request, settings)

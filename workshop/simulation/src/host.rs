@@ -12,8 +12,6 @@ use exactly_once::ports::{Clock, Probe, Probes};
 use exactly_once_http::settings::{RawSettings, Settings};
 use exactly_once_http::{Body, BodyError, ETag, Head, Host, Method, Problem};
 use exactly_once_stores::platform::Place;
-use exactly_once_stores::redis::Records;
-use exactly_once_stores::redis::locks::Locking;
 use exactly_once_stores::{Database, DatabaseSettings, Instance, Redis, RedisSettings, Request};
 
 use crate::client_request::{ClientRequest, Condition};
@@ -203,14 +201,9 @@ impl Host for SimulatedHost {
     fn redis<'h>(&'h self, settings: &'h Settings) -> Redis<'h, Simulated> {
         let settings = RedisSettings {
             url: Some(""),
-            records: Records {
-                prefix: "",
-                ttl: settings.reservation_ttl,
-            },
-            locking: Locking {
-                prefix: "",
-                lease: settings.lock_lease,
-            },
+            prefix: "",
+            ttl: settings.reservation_ttl,
+            lease: settings.lock_lease,
             timeout: settings.redis_timeout,
         };
         Redis::new(&self.instance, &self.request, settings)

@@ -13,8 +13,6 @@ use exactly_once::ports::{Clock, Probe, Probes};
 use exactly_once_http::settings::{RawSettings, Settings, Store};
 use exactly_once_http::{Host, Problem};
 use exactly_once_stores::platform::Place;
-use exactly_once_stores::redis::Records;
-use exactly_once_stores::redis::locks::Locking;
 use exactly_once_stores::{Database, DatabaseSettings, Instance, Redis, RedisSettings, Request};
 use native_stores::{Native, OneshotSignals, Postgres, RandomIds};
 use orders::ORDERS;
@@ -106,20 +104,14 @@ impl Host for NativeHost {
     }
 
     fn redis<'h>(&'h self, settings: &'h Settings) -> Redis<'h, Native> {
-        let prefix = &settings.redis_key_prefix;
         let settings = RedisSettings {
             url: match &settings.store {
                 Store::Servers { redis_url, .. } => Some(redis_url),
                 Store::Embedded => None,
             },
-            records: Records {
-                prefix,
-                ttl: settings.reservation_ttl,
-            },
-            locking: Locking {
-                prefix,
-                lease: settings.lock_lease,
-            },
+            prefix: &settings.redis_key_prefix,
+            ttl: settings.reservation_ttl,
+            lease: settings.lock_lease,
             timeout: settings.redis_timeout,
         };
         Redis::new(&self.instance, &self.request, settings)
