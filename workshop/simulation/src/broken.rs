@@ -137,7 +137,7 @@ impl BrokenHost {
         host.platform().set_mistake(Some(kind));
         {
             let tables = &mut host.platform().shared().world.borrow_mut().tables;
-            tables.waits_for_standbys = kind != Break::ExistingNotReplicated;
+            tables.skips_standbys = kind == Break::ExistingNotReplicated;
             tables.takes_timeline = kind == Break::TimelineTakenForHistory;
         }
         let seen = Seen::default();

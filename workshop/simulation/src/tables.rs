@@ -85,47 +85,26 @@ struct OpenRow {
 }
 
 /// All tables.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Tables {
     rows: Vec<Row>,
     /// How many of the rows a standby has.
     replicated: usize,
-    /// Whether a statement that finds a row waits for a standby. Otherwise it is a broken variant's.
-    pub waits_for_standbys: bool,
+    /// Only for a broken variant: whether a statement that finds a row does without a standby.
+    pub skips_standbys: bool,
     /// The number of the history, and the incarnation of the server that has drawn it.
     epoch: (u64, u64),
+    /// How many failovers there were.
     incarnation: u64,
     /// How many histories were drawn.
     drawn: u64,
-    /// Only for a broken variant: whether the number of the server's timeline is the history. It is odd; a promotion
-    /// begins the second timeline, whichever came before.
+    /// Only for a broken variant: whether the number of the server's timeline is the history.
     pub takes_timeline: bool,
-    timeline: u64,
     open: Vec<OpenRow>,
     opened: usize,
     lost: Vec<LostRow>,
     states: Vec<StateChange>,
     now: Moment,
-}
-
-impl Default for Tables {
-    fn default() -> Self {
-        Self {
-            rows: Vec::new(),
-            replicated: 0,
-            waits_for_standbys: true,
-            epoch: (0, 0),
-            incarnation: 0,
-            drawn: 0,
-            takes_timeline: false,
-            timeline: 1,
-            open: Vec::new(),
-            opened: 0,
-            lost: Vec::new(),
-            states: Vec::new(),
-            now: Moment::default(),
-        }
-    }
 }
 
 impl Tables {
@@ -183,7 +162,8 @@ impl Tables {
     /// The database's history, if it was drawn in the present incarnation of the server.
     pub fn history(&self) -> Option<History> {
         if self.takes_timeline {
-            return history(self.timeline);
+            // Odd, as numbers of histories are even. Every promotion begins the second timeline.
+            return history(if self.incarnation == 0 { 1 } else { 3 });
         }
         let (number, incarnation) = self.epoch;
         (incarnation == self.incarnation).then(|| history(2 * number)).flatten()
@@ -199,7 +179,7 @@ impl Tables {
 
     /// A statement that has found a row, or has refused one because of others, waits until a standby has them.
     pub fn wait_for_standbys(&mut self) {
-        if self.waits_for_standbys {
+        if !self.skips_standbys {
             self.replicated = self.rows.len();
         }
     }
@@ -364,7 +344,6 @@ impl Tables {
         self.now.0 += 1;
         self.open.clear();
         self.incarnation += 1;
-        self.timeline = 3;
         let kept = match synchronous {
             true => self.replicated,
             false => self.rows.len() / 2,
