@@ -57,13 +57,7 @@ struct Arguments {
 // Children are tied to the thread that starts them, so everything stays on this one.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    match run(Arguments::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    devstack::exit_code(run(Arguments::parse()).await)
 }
 
 async fn run(arguments: Arguments) -> Result<()> {

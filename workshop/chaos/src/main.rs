@@ -43,13 +43,7 @@ struct Arguments {
 // Children are tied to the thread that starts them, so everything stays on this one.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    match chaos(Arguments::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    devstack::exit_code(chaos(Arguments::parse()).await)
 }
 
 async fn chaos(arguments: Arguments) -> Result<()> {
@@ -62,14 +56,15 @@ async fn chaos(arguments: Arguments) -> Result<()> {
         }
         workspace::build_tools(&["runner", "migrator"])?;
     }
+    // 32 bits are short enough to type.
+    let seed = arguments.seed.unwrap_or_else(|| rand::random::<u32>().into());
     match arguments.shop {
-        true => judge_shop(arguments.seconds, arguments.seed, programs).await,
-        false => judge(arguments, programs).await,
+        true => judge_shop(arguments.seconds, seed, programs).await,
+        false => judge(arguments, seed, programs).await,
     }
 }
 
-async fn judge_shop(seconds: u64, seed: Option<u64>, programs: Programs) -> Result<()> {
-    let seed = seed.unwrap_or_else(|| rand::random::<u32>().into());
+async fn judge_shop(seconds: u64, seed: u64, programs: Programs) -> Result<()> {
     eprintln!("Chaos in the shop for {seconds} s, seed {seed}");
     let verdict = chaos::shop::run(&chaos::shop::Options {
         duration: Duration::from_secs(seconds),
@@ -91,9 +86,7 @@ async fn judge_shop(seconds: u64, seed: Option<u64>, programs: Programs) -> Resu
     );
 }
 
-async fn judge(arguments: Arguments, programs: Programs) -> Result<()> {
-    // 32 bits are short enough to type.
-    let seed = arguments.seed.unwrap_or_else(|| rand::random::<u32>().into());
+async fn judge(arguments: Arguments, seed: u64, programs: Programs) -> Result<()> {
     let faults = match arguments.failover {
         true => Faults::Failovers,
         false => Faults::All,

@@ -37,13 +37,7 @@ enum Arguments {
 
 fn main() -> ExitCode {
     let Arguments::Check { no_install } = Arguments::parse();
-    match run(!no_install) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    devstack::exit_code(run(!no_install))
 }
 
 fn run(may_install: bool) -> Result<()> {

@@ -23,3 +23,14 @@ pub use install::Programs;
 pub use postgres::Postgres;
 pub use redis::Redis;
 pub use skip::or_skip;
+
+/// The exit code of a tool. An error is printed in one line, with its causes.
+pub fn exit_code(outcome: anyhow::Result<()>) -> std::process::ExitCode {
+    match outcome {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}

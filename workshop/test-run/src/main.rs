@@ -49,13 +49,7 @@ struct Arguments {
 // Children are tied to the thread that starts them, so everything stays on this one.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    match test(Arguments::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    devstack::exit_code(test(Arguments::parse()).await)
 }
 
 async fn test(arguments: Arguments) -> Result<()> {

@@ -55,13 +55,7 @@ struct PassedOn {
 // Children are tied to the thread that starts them, so everything stays on this one.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    match run().await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    devstack::exit_code(run().await)
 }
 
 async fn run() -> Result<()> {
