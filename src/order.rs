@@ -6,16 +6,9 @@ use exactly_once::members::{
 use exactly_once::{Collection, Documentation, Resource};
 use serde_json::{Map, Value};
 
-const COLLECTION: Collection = Collection {
-    name: "orders",
-    one: "order",
-    path: "/api/v1/orders",
-};
+const COLLECTION: Collection = Collection { name: "orders", one: "order", path: "/api/v1/orders" };
 
-const DOCUMENTATION: Documentation = Documentation {
-    description: "/openapi.json",
-    reference: "/reference/",
-};
+const DOCUMENTATION: Documentation = Documentation { description: "/openapi.json", reference: "/reference/" };
 
 /// Orders. Their representations have the members in this order.
 pub static ORDERS: Resource = Resource::new(
@@ -136,26 +129,14 @@ mod tests {
         let expected = [
             ("/extra", "is not a member this API knows"),
             ("/currency", "must be an ISO 4217 code such as \"EUR\""),
-            (
-                "/note",
-                "must be a string of at most 500 characters, none of them U+0000, or null",
-            ),
+            ("/note", "must be a string of at most 500 characters, none of them U+0000, or null"),
             ("/items/0/colour", "is not a member this API knows"),
-            (
-                "/items/0/sku",
-                "must be a string of 1 to 64 characters, none of them U+0000",
-            ),
+            ("/items/0/sku", "must be a string of 1 to 64 characters, none of them U+0000"),
             ("/items/0/quantity", "must be an integer from 1 to 10000"),
-            (
-                "/items/0/unitPrice",
-                "must be an integer of minor units, 0 to 9223372036854775807",
-            ),
+            ("/items/0/unitPrice", "must be an integer of minor units, 0 to 9223372036854775807"),
             ("/items/1", "must be an object with sku, quantity and unitPrice"),
         ];
-        assert_eq!(
-            found,
-            expected.map(|(pointer, detail)| (pointer.to_owned(), detail.to_owned()))
-        );
+        assert_eq!(found, expected.map(|(pointer, detail)| (pointer.to_owned(), detail.to_owned())));
         let missing = |name: &str| (format!("/{name}"), "is required".to_owned());
         assert_eq!(violations(json!({})), [missing("currency"), missing("items")]);
         assert_eq!(violations(json!([]))[0].1, "must be an object with currency and items");
@@ -211,10 +192,7 @@ mod tests {
             json!([{"sku": "A", "quantity": 2, "unitPrice": i64::MAX}]),
             json!([{"sku": "A", "quantity": 1, "unitPrice": i64::MAX}, {"sku": "B", "quantity": 1, "unitPrice": 1}]),
         ] {
-            assert_eq!(
-                violations(with("/items", items)),
-                [("/items".to_owned(), TOTAL.to_owned())]
-            );
+            assert_eq!(violations(with("/items", items)), [("/items".to_owned(), TOTAL.to_owned())]);
         }
     }
 
@@ -246,10 +224,7 @@ mod tests {
             r#""items":[{"colour":"red","quantity":1,"sku":"A","unitPrice":5}]}"#
         );
         let body: Value = serde_json::from_str(&represent(document).expect("readable")).expect("JSON");
-        assert_eq!(
-            (&body["giftWrap"], &body["items"][0]["colour"]),
-            (&json!(true), &json!("red"))
-        );
+        assert_eq!((&body["giftWrap"], &body["items"][0]["colour"]), (&json!(true), &json!("red")));
         assert_eq!((&body["note"], &body["total"]), (&Value::Null, &json!(5)));
     }
 

@@ -156,12 +156,8 @@ async fn heads_that_are_no_http() {
     }
     // Spin answers bytes that are not UTF-8 with an error of its own (workshop/runner/README.md).
     let on_spin = std::env::var_os("ORDERS_HOST").is_some_and(|host| host == "spin");
-    for field in [
-        &b"Idempotency-Key: k\xff"[..],
-        b"Idempotency-Key: \xe9",
-        b"X-Other: \xff",
-        b"X-Other: \xed\xa0\x80",
-    ] {
+    for field in [&b"Idempotency-Key: k\xff"[..], b"Idempotency-Key: \xe9", b"X-Other: \xff", b"X-Other: \xed\xa0\x80"]
+    {
         let fields = [JSON, field];
         let refused = Raw::order(&service, &fields, order.as_bytes()).await;
         let status = if on_spin { 500 } else { 400 };
@@ -195,13 +191,7 @@ async fn fields_that_are_only_odd_are_accepted() {
     let fields = [&bare[..], &bare, JSON];
     let first = Raw::order(&service, &fields, order.as_bytes()).await;
     first.assert_created();
-    for odd in [
-        &quoted[..],
-        b"X-Other: \xc3\xa9",
-        b"X-Empty:",
-        b"Accept: nothing/at-all",
-        b"Expect: 100-something",
-    ] {
+    for odd in [&quoted[..], b"X-Other: \xc3\xa9", b"X-Empty:", b"Accept: nothing/at-all", b"Expect: 100-something"] {
         let fields = [&bare[..], JSON, odd];
         let replay = Raw::order(&service, &fields, order.as_bytes()).await;
         replay.assert_replay_of(&first);
@@ -273,9 +263,7 @@ async fn bodies_that_are_no_json() {
         let refused = post(&service, &key, &body).await;
         refused.assert_problem(400, "malformed-json");
     }
-    for number in [
-        "01", "+1", "1.", ".5", "0x10", "1e", "--1", "1_000", "NaN", "Infinity", "1e400",
-    ] {
+    for number in ["01", "+1", "1.", ".5", "0x10", "1e", "--1", "1_000", "NaN", "Infinity", "1e400"] {
         let refused = post(&service, &key, numbered(number, "1")).await;
         refused.assert_problem(400, "malformed-json");
         let refused = post(&service, &key, numbered("1", number)).await;
@@ -301,21 +289,10 @@ async fn json_that_is_no_order() {
         (with_items("{}"), "/items"),
         (with_items("[[]]"), "/items/0"),
         (with_items(&format!("[{item},null]")), "/items/1"),
-        (
-            numbered("1", "9223372036854775807").replace("}]", &format!("}},{item}]")),
-            "/items",
-        ),
+        (numbered("1", "9223372036854775807").replace("}]", &format!("}},{item}]")), "/items"),
         (numbered("9999", "9223372036854775807"), "/items"),
     ];
-    for note in [
-        r#""\u0000""#,
-        r#""a\u0000b""#,
-        "0.5",
-        "{}",
-        "[[[[[[[[]]]]]]]]",
-        "1e-400",
-        "false",
-    ] {
+    for note in [r#""\u0000""#, r#""a\u0000b""#, "0.5", "{}", "[[[[[[[[]]]]]]]]", "1e-400", "false"] {
         cases.push((String::from_utf8(noted(note)).unwrap(), "/note"));
     }
     let deepest = format!("{}0{}", "[".repeat(126), "]".repeat(126));
@@ -427,14 +404,7 @@ async fn a_slow_body_is_waited_for_and_one_that_stalls_is_not() {
         created.assert_created();
         assert!(asked.elapsed() < Duration::from_secs(3));
     };
-    tokio::join!(
-        slow_but_whole,
-        half_a_body,
-        all_but_the_end,
-        drop_by_drop,
-        nothing_at_all,
-        meanwhile
-    );
+    tokio::join!(slow_but_whole, half_a_body, all_but_the_end, drop_by_drop, nothing_at_all, meanwhile);
 
     for (key, orders) in [(&slow, 1), (&neighbour, 1), (&half, 0), (&open, 0), (&dripping, 0)] {
         service.assert_stored(key, orders).await;

@@ -45,12 +45,9 @@ async fn a_retry_of_an_order_that_is_no_longer_valid_gets_the_order() {
     same.as_object_mut().unwrap().remove("note");
     service.order(&key, &same).await.assert_replay_of(&retried);
 
-    for (key, order) in [
-        (&new_key(), &order),
-        (&key, &in_currency("XQZ")),
-        (&key, &json!({"currency": "XQQ"})),
-        (&key, &json!([])),
-    ] {
+    for (key, order) in
+        [(&new_key(), &order), (&key, &in_currency("XQZ")), (&key, &json!({"currency": "XQQ"})), (&key, &json!([]))]
+    {
         service.order(key, order).await.assert_problem(422, "invalid-order");
     }
     service.assert_stored(&key, 1).await;
@@ -89,10 +86,7 @@ async fn a_retry_of_an_order_of_a_newer_release_gets_the_order() {
         order["giftWrap"] = wrap;
         service.order(&key, &order).await.assert_problem(422, "invalid-order");
     }
-    service
-        .order(&key, &in_currency("EUR"))
-        .await
-        .assert_problem(422, "idempotency-key-reused");
+    service.order(&key, &in_currency("EUR")).await.assert_problem(422, "idempotency-key-reused");
 }
 
 #[tokio::test]
@@ -123,10 +117,7 @@ async fn a_retry_without_the_condition_that_is_required_by_now_gets_the_order() 
             .await;
         after.order(&key, &order).await.assert_replay_of(&first);
         for (key, order) in [(&new_key(), &order), (&key, &an_order_of(3))] {
-            after
-                .order(key, order)
-                .await
-                .assert_problem(428, "precondition-required");
+            after.order(key, order).await.assert_problem(428, "precondition-required");
         }
     }
     before.assert_stored(&key, 1).await;

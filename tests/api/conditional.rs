@@ -129,12 +129,7 @@ async fn if_match_with_any_several_weak_and_malformed_tags() {
     answer.assert_created();
 
     let tag = current(&service).await;
-    for never in [
-        &format!("W/{tag}"),
-        "\"*\"",
-        "\"x\", \"y\"",
-        &tag.replacen('"', "\"0", 1),
-    ] {
+    for never in [&format!("W/{tag}"), "\"*\"", "\"x\", \"y\"", &tag.replacen('"', "\"0", 1)] {
         assert_eq!(refused(&ask(&service, &new_key(), never).await), tag);
     }
     for malformed in [tag.trim_matches('"'), "nonsense", ""] {

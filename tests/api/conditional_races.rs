@@ -171,11 +171,7 @@ async fn a_creation_waits_for_the_transaction_on_the_same_state() {
 async fn wait_until_locked(service: &Service, locked: bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while is_locked(service).await != locked {
-        assert!(
-            Instant::now() < deadline,
-            "the lock is still {}",
-            if locked { "free" } else { "held" }
-        );
+        assert!(Instant::now() < deadline, "the lock is still {}", if locked { "free" } else { "held" });
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

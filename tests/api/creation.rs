@@ -23,10 +23,7 @@ async fn a_first_request_creates_and_a_second_repeats_byte_for_byte() {
     let first = service.order(&key, &body).await;
     first.assert_created();
     assert_eq!(first.field("content-type"), Some("application/json"));
-    assert_eq!(
-        first.field("content-length"),
-        Some(first.body.len().to_string().as_str())
-    );
+    assert_eq!(first.field("content-length"), Some(first.body.len().to_string().as_str()));
 
     let order = first.json();
     let id = order["orderId"].as_str().unwrap();
@@ -53,10 +50,7 @@ async fn another_key_is_another_order() {
     let service = service().start().await;
     let one = service.order(&new_key(), &an_order()).await;
     let two = service.order(&new_key(), &an_order()).await;
-    assert_ne!(
-        one.assert_created().json()["orderId"],
-        two.assert_created().json()["orderId"]
-    );
+    assert_ne!(one.assert_created().json()["orderId"], two.assert_created().json()["orderId"]);
 }
 
 #[tokio::test]
@@ -66,11 +60,7 @@ async fn quoted_bare_and_repeated_are_the_same_key() {
     let key = new_key();
     let first = service.order(&key, &an_order()).await;
     first.assert_created();
-    for same in [
-        format!("\"{key}\""),
-        format!("{key},{key}"),
-        format!("{key}, \"{key}\""),
-    ] {
+    for same in [format!("\"{key}\""), format!("{key},{key}"), format!("{key}, \"{key}\"")] {
         service.order(&same, &an_order()).await.assert_replay_of(&first);
     }
     service.assert_stored(&key, 1).await;

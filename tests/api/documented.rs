@@ -29,11 +29,8 @@ pub fn assert_documented(method: &Method, url: &str, answer: &Answer) {
     if is_of_host(url.path(), answer) || is_of_web(answer) {
         return;
     }
-    let fields: Vec<(&str, &str)> = answer
-        .fields
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
-        .collect();
+    let fields: Vec<(&str, &str)> =
+        answer.fields.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
     let undocumented = DOCUMENT
         .undocumented(&openapi_check::Answer {
             method: method.as_str(),
@@ -43,8 +40,5 @@ pub fn assert_documented(method: &Method, url: &str, answer: &Answer) {
             body: &answer.body,
         })
         .unwrap();
-    assert!(
-        undocumented.is_empty(),
-        "{undocumented:?} of the answer to {method} {url}: {answer:?}"
-    );
+    assert!(undocumented.is_empty(), "{undocumented:?} of the answer to {method} {url}: {answer:?}");
 }

@@ -189,11 +189,8 @@ async fn the_file_is_in_write_ahead_mode_and_has_no_other_index_than_its_constra
     let named = file.query_row(indexes, [], |row| row.get::<_, Option<String>>(0));
     assert_eq!(named.unwrap(), None);
     // For people; nothing reads it.
-    let (created_at, id): (String, String) = file
-        .query_row("SELECT created_at, order_id FROM orders", [], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })
-        .unwrap();
+    let (created_at, id): (String, String) =
+        file.query_row("SELECT created_at, order_id FROM orders", [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
     let shown = service.get(&format!("/api/v1/orders/{id}")).await;
     assert_eq!(shown.json()["createdAt"], created_at);
 }

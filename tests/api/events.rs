@@ -73,9 +73,7 @@ async fn only_the_operators_token_opens_the_feed_and_it_opens_nothing_else() {
     other.assert_problem(401, "unauthenticated");
     assert_eq!(read(&service, EVENTS).await.status, 200);
 
-    read(&service, "/api/v1/orders")
-        .await
-        .assert_problem(401, "invalid-token");
+    read(&service, "/api/v1/orders").await.assert_problem(401, "invalid-token");
     let posted = service.request(Method::POST, EVENTS, &[], "").await;
     posted.assert_problem(405, "method-not-allowed");
     assert_eq!(posted.field("allow"), Some("GET, HEAD"));

@@ -23,10 +23,7 @@ async fn connections_outside_allowed_outbound_hosts_are_refused() {
     ready.assert_problem(500, "misconfigured");
     assert!(ready.body.contains("database_allowed_host"), "{ready:?}");
     let logs = without_postgres.logs();
-    assert!(
-        logs.contains("postgres: down: misconfigured: database_allowed_host"),
-        "{logs}"
-    );
+    assert!(logs.contains("postgres: down: misconfigured: database_allowed_host"), "{logs}");
     let logs = without_redis.logs();
     assert!(logs.contains("redis: down: misconfigured: redis_url"), "{logs}");
 }
@@ -37,11 +34,7 @@ async fn the_log_says_why_there_is_no_connection() {
     let whole = service().own_postgres().start().await;
     let database = whole.database().await.unwrap();
     // The others need no password.
-    let file = database
-        .query_one("SHOW hba_file", &[])
-        .await
-        .unwrap()
-        .get::<_, String>(0);
+    let file = database.query_one("SHOW hba_file", &[]).await.unwrap().get::<_, String>(0);
     let setup = format!(
         "CREATE ROLE limited LOGIN CONNECTION LIMIT 0;
          COPY (VALUES ('host all guarded all scram-sha-256'), ('host all all all trust')) TO '{file}';
@@ -51,22 +44,10 @@ async fn the_log_says_why_there_is_no_connection() {
     let (own, place) = whole.database_url().split_once('@').unwrap();
     let (server, _) = place.split_once('/').unwrap();
     for (url, why) in [
-        (
-            format!("postgres://guarded:s3cret-and-wrong@{place}"),
-            "FATAL: password authentication failed",
-        ),
-        (
-            format!("{own}:s3cret-unused@{server}/missing"),
-            "FATAL: database \"missing\" does not exist",
-        ),
-        (
-            format!("postgres://limited@{place}"),
-            "FATAL: too many connections for role",
-        ),
-        (
-            "postgres://u:s3cret-too@127.0.0.1:1/orders".to_owned(),
-            "Connection refused",
-        ),
+        (format!("postgres://guarded:s3cret-and-wrong@{place}"), "FATAL: password authentication failed"),
+        (format!("{own}:s3cret-unused@{server}/missing"), "FATAL: database \"missing\" does not exist"),
+        (format!("postgres://limited@{place}"), "FATAL: too many connections for role"),
+        ("postgres://u:s3cret-too@127.0.0.1:1/orders".to_owned(), "Connection refused"),
     ] {
         let service = service().variable("database_url", url).start().await;
         let refused = service.order(&new_key(), &an_order()).await;
@@ -93,12 +74,8 @@ async fn a_wrong_setting_is_named_in_the_log_and_not_to_the_client() {
 async fn secrets_appear_in_no_log() {
     applies_to!(Servers);
     let secret = "s3cret-in-a-url";
-    let setup = service()
-        .own_redis()
-        .own_postgres()
-        .password(secret)
-        .patient_with_redis()
-        .variable("log_requests", true);
+    let setup =
+        service().own_redis().own_postgres().password(secret).patient_with_redis().variable("log_requests", true);
     let mut service = setup.start().await;
     let (key, order) = (new_key(), an_order());
     let first = service.order(&key, &order).await;
@@ -130,17 +107,12 @@ async fn without_its_variables_it_is_not_ready_and_the_log_says_both_ways_to_set
     for (path, names) in [("/readyz", true), ("/api/v1/orders", false)] {
         let refused = service.get(path).await;
         refused.assert_problem(500, "misconfigured");
-        let named = ["redis_url", "key_reuse"]
-            .iter()
-            .all(|name| refused.body.contains(name));
+        let named = ["redis_url", "key_reuse"].iter().all(|name| refused.body.contains(name));
         assert_eq!(named, names, "{}", refused.body);
         assert!(!refused.body.contains("s3cret"), "{}", refused.body);
     }
     let logs = service.logs();
-    for said in [
-        "variable redis_url must be set; or set store to \"embedded\"",
-        "variable key_reuse must be",
-    ] {
+    for said in ["variable redis_url must be set; or set store to \"embedded\"", "variable key_reuse must be"] {
         assert!(logs.contains(said), "{logs}");
     }
     assert!(!logs.contains("s3cret"), "{logs}");

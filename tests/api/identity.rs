@@ -35,10 +35,8 @@ const P256: [&str; 3] = [
     "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0",
     "jpsQnnGQmL-YBIffH1136cspYG6-0iY7X1fCE9-E9LI",
 ];
-const ED25519: [&str; 2] = [
-    "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
-    "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A",
-];
+const ED25519: [&str; 2] =
+    ["11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo", "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A"];
 
 fn encode(bytes: &[u8]) -> String {
     Base64UrlUnpadded::encode_string(bytes)
@@ -75,10 +73,7 @@ fn sign(algorithm: &str, message: &[u8]) -> Vec<u8> {
             let [n, d, p, q] = [N, D, P, Q].map(|text| BigUint::from_bytes_be(&decode(text)));
             let key = RsaPrivateKey::from_components(n, 65537_u32.into(), d, vec![p, q]).unwrap();
             let info = b"\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x00\x04\x20";
-            let scheme = Pkcs1v15Sign {
-                hash_len: Some(32),
-                prefix: info.as_slice().into(),
-            };
+            let scheme = Pkcs1v15Sign { hash_len: Some(32), prefix: info.as_slice().into() };
             key.sign(scheme, &Sha256::digest(message)).unwrap()
         }
         "HS256" => {
@@ -92,9 +87,7 @@ fn sign(algorithm: &str, message: &[u8]) -> Vec<u8> {
 /// Credentials with these claims.
 fn bearer(algorithm: &str, kid: &str, claims: &Value) -> String {
     let header = json!({"alg": algorithm, "kid": kid}).to_string();
-    let signed = [header, claims.to_string()]
-        .map(|part| encode(part.as_bytes()))
-        .join(".");
+    let signed = [header, claims.to_string()].map(|part| encode(part.as_bytes())).join(".");
     format!("Bearer {signed}.{}", encode(&sign(algorithm, signed.as_bytes())))
 }
 
@@ -123,9 +116,7 @@ fn with_gateway() -> Setup {
 async fn order(service: &Service, who: &[(&str, &str)], key: &str, body: &Value) -> Answer {
     let own = [("content-type", "application/json"), ("idempotency-key", key)];
     let fields = [&own, who].concat();
-    service
-        .request(Method::POST, "/api/v1/orders", &fields, body.to_string())
-        .await
+    service.request(Method::POST, "/api/v1/orders", &fields, body.to_string()).await
 }
 
 async fn get(service: &Service, who: &[(&str, &str)], path: &str) -> Answer {
@@ -272,18 +263,13 @@ async fn customers_never_meet() {
     applies_to!(Servers);
     let service = with_gateway().patient_with_redis().start().await;
     let (alice, bob) = ([("x-user-id", "alice")], [("x-user-id", "bob")]);
-    let record = |name: &str, key: &str| {
-        service
-            .record_of(key)
-            .replace("9:anonymous", &format!("{}:{name}", name.len()))
-    };
+    let record =
+        |name: &str, key: &str| service.record_of(key).replace("9:anonymous", &format!("{}:{name}", name.len()));
     for round in 0..3 {
         let key = new_key();
         let of_alice = order(&service, &alice, &key, &an_order()).await;
         of_alice.assert_created();
-        order(&service, &alice, &key, &an_order())
-            .await
-            .assert_replay_of(&of_alice);
+        order(&service, &alice, &key, &an_order()).await.assert_replay_of(&of_alice);
         let (from, to) = (record("alice", &key), record("bob", &key));
         match round {
             0 => {}
@@ -298,9 +284,7 @@ async fn customers_never_meet() {
             }
         }
         let path = format!("/api/v1/idempotency-keys/{key}");
-        get(&service, &bob, &path)
-            .await
-            .assert_problem(404, "idempotency-key-not-found");
+        get(&service, &bob, &path).await.assert_problem(404, "idempotency-key-not-found");
         let of_bob = order(&service, &bob, &key, &an_order_of(3)).await;
         of_bob.assert_created();
         assert_ne!(of_bob.json()["orderId"], of_alice.json()["orderId"]);
@@ -327,27 +311,13 @@ async fn an_identity_that_is_not_set_up_lets_nobody_in() {
     for (variable, settings) in [
         ("identity", vec![("identity", "nobody".to_owned())]),
         ("identity", vec![("identity", String::new())]),
-        (
-            "identity_header",
-            vec![("identity", "header".into()), ("identity_header", "X User".into())],
-        ),
+        ("identity_header", vec![("identity", "header".into()), ("identity_header", "X User".into())]),
         ("jwt_keys", vec![("identity", "jwt".into())]),
-        (
-            "jwt_keys",
-            vec![("identity", "jwt".into()), ("jwt_keys", "not s3cret JSON".into())],
-        ),
-        (
-            "jwt_keys",
-            vec![("identity", "jwt".into()), ("jwt_keys", r#"{"keys":[]}"#.into())],
-        ),
-        (
-            "jwt_keys",
-            vec![("identity", "jwt".into()), ("jwt_keys", small.to_string())],
-        ),
+        ("jwt_keys", vec![("identity", "jwt".into()), ("jwt_keys", "not s3cret JSON".into())]),
+        ("jwt_keys", vec![("identity", "jwt".into()), ("jwt_keys", r#"{"keys":[]}"#.into())]),
+        ("jwt_keys", vec![("identity", "jwt".into()), ("jwt_keys", small.to_string())]),
     ] {
-        let setup = settings
-            .iter()
-            .fold(service(), |setup, (name, value)| setup.variable(name, value));
+        let setup = settings.iter().fold(service(), |setup, (name, value)| setup.variable(name, value));
         let service = setup.start().await;
         let who = [("x-user-id", "c"), ("authorization", "Bearer x")];
         let refused = order(&service, &who, &new_key(), &an_order()).await;

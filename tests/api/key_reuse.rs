@@ -22,10 +22,7 @@ async fn another_order_is_refused_with_pointers_and_without_values() {
         let refused = service.order(&key, &other).await;
         refused.assert_problem(422, "idempotency-key-reused");
         assert_eq!(refused.json()["orderId"], first.json()["orderId"]);
-        assert_eq!(
-            refused.json()["differs"],
-            json!(["/items/0/quantity", "/items/1", "/note"])
-        );
+        assert_eq!(refused.json()["differs"], json!(["/items/0/quantity", "/items/1", "/note"]));
         assert!(!refused.body.contains("secret"));
     }
     service.order(&key, &stored).await.assert_replay_of(&first);

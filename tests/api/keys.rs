@@ -14,9 +14,7 @@ async fn a_key_is_unknown_then_completed_whatever_redis_contains() {
     applies_to!(Servers, Partitions);
     let service = service().patient_with_redis().start().await;
     let key = new_key();
-    state(&service, &key)
-        .await
-        .assert_problem(404, "idempotency-key-not-found");
+    state(&service, &key).await.assert_problem(404, "idempotency-key-not-found");
 
     let created = service.order(&key, &an_order()).await;
     let order = created.assert_created().json();
@@ -73,12 +71,8 @@ async fn a_reserved_key_is_in_progress_until_its_order_exists() {
     // A completed record whose order does not exist is ignored.
     let stray = new_key();
     service.order(&key, &order).await.assert_replay_of(&created);
-    service
-        .redis_command(&["COPY", &record, &service.record_of(&stray)])
-        .await;
-    state(&service, &stray)
-        .await
-        .assert_problem(404, "idempotency-key-not-found");
+    service.redis_command(&["COPY", &record, &service.record_of(&stray)]).await;
+    state(&service, &stray).await.assert_problem(404, "idempotency-key-not-found");
 }
 
 #[tokio::test]
@@ -95,27 +89,20 @@ async fn a_refused_condition_leaves_no_key_in_progress() {
     service.redis_command(&hold).await;
     assert_locked(&ask(&service, &locked, &tag_of_now).await, 1..=90);
     for key in [stale, locked] {
-        state(&service, &key)
-            .await
-            .assert_problem(404, "idempotency-key-not-found");
+        state(&service, &key).await.assert_problem(404, "idempotency-key-not-found");
     }
 }
 
 #[tokio::test]
 async fn the_state_of_a_key_needs_postgres_and_not_redis() {
     applies_to!(Servers, Partitions);
-    let setup = service()
-        .own_redis()
-        .own_postgres()
-        .variable("database_timeout_ms", 1000);
+    let setup = service().own_redis().own_postgres().variable("database_timeout_ms", 1000);
     let mut service = setup.start().await;
     let key = new_key();
     service.order(&key, &an_order()).await.assert_created();
     service.redis().stop().unwrap();
     assert_eq!(state(&service, &key).await.json()["state"], "completed");
-    state(&service, &new_key())
-        .await
-        .assert_problem(404, "idempotency-key-not-found");
+    state(&service, &new_key()).await.assert_problem(404, "idempotency-key-not-found");
 
     service.redis().restart().unwrap();
     service.postgres().stop().unwrap();
@@ -138,8 +125,6 @@ async fn any_key_can_be_named_in_a_path() {
         assert_eq!(answer["orderId"], created.assert_created().json()["orderId"]);
     }
     for no_key in ["a%20b", "%C3%A9", "%00", &"k".repeat(256)] {
-        state(&service, no_key)
-            .await
-            .assert_problem(404, "idempotency-key-not-found");
+        state(&service, no_key).await.assert_problem(404, "idempotency-key-not-found");
     }
 }

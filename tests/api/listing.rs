@@ -47,10 +47,7 @@ async fn links_begin_with_the_public_base_path() {
     assert_eq!(rest.json()["next"], Value::Null);
     let help = service.get("/api/v1/orders/x").await;
     let link = help.field("link").unwrap();
-    assert!(
-        link.starts_with("</shop/eu/openapi.json>; rel=\"service-desc\", </shop/eu/reference/#"),
-        "{link}"
-    );
+    assert!(link.starts_with("</shop/eu/openapi.json>; rel=\"service-desc\", </shop/eu/reference/#"), "{link}");
 }
 
 #[tokio::test]
@@ -67,9 +64,7 @@ async fn pages_are_walked_from_the_newest_order_to_the_oldest() {
     assert_eq!(all.field("content-type"), Some("application/json"));
     assert_eq!(all.field("cache-control"), Some("private, no-cache"));
     let first = &all.json()["orders"][0];
-    let shown = service
-        .get(&format!("{ORDERS}/{}", first["orderId"].as_str().unwrap()))
-        .await;
+    let shown = service.get(&format!("{ORDERS}/{}", first["orderId"].as_str().unwrap())).await;
     assert_eq!(shown.json(), *first, "an order looks the same wherever it is");
 
     for limit in 1..=8 {
@@ -146,19 +141,13 @@ async fn the_tag_of_the_list_changes_with_the_customers_orders_and_nothing_else(
     let service = setup.start().await;
     let tag = async |who: &str, query: &str| {
         let fields = [("x-user-id", who)];
-        let list = service
-            .request(Method::GET, &format!("{ORDERS}{query}"), &fields, "")
-            .await;
+        let list = service.request(Method::GET, &format!("{ORDERS}{query}"), &fields, "").await;
         let tag = list.field("etag").unwrap().to_owned();
         assert!(tag.starts_with('"') && tag.ends_with('"'), "strong: {tag}");
         tag
     };
     let order = async |who: &str, key: &str| {
-        let fields = [
-            ("x-user-id", who),
-            ("idempotency-key", key),
-            ("content-type", "application/json"),
-        ];
+        let fields = [("x-user-id", who), ("idempotency-key", key), ("content-type", "application/json")];
         let body = an_order_of(1).to_string();
         service.request(Method::POST, ORDERS, &fields, body).await
     };
@@ -224,9 +213,7 @@ async fn an_unchanged_representation_is_304() {
         }
     }
     let missing = format!("{ORDERS}/01970000-0000-7000-8000-000000000000");
-    conditional(&service, &missing, "*")
-        .await
-        .assert_problem(404, "order-not-found");
+    conditional(&service, &missing, "*").await.assert_problem(404, "order-not-found");
 
     let tag = service.get(ORDERS).await.field("etag").unwrap().to_owned();
     create(&service, 1).await;

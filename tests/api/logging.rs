@@ -9,18 +9,8 @@ use serde_json::{Value, json};
 use crate::support::{Answer, Service, Setup, an_order, an_order_of, new_key, service};
 
 const ORDERS: &str = "/api/v1/orders";
-const FIELDS: [&str; 10] = [
-    "time",
-    "route",
-    "status",
-    "outcome",
-    "duration_ms",
-    "redis_ms",
-    "postgres_ms",
-    "trips",
-    "breaker",
-    "trace_id",
-];
+const FIELDS: [&str; 10] =
+    ["time", "route", "status", "outcome", "duration_ms", "redis_ms", "postgres_ms", "trips", "breaker", "trace_id"];
 /// No line may be longer.
 const MAX_LINE: usize = 400;
 
@@ -32,9 +22,7 @@ fn logged() -> Setup {
 fn requests(service: &Service) -> Vec<Value> {
     let logs = service.logs();
     let lines = logs.lines().filter(|line| line.starts_with('{'));
-    lines
-        .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
-        .collect()
+    lines.map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
 }
 
 /// The line about the latest request, which is line `number`. It is written before the response is sent.
@@ -205,10 +193,7 @@ async fn exercise(service: &Service) {
         (&[], note("s3cret")),
         (&[("idempotency-key", "s3cret-2")], "{\"s3cret\"".to_owned()),
         (&[("idempotency-key", "s3cret-2")], "{\"s3cret\":1}".to_owned()),
-        (
-            &[("idempotency-key", "s3cret-3"), ("if-match", "\"s3cret\"")],
-            note("x"),
-        ),
+        (&[("idempotency-key", "s3cret-3"), ("if-match", "\"s3cret\"")], note("x")),
         (&[("if-match", "\"s3cret\"")], note("x")),
         (&[("idempotency-key", "s3cret-4"), ("if-match", "*")], note("x")),
     ] {
@@ -289,10 +274,7 @@ async fn a_refused_statement_is_said_once_and_is_no_outage() {
     applies_to!(Servers);
     let service = logged().start().await;
     let database = service.database().await.unwrap();
-    database
-        .batch_execute("ALTER TABLE orders RENAME TO other")
-        .await
-        .unwrap();
+    database.batch_execute("ALTER TABLE orders RENAME TO other").await.unwrap();
     for _ in 0..5 {
         let refused = service.get(ORDERS).await;
         refused.assert_problem(503, "unavailable");

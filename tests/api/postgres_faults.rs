@@ -48,9 +48,7 @@ async fn after_a_switchover_connections_to_the_old_primary_are_given_up() {
     let mut before = service().own_postgres().start().await;
     let old = local(before.postgres().port());
     let link = Link::open(old).await.unwrap();
-    let url = before
-        .database_url()
-        .replace(&old.to_string(), &link.address().to_string());
+    let url = before.database_url().replace(&old.to_string(), &link.address().to_string());
     let service = service().variable("database_url", url).start().await;
     // While they wait for the table, each list has a connection: the host's pool gets more than one request tries.
     let mut blocker = before.database().await.unwrap();
@@ -228,11 +226,7 @@ async fn a_default_isolation_level_of_the_database_refuses_no_duplicate() {
     for level in ["serializable", "repeatable read"] {
         let service = service().start().await;
         let database = service.database().await.unwrap();
-        let name: String = database
-            .query_one("SELECT current_database()", &[])
-            .await
-            .unwrap()
-            .get(0);
+        let name: String = database.query_one("SELECT current_database()", &[]).await.unwrap().get(0);
         let set = format!(r#"ALTER DATABASE "{name}" SET default_transaction_isolation = '{level}'"#);
         database.batch_execute(&set).await.unwrap();
         for duplicates in [50, 200] {

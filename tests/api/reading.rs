@@ -32,23 +32,13 @@ async fn an_order_is_found_by_its_id_only() {
 async fn unknown_paths_are_404_and_wrong_methods_405() {
     applies_to!(Servers, Partitions, Embedded, Deployment);
     let service = service().start().await;
-    for path in [
-        "/api",
-        "/api/v1/orders/",
-        "/api/v1/orders/a/b",
-        "/api/v2/orders",
-        "/api/v1/idempotency-keys",
-    ] {
+    for path in ["/api", "/api/v1/orders/", "/api/v1/orders/a/b", "/api/v2/orders", "/api/v1/idempotency-keys"] {
         service.get(path).await.assert_problem(404, "not-found");
     }
     for (method, path, allow) in [
         (Method::PUT, "/api/v1/orders", "GET, HEAD, POST"),
         (Method::POST, "/api/v1/idempotency-keys/k", "GET, HEAD"),
-        (
-            Method::DELETE,
-            "/api/v1/orders/01970000-0000-7000-8000-000000000000",
-            "GET, HEAD",
-        ),
+        (Method::DELETE, "/api/v1/orders/01970000-0000-7000-8000-000000000000", "GET, HEAD"),
         (Method::POST, "/healthz", "GET, HEAD"),
         (Method::from_bytes(b"BREW").unwrap(), "/readyz", "GET, HEAD"),
     ] {
@@ -114,10 +104,7 @@ async fn a_database_without_our_table_is_not_ready() {
     applies_to!(Servers, Partitions);
     let service = service().start().await;
     let database = service.database().await.unwrap();
-    database
-        .batch_execute("ALTER TABLE orders RENAME TO gone")
-        .await
-        .unwrap();
+    database.batch_execute("ALTER TABLE orders RENAME TO gone").await.unwrap();
     assert_eq!(service.get("/readyz").await.status, 503);
     let refused = service.order(&new_key(), &an_order()).await;
     refused.assert_problem(503, "unavailable");

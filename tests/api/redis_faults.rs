@@ -140,13 +140,9 @@ async fn an_unreadable_record_is_ignored() {
     let service = setup.start().await;
     let future = "\u{2}f-a-record-of-a-version-that-is-not-there-yet-123";
     let (list, string): (&[&str], &[&str]) = (&["RPUSH"], &["SET"]);
-    for (command, value) in [
-        (string, "garbage"),
-        (string, ""),
-        (string, future),
-        (list, "an element"),
-        (&["SADD"], "a member"),
-    ] {
+    for (command, value) in
+        [(string, "garbage"), (string, ""), (string, future), (list, "an element"), (&["SADD"], "a member")]
+    {
         let (key, order) = (new_key(), an_order());
         let record = service.record_of(&key);
         service.redis_command(&[command[0], &record, value]).await;
@@ -197,9 +193,5 @@ async fn a_command_that_redis_does_not_allow_is_no_outage() {
     assert_normal_service(&service).await;
     assert_ne!(before, format!("{:?}", sets().await), "Redis is still asked");
     service.order(&key, &an_order()).await.assert_replay_of(&conditional);
-    assert!(
-        service.logs().contains("redis: EVAL is refused: NOPERM"),
-        "{}",
-        service.logs()
-    );
+    assert!(service.logs().contains("redis: EVAL is refused: NOPERM"), "{}", service.logs());
 }

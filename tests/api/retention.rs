@@ -17,10 +17,8 @@ async fn run_documented(service: &Service, heading: &str, parameters: &[&str]) {
     let database = service.database().await.unwrap();
     for statement in sql.split_terminator(';').filter(|sql| !sql.trim().is_empty()) {
         let count = (1..=9).take_while(|n| statement.contains(&format!("${n}"))).count();
-        let parameters: Vec<_> = parameters[..count]
-            .iter()
-            .map(|text| text as &(dyn tokio_postgres::types::ToSql + Sync))
-            .collect();
+        let parameters: Vec<_> =
+            parameters[..count].iter().map(|text| text as &(dyn tokio_postgres::types::ToSql + Sync)).collect();
         database.execute(statement, &parameters).await.unwrap();
     }
 }

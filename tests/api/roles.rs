@@ -59,11 +59,7 @@ async fn the_serving_role_serves_and_changes_no_row() {
     let list = service.get("/api/v1/orders").await;
     let etag = list.field("etag").unwrap();
     let second = new_key();
-    let fields = [
-        ("content-type", "application/json"),
-        ("idempotency-key", second.as_str()),
-        ("if-match", etag),
-    ];
+    let fields = [("content-type", "application/json"), ("idempotency-key", second.as_str()), ("if-match", etag)];
     let body = an_order().to_string();
     let conditional = service.request(Method::POST, "/api/v1/orders", &fields, body);
     conditional.await.assert_created();
@@ -109,9 +105,7 @@ async fn the_migrating_role_migrates_what_the_serving_role_may_use_next() {
     let roles = std::fs::read_to_string(workspace::migrations().join("roles.sql")).unwrap();
     let name = Uuid::new_v4().simple().to_string();
     let shared = Shared::told().unwrap();
-    migrator::create_database(&shared.postgres_url, &name, None)
-        .await
-        .unwrap();
+    migrator::create_database(&shared.postgres_url, &name, None).await.unwrap();
     let url = shared.postgres_url.replace("/postgres", &format!("/{name}"));
     let admin = connect(&url).await;
     // Before there is any table: the first migration is the role's own.

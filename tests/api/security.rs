@@ -37,11 +37,9 @@ async fn caches_keep_no_problem_and_mix_no_customers() {
     for answer in of_customers {
         assert_eq!(answer.field("vary"), Some("X-User-Id"), "{answer:?}");
     }
-    for (method, path, status) in [
-        (Method::GET, ORDERS, 401),
-        (Method::GET, "/nothing", 404),
-        (Method::DELETE, ORDERS, 405),
-    ] {
+    for (method, path, status) in
+        [(Method::GET, ORDERS, 401), (Method::GET, "/nothing", 404), (Method::DELETE, ORDERS, 405)]
+    {
         let problem = service.request(method, path, &[], "").await;
         assert_eq!(problem.status, status);
         assert_eq!(problem.field("cache-control"), Some("no-store"));
@@ -69,12 +67,7 @@ async fn pages_of_listed_origins_may_use_the_api_and_others_may_not() {
     let methods = answer.field("access-control-allow-methods");
     assert_eq!(methods, Some("GET, HEAD, POST"));
     let allowed = answer.field("access-control-allow-headers").unwrap();
-    for field in [
-        "content-type",
-        "idempotency-key",
-        "traceparent",
-        "baggage, sentry-trace, x-requested-with",
-    ] {
+    for field in ["content-type", "idempotency-key", "traceparent", "baggage, sentry-trace, x-requested-with"] {
         assert!(allowed.contains(field), "{allowed}");
     }
 
@@ -90,9 +83,7 @@ async fn pages_of_listed_origins_may_use_the_api_and_others_may_not() {
     assert_eq!(refused.field("access-control-allow-origin"), Some(SHOP));
 
     let evil = "https://shop.example.evil";
-    preflight(&service, evil)
-        .await
-        .assert_problem(405, "method-not-allowed");
+    preflight(&service, evil).await.assert_problem(405, "method-not-allowed");
     let answer = order_with(&service, &[("origin", evil)]).await;
     assert_eq!(answer.field("access-control-allow-origin"), None);
     assert_eq!(answer.field("vary"), Some("origin"));
@@ -137,9 +128,7 @@ async fn conditions_hold_for_reading_and_creating_alike() {
             assert_eq!(failed.field("etag"), Some(etag));
         }
     }
-    let missing = service
-        .request(Method::GET, "/api/v1/orders/x", &[("if-match", "\"x\"")], "")
-        .await;
+    let missing = service.request(Method::GET, "/api/v1/orders/x", &[("if-match", "\"x\"")], "").await;
     missing.assert_problem(404, "order-not-found");
 
     let etag = service.get(ORDERS).await;

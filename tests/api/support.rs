@@ -134,12 +134,8 @@ impl Setup {
             return self.embedded(folder);
         }
         let programs = || Programs::find_or_install(false).unwrap();
-        let redis = self
-            .own_redis
-            .then(|| Redis::start(&programs(), &folder.join("redis")).unwrap());
-        let postgres = self
-            .own_postgres
-            .then(|| Postgres::start(&programs(), &folder.join("postgres")).unwrap());
+        let redis = self.own_redis.then(|| Redis::start(&programs(), &folder.join("redis")).unwrap());
+        let postgres = self.own_postgres.then(|| Postgres::start(&programs(), &folder.join("postgres")).unwrap());
         let mut redis_url = match &redis {
             Some(redis) => redis.url(),
             None => shared.redis_url.clone(),
@@ -190,10 +186,7 @@ impl Setup {
     }
 
     fn embedded(self, folder: PathBuf) -> Service {
-        assert!(
-            !self.own_redis && !self.own_postgres,
-            "this test needs servers: it does not apply to Embedded"
-        );
+        assert!(!self.own_redis && !self.own_postgres, "this test needs servers: it does not apply to Embedded");
         // More time than a busy machine's disk ever takes.
         let patience = ("database_timeout_ms", "20000");
         let variables = [("store", "embedded"), ("identity", "none"), patience];
@@ -306,9 +299,7 @@ impl Service {
     /// What all host processes have logged.
     pub fn logs(&self) -> String {
         let folder = self.folder();
-        (0..self.apps.len())
-            .map(|n| std::fs::read_to_string(folder.join(format!("app-{n}.log"))).unwrap())
-            .collect()
+        (0..self.apps.len()).map(|n| std::fs::read_to_string(folder.join(format!("app-{n}.log"))).unwrap()).collect()
     }
 
     /// Asserts that no request had to do without Redis.
@@ -383,11 +374,8 @@ impl Service {
             request = request.header(*name, *value);
         }
         let response = request.send().await?;
-        let answer = Answer {
-            status: response.status().as_u16(),
-            fields: response.headers().clone(),
-            body: String::new(),
-        };
+        let answer =
+            Answer { status: response.status().as_u16(), fields: response.headers().clone(), body: String::new() };
         let body = response.text().await?;
         let answer = Answer { body, ..answer };
         assert_documented(&method, url, &answer);

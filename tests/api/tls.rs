@@ -27,11 +27,7 @@ impl Stores {
         let identity = postgres.issue("127.0.0.1").unwrap();
         let postgres = Postgres::start_with_tls(&programs, &folder.join("postgres"), &identity).unwrap();
         migrator::migrate(&postgres.url("postgres")).await.unwrap();
-        Self {
-            redis,
-            postgres,
-            folder,
-        }
+        Self { redis, postgres, folder }
     }
 
     /// Serves the application with a host that trusts an authority.

@@ -79,13 +79,9 @@ async fn any_text_reaches_postgres_at_the_first_attempt() {
     applies_to!(Servers; on the runner);
     let service = service().patient_with_redis().start().await;
     let controls: String = ('\u{1}'..='\u{1f}').chain(['\u{7f}', '\u{9f}']).collect();
-    for text in [
-        r#"say "no" \ 'yes' $1 \u0000 \x00"#,
-        "æ – 漢字 🦀 \u{200f}\u{2028}\u{fffd}\u{10ffff}",
-        &controls,
-        "\\",
-        "",
-    ] {
+    for text in
+        [r#"say "no" \ 'yes' $1 \u0000 \x00"#, "æ – 漢字 🦀 \u{200f}\u{2028}\u{fffd}\u{10ffff}", &controls, "\\", ""]
+    {
         let mut order = an_order();
         order["note"] = text.into();
         order["items"][0]["sku"] = format!("x{text}").into();

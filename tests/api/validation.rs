@@ -39,21 +39,11 @@ async fn bad_requests_are_refused_and_reserve_nothing() {
     let plain = ("content-type", "text/plain");
     let refused = post(&service, &[key, plain], order.clone()).await;
     refused.assert_problem(415, "unsupported-media-type");
-    for body in [
-        "",
-        "{",
-        "[1,]",
-        "{}{}",
-        "{\"currency\":\"EUR\",\"currency\":\"EUR\"}",
-        "1e999",
-    ] {
+    for body in ["", "{", "[1,]", "{}{}", "{\"currency\":\"EUR\",\"currency\":\"EUR\"}", "1e999"] {
         let refused = post(&service, &[key, JSON], body).await;
         refused.assert_problem(400, "malformed-json");
     }
-    for deep in [
-        "[".repeat(60_000),
-        format!("{}{}", "[".repeat(30_000), "]".repeat(30_000)),
-    ] {
+    for deep in ["[".repeat(60_000), format!("{}{}", "[".repeat(30_000), "]".repeat(30_000))] {
         let refused = post(&service, &[key, JSON], deep).await;
         refused.assert_problem(400, "malformed-json");
     }
@@ -82,12 +72,8 @@ async fn an_invalid_order_is_refused_field_by_field_and_its_key_stays_free() {
     });
     let refused = service.order(&key, &body).await;
     refused.assert_problem(422, "invalid-order");
-    let mut pointers: Vec<Value> = refused.json()["violations"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|violation| violation["pointer"].clone())
-        .collect();
+    let mut pointers: Vec<Value> =
+        refused.json()["violations"].as_array().unwrap().iter().map(|violation| violation["pointer"].clone()).collect();
     pointers.sort_by_key(ToString::to_string);
     assert_eq!(
         pointers,
@@ -154,11 +140,8 @@ async fn a_body_may_have_64_kib_and_not_a_byte_more() {
 }
 
 fn chunks(text: String) -> reqwest::Body {
-    let chunks: Vec<_> = text
-        .into_bytes()
-        .chunks(10_000)
-        .map(|chunk| Ok::<_, std::io::Error>(chunk.to_vec()))
-        .collect();
+    let chunks: Vec<_> =
+        text.into_bytes().chunks(10_000).map(|chunk| Ok::<_, std::io::Error>(chunk.to_vec())).collect();
     reqwest::Body::wrap_stream(futures::stream::iter(chunks))
 }
 

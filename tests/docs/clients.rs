@@ -109,11 +109,7 @@ async fn program(language: &str, program: &str, arguments: &[&str], file: &str) 
     };
     std::fs::write(folder.join(file), text).unwrap();
     let mut command = Command::new(path);
-    command
-        .args(arguments)
-        .arg(file)
-        .current_dir(&folder)
-        .env("ORDERS_URL", &way.url);
+    command.args(arguments).arg(file).current_dir(&folder).env("ORDERS_URL", &way.url);
     let start = Instant::now();
     let output = tokio::task::block_in_place(|| command.output()).unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);

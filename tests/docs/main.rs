@@ -18,9 +18,7 @@ use fixtures::Served;
 
 /// The orders service, with one customer.
 async fn served(name: &str) -> Served {
-    Served::start_with("spin.toml", name, &[("identity", "none")])
-        .await
-        .unwrap()
+    Served::start_with("spin.toml", name, &[("identity", "none")]).await.unwrap()
 }
 
 /// A file of the checkout.
@@ -32,7 +30,5 @@ fn read(path: &str) -> String {
 fn blocks(page: &str, language: &str) -> Vec<String> {
     let start = format!("\n```{language}\n");
     let parts = page.split(&start).skip(1);
-    parts
-        .map(|part| part.split_once("\n```").unwrap().0.to_owned() + "\n")
-        .collect()
+    parts.map(|part| part.split_once("\n```").unwrap().0.to_owned() + "\n").collect()
 }

@@ -31,11 +31,8 @@ async fn the_collection_runs() {
         Served::start(&manifest, &format!("docs_postman_{name}")).await.unwrap()
     };
     let (by_key, by_etag) = (example("key").await, example("etag").await);
-    let variables = [
-        ("baseUrl", service.base_url()),
-        ("byKeyUrl", by_key.base_url()),
-        ("byEtagUrl", by_etag.base_url()),
-    ];
+    let variables =
+        [("baseUrl", service.base_url()), ("byKeyUrl", by_key.base_url()), ("byEtagUrl", by_etag.base_url())];
     let variables = variables.each_ref().map(|(name, url)| (*name, url.as_str()));
     let collection = workspace::root().join(COLLECTION);
     let run = || tools.run_collection(&collection, &variables);
@@ -51,10 +48,7 @@ fn the_collection_has_every_operation() {
     for (base, file) in DOCUMENTS {
         let document = Document::read(&workspace::root().join(file)).unwrap();
         // Preflights are a browser's.
-        let operations = document
-            .operations()
-            .into_iter()
-            .filter(|(method, ..)| method != "OPTIONS");
+        let operations = document.operations().into_iter().filter(|(method, ..)| method != "OPTIONS");
         let covered: BTreeSet<_> = requests
             .iter()
             .filter_map(|(method, url)| {

@@ -28,10 +28,7 @@ async fn the_api_page_shows_what_happens() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_shop_shows_what_happens() {
-    let tokens = [
-        ("operator_token", "local"),
-        ("events_token", "events-token-of-a-laptop-or-a-test"),
-    ];
+    let tokens = [("operator_token", "local"), ("events_token", "events-token-of-a-laptop-or-a-test")];
     let shop = Served::start_with("showcase/shop/spin.toml", "docs_shop", &tokens);
     let shop = shop.await.unwrap();
     let _puller = Puller::start(shop.address(), "local");
@@ -45,16 +42,10 @@ fn run(page: &str, service: &Served) {
     let mut count = 0;
     for transcript in transcripts {
         let steps = steps(transcript);
-        let commands: Vec<String> = steps
-            .iter()
-            .map(|(command, _)| command.replace(SHOWN, &service.base_url()))
-            .collect();
+        let commands: Vec<String> =
+            steps.iter().map(|(command, _)| command.replace(SHOWN, &service.base_url())).collect();
         let script = commands.join(&format!("\nprintf '{}'\n", SEPARATOR.replace('\n', "\\n")));
-        let output = Command::new("bash")
-            .args(["-c", &script])
-            .current_dir(workspace::root())
-            .output()
-            .unwrap();
+        let output = Command::new("bash").args(["-c", &script]).current_dir(workspace::root()).output().unwrap();
         let output = String::from_utf8(output.stdout).unwrap().replace("\r\n", "\n");
         let outputs: Vec<&str> = output.split(SEPARATOR).collect();
         assert_eq!(outputs.len(), steps.len(), "{output}");

@@ -30,9 +30,8 @@ fn validator(schema: &Value) -> Validator {
 /// Asserts that the schema allows the event.
 pub fn assert_valid(event: &Value) {
     let validator = validator(&schema());
-    let errors: Vec<String> = (validator.iter_errors(event))
-        .map(|error| format!("{}: {error}", error.instance_path()))
-        .collect();
+    let errors: Vec<String> =
+        (validator.iter_errors(event)).map(|error| format!("{}: {error}", error.instance_path())).collect();
     assert!(errors.is_empty(), "{event}: {}", errors.join("\n"));
 }
 

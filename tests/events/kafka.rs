@@ -68,11 +68,7 @@ fn messages(kafka: &Kafka, broker: SocketAddr) -> Vec<Message> {
         let event: Value = serde_json::from_str(fields["value"].as_str().unwrap()).unwrap();
         let key = fields["key"].as_str().unwrap().to_owned();
         assert_eq!(event["partitionkey"], key);
-        Message {
-            partition: fields["partition"].clone(),
-            key,
-            event,
-        }
+        Message { partition: fields["partition"].clone(), key, event }
     };
     lines.lines().map(read).collect()
 }
@@ -210,10 +206,7 @@ async fn a_refused_reader_ends_and_stores_no_cursor() {
     let Some(kafka) = or_skip(test, Kafka::find()) else {
         return;
     };
-    let variables = [
-        ("identity", "none"),
-        ("events_token", "another-token-of-32-or-more-characters"),
-    ];
+    let variables = [("identity", "none"), ("events_token", "another-token-of-32-or-more-characters")];
     let served = Served::start_with("spin.toml", "kafka_refused", &variables);
     let served = served.await.unwrap();
     let folder = std::env::temp_dir().join(format!("kafka-refused-{}", std::process::id()));

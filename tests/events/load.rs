@@ -93,10 +93,7 @@ async fn create(url: String, transactions: u32, late: Option<Duration>, count: C
             let acknowledged = Instant::now();
             count.fetch_add(inserted.len(), Ordering::Relaxed);
             committed.extend(inserted.into_iter().map(|id| {
-                let times = Committed {
-                    requested,
-                    acknowledged,
-                };
+                let times = Committed { requested, acknowledged };
                 (id, times)
             }));
         }

@@ -38,10 +38,7 @@ impl Service {
         let manifest = workspace::root().join("spin.toml");
         let command = Host::chosen().unwrap().command(&manifest, address, &variables);
         let log = Output::File(database.folder().join("app.log"));
-        Self {
-            app: App::run(command, address, log).unwrap(),
-            database,
-        }
+        Self { app: App::run(command, address, log).unwrap(), database }
     }
 
     /// The URL of the feed.
@@ -115,9 +112,7 @@ impl Reader {
         fn text<'e>(event: &'e Value, name: &str) -> &'e str {
             event[name].as_str().unwrap()
         }
-        self.events
-            .iter()
-            .map(|event| (text(event, "id"), text(event, "partitionkey")))
+        self.events.iter().map(|event| (text(event, "id"), text(event, "partitionkey")))
     }
 
     pub fn ids(&self) -> Vec<&str> {

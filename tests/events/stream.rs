@@ -82,10 +82,7 @@ impl Database {
         let folder = folder.join(format!("events-{}", Uuid::new_v4().simple()));
         let programs = Programs::find_or_install(false).unwrap();
         let postgres = Postgres::start(&programs, &folder.join("postgres")).unwrap();
-        let shared = Shared {
-            partitions,
-            ..Shared::told().unwrap()
-        };
+        let shared = Shared { partitions, ..Shared::told().unwrap() };
         shared.migrate(&postgres.url("postgres")).await.unwrap();
         Self { postgres, folder }
     }
@@ -207,12 +204,7 @@ impl Consumer {
             tokio::spawn(connection);
             match Self::stream(port).await {
                 Ok(client) => {
-                    return Some(Self {
-                        client,
-                        database,
-                        confirmed: None,
-                        relations: HashMap::new(),
-                    });
+                    return Some(Self { client, database, confirmed: None, relations: HashMap::new() });
                 }
                 // The slot is in use for as long as the server takes the consumer before this one for alive.
                 Err(error) => assert!(start.elapsed() < PATIENCE, "{error}"),

@@ -73,13 +73,7 @@ fn the_limits_of_an_order_are_those_of_the_code() {
     for added in ["/gift", "/items/0/colour"] {
         assert!(!order_accepted(&with(added, Some(json!(1)))), "{added}");
     }
-    for required in [
-        "/currency",
-        "/items",
-        "/items/0/sku",
-        "/items/0/quantity",
-        "/items/0/unitPrice",
-    ] {
+    for required in ["/currency", "/items", "/items/0/sku", "/items/0/quantity", "/items/0/unitPrice"] {
         assert!(!order_accepted(&with(required, None)), "{required}");
     }
     for other in [json!(null), json!([]), json!("order"), json!({})] {
@@ -127,11 +121,7 @@ fn keys_and_limits_are_what_the_code_takes() {
 /// Redocly checks the other examples.
 #[test]
 fn the_examples_of_headers_match_their_schemas() {
-    for file in [
-        "console/static/openapi.json",
-        "order-by-key/openapi.json",
-        "order-by-etag/openapi.json",
-    ] {
+    for file in ["console/static/openapi.json", "order-by-key/openapi.json", "order-by-etag/openapi.json"] {
         let file = devstack::workspace::root().join("showcase").join(file);
         let document = Document::read(&file).unwrap();
         let headers = document.at("/components/headers").and_then(Value::as_object);

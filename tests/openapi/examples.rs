@@ -23,26 +23,16 @@ async fn exchange(service: &Served, path: &str, order: Option<(&str, &Value)>) -
     let url = format!("{}{path}", service.base_url());
     let mut sent = reqwest::Client::new().request(method.clone(), url);
     if let Some((key, order)) = order {
-        sent = sent
-            .header("idempotency-key", key)
-            .header("content-type", "application/json");
+        sent = sent.header("idempotency-key", key).header("content-type", "application/json");
         sent = sent.body(order.to_string());
     }
     let answer = sent.send().await.unwrap();
     let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
     let body = answer.text().await.unwrap();
-    let fields = headers
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.to_str().unwrap()));
+    let fields = headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap()));
     let fields: Vec<(&str, &str)> = fields.collect();
     let (method, path) = (method.as_str(), path.split('?').next().unwrap());
-    let answer = Answer {
-        method,
-        path,
-        status,
-        fields: &fields,
-        body: &body,
-    };
+    let answer = Answer { method, path, status, fields: &fields, body: &body };
     let undocumented = orders_document().undocumented(&answer).unwrap();
     assert!(undocumented.is_empty(), "{undocumented:?} in {answer:?}");
     (status, serde_json::from_str(&body).unwrap())

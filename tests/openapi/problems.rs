@@ -37,19 +37,14 @@ fn every() -> Vec<Problem> {
         Problem::BodyTimedOut,
         Problem::NotJson(exactly_once::json::parse(b"{\"currency\": \"EUR\"").unwrap_err()),
         Problem::Invalid(ORDERS.validate(&invalid).unwrap_err()),
-        Problem::KeyReused {
-            id,
-            differs: vec!["/items/0/quantity".to_owned()],
-        },
+        Problem::KeyReused { id, differs: vec!["/items/0/quantity".to_owned()] },
         Problem::PreconditionRequired,
         Problem::Changed { etag: None },
         Problem::ListExists,
         Problem::UnsupportedCondition,
         Problem::MalformedCondition,
         Problem::PreconditionFailed { current },
-        Problem::CollectionLocked {
-            remaining: Duration::from_secs(5),
-        },
+        Problem::CollectionLocked { remaining: Duration::from_secs(5) },
         Problem::Query(QueryError::Unknown),
         Problem::Query(QueryError::Repeated),
         Problem::Query(QueryError::Limit),
@@ -58,9 +53,7 @@ fn every() -> Vec<Problem> {
         Problem::UnknownPath,
         Problem::NotFound,
         Problem::KeyNotFound,
-        Problem::MethodNotAllowed {
-            allow: "GET, HEAD, POST",
-        },
+        Problem::MethodNotAllowed { allow: "GET, HEAD, POST" },
         Problem::Unreadable,
         Problem::DatabaseUnavailable,
         Problem::CreationUndecided,
@@ -115,9 +108,7 @@ fn the_examples_in_the_document_are_the_problems() {
         examples.extend(names(kind).zip(&kind.2).map(of));
     }
     let documented = orders_document().at("/components/examples").unwrap();
-    let wrong = examples
-        .iter()
-        .filter(|(name, example)| documented.get(name) != Some(example));
+    let wrong = examples.iter().filter(|(name, example)| documented.get(name) != Some(example));
     let wrong: Map<_, _> = wrong.map(|(name, example)| (name.clone(), example.clone())).collect();
     assert!(wrong.is_empty(), "these must be: {:#}", Value::Object(wrong));
     assert_eq!(documented.as_object().unwrap().len(), examples.len());
@@ -125,11 +116,7 @@ fn the_examples_in_the_document_are_the_problems() {
 
 #[test]
 fn every_type_has_its_schema_and_no_schema_is_left_over() {
-    let schemas = orders_document()
-        .at("/components/schemas")
-        .unwrap()
-        .as_object()
-        .unwrap();
+    let schemas = orders_document().at("/components/schemas").unwrap().as_object().unwrap();
     let documented: BTreeSet<&String> = schemas.keys().filter(|name| name.ends_with("Problem")).collect();
     let kinds = kinds();
     assert_eq!(documented, kinds.keys().collect());
@@ -141,28 +128,15 @@ fn every_type_has_its_schema_and_no_schema_is_left_over() {
         for body in bodies.iter().chain((kind == "invalid-order").then_some(&many)) {
             let violations = orders_document().violations(&format!("/components/schemas/{name}"), body);
             assert_eq!(violations.unwrap(), [""; 0], "{name}");
-            assert!(
-                body.as_object()
-                    .unwrap()
-                    .keys()
-                    .all(|member| members.contains_key(member)),
-                "{name}"
-            );
+            assert!(body.as_object().unwrap().keys().all(|member| members.contains_key(member)), "{name}");
         }
         for (member, is) in [("type", &bodies[0]["type"]), ("status", &bodies[0]["status"])] {
             assert_eq!(members[member]["const"], *is, "{name}");
         }
         let titles: BTreeSet<_> = bodies.iter().map(|body| body["title"].to_string()).collect();
         let title = &members["title"];
-        let documented = title["enum"]
-            .as_array()
-            .cloned()
-            .unwrap_or_else(|| vec![title["const"].clone()]);
-        assert_eq!(
-            documented.iter().map(Value::to_string).collect::<BTreeSet<_>>(),
-            titles,
-            "{name}"
-        );
+        let documented = title["enum"].as_array().cloned().unwrap_or_else(|| vec![title["const"].clone()]);
+        assert_eq!(documented.iter().map(Value::to_string).collect::<BTreeSet<_>>(), titles, "{name}");
     }
 }
 
@@ -176,9 +150,7 @@ fn every_type_is_at_an_operation_under_its_status_with_its_header_and_examples()
             let at = format!("{operation}/responses/{status}");
             let response = document.at(&at).unwrap();
             let content = response["content"]["application/problem+json"].to_string();
-            let there = kinds
-                .iter()
-                .filter(|(name, _)| content.contains(&format!("/schemas/{name}\"")));
+            let there = kinds.iter().filter(|(name, _)| content.contains(&format!("/schemas/{name}\"")));
             let there: Vec<_> = there.collect();
             let fields = response["headers"].as_object().into_iter().flatten();
             let fields: Vec<_> = fields.map(|(name, _)| name.to_lowercase()).collect();
@@ -213,8 +185,6 @@ fn the_table_in_the_api_page_has_every_type() {
         rows.extend(cells[1].split(", ").map(|kind| format!("{kind} {}", cells[2])));
     }
     let kinds = kinds();
-    let of_code = kinds
-        .values()
-        .map(|(kind, _, bodies)| format!("`{kind}` {}", bodies[0]["status"]));
+    let of_code = kinds.values().map(|(kind, _, bodies)| format!("`{kind}` {}", bodies[0]["status"]));
     assert_eq!(rows, of_code.collect());
 }

@@ -82,9 +82,8 @@ fn key_of(value: &[u8]) -> Option<Vec<u8>> {
 /// A body is read as serde_json reads it unless a member is given twice, and makes an order exactly if it
 /// is one; what is made of it survives being written and read.
 pub fn json_body(body: &[u8]) {
-    let expected = serde_json::from_slice::<Value>(body)
-        .ok()
-        .filter(|value| members_of(value) == members_written(body));
+    let expected =
+        serde_json::from_slice::<Value>(body).ok().filter(|value| members_of(value) == members_written(body));
     match json::parse(body) {
         Ok(value) => {
             assert_eq!(Some(&value), expected.as_ref());
@@ -174,10 +173,7 @@ fn refused(value: &Value, violations: Vec<Violation>) {
     for pointer in pointers {
         let parent = pointer.rsplit_once('/').map_or("", |(parent, _)| parent);
         let parent_is_object = value.pointer(parent).is_some_and(Value::is_object);
-        assert!(
-            value.pointer(pointer).is_some() || parent_is_object,
-            "{pointer} in {value}"
-        );
+        assert!(value.pointer(pointer).is_some() || parent_is_object, "{pointer} in {value}");
     }
     let answer = Problem::Invalid(violations).into_response(&ORDERS.collection);
     assert_eq!(answer.status, 422);

@@ -24,9 +24,7 @@ fn scope(collection: &'static str, customer: &str, key: &[u8]) -> KeyScope {
 
 /// The way of a body through the service.
 fn read(body: &str) -> Value {
-    ORDERS
-        .validate(&json::parse(body.as_bytes()).expect("JSON"))
-        .expect("an order")
+    ORDERS.validate(&json::parse(body.as_bytes()).expect("JSON")).expect("an order")
 }
 
 fn request() -> impl Strategy<Value = Request> {

@@ -19,20 +19,14 @@ fn member(name: &str, schema: &Value) -> String {
     let mut serializer = Serializer::with_formatter(&mut text, formatter);
     schema.serialize(&mut serializer).expect("a value is JSON");
     let text = String::from_utf8(text).expect("JSON is UTF-8");
-    format!(
-        "\n{INDENTATION}\"{name}\": {}",
-        text.replace('\n', &format!("\n{INDENTATION}"))
-    )
+    format!("\n{INDENTATION}\"{name}\": {}", text.replace('\n', &format!("\n{INDENTATION}")))
 }
 
 #[test]
 fn the_schemas_are_those_of_the_table() {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("showcase/console/static/openapi.json");
     let mut description = fs::read_to_string(&file).expect("the API's description");
-    let schemas = [
-        ("NewOrder", ORDERS.request_schema()),
-        ("Order", ORDERS.representation_schema()),
-    ];
+    let schemas = [("NewOrder", ORDERS.request_schema()), ("Order", ORDERS.representation_schema())];
     for (name, schema) in schemas {
         let written = member(name, &schema);
         if description.contains(&format!("{written},\n")) {
@@ -42,12 +36,8 @@ fn the_schemas_are_those_of_the_table() {
             std::env::var_os("UPDATE_SCHEMAS").is_some(),
             "{name} is not the table's in {file:?}; write it: UPDATE_SCHEMAS=1 cargo test schemas"
         );
-        let start = description
-            .find(&format!("\n{INDENTATION}\"{name}\": {{"))
-            .expect("the schema");
-        let end = description[start + 1..]
-            .find(&format!("\n{INDENTATION}}},"))
-            .expect("its end");
+        let start = description.find(&format!("\n{INDENTATION}\"{name}\": {{")).expect("the schema");
+        let end = description[start + 1..].find(&format!("\n{INDENTATION}}},")).expect("its end");
         let end = start + 1 + end + 1 + INDENTATION.len() + 1;
         description.replace_range(start..end, &written);
     }

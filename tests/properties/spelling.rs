@@ -4,10 +4,7 @@ use serde_json::Value;
 
 /// A spelling of a document; `choices` selects it; after their end, everything is written in the plainest way.
 pub fn spell(value: &Value, choices: &[u8]) -> String {
-    let mut speller = Speller {
-        choices: choices.iter(),
-        text: String::new(),
-    };
+    let mut speller = Speller { choices: choices.iter(), text: String::new() };
     speller.value(value);
     speller.text
 }

@@ -15,9 +15,7 @@ async fn the_console_in_a_browser() {
     let open = served("console", "none").await;
     let identified = served("console_header", "header").await;
     let mut tests = browser.flows(&["console.test.mjs", "reference.test.mjs"]);
-    tests
-        .env("CONSOLE_URL", open.base_url())
-        .env("IDENTITY_URL", identified.base_url());
+    tests.env("CONSOLE_URL", open.base_url()).env("IDENTITY_URL", identified.base_url());
     if let Ok(folder) = std::env::var(SCREENSHOTS) {
         tests.env("SCREENSHOTS", devstack::workspace::root().join(folder));
     }
@@ -31,7 +29,5 @@ async fn the_console_in_a_browser() {
 }
 
 async fn served(name: &str, identity: &str) -> Served {
-    Served::start_with("spin.toml", name, &[("identity", identity)])
-        .await
-        .unwrap()
+    Served::start_with("spin.toml", name, &[("identity", identity)]).await.unwrap()
 }

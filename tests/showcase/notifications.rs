@@ -7,9 +7,7 @@ use serde_json::{Value, json};
 
 async fn served(name: &str) -> Served {
     let token = [("operator_token", "t0ken")];
-    Served::start_with("showcase/notifications/spin.toml", name, &token)
-        .await
-        .unwrap()
+    Served::start_with("showcase/notifications/spin.toml", name, &token).await.unwrap()
 }
 
 fn url(service: &Served) -> String {

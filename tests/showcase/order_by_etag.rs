@@ -12,10 +12,7 @@ async fn send(service: &Served, fields: &[(&str, &str)], body: Option<&str>) -> 
     let url = format!("{}/api/v1/ordering/orders", service.base_url());
     let client = Client::new();
     let mut request = match body {
-        Some(body) => client
-            .post(url)
-            .header("content-type", "application/json")
-            .body(body.to_owned()),
+        Some(body) => client.post(url).header("content-type", "application/json").body(body.to_owned()),
         None => client.get(url),
     };
     for (name, value) in fields {

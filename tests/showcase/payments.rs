@@ -9,9 +9,7 @@ const TOKEN: &str = "t0ken";
 
 async fn served(name: &str) -> Served {
     let token = [("operator_token", TOKEN)];
-    Served::start_with("showcase/payments/spin.toml", name, &token)
-        .await
-        .unwrap()
+    Served::start_with("showcase/payments/spin.toml", name, &token).await.unwrap()
 }
 
 async fn send(service: &Served, path: &str, fields: &[(&str, &str)], body: &str) -> Response {
@@ -155,10 +153,7 @@ async fn of_many_payments_only_as_many_succeed_as_there_is_money_for() {
     let events: Vec<Value> = (1..=30).map(|n| event(n, "c", 150, "EUR")).collect();
     // Every event twice: a repeated one must not take the place of another.
     let outcomes = join_all(events.iter().chain(&events).map(|e| outcome(&service, e))).await;
-    let succeeded = outcomes
-        .iter()
-        .filter(|(kind, _)| kind == "payments.payment.succeeded.v1")
-        .count();
+    let succeeded = outcomes.iter().filter(|(kind, _)| kind == "payments.payment.succeeded.v1").count();
     assert_eq!(succeeded, 6 * 2);
     assert_eq!(balances(&service, "c").await, json!({"EUR": 100}));
 }
@@ -204,11 +199,7 @@ async fn what_is_no_event_or_does_not_fit_has_no_effect() {
 
     let url = format!("{}/api/v1/payments", service.base_url());
     let asks = Client::new().request(Method::OPTIONS, url);
-    let may = asks
-        .header("webhook-request-origin", "events.example")
-        .send()
-        .await
-        .unwrap();
+    let may = asks.header("webhook-request-origin", "events.example").send().await.unwrap();
     assert_eq!(may.status(), 200);
     assert_eq!(may.headers()["webhook-allowed-origin"], "*");
 
@@ -224,13 +215,7 @@ async fn what_is_no_event_or_does_not_fit_has_no_effect() {
         ("ce-partitionkey", "c"),
     ];
     let again = send(&service, "/api/v1/payments", &binary, &good["data"].to_string()).await;
-    assert_eq!(
-        (
-            again.status().as_u16(),
-            again.headers().contains_key("idempotent-replayed")
-        ),
-        (201, true)
-    );
+    assert_eq!((again.status().as_u16(), again.headers().contains_key("idempotent-replayed")), (201, true));
     assert_eq!(pay(&service, &event(1, "c", 601, "EUR")).await.status(), 422);
     assert_eq!(pay(&service, &event(1, "d", 600, "EUR")).await.status(), 422);
     for body in [r#"{"amount": 0, "currency": "EUR"}"#, r#"{"amount": 1}"#, "{", "7"] {

@@ -82,12 +82,7 @@ async fn two_pullers_at_once_deliver_each_customers_orders_once_and_in_order() {
 #[tokio::test]
 async fn the_page_is_served_with_its_scripts() {
     let shop = Shop::served("shop_page").await;
-    for path in [
-        "/shop.html",
-        "/console/shop.js",
-        "/console/dom.js",
-        "/console/console.css",
-    ] {
+    for path in ["/shop.html", "/console/shop.js", "/console/dom.js", "/console/console.css"] {
         let url = format!("{}{path}", shop.0.base_url());
         let file = reqwest::get(url).await.unwrap();
         assert_eq!(file.status(), 200, "{path}");
@@ -114,10 +109,7 @@ async fn a_refused_event_is_kept_and_delivered_after_its_correction() {
     assert_eq!(shop.shown("user-1", &order).await["status"], "succeeded");
     let letters = shop.dead_letters().await;
     assert_eq!(letters.len(), 1);
-    assert_eq!(
-        (&letters[0]["consumer"], &letters[0]["status"]),
-        (&json!("payments"), &json!("422"))
-    );
+    assert_eq!((&letters[0]["consumer"], &letters[0]["status"]), (&json!("payments"), &json!("422")));
     let reason = letters[0]["reason"].as_str().unwrap();
     assert!(reason.contains("/data/total"), "{reason}");
 

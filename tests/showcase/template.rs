@@ -50,11 +50,7 @@ async fn a_new_project_creates_its_resource_once() {
     if project.exists() {
         std::fs::remove_dir_all(&project).unwrap();
     }
-    let values = [
-        ("collection", "rooms"),
-        ("resource", "room"),
-        ("core-path", root.to_str().unwrap()),
-    ];
+    let values = [("collection", "rooms"), ("resource", "room"), ("core-path", root.to_str().unwrap())];
     expand(&template(), &project, "my-rooms", &values).unwrap();
     // The versions that are tested here; a user's first build has the newest.
     std::fs::copy(root.join("Cargo.lock"), project.join("Cargo.lock")).unwrap();
@@ -67,12 +63,8 @@ async fn a_new_project_creates_its_resource_once() {
     std::fs::copy(workspace::target().join(&wasm), place).unwrap();
 
     let manifest = project.join("spin.toml");
-    let service = Served::start_with(manifest.to_str().unwrap(), "template", &[("identity", "none")])
-        .await
-        .unwrap();
-    let (client, connection) = tokio_postgres::connect(&service.database_url, tokio_postgres::NoTls)
-        .await
-        .unwrap();
+    let service = Served::start_with(manifest.to_str().unwrap(), "template", &[("identity", "none")]).await.unwrap();
+    let (client, connection) = tokio_postgres::connect(&service.database_url, tokio_postgres::NoTls).await.unwrap();
     tokio::spawn(connection);
     // The project's database has nothing of the orders.
     let empty = "DROP SCHEMA public CASCADE; CREATE SCHEMA public; DROP PUBLICATION orders_created";

@@ -10,11 +10,8 @@ use simulation::world::{Answer, Call};
 use crate::native::{REFUNDS, Stores};
 
 fn new(collection: &'static str) -> NewResource {
-    let scope = KeyScope {
-        collection,
-        customer: Customer::named("c").unwrap(),
-        key: IdempotencyKey::parse(b"k").unwrap(),
-    };
+    let scope =
+        KeyScope { collection, customer: Customer::named("c").unwrap(), key: IdempotencyKey::parse(b"k").unwrap() };
     let body = br#"{"currency":"EUR","items":[{"sku":"A-1","quantity":1,"unitPrice":5}]}"#;
     let order = ORDERS.validate(&json::parse(body).unwrap()).unwrap();
     let document = Document::of(&order);
@@ -27,11 +24,7 @@ fn new(collection: &'static str) -> NewResource {
 }
 
 fn stored(new: &NewResource) -> StoredResource {
-    StoredResource {
-        id: new.id,
-        fingerprint: new.fingerprint,
-        document: new.document.clone(),
-    }
+    StoredResource { id: new.id, fingerprint: new.fingerprint, document: new.document.clone() }
 }
 
 fn both() -> [NewResource; 2] {
@@ -42,11 +35,7 @@ fn both() -> [NewResource; 2] {
 async fn an_order_and_a_refund_with_one_key_never_meet_in_redis() {
     let stores = Stores::fresh().await;
     let reserve = |new: &NewResource| {
-        let record = Record {
-            progress: Progress::InProgress,
-            fingerprint: new.fingerprint,
-            id: new.id,
-        };
+        let record = Record { progress: Progress::InProgress, fingerprint: new.fingerprint, id: new.id };
         (record, Call::Reserve(new.scope.clone(), record))
     };
     for new in &both() {

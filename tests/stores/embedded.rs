@@ -39,11 +39,7 @@ struct Embedded {
 impl Embedded {
     fn fresh() -> Self {
         let connection = rusqlite::Connection::open_in_memory().unwrap();
-        let embedded = Self {
-            connection,
-            orders: statements(&ORDERS.collection),
-            refunds: statements(&REFUNDS),
-        };
+        let embedded = Self { connection, orders: statements(&ORDERS.collection), refunds: statements(&REFUNDS) };
         for collection in [ORDERS.collection, REFUNDS, REFUNDS] {
             for sql in setup(&collection) {
                 embedded.rows(Statement::plain(&sql));
@@ -150,10 +146,7 @@ impl SendStatement for Host {
             let mode = Value::Text(LOG_MODE.to_owned());
             return Ok(vec![Row::new(["journal_mode".to_owned()].into(), vec![mode])]);
         }
-        self.0.try_rows(statement).map_err(|error| StatementError {
-            sqlstate: None,
-            text: error.to_string(),
-        })
+        self.0.try_rows(statement).map_err(|error| StatementError { sqlstate: None, text: error.to_string() })
     }
 }
 
@@ -252,10 +245,7 @@ async fn the_feed_is_in_order_and_a_cursor_without_its_order_is_not_valid() {
     assert_eq!((orders(&last), last.next), (vec![], second.next));
 
     // The number of the newest order is drawn again after it was deleted.
-    store
-        .connection
-        .execute("DELETE FROM orders WHERE seq = 4", [])
-        .unwrap();
+    store.connection.execute("DELETE FROM orders WHERE seq = 4", []).unwrap();
     let gone = page(Some(second.next)).await;
     assert_eq!(gone, Err(FeedError::AnotherHistory));
     insert(7);

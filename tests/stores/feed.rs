@@ -29,11 +29,7 @@ impl Clock for Machine {
 }
 
 fn request(after: Option<Cursor>) -> FeedRequest {
-    FeedRequest {
-        after,
-        limit: 3,
-        wait: Duration::ZERO,
-    }
+    FeedRequest { after, limit: 3, wait: Duration::ZERO }
 }
 
 /// The next page of a database.
@@ -144,9 +140,7 @@ async fn every_way_to_write_is_waited_for() {
         }
     }
     let stores = Stores::fresh().await;
-    stores
-        .run_sql("DROP TABLE orders; SELECT create_resource_table('orders', 'order', 3)")
-        .await;
+    stores.run_sql("DROP TABLE orders; SELECT create_resource_table('orders', 'order', 3)").await;
     let open = stores.second_connection().await;
     let (new, _) = call(5);
     let of_c = "SELECT right(tableoid::regclass::text, 1)::bigint FROM orders";
@@ -195,14 +189,9 @@ async fn an_order_that_commits_between_a_snapshot_and_the_look_at_the_writers_is
         insert(&stores, &order_of("c", 6)).await;
         let look = stores.second_connection().await;
         // The statements of this transaction have the snapshot of the first one.
-        look.run_sql("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM orders")
-            .await;
+        look.run_sql("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM orders").await;
         open.run_sql("COMMIT").await;
-        let two = Two {
-            look: &look,
-            read: if is_later { &stores } else { &look },
-            hidden: false,
-        };
+        let two = Two { look: &look, read: if is_later { &stores } else { &look }, hidden: false };
         let page = page_of(&two, None).await.unwrap();
         // Read in the snapshot of the look, the order would be skipped.
         let expected = if is_later { vec![5, 6] } else { vec![6] };
@@ -216,11 +205,7 @@ async fn without_waiting_for_the_writers_an_order_is_skipped() {
     let stores = Stores::fresh().await;
     let open = begin(&stores, 5).await;
     insert(&stores, &order_of("c", 6)).await;
-    let two = Two {
-        look: &stores,
-        read: &stores,
-        hidden: true,
-    };
+    let two = Two { look: &stores, read: &stores, hidden: true };
     let first = page_of(&two, None).await.unwrap();
     assert_eq!(orders(&first), [6]);
     open.run_sql("COMMIT").await;
@@ -260,11 +245,7 @@ async fn an_order_of_a_transaction_that_is_prepared_meanwhile_is_waited_for() {
 
     let open = begin(&stores, 5).await;
     insert(&stores, &order_of("c", 6)).await;
-    let clock = Preparing {
-        machine: Machine(Instant::now()),
-        open: &open,
-        done: Cell::new(false),
-    };
+    let clock = Preparing { machine: Machine(Instant::now()), open: &open, done: Cell::new(false) };
     let nothing = next_page(&stores, &clock, &request(None), PATIENCE).await;
     assert!(clock.done.get());
     assert_eq!(orders(&nothing.unwrap()), []);
@@ -287,11 +268,7 @@ async fn a_cursor_is_valid_as_long_as_numbers_mean_the_same() {
         "TRUNCATE orders",
         "DROP TABLE orders; SELECT create_resource_table('orders', 'order')",
     ];
-    for (sql, is_valid) in valid
-        .map(|sql| (sql, true))
-        .into_iter()
-        .chain(invalid.map(|sql| (sql, false)))
-    {
+    for (sql, is_valid) in valid.map(|sql| (sql, true)).into_iter().chain(invalid.map(|sql| (sql, false))) {
         stores.run_sql(sql).await;
         let next = page(&stores, Some(after)).await;
         assert_eq!(next.is_ok(), is_valid, "{sql}");
@@ -304,10 +281,7 @@ async fn a_cursor_is_valid_as_long_as_numbers_mean_the_same() {
         stores.run_sql("DELETE FROM orders").await;
     }
     // Another table's cursor.
-    let refunds = Cursor {
-        mark: after.mark,
-        ..after
-    };
+    let refunds = Cursor { mark: after.mark, ..after };
     let statement = stores.statements("refunds").look(0, 1, None);
     let other = stores.outlook(statement).await.mark;
     assert_ne!(refunds.mark, other);
@@ -331,10 +305,7 @@ async fn long_documents_make_short_pages() {
         let after = after.map(|millisecond| order_of("c", millisecond).id);
         let page = stores.page(&list, after, 3).await.unwrap();
         let ids: Vec<_> = page.resources.iter().map(|stored| stored.id).collect();
-        let expected: Vec<_> = expected
-            .iter()
-            .map(|millisecond| order_of("c", *millisecond).id)
-            .collect();
+        let expected: Vec<_> = expected.iter().map(|millisecond| order_of("c", *millisecond).id).collect();
         assert_eq!((ids, page.more), (expected, more));
     }
 }
@@ -352,15 +323,9 @@ async fn pages_are_read_along_an_index() {
         stores.run_sql("VACUUM ANALYZE orders").await;
         let statements = stores.statements("orders");
         for after in [0, 10_000, 19_990] {
-            for statement in [
-                statements.look(after, 100, None),
-                statements.read(after, after + 100, 100),
-            ] {
+            for statement in [statements.look(after, 100, None), statements.read(after, after + 100, 100)] {
                 let plan = stores.plan(statement).await;
-                assert!(
-                    plan.contains("seq_idx") && !plan.contains("Seq Scan on orders"),
-                    "{plan}"
-                );
+                assert!(plan.contains("seq_idx") && !plan.contains("Seq Scan on orders"), "{plan}");
             }
         }
     }

@@ -79,20 +79,14 @@ fn new_resource(rng: &mut StdRng, collection: &'static str) -> NewResource {
 /// One to four resources of one collection for one statement, each with another id.
 fn batch(rng: &mut StdRng) -> Vec<NewResource> {
     let collection = collection(rng);
-    let mut batch: Vec<NewResource> = (0..rng.random_range(1..=4))
-        .map(|_| new_resource(rng, collection))
-        .collect();
+    let mut batch: Vec<NewResource> = (0..rng.random_range(1..=4)).map(|_| new_resource(rng, collection)).collect();
     batch.sort_by_key(|new| new.id);
     batch.dedup_by_key(|new| new.id);
     batch
 }
 
 fn record(new: &NewResource, progress: Progress) -> Record {
-    Record {
-        progress,
-        fingerprint: new.fingerprint,
-        id: new.id,
-    }
+    Record { progress, fingerprint: new.fingerprint, id: new.id }
 }
 
 /// How often each kind of answer was seen.
@@ -155,10 +149,9 @@ async fn the_simulated_stores_answer_as_the_real_ones_do() {
             let list = List::from(&new.scope);
             let call = match rng.random_range(0..18) {
                 0..3 => Call::Reserve(new.scope.clone(), record(&new, Progress::InProgress)),
-                3..5 => Call::Set(
-                    new.scope.clone(),
-                    record(&new, Progress::Completed(world.tables.history().unwrap())),
-                ),
+                3..5 => {
+                    Call::Set(new.scope.clone(), record(&new, Progress::Completed(world.tables.history().unwrap())))
+                }
                 5..7 => Call::Insert(Box::new(new)),
                 7 => Call::InsertAll(batch(&mut rng)),
                 8..11 => {
@@ -299,11 +292,7 @@ async fn a_statement_does_not_see_what_was_committed_while_it_waited() {
         };
         let (real, ()) = tokio::join!(loser.execute(&call), end);
         assert_eq!(simulated, real);
-        let expected = if commits {
-            Insertion::Conflict
-        } else {
-            Insertion::Inserted
-        };
+        let expected = if commits { Insertion::Conflict } else { Insertion::Inserted };
         assert_eq!(real, Answer::Postgres(expected));
     }
 }

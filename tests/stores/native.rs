@@ -29,11 +29,7 @@ use uuid::Uuid;
 pub const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A second collection, to be told apart from the first.
-pub const REFUNDS: Collection = Collection {
-    name: "refunds",
-    one: "refund",
-    path: "/api/v1/refunds",
-};
+pub const REFUNDS: Collection = Collection { name: "refunds", one: "refund", path: "/api/v1/refunds" };
 
 /// A key prefix and a database of its own.
 pub struct Stores {
@@ -60,9 +56,7 @@ impl Stores {
         let name = Uuid::new_v4().simple().to_string();
         let database_url = shared.create_database(&name).await.unwrap();
         let stores = Self::at(shared, name, database_url).await;
-        stores
-            .run_sql("SELECT create_resource_table('refunds', 'refund')")
-            .await;
+        stores.run_sql("SELECT create_resource_table('refunds', 'refund')").await;
         stores
     }
 
@@ -103,17 +97,11 @@ impl Stores {
     }
 
     fn records(&self) -> Records<'_> {
-        Records {
-            prefix: &self.prefix,
-            ttl: Duration::from_secs(60),
-        }
+        Records { prefix: &self.prefix, ttl: Duration::from_secs(60) }
     }
 
     fn locking(&self) -> Locking<'_> {
-        Locking {
-            prefix: &self.prefix,
-            lease: Duration::from_secs(60),
-        }
+        Locking { prefix: &self.prefix, lease: Duration::from_secs(60) }
     }
 
     /// The statements of a collection.
@@ -176,11 +164,7 @@ impl Stores {
     /// Removes everything under the test's prefix.
     pub async fn flush(&self) {
         let pattern = format!("{}*", self.prefix);
-        let keys: Vec<Vec<u8>> = redis::cmd("KEYS")
-            .arg(pattern)
-            .query_async(&mut self.redis.clone())
-            .await
-            .unwrap();
+        let keys: Vec<Vec<u8>> = redis::cmd("KEYS").arg(pattern).query_async(&mut self.redis.clone()).await.unwrap();
         for key in keys {
             self.delete(&key).await;
         }
@@ -193,11 +177,7 @@ impl Stores {
     }
 
     async fn delete(&self, key: &[u8]) {
-        let () = redis::cmd("DEL")
-            .arg(key)
-            .query_async(&mut self.redis.clone())
-            .await
-            .unwrap();
+        let () = redis::cmd("DEL").arg(key).query_async(&mut self.redis.clone()).await.unwrap();
     }
 
     async fn send(&self, command: Command) -> Reply {
@@ -213,9 +193,7 @@ impl Stores {
 
     async fn rows(&self, statement: Statement<'_>) -> Vec<Row> {
         let Statement { sql, parameters } = statement;
-        native_stores::postgres::rows(&self.postgres, sql, parameters)
-            .await
-            .unwrap()
+        native_stores::postgres::rows(&self.postgres, sql, parameters).await.unwrap()
     }
 
     /// Runs any SQL.
@@ -236,10 +214,7 @@ impl Stores {
     /// Postgres's plan for a statement with these parameters.
     pub async fn plan(&self, statement: Statement<'_>) -> String {
         let explain = format!("EXPLAIN {}", statement.sql);
-        let explain = Statement {
-            sql: &explain,
-            ..statement
-        };
+        let explain = Statement { sql: &explain, ..statement };
         let rows = self.rows(explain).await;
         let line = |row: &Row| row.text("QUERY PLAN").unwrap();
         rows.iter().map(line).collect::<Vec<_>>().join("\n")
@@ -285,11 +260,7 @@ impl Feed for Stores {
 
 /// How long a request may wait for a database.
 pub fn settings(place: Place<'_>) -> DatabaseSettings<'_> {
-    DatabaseSettings {
-        place,
-        timeout: Duration::from_secs(60),
-        lock_timeout: LOCK_TIMEOUT,
-    }
+    DatabaseSettings { place, timeout: Duration::from_secs(60), lock_timeout: LOCK_TIMEOUT }
 }
 
 /// Makes a call of the database as the component makes it.
@@ -321,8 +292,5 @@ pub async fn execute_over(database: &Database<'_, impl Platform>, call: &Call) -
 
 /// The list of a customer's orders.
 pub fn orders_of(customer: &Customer) -> List {
-    List {
-        collection: ORDERS.collection.name,
-        customer: customer.clone(),
-    }
+    List { collection: ORDERS.collection.name, customer: customer.clone() }
 }

@@ -38,11 +38,7 @@ pub fn order_of(name: &str, millisecond: u128) -> NewResource {
 }
 
 fn stored(order: &NewResource) -> StoredResource {
-    StoredResource {
-        id: order.id,
-        fingerprint: order.fingerprint,
-        document: order.document.clone(),
-    }
+    StoredResource { id: order.id, fingerprint: order.fingerprint, document: order.document.clone() }
 }
 
 /// Inserts it.
@@ -239,15 +235,10 @@ async fn an_order_costs_at_most_680_bytes_and_lists_are_read_along_their_index()
     stores.run_sql("VACUUM ANALYZE orders").await;
     let statements = stores.statements("orders");
     let plan = stores.plan(statements.page(&customer(&names[0]), None, 20)).await;
-    assert!(
-        plan.contains("Index Only Scan Backward using orders_customer_id_seq_idx"),
-        "{plan}"
-    );
+    assert!(plan.contains("Index Only Scan Backward using orders_customer_id_seq_idx"), "{plan}");
     assert!(!plan.contains("Seq Scan on orders"), "{plan}");
 
     let order = order_of(&names[0], orders as u128 + 1);
-    let plan = stores
-        .plan(statements.insert_based_on(&order, &Expected::Any, LOCK_TIMEOUT))
-        .await;
+    let plan = stores.plan(statements.insert_based_on(&order, &Expected::Any, LOCK_TIMEOUT)).await;
     assert!(!plan.contains("Seq Scan on orders"), "{plan}");
 }

@@ -72,19 +72,14 @@ async fn a_row_that_no_standby_has_is_not_acknowledged_after_a_crash() {
     let observer = client(&primary).await;
     let count = observer.query_one("SELECT count(*) FROM orders", &[]).await.unwrap();
     assert_eq!(count.get::<_, i64>(0), 1, "the row is visible");
-    for call in [
-        insert.clone(),
-        Call::Find(order.scope.clone()),
-        Call::InsertBasedOn(Box::new(order.clone()), Expected::Any),
-    ] {
+    for call in
+        [insert.clone(), Call::Find(order.scope.clone()), Call::InsertBasedOn(Box::new(order.clone()), Expected::Any)]
+    {
         let stores = stores.second_connection().await;
         assert!(timeout(WAIT, stores.execute(&call)).await.is_err(), "{call:?}");
     }
     let reader = stores.second_connection().await;
-    assert!(
-        timeout(WAIT, reader.read(0, 10, 10)).await.is_err(),
-        "a page of the feed"
-    );
+    assert!(timeout(WAIT, reader.read(0, 10, 10)).await.is_err(), "a page of the feed");
 
     standby.restart().unwrap();
     let stores = stores.second_connection().await;
@@ -117,15 +112,10 @@ async fn two_standbys_of_one_timeline_begin_two_histories() {
         seen.push(incarnation(standby).await);
         standby.stop().unwrap();
     }
-    let [before, one, two] = &seen[..] else {
-        panic!("three incarnations")
-    };
+    let [before, one, two] = &seen[..] else { panic!("three incarnations") };
     assert_eq!(one[0], two[0], "the number of the timeline is used twice");
     for what in [1, 2] {
-        assert!(
-            before[what] != one[what] && one[what] != two[what] && two[what] != before[what],
-            "{seen:?}"
-        );
+        assert!(before[what] != one[what] && one[what] != two[what] && two[what] != before[what], "{seen:?}");
     }
     // Storage that was rolled back has a history of its own as well: it needs a start.
     let [_, standby] = &mut standbys;
@@ -142,9 +132,7 @@ async fn an_epoch_that_something_else_has_written_is_drawn_again_and_only_once()
         "SELECT count(*) FROM (VALUES ('records'), ('feed')) AS purposes (p) WHERE current_epoch(p) IS NOT NULL";
     assert_eq!(stores.number(epochs).await, 2);
     // As a restore of a dump does.
-    stores
-        .run_sql("CREATE TEMP TABLE dump AS TABLE database_epochs; TRUNCATE database_epochs")
-        .await;
+    stores.run_sql("CREATE TEMP TABLE dump AS TABLE database_epochs; TRUNCATE database_epochs").await;
     assert_eq!(stores.number(epochs).await, 0);
     stores.run_sql("INSERT INTO database_epochs TABLE dump").await;
     assert_eq!(stores.number(epochs).await, 0);

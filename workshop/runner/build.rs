@@ -7,19 +7,14 @@ use std::{env, fs};
 use anyhow::{Context, Result};
 
 fn main() -> Result<()> {
-    let metadata = cargo_metadata::MetadataCommand::new()
-        .exec()
-        .context("asking cargo for the path of the spin-sdk crate")?;
+    let metadata =
+        cargo_metadata::MetadataCommand::new().exec().context("asking cargo for the path of the spin-sdk crate")?;
     let sdk = metadata
         .packages
         .iter()
         .find(|package| package.name.as_str() == "spin-sdk")
         .context("the workspace does not depend on spin-sdk")?;
-    let wit = sdk
-        .manifest_path
-        .parent()
-        .context("the manifest of spin-sdk has no folder")?
-        .join("wit");
+    let wit = sdk.manifest_path.parent().context("the manifest of spin-sdk has no folder")?.join("wit");
     let bindings = format!(
         r###"
 wasmtime::component::bindgen!({{

@@ -21,12 +21,7 @@ impl Response {
         check_if_match(head, Some(etag))?;
         let known = if_none_match(head, etag);
         let answer = if known {
-            Self {
-                status: StatusCode::NOT_MODIFIED,
-                headers: Vec::new(),
-                body: String::new(),
-                outcome: Outcome::Read,
-            }
+            Self { status: StatusCode::NOT_MODIFIED, headers: Vec::new(), body: String::new(), outcome: Outcome::Read }
         } else {
             self
         };
@@ -95,10 +90,7 @@ pub(super) fn if_match(head: &impl Head) -> Result<Option<Expected>, Problem> {
             return Ok(Some(Expected::Any));
         }
         let tags = tags(value).filter(|tags| !tags.is_empty());
-        let strong = tags
-            .ok_or(Problem::MalformedCondition)?
-            .into_iter()
-            .filter(|tag| !tag.weak);
+        let strong = tags.ok_or(Problem::MalformedCondition)?.into_iter().filter(|tag| !tag.weak);
         states.extend(strong.filter_map(|tag| ListState::parse(tag.opaque)));
     }
     Ok((!values.is_empty()).then_some(Expected::OneOf(states)))
@@ -137,11 +129,7 @@ mod tests {
     const TAG: &str = "\"000102030405060708090a0b0c0d0eff\"";
 
     fn head<'t>(fields: &'t [(&'t str, &'t str)]) -> TestHead<'t> {
-        TestHead {
-            method: Method::Get,
-            target: "/",
-            fields,
-        }
+        TestHead { method: Method::Get, target: "/", fields }
     }
 
     fn known(values: &[&str]) -> bool {
@@ -202,22 +190,10 @@ mod tests {
         assert_eq!(expected(&[TAG]), of(&[state]));
         assert_eq!(expected(&["\"x\"", TAG]), of(&[state]));
         assert_eq!(expected(&[&format!("\"a,b\" ,W/{TAG},, {TAG}")]), of(&[state]));
-        for nothing in [
-            "\"*\"",
-            &format!("W/{TAG}"),
-            &TAG.to_uppercase(),
-            &TAG.replace("00", "+0"),
-        ] {
+        for nothing in ["\"*\"", &format!("W/{TAG}"), &TAG.to_uppercase(), &TAG.replace("00", "+0")] {
             assert_eq!(expected(&[nothing]), of(&[]), "{nothing:?}");
         }
-        for malformed in [
-            "",
-            ",",
-            "nonsense",
-            TAG.trim_matches('"'),
-            &format!("{TAG} nonsense"),
-            "\u{e9}",
-        ] {
+        for malformed in ["", ",", "nonsense", TAG.trim_matches('"'), &format!("{TAG} nonsense"), "\u{e9}"] {
             let error = Err(Problem::MalformedCondition);
             assert_eq!(expected(&[TAG, malformed]), error, "{malformed:?}");
         }
@@ -233,9 +209,7 @@ mod tests {
             answer.map(|answer| answer.status.as_u16())
         };
         let weak = format!("W/{TAG}");
-        let changed = Err(Problem::Changed {
-            etag: Some(etag.clone()),
-        });
+        let changed = Err(Problem::Changed { etag: Some(etag.clone()) });
         for good in [TAG, "*", &format!("\"x\", {TAG}")] {
             assert_eq!(read(&[("if-match", good)]), Ok(200), "{good}");
         }
@@ -247,10 +221,7 @@ mod tests {
         assert_eq!(read(&[("if-match", "\"x\""), known]), changed);
         // A representation without a tag matches no tag.
         assert_eq!(check_if_match(&head(&[("if-match", "*")]), None), Ok(()));
-        assert_eq!(
-            check_if_match(&head(&[("if-match", TAG)]), None),
-            Err(Problem::Changed { etag: None })
-        );
+        assert_eq!(check_if_match(&head(&[("if-match", TAG)]), None), Err(Problem::Changed { etag: None }));
     }
 
     #[test]

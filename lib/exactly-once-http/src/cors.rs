@@ -131,11 +131,7 @@ mod tests {
     }
 
     fn from<'t>(method: Method, fields: &'t [(&'t str, &'t str)]) -> TestHead<'t> {
-        TestHead {
-            method,
-            target: "/",
-            fields,
-        }
+        TestHead { method, target: "/", fields }
     }
 
     fn field<'r>(response: &'r Response, name: &str) -> Option<&'r str> {
@@ -206,10 +202,7 @@ mod tests {
         assert_eq!(methods, Some("GET, HEAD, POST"));
         let fields = field(&answer, "access-control-allow-headers").expect("fields");
         assert!(fields.contains("idempotency-key") && !fields.contains("x-user-id"));
-        assert!(
-            fields.ends_with(", traceparent, tracestate, baggage, x-own"),
-            "{fields}"
-        );
+        assert!(fields.ends_with(", traceparent, tracestate, baggage, x-own"), "{fields}");
 
         let refused = |method, fields: &[(&str, &str)]| listed.preflight(&from(method, fields), "GET", "").is_none();
         assert!(refused(Method::Post, &good));

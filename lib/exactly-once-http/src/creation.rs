@@ -51,11 +51,7 @@ impl CreateOperation {
 }
 
 fn scope_of(collection: &Collection, customer: Customer, key: IdempotencyKey) -> KeyScope {
-    KeyScope {
-        collection: collection.name,
-        customer,
-        key,
-    }
+    KeyScope { collection: collection.name, customer, key }
 }
 
 /// The head of a conditional creation.
@@ -93,11 +89,7 @@ pub fn read_head(
         }
         // Every state meets "*": without a key, each retry would create another resource.
         (None, None | Some(Expected::Any)) => Err(Problem::PreconditionRequired),
-        (key, Some(expected)) => Ok(CreateOperation::Conditional(ConditionalRequest {
-            customer,
-            key,
-            expected,
-        })),
+        (key, Some(expected)) => Ok(CreateOperation::Conditional(ConditionalRequest { customer, key, expected })),
     }
 }
 
@@ -161,9 +153,7 @@ pub async fn read_body(
     if declared.is_some_and(|length| length > limit as u64) {
         return Err(Problem::BodyTooLarge(limit));
     }
-    body.read(declared, limit)
-        .await
-        .map_err(|error| Problem::of_body(error, limit))
+    body.read(declared, limit).await.map_err(|error| Problem::of_body(error, limit))
 }
 
 /// The body's length in bytes, according to the head (RFC 9110 section 8.6).
@@ -194,9 +184,7 @@ fn is_encoded(head: &impl Head) -> bool {
         coding.is_empty() || coding.eq_ignore_ascii_case("identity")
     };
     let values = head.values(header::CONTENT_ENCODING.as_str());
-    !values
-        .iter()
-        .all(|value| text(value).is_some_and(|value| value.split(',').all(is_none)))
+    !values.iter().all(|value| text(value).is_some_and(|value| value.split(',').all(is_none)))
 }
 
 /// Replays the resource of the key if it is the one that a rejected request asks for: then the first attempt was valid.
@@ -255,11 +243,7 @@ pub async fn create_conditionally(
     postgres: &(impl ConditionalResources + ResourcesByKey + Histories),
     ids: &impl ResourceIds,
 ) -> Result<Response, Problem> {
-    let ConditionalRequest {
-        customer,
-        key,
-        expected,
-    } = conditional;
+    let ConditionalRequest { customer, key, expected } = conditional;
     let records = Records(key.as_ref().map(|_| redis));
     let has_key = key.is_some();
     let key = key.unwrap_or_else(|| IdempotencyKey::substitute(ids.draw()));
@@ -313,8 +297,8 @@ pub fn created(resource: &Resource, creation: &Creation, document: &Value) -> Re
     let response = Response::json(StatusCode::CREATED, body).with(header::LOCATION.as_str(), location);
     Ok(match creation {
         Creation::Created(_) => response,
-        Creation::Replayed(_) | Creation::Reused(_) => response
-            .with(IDEMPOTENT_REPLAYED, "true")
-            .with_outcome(Outcome::Replayed),
+        Creation::Replayed(_) | Creation::Reused(_) => {
+            response.with(IDEMPOTENT_REPLAYED, "true").with_outcome(Outcome::Replayed)
+        }
     })
 }

@@ -114,11 +114,7 @@ fn read_query(query: &str) -> Result<FeedRequest, QueryError> {
         })
     })?;
     let wait = u64::try_from(wait.unwrap_or_default()).unwrap_or_default();
-    Ok(FeedRequest {
-        after,
-        limit: limit.unwrap_or(DEFAULT_LIMIT),
-        wait: Duration::from_secs(wait),
-    })
+    Ok(FeedRequest { after, limit: limit.unwrap_or(DEFAULT_LIMIT), wait: Duration::from_secs(wait) })
 }
 
 /// A cursor is 16 bytes in hexadecimal, like that of a list.
@@ -161,11 +157,7 @@ mod tests {
     #[test]
     fn only_the_token_opens_the_feed() {
         let admit = |token: &str, fields: &[(&str, &str)]| {
-            let head = TestHead {
-                method: Method::Get,
-                target: "/api/v1/events",
-                fields,
-            };
+            let head = TestHead { method: Method::Get, target: "/api/v1/events", fields };
             admit(token, &head).map_err(|problem| match problem {
                 Problem::Unidentified(why) => why,
                 other => panic!("{other:?}"),
@@ -182,10 +174,7 @@ mod tests {
             (&sent("Bearer s3cre"), Unidentified::InvalidToken),
             (&sent("Bearer s3cret2"), Unidentified::InvalidToken),
             (&sent("Bearer S3cret"), Unidentified::InvalidToken),
-            (
-                &[("authorization", "Bearer s3cret"), ("authorization", "Bearer s3cret")],
-                Unidentified::InvalidToken,
-            ),
+            (&[("authorization", "Bearer s3cret"), ("authorization", "Bearer s3cret")], Unidentified::InvalidToken),
         ] {
             assert_eq!(admit("s3cret", fields), Err(why), "{fields:?}");
         }
@@ -196,13 +185,7 @@ mod tests {
 
     #[test]
     fn a_query_is_a_cursor_a_limit_and_a_wait() {
-        let of = |after, limit, seconds| {
-            Ok(FeedRequest {
-                after,
-                limit,
-                wait: Duration::from_secs(seconds),
-            })
-        };
+        let of = |after, limit, seconds| Ok(FeedRequest { after, limit, wait: Duration::from_secs(seconds) });
         let mark = Mark::from_bytes(&[255; 8]).expect("a mark");
         let cursor = Cursor { mark, seq: 7 };
         let text = "ffffffffffffffff0000000000000007";
@@ -233,13 +216,7 @@ mod tests {
 
     #[test]
     fn the_feed_is_beside_its_collection() {
-        let at = |path| {
-            feed_path(&Collection {
-                name: "orders",
-                one: "order",
-                path,
-            })
-        };
+        let at = |path| feed_path(&Collection { name: "orders", one: "order", path });
         assert_eq!(at("/api/v1/orders"), "/api/v1/events");
         assert_eq!(at("/orders"), "/events");
     }

@@ -31,10 +31,7 @@ pub trait Head {
 }
 
 /// A request's body.
-#[allow(
-    async_fn_in_trait,
-    reason = "the callers are generic and single-threaded; none needs a Send bound"
-)]
+#[allow(async_fn_in_trait, reason = "the callers are generic and single-threaded; none needs a Send bound")]
 pub trait Body {
     /// Reads the whole body, at most `limit` bytes, within a time that the implementation sets. `declared` is its
     /// length in bytes according to the head: with `Transfer-Encoding`, the body may be longer (RFC 9112 section 6.3).

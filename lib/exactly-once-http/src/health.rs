@@ -58,10 +58,7 @@ mod tests {
 
     #[test]
     fn readiness_follows_postgres_and_only_mentions_redis() {
-        let probe = |up| Probe {
-            up,
-            latency_ms: 1.23456,
-        };
+        let probe = |up| Probe { up, latency_ms: 1.23456 };
         for (redis, postgres, code, status) in [
             (true, true, 200, "ready"),
             (false, true, 200, "degraded"),

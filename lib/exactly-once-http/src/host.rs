@@ -11,10 +11,7 @@ use crate::problem::Problem;
 use crate::settings::Settings;
 
 /// The host of one request. Its stores keep the request's deadlines.
-#[allow(
-    async_fn_in_trait,
-    reason = "the callers are generic and single-threaded; none needs a Send bound"
-)]
+#[allow(async_fn_in_trait, reason = "the callers are generic and single-threaded; none needs a Send bound")]
 pub trait Host: Clock {
     /// Redis. Without a Redis, every call fails at once.
     type Redis<'h>: Reservations + Locks + RecordLookup + Probes

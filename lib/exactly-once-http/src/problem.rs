@@ -383,11 +383,7 @@ mod tests {
 
     use super::*;
 
-    const ORDERS: Collection = Collection {
-        name: "orders",
-        one: "order",
-        path: "/orders",
-    };
+    const ORDERS: Collection = Collection { name: "orders", one: "order", path: "/orders" };
 
     fn body_of(problem: Problem) -> Value {
         let response = problem.into_response(&ORDERS);
@@ -414,10 +410,8 @@ mod tests {
         ] {
             let field = problem.row().field;
             let response = problem.into_response(&ORDERS);
-            let mut expected = vec![
-                ("content-type", "application/problem+json".to_owned()),
-                ("cache-control", "no-store".to_owned()),
-            ];
+            let mut expected =
+                vec![("content-type", "application/problem+json".to_owned()), ("cache-control", "no-store".to_owned())];
             expected.extend(value.map(|value| (field, value.to_owned())));
             assert_eq!(field.is_empty(), value.is_none());
             assert_eq!((response.status.as_u16(), response.headers), (status, expected));

@@ -68,10 +68,7 @@ impl PageRequest {
                 _ => return Err(QueryError::Unknown),
             })
         })?;
-        Ok(Self {
-            limit: limit.unwrap_or(DEFAULT_LIMIT),
-            after,
-        })
+        Ok(Self { limit: limit.unwrap_or(DEFAULT_LIMIT), after })
     }
 
     /// The query of the page that begins after a resource.

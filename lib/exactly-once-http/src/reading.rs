@@ -54,12 +54,7 @@ pub async fn list(
     let one =
         |stored: &StoredResource| represent(resource, stored).unwrap_or_else(|| unreadable(collection, stored.id));
     let all: Vec<String> = page.resources.iter().map(one).collect();
-    let body = format!(
-        r#"{{"{}":[{}],"next":{}}}"#,
-        collection.name,
-        all.join(","),
-        to_json(&next)
-    );
+    let body = format!(r#"{{"{}":[{}],"next":{}}}"#, collection.name, all.join(","), to_json(&next));
     let mut answer = Response::json(StatusCode::OK, body);
     if let Some(next) = next {
         answer = answer.with(header::LINK.as_str(), format!("<{next}>; rel=\"next\""));
@@ -103,10 +98,5 @@ pub fn represent(resource: &Resource, stored: &StoredResource) -> Option<String>
 /// Stands in a page for a resource whose document is unreadable. The page stays complete, and its other resources stay
 /// readable.
 pub(crate) fn unreadable(collection: &Collection, id: ResourceId) -> String {
-    format!(
-        r#"{{"{}Id":"{}","status":"unreadable","createdAt":"{}"}}"#,
-        collection.one,
-        id,
-        id.created_at()
-    )
+    format!(r#"{{"{}Id":"{}","status":"unreadable","createdAt":"{}"}}"#, collection.one, id, id.created_at())
 }

@@ -92,11 +92,7 @@ mod tests {
     use super::*;
     use crate::head::{Method, TestHead};
 
-    const ORDERS: Collection = Collection {
-        name: "orders",
-        one: "order",
-        path: "/api/v1/orders",
-    };
+    const ORDERS: Collection = Collection { name: "orders", one: "order", path: "/api/v1/orders" };
 
     #[test]
     fn a_route_is_a_path_without_its_parameters() {
@@ -124,19 +120,10 @@ mod tests {
     #[test]
     fn only_a_well_formed_trace_id_is_repeated() {
         let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
-        let id = |fields: &[(&str, &str)]| {
-            trace_id(&TestHead {
-                method: Method::Get,
-                target: "/",
-                fields,
-            })
-        };
+        let id = |fields: &[(&str, &str)]| trace_id(&TestHead { method: Method::Get, target: "/", fields });
         let of = |value: &str| id(&[(TRACEPARENT, value)]);
         assert_eq!(of(&format!("00-{trace}-00f067aa0ba902b7-01")).as_deref(), Some(trace));
-        assert_eq!(
-            of(&format!("cc-{trace}-00f067aa0ba902b7-01-more")).as_deref(),
-            Some(trace)
-        );
+        assert_eq!(of(&format!("cc-{trace}-00f067aa0ba902b7-01-more")).as_deref(), Some(trace));
         for bad in [
             String::new(),
             "s3cret".to_owned(),

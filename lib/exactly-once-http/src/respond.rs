@@ -179,9 +179,7 @@ fn route<'p>(collection: &Collection, method: Method, path: &'p str) -> Result<R
         _ if path == collection.path => match method {
             Method::Post => Ok(Route::OfCustomer(CustomerRoute::New)),
             Method::Get | Method::Head => Ok(Route::OfCustomer(CustomerRoute::List)),
-            Method::Options | Method::Other => Err(Problem::MethodNotAllowed {
-                allow: "GET, HEAD, POST",
-            }),
+            Method::Options | Method::Other => Err(Problem::MethodNotAllowed { allow: "GET, HEAD, POST" }),
         },
         _ if segment_path(path, parent) == Some(EVENTS) => read(Route::Feed),
         _ => {
@@ -213,9 +211,7 @@ pub(crate) fn segment_below<'p>(path: &'p str, start: &str) -> Option<&'p str> {
 pub fn identify(identity: &Identity, head: &impl Head, now: impl FnOnce() -> i64) -> Result<Customer, Problem> {
     let values = identity.field().map(|name| head.values(name));
     let values = values.iter().flatten();
-    identity
-        .customer(values.map(Vec::as_slice), now)
-        .map_err(Problem::Unidentified)
+    identity.customer(values.map(Vec::as_slice), now).map_err(Problem::Unidentified)
 }
 
 /// Validates the rest of the head.
@@ -236,16 +232,12 @@ fn admit(
             let page = PageRequest::parse(query).map_err(Problem::Query)?;
             Ok(Operation::List(customer, page))
         }
-        CustomerRoute::One(id) => ResourceId::parse(id)
-            .map(|id| Operation::Show(customer, id))
-            .ok_or(Problem::NotFound),
+        CustomerRoute::One(id) => {
+            ResourceId::parse(id).map(|id| Operation::Show(customer, id)).ok_or(Problem::NotFound)
+        }
         CustomerRoute::Key(key) => {
             let key = IdempotencyKey::from_chars(decoded(key)).ok_or(Problem::KeyNotFound)?;
-            Ok(Operation::ShowKey(KeyScope {
-                collection: collection.name,
-                customer,
-                key,
-            }))
+            Ok(Operation::ShowKey(KeyScope { collection: collection.name, customer, key }))
         }
     }
 }

@@ -67,9 +67,7 @@ impl Settings {
     /// # Errors
     /// It has not been chosen. No choice is safe by default: "none" would make all customers one.
     pub fn identity(&self) -> Result<&Identity, SettingErrors> {
-        self.identity
-            .as_ref()
-            .ok_or_else(|| SettingErrors(vec![rows::identity]))
+        self.identity.as_ref().ok_or_else(|| SettingErrors(vec![rows::identity]))
     }
 }
 
@@ -245,12 +243,7 @@ impl RawSettings {
         let store = match self.store(wrong) {
             Some(false) => {
                 let (redis_url, database_url) = (self.redis_url(wrong), self.database_url(wrong));
-                redis_url
-                    .zip(database_url)
-                    .map(|(redis_url, database_url)| Store::Servers {
-                        redis_url,
-                        database_url,
-                    })
+                redis_url.zip(database_url).map(|(redis_url, database_url)| Store::Servers { redis_url, database_url })
             }
             Some(true) => Some(Store::Embedded),
             None => None,
@@ -274,10 +267,7 @@ impl RawSettings {
             reservation_ttl: reservation_ttl?,
             redis_timeout: redis_timeout?,
             database_timeout: database_timeout?,
-            replay_policy: ReplayPolicy {
-                key_reuse: key_reuse?,
-                outage: outage?,
-            },
+            replay_policy: ReplayPolicy { key_reuse: key_reuse?, outage: outage? },
             precondition: precondition?,
             log_requests: log_requests?,
             lock_lease: lock_lease?,
@@ -367,9 +357,7 @@ mod tests {
         let keys = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
         let field = |set: &str| {
             let settings = check(&format!("jwt_keys={keys} {set}"))?;
-            settings
-                .identity()
-                .map(|identity| identity.field().map(ToOwned::to_owned))
+            settings.identity().map(|identity| identity.field().map(ToOwned::to_owned))
         };
         assert_eq!(field("identity=none"), Ok(None));
         assert_eq!(field("identity=header"), Ok(Some("X-User-Id".into())));
@@ -381,10 +369,7 @@ mod tests {
     #[test]
     fn a_bad_value_is_named_without_being_shown() {
         for (set, wrong) in [
-            (
-                "reservation_ttl=31622400 redis_timeout_ms=60000 database_timeout_ms=1",
-                "",
-            ),
+            ("reservation_ttl=31622400 redis_timeout_ms=60000 database_timeout_ms=1", ""),
             ("reservation_ttl=31622401", "reservation_ttl"),
             ("redis_timeout_ms=60001", "redis_timeout_ms"),
             ("database_timeout_ms=0", "database_timeout_ms"),
@@ -406,10 +391,7 @@ mod tests {
             ("identity=header identity_header=X~User", "identity_header"),
             ("identity=jwt", "jwt_keys"),
             (r#"identity=jwt jwt_keys={"keys":[]}"#, "jwt_keys"),
-            (
-                r#"identity=jwt jwt_keys={"keys":[{"kty":"EC","crv":"P-521"}]}"#,
-                "jwt_keys",
-            ),
+            (r#"identity=jwt jwt_keys={"keys":[{"kty":"EC","crv":"P-521"}]}"#, "jwt_keys"),
             (
                 "redis_url= database_url= key_reuse=x log_requests=x identity=",
                 "redis_url database_url key_reuse log_requests identity",
@@ -422,10 +404,7 @@ mod tests {
         let with_rule = VARIABLES.iter().filter(|variable| variable.rule != "may be anything");
         for Variable { name, only_with, .. } in with_rule {
             let bad = if name.ends_with("_url") { "" } else { "s3cret~:" };
-            let text = check(&format!("{only_with} {name}={bad}"))
-                .err()
-                .expect("invalid")
-                .to_string();
+            let text = check(&format!("{only_with} {name}={bad}")).err().expect("invalid").to_string();
             assert!(text.starts_with(&format!("variable {name} must")), "{text}");
             assert!(!text.contains("s3cret"));
         }

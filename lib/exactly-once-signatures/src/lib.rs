@@ -13,9 +13,8 @@ const MIN_RSA_BITS: usize = 2048;
 const MIN_SECRET_BYTES: usize = 32;
 
 /// The prefix of a SHA-256 in a signature of PKCS #1 v1.5 (RFC 8017 §9.2).
-const SHA256_INFO: [u8; 19] = [
-    0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04, 0x20,
-];
+const SHA256_INFO: [u8; 19] =
+    [0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04, 0x20];
 
 /// A key that verifies by exactly one algorithm. May be a secret: not `Debug`.
 pub struct Key(Kind);
@@ -74,10 +73,7 @@ impl Key {
             Kind::P256(key) => p256::ecdsa::Signature::from_slice(signature)
                 .is_ok_and(|signature| key.verify(message, &signature).is_ok()),
             Kind::Rsa(key) => {
-                let scheme = Pkcs1v15Sign {
-                    hash_len: Some(32),
-                    prefix: Box::new(SHA256_INFO),
-                };
+                let scheme = Pkcs1v15Sign { hash_len: Some(32), prefix: Box::new(SHA256_INFO) };
                 key.verify(scheme, &Sha256::digest(message), signature).is_ok()
             }
             Kind::Hmac(secret) => Hmac::<Sha256>::new_from_slice(secret)

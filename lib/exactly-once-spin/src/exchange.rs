@@ -125,9 +125,7 @@ pub fn send(answer: exactly_once_http::Response) -> Result<Response, ErrorCode> 
     // What the host gets when `end` is dropped. It finds out itself that a body is shorter than its `Content-Length`.
     let (end, trailers) = wit_future::new(|| Ok(None));
     let (response, _result) = Response::new(fields, Some(contents), trailers);
-    response
-        .set_status_code(answer.status.as_u16())
-        .map_err(|()| ErrorCode::InternalError(None))?;
+    response.set_status_code(answer.status.as_u16()).map_err(|()| ErrorCode::InternalError(None))?;
     spawn(async move {
         // Something is left when the client has gone.
         body.write_all(answer.body.into_bytes()).await;

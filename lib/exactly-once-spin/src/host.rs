@@ -31,12 +31,7 @@ impl SpinHost {
     /// For a request about resources of a collection.
     pub fn for_collection(collection: &Collection) -> Self {
         let started = log::start();
-        Self {
-            instance: instance(),
-            request: Request::new(Spin, started.is_some()),
-            collection: *collection,
-            started,
-        }
+        Self { instance: instance(), request: Request::new(Spin, started.is_some()), collection: *collection, started }
     }
 
     /// Writes the request's line to the log, where `log_requests` is set.

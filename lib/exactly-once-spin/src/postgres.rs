@@ -51,10 +51,7 @@ fn not_permitted() -> String {
 pub fn error(error: Error) -> StatementError {
     let text = match error {
         Error::PgError(PgError::QueryFailed(QueryError::DbError(error))) => {
-            return StatementError {
-                sqlstate: Some(error.code),
-                text: error.message,
-            };
+            return StatementError { sqlstate: Some(error.code), text: error.message };
         }
         Error::PgError(PgError::QueryFailed(QueryError::Text(text))) => text,
         // Spin checks the address before it connects, and says `Other` where an entry cannot be read.

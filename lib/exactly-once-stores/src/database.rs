@@ -97,12 +97,7 @@ impl<'r, P: Platform> Database<'r, P> {
         settings: DatabaseSettings<'r>,
         collection: &Collection,
     ) -> Self {
-        Self {
-            table: instance.table(collection, settings.place),
-            instance,
-            request,
-            settings,
-        }
+        Self { table: instance.table(collection, settings.place), instance, request, settings }
     }
 
     fn platform(&self) -> &'r P {
@@ -207,14 +202,8 @@ impl<'r, P: Platform> Database<'r, P> {
             }
         };
         let sent = match only_count {
-            true => platform.count(&connection, statement).await.map(|count| Sent {
-                count,
-                rows: Vec::new(),
-            }),
-            false => platform.rows(&connection, statement).await.map(|rows| Sent {
-                count: rows.len(),
-                rows,
-            }),
+            true => platform.count(&connection, statement).await.map(|count| Sent { count, rows: Vec::new() }),
+            false => platform.rows(&connection, statement).await.map(|rows| Sent { count: rows.len(), rows }),
         };
         if let Err(error) = &sent
             && place != Place::Sqlite
@@ -371,11 +360,7 @@ impl<P: Platform> Resources for Database<'_, P> {
             Place::Postgres { .. } => None,
             Place::Sqlite => Some(self.find_by_key(&new.scope).await?),
         };
-        if let Some(InHistory {
-            history,
-            value: Some(stored),
-        }) = found
-        {
+        if let Some(InHistory { history, value: Some(stored) }) = found {
             let value = Insertion::Existing(stored);
             return Ok(InHistory { history, value });
         }
@@ -426,9 +411,7 @@ impl<P: Platform> ConditionalResources for Database<'_, P> {
 
 impl<P: Platform> ResourcesByKey for Database<'_, P> {
     async fn find_by_key(&self, scope: &KeyScope) -> Result<InHistory<Option<StoredResource>>, DatabaseUnavailable> {
-        let rows = self
-            .rows_in_epoch(self.statements().find_by_key(scope), Some("history"))
-            .await?;
+        let rows = self.rows_in_epoch(self.statements().find_by_key(scope), Some("history")).await?;
         found_in_history(rows.first()).map_err(|e| self.unreadable(e))
     }
 }

@@ -47,10 +47,7 @@ impl Armed {
         if self.bell.as_ref().is_some_and(waits) {
             return Poll::Pending;
         }
-        let bell = Arc::new(Bell {
-            rang: AtomicBool::new(false),
-            task: cx.waker().clone(),
-        });
+        let bell = Arc::new(Bell { rang: AtomicBool::new(false), task: cx.waker().clone() });
         self.bell = Some(bell.clone());
         let waker = Waker::from(bell);
         self.sleep.as_mut().poll(&mut Context::from_waker(&waker))
@@ -101,10 +98,7 @@ impl<C: Clock> Drop for Wait<'_, C> {
 impl<C: Clock + Clone + 'static> Timer<C> {
     /// A timer that is not set.
     pub const fn new(clock: C) -> Self {
-        Self {
-            clock,
-            armed: RefCell::new(None),
-        }
+        Self { clock, armed: RefCell::new(None) }
     }
 
     /// The clock.
@@ -124,12 +118,7 @@ impl<C: Clock + Clone + 'static> Timer<C> {
     }
 
     async fn during<F: Future>(&self, budget: Option<&Budget>, limit: Duration, future: F) -> Option<F::Output> {
-        let wait = Wait {
-            clock: &self.clock,
-            budget,
-            limit,
-            started: Cell::new(None),
-        };
+        let wait = Wait { clock: &self.clock, budget, limit, started: Cell::new(None) };
         let mut future = pin!(future);
         poll_fn(|cx| match future.as_mut().poll(cx) {
             Poll::Ready(output) => Poll::Ready(Some(output)),

@@ -60,10 +60,7 @@ impl<P: Platform> Instance<P> {
             asking: SingleFlight::new(signals.clone()),
             kept: Rc::default(),
             database_outage: Outage::default(),
-            link: RefCell::new(Link {
-                connection: None,
-                breaker: Breaker::closed(),
-            }),
+            link: RefCell::new(Link { connection: None, breaker: Breaker::closed() }),
             dialing: SingleFlight::new(signals.clone()),
             redis_outage: Outage::default(),
             said: Said::default(),
@@ -88,11 +85,7 @@ impl<P: Platform> Instance<P> {
     }
 
     fn new_table(&self, collection: &Collection, statements: Statements) -> Rc<Table<P>> {
-        Rc::new(Table {
-            collection: *collection,
-            statements,
-            group: Rc::new(Group::new(self.signals.clone())),
-        })
+        Rc::new(Table { collection: *collection, statements, group: Rc::new(Group::new(self.signals.clone())) })
     }
 
     /// Sends a copy of these statements about a collection: they need not be formatted once more.
@@ -204,11 +197,7 @@ impl<P: Platform> Request<P> {
     }
 
     fn measure<'l>(&'l self, total: &'l Cell<Duration>) -> Measurement<'l, P> {
-        Measurement {
-            clock: self.platform(),
-            total,
-            since: self.measured.then(|| self.platform().now()),
-        }
+        Measurement { clock: self.platform(), total, since: self.measured.then(|| self.platform().now()) }
     }
 }
 
@@ -242,11 +231,7 @@ mod tests {
             let probe = Probe { up: true, latency_ms };
             (probe, probe)
         };
-        let ask = |latency_ms| {
-            instance
-                .probe(&platform, async move { probes(latency_ms) })
-                .now_or_never()
-        };
+        let ask = |latency_ms| instance.probe(&platform, async move { probes(latency_ms) }).now_or_never();
         let mut dies = Box::pin(instance.probe(&platform, std::future::pending()));
         assert!(dies.as_mut().now_or_never().is_none());
         assert_eq!(ask(1.0), None, "another one is under way");

@@ -27,11 +27,7 @@ pub(crate) struct Kept<C> {
 
 impl<C> Default for Kept<C> {
     fn default() -> Self {
-        Self {
-            connection: RefCell::new(None),
-            used: Cell::default(),
-            timed: Cell::default(),
-        }
+        Self { connection: RefCell::new(None), used: Cell::default(), timed: Cell::default() }
     }
 }
 

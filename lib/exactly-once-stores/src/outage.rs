@@ -39,10 +39,7 @@ impl Outage {
                 now
             }
         };
-        self.times.set(Some(Times {
-            first_failure,
-            last_failure: now,
-        }));
+        self.times.set(Some(Times { first_failure, last_failure: now }));
     }
 
     /// A call of the store succeeded.
@@ -151,21 +148,12 @@ mod tests {
     #[test]
     fn no_reason_contains_a_password() {
         for (text, expected) in [
-            (
-                "\"postgres://u:s3cret@h:1/d\" has a path",
-                "\"postgres://...@h:1/d\" has a path",
-            ),
+            ("\"postgres://u:s3cret@h:1/d\" has a path", "\"postgres://...@h:1/d\" has a path"),
             ("redis://:s3@cret@h and postgres://u:s3 cret@h2", "redis://...@h2"),
             ("Invalid allowed host port \"s3cret@h\"", "://...@h\""),
             ("u:s3@cret@h", "://...@h"),
-            (
-                "postgres://h?user=u&password=s3cret is not permitted",
-                "postgres://h?user=u&",
-            ),
-            (
-                "address postgres://h:5432 is not permitted",
-                "address postgres://h:5432 is not permitted",
-            ),
+            ("postgres://h?user=u&password=s3cret is not permitted", "postgres://h?user=u&"),
+            ("address postgres://h:5432 is not permitted", "address postgres://h:5432 is not permitted"),
         ] {
             assert_eq!(reason(text), expected);
         }

@@ -1,10 +1,7 @@
 //! What the stores need of the host that an instance runs on. An adapter implements it by translating values;
 //! everything that is decided is decided here.
 
-#![allow(
-    async_fn_in_trait,
-    reason = "the callers are generic and single-threaded; none needs a Send bound"
-)]
+#![allow(async_fn_in_trait, reason = "the callers are generic and single-threaded; none needs a Send bound")]
 
 use exactly_once::ports::Clock;
 use exactly_once::signals::Signals;

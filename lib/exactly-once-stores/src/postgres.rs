@@ -213,10 +213,7 @@ mod tests {
     use super::*;
 
     fn error(code: &str) -> StatementError {
-        StatementError {
-            sqlstate: Some(code.to_owned()),
-            text: "s3cret".to_owned(),
-        }
+        StatementError { sqlstate: Some(code.to_owned()), text: "s3cret".to_owned() }
     }
 
     #[test]
@@ -231,10 +228,7 @@ mod tests {
                 assert_eq!(failure(&error(code)), meaning, "{code}");
             }
         }
-        let no_server = StatementError {
-            sqlstate: None,
-            text: "no server".to_owned(),
-        };
+        let no_server = StatementError { sqlstate: None, text: "no server".to_owned() };
         assert_eq!(failure(&no_server), Failure::Outage);
         assert_eq!(describe(&no_server), "no server");
     }

@@ -22,10 +22,7 @@ const DELETE_IF_EQUAL: &str = "\
     return 0";
 
 fn delete_if_equal(key: String, value: Vec<u8>) -> Command {
-    Command {
-        name: "EVAL",
-        arguments: vec![DELETE_IF_EQUAL.into(), b"1".to_vec(), key.into(), value],
-    }
+    Command { name: "EVAL", arguments: vec![DELETE_IF_EQUAL.into(), b"1".to_vec(), key.into(), value] }
 }
 
 /// What Redis answers to a command.
@@ -68,10 +65,7 @@ impl Records<'_> {
 
     /// Reads the scope; read the reply with [`record`].
     pub fn find_record(&self, scope: &KeyScope) -> Command {
-        Command {
-            name: "GET",
-            arguments: vec![self.key(scope).into_bytes()],
-        }
+        Command { name: "GET", arguments: vec![self.key(scope).into_bytes()] }
     }
 
     fn set(&self, scope: &KeyScope, record: &Record) -> Command {
@@ -90,13 +84,7 @@ impl Records<'_> {
     /// contains no colon.
     pub fn key(&self, scope: &KeyScope) -> String {
         let customer = scope.customer.as_str();
-        format!(
-            "{}{}:{}:{customer}:{}",
-            self.prefix,
-            scope.collection,
-            customer.len(),
-            scope.key.as_str()
-        )
+        format!("{}{}:{}:{customer}:{}", self.prefix, scope.collection, customer.len(), scope.key.as_str())
     }
 }
 
@@ -133,22 +121,14 @@ mod tests {
 
     #[test]
     fn a_reservation_sets_if_absent_and_a_completion_always() {
-        let records = Records {
-            prefix: "p:",
-            ttl: Duration::from_secs(2),
-        };
+        let records = Records { prefix: "p:", ttl: Duration::from_secs(2) };
         let scope = scope("orders", "c", "k");
         let record = Record {
             progress: Progress::InProgress,
             fingerprint: Fingerprint::of(&scope, "POST", "/", &Document::from_text("")),
             id: ResourceId::parse("01970000-0000-7000-8000-000000000001").expect("an id"),
         };
-        let always = [
-            b"p:orders:1:c:k".to_vec(),
-            record.encode(),
-            b"PX".into(),
-            b"2000".into(),
-        ];
+        let always = [b"p:orders:1:c:k".to_vec(), record.encode(), b"PX".into(), b"2000".into()];
         let complete = records.complete(&scope, &record);
         assert_eq!((complete.name, &complete.arguments[..]), ("SET", &always[..]));
         let reserve = records.reserve(&scope, &record);
@@ -173,10 +153,7 @@ mod tests {
 
     #[test]
     fn no_two_scopes_share_a_record() {
-        let records = Records {
-            prefix: "",
-            ttl: Duration::from_secs(1),
-        };
+        let records = Records { prefix: "", ttl: Duration::from_secs(1) };
         let key = |collection, customer, key| records.key(&scope(collection, customer, key));
         assert_eq!(key("orders", "somebody", "k"), "orders:8:somebody:k");
         assert_ne!(key("orders", "a", "b:c"), key("orders", "a:b", "c"));

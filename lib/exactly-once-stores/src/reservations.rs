@@ -30,17 +30,11 @@ pub struct RedisSettings<'s> {
 
 impl<'s> RedisSettings<'s> {
     fn records(&self) -> Records<'s> {
-        Records {
-            prefix: self.prefix,
-            ttl: self.ttl,
-        }
+        Records { prefix: self.prefix, ttl: self.ttl }
     }
 
     fn locking(&self) -> Locking<'s> {
-        Locking {
-            prefix: self.prefix,
-            lease: self.lease,
-        }
+        Locking { prefix: self.prefix, lease: self.lease }
     }
 }
 
@@ -54,11 +48,7 @@ pub struct Redis<'r, P: Platform> {
 impl<'r, P: Platform> Redis<'r, P> {
     /// For a request of an instance.
     pub fn new(instance: &'r Instance<P>, request: &'r Request<P>, settings: RedisSettings<'r>) -> Self {
-        Self {
-            instance,
-            request,
-            settings,
-        }
+        Self { instance, request, settings }
     }
 
     /// Sends a command unless the breaker is open.
@@ -211,10 +201,7 @@ mod tests {
 
     impl Fixture {
         fn new() -> Self {
-            Self {
-                platform: TestPlatform::default(),
-                instance: Instance::new(TestSignals),
-            }
+            Self { platform: TestPlatform::default(), instance: Instance::new(TestSignals) }
         }
 
         fn request(&self) -> Request<TestPlatform> {
@@ -226,13 +213,7 @@ mod tests {
         }
 
         fn at<'r>(&'r self, request: &'r Request<TestPlatform>, url: Option<&'r str>) -> Redis<'r, TestPlatform> {
-            let settings = RedisSettings {
-                url,
-                prefix: "p:",
-                ttl: MS,
-                lease: MS,
-                timeout: TIMEOUT,
-            };
+            let settings = RedisSettings { url, prefix: "p:", ttl: MS, lease: MS, timeout: TIMEOUT };
             Redis::new(&self.instance, request, settings)
         }
 
@@ -278,8 +259,7 @@ mod tests {
     #[test]
     fn a_command_is_sent_again_over_a_new_connection_if_the_kept_one_is_dead() {
         let it = Fixture::new();
-        it.platform
-            .commands([Replies(Reply::Nil), Error("broken pipe"), Replies(Reply::Nil)]);
+        it.platform.commands([Replies(Reply::Nil), Error("broken pipe"), Replies(Reply::Nil)]);
         assert_eq!(it.reserve(), Ok(Reservation::Acquired));
         let request = it.request();
         let redis = it.redis(&request);
@@ -348,9 +328,7 @@ mod tests {
     #[test]
     fn a_key_of_another_type_is_no_outage() {
         let it = Fixture::new();
-        it.platform.commands([Error(
-            "WRONGTYPE Operation against a key holding the wrong kind of value",
-        )]);
+        it.platform.commands([Error("WRONGTYPE Operation against a key holding the wrong kind of value")]);
         assert_eq!(it.reserve(), Ok(Reservation::Unintelligible));
         assert_eq!(it.breaker(), State::Closed);
         assert_eq!(it.platform.sent(), ["1 dial", "1 SET"]);
@@ -360,8 +338,7 @@ mod tests {
     fn a_command_that_the_user_may_not_send_is_no_outage_and_readiness_says_so() {
         let it = Fixture::new();
         let refused = "NOPERM: User app has no permissions to run the 'eval' command";
-        it.platform
-            .commands([Error(refused), Error(refused), Replies(Reply::Nil)]);
+        it.platform.commands([Error(refused), Error(refused), Replies(Reply::Nil)]);
         assert!(!it.probe() && !it.probe());
         assert_eq!(it.breaker(), State::Closed);
         assert_eq!(it.reserve(), Ok(Reservation::Acquired));

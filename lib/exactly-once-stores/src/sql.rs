@@ -25,10 +25,7 @@ pub struct Statement<'s> {
 impl<'s> Statement<'s> {
     /// A statement without parameters.
     pub fn plain(sql: &'s str) -> Self {
-        Self {
-            sql,
-            parameters: Vec::new(),
-        }
+        Self { sql, parameters: Vec::new() }
     }
 }
 
@@ -173,26 +170,17 @@ impl Statements {
     pub fn insert(&self, new: &NewResource, lock_timeout: Duration) -> Statement<'_> {
         let mut parameters = row_parameters(new);
         parameters.push(milliseconds(lock_timeout));
-        Statement {
-            sql: &self.insert,
-            parameters,
-        }
+        Statement { sql: &self.insert, parameters }
     }
 
     /// Inserts the resource if it conflicts with nothing: then, and only then, the result has a row.
     pub fn insert_new(&self, new: &NewResource) -> Statement<'_> {
-        Statement {
-            sql: &self.insert_new,
-            parameters: vec![Parameter::Text(json_rows(&[new]))],
-        }
+        Statement { sql: &self.insert_new, parameters: vec![Parameter::Text(json_rows(&[new]))] }
     }
 
     /// Inserts those resources that conflict with nothing, in the given order; read the row with [`attempts`].
     pub fn insert_all(&self, batch: &[&NewResource]) -> Statement<'_> {
-        Statement {
-            sql: &self.insert_all,
-            parameters: vec![Parameter::Text(json_rows(batch))],
-        }
+        Statement { sql: &self.insert_all, parameters: vec![Parameter::Text(json_rows(batch))] }
     }
 
     /// Reads the history and nothing else; the row has the [`history`].
@@ -213,9 +201,7 @@ impl Statements {
 
 /// A template with the collection's names.
 pub(crate) fn fill_in(template: &str, collection: &Collection) -> String {
-    template
-        .replace("{table}", collection.name)
-        .replace("{id}", &format!("{}_id", collection.one))
+    template.replace("{table}", collection.name).replace("{id}", &format!("{}_id", collection.one))
 }
 
 /// `$1` to `$6` of a statement that inserts one resource: id, customer, key, fingerprint, document, and the time of
@@ -269,11 +255,7 @@ pub fn attempts<'r>(batch: &[&NewResource], rows: impl IntoIterator<Item = &'r R
     let ids: Vec<String> = rows.into_iter().filter_map(|row| row.text("ids")).collect();
     let inserted: Vec<&str> = ids.iter().flat_map(|ids| ids.split(',')).collect();
     let attempt = |new: &&NewResource| {
-        if inserted.contains(&new.id.to_string().as_str()) {
-            Attempt::Inserted
-        } else {
-            Attempt::Undecided
-        }
+        if inserted.contains(&new.id.to_string().as_str()) { Attempt::Inserted } else { Attempt::Undecided }
     };
     batch.iter().map(attempt).collect()
 }
@@ -302,10 +284,7 @@ fn in_history<T>(
     read: impl FnOnce(&Row) -> Result<T, Unreadable>,
 ) -> Result<InHistory<T>, Unreadable> {
     let row = row.ok_or(Unreadable)?;
-    Ok(InHistory {
-        history: history(row).ok_or(Unreadable)?,
-        value: read(row)?,
-    })
+    Ok(InHistory { history: history(row).ok_or(Unreadable)?, value: read(row)? })
 }
 
 /// The resource in the row of a statement that always returns one, if it has found one.

@@ -203,10 +203,7 @@ pub fn setup(collection: &Collection) -> [String; 4] {
 /// The journal's mode is not [`LOG_MODE`]: the database is in memory.
 pub fn check_mode(rows: &[Row]) -> Result<(), StatementError> {
     match rows.first().and_then(|row| row.text("journal_mode")) {
-        Some(mode) if mode != LOG_MODE => Err(StatementError {
-            sqlstate: None,
-            text: NO_FILE.to_owned(),
-        }),
+        Some(mode) if mode != LOG_MODE => Err(StatementError { sqlstate: None, text: NO_FILE.to_owned() }),
         _ => Ok(()),
     }
 }
@@ -236,11 +233,7 @@ mod tests {
     use super::*;
     use crate::sql::Statement;
 
-    const ORDERS: Collection = Collection {
-        name: "orders",
-        one: "order",
-        path: "/orders",
-    };
+    const ORDERS: Collection = Collection { name: "orders", one: "order", path: "/orders" };
 
     #[test]
     fn every_placeholder_has_its_parameter_and_its_table() {

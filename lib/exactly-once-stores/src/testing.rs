@@ -16,11 +16,7 @@ use crate::platform::{CommandError, Place, Platform, SendCommand, SendStatement,
 use crate::redis::{Command, Reply};
 use crate::sql::{Row, Statement, Value};
 
-pub(crate) const ORDERS: Collection = Collection {
-    name: "orders",
-    one: "order",
-    path: "/orders",
-};
+pub(crate) const ORDERS: Collection = Collection { name: "orders", one: "order", path: "/orders" };
 
 pub(crate) const MS: Duration = Duration::from_millis(1);
 
@@ -129,10 +125,9 @@ impl TestPlatform {
         let script = self.0.statements.borrow_mut().pop_front();
         match script.expect("a script for every statement") {
             Script::Rows(rows) => Ok(rows),
-            Script::Error(sqlstate, text) => Err(StatementError {
-                sqlstate: sqlstate.map(str::to_owned),
-                text: text.to_owned(),
-            }),
+            Script::Error(sqlstate, text) => {
+                Err(StatementError { sqlstate: sqlstate.map(str::to_owned), text: text.to_owned() })
+            }
             Script::After(time, rows) => {
                 self.sleep(time).await;
                 Ok(rows)

@@ -60,11 +60,7 @@ impl CreateRequest {
     ///
     /// A condition is not part of the fingerprint: a retry may have another one.
     pub fn new(scope: KeyScope, collection: &Collection, document: Document) -> Self {
-        Self {
-            fingerprint: Fingerprint::of(&scope, "POST", collection.path, &document),
-            scope,
-            document,
-        }
+        Self { fingerprint: Fingerprint::of(&scope, "POST", collection.path, &document), scope, document }
     }
 }
 
@@ -178,16 +174,8 @@ async fn claim(
     histories: &impl Histories,
     ids: &impl ResourceIds,
 ) -> Claim {
-    let CreateRequest {
-        scope,
-        fingerprint,
-        document,
-    } = request;
-    let own = Record {
-        progress: Progress::InProgress,
-        fingerprint,
-        id: ids.draw(),
-    };
+    let CreateRequest { scope, fingerprint, document } = request;
+    let own = Record { progress: Progress::InProgress, fingerprint, id: ids.draw() };
     let reservation = reservations.reserve(&scope, &own).await;
     let id = match &reservation {
         Ok(Reservation::Occupied(record)) if record.fingerprint == fingerprint => {
@@ -208,15 +196,7 @@ async fn claim(
         // Another request's record proves neither that its resource exists nor that this one does not.
         Ok(Reservation::Acquired | Reservation::Occupied(_) | Reservation::Unintelligible) | Err(_) => own.id,
     };
-    Claim::Open {
-        new: NewResource {
-            scope,
-            id,
-            fingerprint,
-            document,
-        },
-        reservation,
-    }
+    Claim::Open { new: NewResource { scope, id, fingerprint, document }, reservation }
 }
 
 /// The known history; if it is unknown, the database is asked for it. The answer serves all requests of the instance
@@ -269,10 +249,7 @@ fn likely_new(reservation: &Reserved) -> bool {
 /// Postgres's decision.
 enum Settled {
     Inserted(NewResource),
-    Existing {
-        stored: StoredResource,
-        requested: NewResource,
-    },
+    Existing { stored: StoredResource, requested: NewResource },
 }
 
 impl Settled {
@@ -287,11 +264,7 @@ impl Settled {
             Self::Inserted(new) => (new.fingerprint, new.id),
             Self::Existing { stored, .. } => (stored.fingerprint, stored.id),
         };
-        Record {
-            progress: Progress::Completed(history),
-            fingerprint,
-            id,
-        }
+        Record { progress: Progress::Completed(history), fingerprint, id }
     }
 
     fn creation(self, key_reuse: KeyReuse) -> Result<Creation, CreateError> {
@@ -346,10 +319,7 @@ fn prepare_retry(new: &mut NewResource, tried: u32, ids: &impl ResourceIds) {
 /// Writes the completed record if that is worth a round trip. A lost write only costs the next retry a round trip to
 /// Postgres.
 async fn complete_record(
-    InHistory {
-        history,
-        value: settled,
-    }: &InHistory<Settled>,
+    InHistory { history, value: settled }: &InHistory<Settled>,
     reservation: &Reserved,
     reservations: &impl Reservations,
 ) {

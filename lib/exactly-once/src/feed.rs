@@ -76,10 +76,7 @@ impl Cursor {
     /// The cursor of an encoding.
     pub fn decode(bytes: &[u8; Self::BYTES]) -> Self {
         let [a, b, c, d, e, f, g, h, seq @ ..] = *bytes;
-        Self {
-            mark: Mark([a, b, c, d, e, f, g, h]),
-            seq: i64::from_be_bytes(seq),
-        }
+        Self { mark: Mark([a, b, c, d, e, f, g, h]), seq: i64::from_be_bytes(seq) }
     }
 }
 
@@ -159,10 +156,7 @@ pub async fn next_page(
                 let read = database.read(seq, up_to, request.limit).await?;
                 same(mark, read.mark)?;
                 if let Some(newest) = read.entries.last() {
-                    return Ok(FeedPage {
-                        next: newest.cursor,
-                        entries: read.entries,
-                    });
+                    return Ok(FeedPage { next: newest.cursor, entries: read.entries });
                 }
                 // All of them were deleted meanwhile.
                 (last, among, pause) = (None, None, POLL);
@@ -178,10 +172,7 @@ pub async fn next_page(
         }
         let rest = limit.saturating_sub(clock.now().saturating_sub(started));
         if rest.is_zero() {
-            return Ok(FeedPage {
-                entries: Vec::new(),
-                next: Cursor { mark, seq },
-            });
+            return Ok(FeedPage { entries: Vec::new(), next: Cursor { mark, seq } });
         }
         clock.sleep(pause.min(rest)).await;
     }

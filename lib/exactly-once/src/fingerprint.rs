@@ -21,13 +21,7 @@ impl Fingerprint {
         hash.update(((scope.collection.len() + ALGORITHM.len()) as u64).to_be_bytes());
         hash.update(scope.collection.as_bytes());
         hash.update(ALGORITHM.as_bytes());
-        for part in [
-            scope.customer.as_str(),
-            scope.key.as_str(),
-            method,
-            path,
-            document.as_str(),
-        ] {
+        for part in [scope.customer.as_str(), scope.key.as_str(), method, path, document.as_str()] {
             // Lengths keep ("ab", "c") and ("a", "bc") apart.
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part.as_bytes());
@@ -91,10 +85,7 @@ mod tests {
     /// Records and rows hold fingerprints of earlier releases: a changed value makes every retry slower.
     #[test]
     fn the_value_does_not_change() {
-        let scope = KeyScope {
-            customer: Customer::anonymous(),
-            ..scope("orders", "c", "k")
-        };
+        let scope = KeyScope { customer: Customer::anonymous(), ..scope("orders", "c", "k") };
         let fingerprint = of(&scope, "POST", "/api/v1/orders", r#"{"currency":"EUR"}"#);
         assert_eq!(fingerprint.to_string(), EXPECTED);
     }

@@ -25,10 +25,7 @@ use crate::ports::{Attempt, NewResource};
 use crate::signals::Signals;
 
 /// Inserts many resources at once.
-#[allow(
-    async_fn_in_trait,
-    reason = "the callers are generic and single-threaded; none needs a Send bound"
-)]
+#[allow(async_fn_in_trait, reason = "the callers are generic and single-threaded; none needs a Send bound")]
 pub trait Batches {
     /// Inserts those resources that conflict with nothing, in one statement and one implicit transaction, and says
     /// of each whether it was inserted. After an error nothing is known.
@@ -79,13 +76,7 @@ impl<S: Signals> Group<S> {
     pub const fn new(signals: S) -> Self {
         Self {
             signals,
-            queue: RefCell::new(Queue {
-                led: false,
-                waiters: Vec::new(),
-                tickets: 0,
-                expected: 1,
-                leader: None,
-            }),
+            queue: RefCell::new(Queue { led: false, waiters: Vec::new(), tickets: 0, expected: 1, leader: None }),
         }
     }
 
@@ -121,17 +112,9 @@ impl<S: Signals> Group<S> {
         }
         let (wake, receiver) = self.signals.signal();
         let outcome = Rc::new(OutcomeCell::default());
-        queue.waiters.push(Waiter {
-            new: new.clone(),
-            outcome: outcome.clone(),
-            _wake: wake,
-        });
+        queue.waiters.push(Waiter { new: new.clone(), outcome: outcome.clone(), _wake: wake });
         queue.wake_leader_if_full();
-        Some(Turn {
-            group: self,
-            outcome,
-            receiver: Some(receiver),
-        })
+        Some(Turn { group: self, outcome, receiver: Some(receiver) })
     }
 
     /// Waits for ticket holders and for as many requests as the last batch had, for at most the batch window.
@@ -243,9 +226,7 @@ impl<S: Signals> Drop for Turn<'_, S> {
             self.group.hand_over();
         } else {
             let mut queue = self.group.queue.borrow_mut();
-            queue
-                .waiters
-                .retain(|waiter| !Rc::ptr_eq(&waiter.outcome, &self.outcome));
+            queue.waiters.retain(|waiter| !Rc::ptr_eq(&waiter.outcome, &self.outcome));
         }
     }
 }

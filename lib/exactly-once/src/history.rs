@@ -45,10 +45,7 @@ pub struct InHistory<T> {
 impl<T> InHistory<T> {
     /// The same with another value.
     pub fn map<U>(self, f: impl FnOnce(T) -> U) -> InHistory<U> {
-        InHistory {
-            history: self.history,
-            value: f(self.value),
-        }
+        InHistory { history: self.history, value: f(self.value) }
     }
 }
 
@@ -98,10 +95,7 @@ pub struct HistoryMonitor {
 impl HistoryMonitor {
     /// Nothing was heard.
     pub const fn new() -> Self {
-        Self {
-            heard: None,
-            failed: None,
-        }
+        Self { heard: None, failed: None }
     }
 
     /// Notes that a statement that was sent at that time returned the history. It is ignored if a later statement has

@@ -24,9 +24,7 @@ impl std::error::Error for Malformed {}
 /// # Errors
 /// [`Malformed`] when the bytes are not one JSON value in UTF-8, or a member name occurs twice in an object.
 pub fn parse(bytes: &[u8]) -> Result<Value, Malformed> {
-    serde_json::from_slice::<Strict>(bytes)
-        .map(|strict| strict.0)
-        .map_err(|e| Malformed(e.to_string()))
+    serde_json::from_slice::<Strict>(bytes).map(|strict| strict.0).map_err(|e| Malformed(e.to_string()))
 }
 
 /// The JSON text of a value. Only for types whose serialisation cannot fail: string keys, no fallible implementations.
@@ -56,11 +54,7 @@ fn collect_differences(at: &str, a: &Value, b: &Value, found: &mut Vec<String>) 
                     None => found.push(pointer(at, name)),
                 }
             }
-            found.extend(
-                b.keys()
-                    .filter(|name| !a.contains_key(*name))
-                    .map(|name| pointer(at, name)),
-            );
+            found.extend(b.keys().filter(|name| !a.contains_key(*name)).map(|name| pointer(at, name)));
         }
         (Value::Array(a), Value::Array(b)) => {
             for index in 0..a.len().max(b.len()) {
@@ -166,15 +160,7 @@ mod tests {
 
     #[test]
     fn refuses_what_is_not_one_document() {
-        for bytes in [
-            &b""[..],
-            b"{",
-            b"{} {}",
-            b"{\"a\":\"\xff\"}",
-            b"nope",
-            b"1e400",
-            b"{\"a\":01}",
-        ] {
+        for bytes in [&b""[..], b"{", b"{} {}", b"{\"a\":\"\xff\"}", b"nope", b"1e400", b"{\"a\":01}"] {
             assert!(parse(bytes).is_err(), "{bytes:?}");
         }
         assert!(parse("[".repeat(100_000).as_bytes()).is_err());
@@ -184,10 +170,7 @@ mod tests {
     fn names_the_shortest_differing_pointers() {
         let a = json!({"currency": "EUR", "items": [{"sku": "A", "quantity": 1}, {"sku": "B"}], "note": null});
         let b = json!({"currency": "EUR", "items": [{"sku": "A", "quantity": 2}], "note": "x", "a/b~c": 1});
-        assert_eq!(
-            differences(&a, &b),
-            ["/items/0/quantity", "/items/1", "/note", "/a~1b~0c"]
-        );
+        assert_eq!(differences(&a, &b), ["/items/0/quantity", "/items/1", "/note", "/a~1b~0c"]);
         assert_eq!(differences(&a, &a), [""; 0]);
     }
 }

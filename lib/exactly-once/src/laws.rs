@@ -15,14 +15,9 @@ const ADDED: &str = "noRuleHasThisName";
 /// # Errors
 /// The law that does not hold.
 pub fn check(resource: &Resource, body: &Value) -> Result<(), String> {
-    let document = resource
-        .validate(body)
-        .map_err(|violations| format!("the body is not valid: {violations:?}"))?;
+    let document = resource.validate(body).map_err(|violations| format!("the body is not valid: {violations:?}"))?;
     is_stored_as_it_is(resource, &document)?;
-    if resource
-        .represent(ResourceId::from_uuid(uuid::Uuid::nil()), &document)
-        .is_none()
-    {
+    if resource.represent(ResourceId::from_uuid(uuid::Uuid::nil()), &document).is_none() {
         return Err(format!("{document} has no representation"));
     }
     for at in objects(body) {
@@ -32,10 +27,7 @@ pub fn check(resource: &Resource, body: &Value) -> Result<(), String> {
         if !violations.iter().any(|violation| violation.pointer == added) {
             return Err(format!("{added} is accepted"));
         }
-        if resource
-            .as_stored(&more)
-            .is_some_and(|stored| stored.pointer(&added).is_none())
-        {
+        if resource.as_stored(&more).is_some_and(|stored| stored.pointer(&added).is_none()) {
             return Err(format!("{added} is ignored"));
         }
     }
@@ -58,9 +50,7 @@ fn is_stored_as_it_is(resource: &Resource, document: &Value) -> Result<(), Strin
 fn objects(value: &Value) -> Vec<String> {
     let below = |token: &str, value| {
         let inner = objects(value).into_iter();
-        inner
-            .map(|rest| format!("{}{rest}", pointer("", token)))
-            .collect::<Vec<_>>()
+        inner.map(|rest| format!("{}{rest}", pointer("", token))).collect::<Vec<_>>()
     };
     match value {
         Value::Object(members) => {
@@ -69,9 +59,7 @@ fn objects(value: &Value) -> Vec<String> {
         }
         Value::Array(items) => {
             let items = items.iter().enumerate();
-            items
-                .flat_map(|(index, value)| below(&index.to_string(), value))
-                .collect()
+            items.flat_map(|(index, value)| below(&index.to_string(), value)).collect()
         }
         _ => Vec::new(),
     }

@@ -43,14 +43,7 @@ pub struct Resource {
 impl Resource {
     /// A resource of these members. The representation has them in this order.
     pub const fn new(collection: Collection, members: &'static [Member]) -> Self {
-        Self {
-            collection,
-            documentation: None,
-            about: "",
-            members,
-            rules: |_, _| {},
-            event: &[],
-        }
+        Self { collection, documentation: None, about: "", members, rules: |_, _| {}, event: &[] }
     }
 
     /// Adds where the API is described.
@@ -335,9 +328,9 @@ impl Kind {
     /// Whether a value obeys the rule; what is inside a list is not judged.
     fn accepts(&self, value: &Value) -> bool {
         let is = match self {
-            Self::Text { min, max } => value
-                .as_str()
-                .map(|text| !text.contains('\0') && (*min..=*max).contains(&text.chars().count())),
+            Self::Text { min, max } => {
+                value.as_str().map(|text| !text.contains('\0') && (*min..=*max).contains(&text.chars().count()))
+            }
             Self::Code { accepts, .. } => value.as_str().map(accepts),
             Self::Integer { min, max } | Self::Money { min, max } => {
                 value.as_i64().map(|number| (*min..=*max).contains(&number))
@@ -450,10 +443,7 @@ pub struct Violation {
 impl Violation {
     /// The member at the pointer breaks a rule.
     pub fn new(pointer: impl Into<String>, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            pointer: pointer.into(),
-            detail: detail.into(),
-        }
+        Self { pointer: pointer.into(), detail: detail.into() }
     }
 }
 
@@ -524,9 +514,7 @@ impl Check {
 
 /// What an object must be: its required members.
 fn object_rule(table: &[Member]) -> String {
-    let required = table
-        .iter()
-        .filter(|member| member.sent().is_some_and(|(_, required)| required));
+    let required = table.iter().filter(|member| member.sent().is_some_and(|(_, required)| required));
     let names: Vec<&str> = required.map(|member| member.name).collect();
     match names.as_slice() {
         [] => "must be an object".to_owned(),

@@ -1,10 +1,7 @@
 //! The traits that the protocol needs of the stores. The stores' crate implements them over the commands and statements
 //! that it sends. Every call ends within a deadline that the implementation keeps.
 
-#![allow(
-    async_fn_in_trait,
-    reason = "the callers are generic and single-threaded; none needs a Send bound"
-)]
+#![allow(async_fn_in_trait, reason = "the callers are generic and single-threaded; none needs a Send bound")]
 
 use std::time::Duration;
 
@@ -73,11 +70,7 @@ pub struct NewResource {
 impl NewResource {
     /// The record of a creation that has begun.
     pub(crate) fn in_progress(&self) -> Record {
-        Record {
-            progress: Progress::InProgress,
-            fingerprint: self.fingerprint,
-            id: self.id,
-        }
+        Record { progress: Progress::InProgress, fingerprint: self.fingerprint, id: self.id }
     }
 }
 
@@ -171,10 +164,7 @@ pub struct List {
 
 impl From<&KeyScope> for List {
     fn from(scope: &KeyScope) -> Self {
-        Self {
-            collection: scope.collection,
-            customer: scope.customer.clone(),
-        }
+        Self { collection: scope.collection, customer: scope.customer.clone() }
     }
 }
 
@@ -312,10 +302,7 @@ pub struct Probe {
 impl Probe {
     /// The result of a probe that was sent and has ended at these times.
     pub fn since(sent: Duration, ended: Duration, up: bool) -> Self {
-        Self {
-            up,
-            latency_ms: ended.saturating_sub(sent).as_secs_f64() * 1000.0,
-        }
+        Self { up, latency_ms: ended.saturating_sub(sent).as_secs_f64() * 1000.0 }
     }
 }
 

@@ -1,10 +1,7 @@
 //! The JSON Schemas (2020-12) of a resource, made from its table of members: of what a client sends, and of what it
 //! gets.
 
-#![allow(
-    clippy::indexing_slicing,
-    reason = "every value that is indexed is an object, which gets the member"
-)]
+#![allow(clippy::indexing_slicing, reason = "every value that is indexed is an object, which gets the member")]
 
 use serde_json::{Map, Value, json};
 

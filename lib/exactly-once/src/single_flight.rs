@@ -18,10 +18,7 @@ pub struct Flight<'f, S: Signals>(&'f SingleFlight<S>);
 impl<S: Signals> SingleFlight<S> {
     /// Without a flight.
     pub const fn new(signals: S) -> Self {
-        Self {
-            signals,
-            waiting: RefCell::new(None),
-        }
+        Self { signals, waiting: RefCell::new(None) }
     }
 
     /// Returns a flight, or waits for the end of another request's flight and returns `None`. The caller then checks

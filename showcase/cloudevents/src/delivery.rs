@@ -74,8 +74,6 @@ pub fn handshake(head: &impl Head) -> Option<Response> {
     let asks = head.method() == Method::Options && !origin.is_empty();
     asks.then(|| {
         let response = Response::of_type("text/plain", StatusCode::OK, String::new());
-        response
-            .with("webhook-allowed-origin", "*")
-            .with("webhook-allowed-rate", "*")
+        response.with("webhook-allowed-origin", "*").with("webhook-allowed-rate", "*")
     })
 }

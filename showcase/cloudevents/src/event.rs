@@ -50,9 +50,7 @@ impl CloudEvent {
                 parse(&bytes.map_err(|_| NotAnEvent("data_base64 is not Base64".into()))?)?
             }
             _ => {
-                return Err(NotAnEvent(
-                    "it has data and data_base64, or data_base64 is not a string".into(),
-                ));
+                return Err(NotAnEvent("it has data and data_base64, or data_base64 is not a string".into()));
             }
         };
         let attribute = |name: &str| match members.remove(name) {
@@ -161,12 +159,7 @@ mod tests {
             ("ce-time", "2026-11-22T00:29:50.527Z"),
             ("ce-partitionkey", "user-1"),
         ];
-        let header = |name: &str| {
-            headers
-                .iter()
-                .find(|(other, _)| *other == name)
-                .map(|(_, v)| (*v).to_owned())
-        };
+        let header = |name: &str| headers.iter().find(|(other, _)| *other == name).map(|(_, v)| (*v).to_owned());
         assert_eq!(CloudEvent::from_headers(header, br#"{"total": 600}"#), Ok(event));
     }
 
@@ -184,10 +177,7 @@ mod tests {
         ] {
             let mut broken = whole.clone();
             broken[name] = value;
-            assert!(
-                CloudEvent::from_json(broken.to_string().as_bytes()).is_err(),
-                "{broken}"
-            );
+            assert!(CloudEvent::from_json(broken.to_string().as_bytes()).is_err(), "{broken}");
         }
         for text in ["", "7", "[]", "{\"id\": \"1\", \"id\": \"2\"}"] {
             assert!(CloudEvent::from_json(text.as_bytes()).is_err(), "{text}");

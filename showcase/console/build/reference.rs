@@ -31,11 +31,8 @@ pub fn generate(package: &Path, folder: &Path) -> Result<()> {
     let mut archive = ZipArchive::new(Cursor::new(SWAGGER_UI_VENDORED))?;
     for name in RENDERER {
         let end = format!("/dist/{name}");
-        let path = archive
-            .file_names()
-            .filter_map(Result::ok)
-            .find(|path| path.ends_with(&end))
-            .map(|path| path.into_owned());
+        let path =
+            archive.file_names().filter_map(Result::ok).find(|path| path.ends_with(&end)).map(|path| path.into_owned());
         let path = path.with_context(|| format!("no {name} in the package"))?;
         let mut content = String::new();
         archive.by_name(&path)?.read_to_string(&mut content)?;
@@ -56,10 +53,7 @@ fn routes(document: &Value) -> Result<String> {
             };
             let (method, path) = (method.to_uppercase(), escaped(path));
             let summary = escaped(summary);
-            writeln!(
-                rows,
-                "<tr><td><code>{method}</code><td><code>{path}</code><td>{summary}"
-            )?;
+            writeln!(rows, "<tr><td><code>{method}</code><td><code>{path}</code><td>{summary}")?;
         }
     }
     Ok(rows)
@@ -120,8 +114,5 @@ fn code(text: &str) -> String {
 }
 
 fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -10,10 +10,8 @@ use exactly_once::{Collection, IdempotencyKey, KeyScope, Resource, Violation};
 use serde_json::{Map, Value};
 
 /// The outcomes of a payment, by the types of their events.
-const OUTCOMES: [(&str, &str); 2] = [
-    ("payments.payment.succeeded.v1", "succeeded"),
-    ("payments.payment.failed.v1", "failed"),
-];
+const OUTCOMES: [(&str, &str); 2] =
+    [("payments.payment.succeeded.v1", "succeeded"), ("payments.payment.failed.v1", "failed")];
 
 /// What customers are told about payments.
 pub static NOTIFICATIONS: Resource = Resource::new(
@@ -30,11 +28,7 @@ pub static NOTIFICATIONS: Resource = Resource::new(
     ],
 );
 
-const COLLECTION: Collection = Collection {
-    name: "notifications",
-    one: "notification",
-    path: "/api/v1/notifications",
-};
+const COLLECTION: Collection = Collection { name: "notifications", one: "notification", path: "/api/v1/notifications" };
 
 /// What a payment's event has for its notification.
 const FROM_EVENT: [&str; 5] = ["orderId", "status", "reason", "currency", "amount"];
@@ -47,12 +41,8 @@ const FROM_EVENT: [&str; 5] = ["orderId", "status", "reason", "currency", "amoun
 pub fn notification_of(event: &CloudEvent) -> Result<(KeyScope, Value), Refusal> {
     let unusable = |pointer, detail| Refusal::Unusable(vec![Violation::new(pointer, detail)]);
     let outcome = OUTCOMES.iter().find(|(kind, _)| *kind == event.kind);
-    let (_, status) = outcome.ok_or_else(|| {
-        unusable(
-            "/type",
-            "must be payments.payment.succeeded.v1 or payments.payment.failed.v1",
-        )
-    })?;
+    let (_, status) = outcome
+        .ok_or_else(|| unusable("/type", "must be payments.payment.succeeded.v1 or payments.payment.failed.v1"))?;
     let key = IdempotencyKey::from_chars(event.id.clone().into_bytes());
     let key = key.ok_or_else(|| unusable("/id", "must be 1 to 255 visible ASCII characters"))?;
     let customer = event.customer();
@@ -64,20 +54,13 @@ pub fn notification_of(event: &CloudEvent) -> Result<(KeyScope, Value), Refusal>
     });
     let document = NOTIFICATIONS.validate(&Value::Object(members.collect()));
     let document = document.map_err(|violations| {
-        let below = |violation: Violation| Violation {
-            pointer: format!("/data{}", violation.pointer),
-            ..violation
-        };
+        let below = |violation: Violation| Violation { pointer: format!("/data{}", violation.pointer), ..violation };
         Refusal::Unusable(violations.into_iter().map(below).collect())
     })?;
     if document.get("status") != Some(&Value::from(*status)) {
         return Err(unusable("/data/status", "must be what the type says"));
     }
-    let scope = KeyScope {
-        collection: COLLECTION.name,
-        customer,
-        key,
-    };
+    let scope = KeyScope { collection: COLLECTION.name, customer, key };
     Ok((scope, document))
 }
 

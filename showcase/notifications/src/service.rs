@@ -23,9 +23,9 @@ async fn answer(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Re
     let (redis, postgres) = (host.redis(&settings), host.postgres(&settings));
     match (head.method(), path) {
         (Method::Get | Method::Head, "/healthz") => Ok(health()),
-        (Method::Options, path) if path == COLLECTION.path => handshake(head).ok_or(Problem::MethodNotAllowed {
-            allow: "GET, HEAD, POST",
-        }),
+        (Method::Options, path) if path == COLLECTION.path => {
+            handshake(head).ok_or(Problem::MethodNotAllowed { allow: "GET, HEAD, POST" })
+        }
         (Method::Get | Method::Head, "/readyz") => {
             let (redis, postgres) = host.probe_both(&settings).await;
             Ok(readiness(redis, postgres))
@@ -33,9 +33,7 @@ async fn answer(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Re
         (Method::Post, path) if path == COLLECTION.path => {
             admit(&host.variable("operator_token").await?, head)?;
             let event = read_event(head, body).await?;
-            let notification = event
-                .map_err(Refusal::NotAnEvent)
-                .and_then(|event| notification_of(&event));
+            let notification = event.map_err(Refusal::NotAnEvent).and_then(|event| notification_of(&event));
             let (scope, notification) = match notification {
                 Ok(notification) => notification,
                 Err(refusal) => return Ok(refusal.into_response(&COLLECTION)),
@@ -53,9 +51,7 @@ async fn answer(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Re
             let page = PageRequest::parse(query).map_err(Problem::Query)?;
             list(&NOTIFICATIONS, &customer, page, head, &postgres).await
         }
-        (_, path) if path == COLLECTION.path => Err(Problem::MethodNotAllowed {
-            allow: "GET, HEAD, POST",
-        }),
+        (_, path) if path == COLLECTION.path => Err(Problem::MethodNotAllowed { allow: "GET, HEAD, POST" }),
         _ => Err(Problem::UnknownPath),
     }
 }

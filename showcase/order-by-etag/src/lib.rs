@@ -13,11 +13,7 @@ const MAX_CENTS: f64 = 100_000_000_000.0;
 /// The currency of all prices.
 const CURRENCY: &str = "EUR";
 
-const COLLECTION: Collection = Collection {
-    name: "orders",
-    one: "order",
-    path: "/api/v1/ordering/orders",
-};
+const COLLECTION: Collection = Collection { name: "orders", one: "order", path: "/api/v1/ordering/orders" };
 
 const PRICE: &str = "must be a number from 1 to 1000000000 with at most two decimal places";
 
@@ -35,10 +31,7 @@ pub static ORDERS: Resource = Resource::new(
         created_at("updatedAt"),
     ],
 )
-.with_event_members(&[
-    computed("total", money(100, i64::MAX), total),
-    constant("currency", CURRENCY),
-]);
+.with_event_members(&[computed("total", money(100, i64::MAX), total), constant("currency", CURRENCY)]);
 
 /// The payment of an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,10 +94,7 @@ mod tests {
     #[test]
     fn an_order_has_the_status_of_its_payment() {
         let id = ResourceId::parse("01970000-0000-7000-8000-000000000001").expect("an id");
-        let payment = Payment {
-            succeeded: true,
-            decided_at: "2026-01-01T00:00:00.000Z".to_owned(),
-        };
+        let payment = Payment { succeeded: true, decided_at: "2026-01-01T00:00:00.000Z".to_owned() };
         let paid = shown(id, &json!({"price": 6.5}), Some(&payment)).expect("readable");
         let expected = concat!(
             r#"{"id":"01970000-0000-7000-8000-000000000001","price":6.5,"status":"succeeded","#,

@@ -67,19 +67,10 @@ async fn answer(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Re
                 key => (key?, false),
             };
             let collection = COLLECTION.name;
-            let scope = KeyScope {
-                collection,
-                customer,
-                key,
-            };
-            let (request, redis) = (
-                CreateRequest::new(scope, &COLLECTION, Document::of(&order)),
-                host.redis(&settings),
-            );
-            let policy = ReplayPolicy {
-                key_reuse: KeyReuse::Reject,
-                ..settings.replay_policy
-            };
+            let scope = KeyScope { collection, customer, key };
+            let (request, redis) =
+                (CreateRequest::new(scope, &COLLECTION, Document::of(&order)), host.redis(&settings));
+            let policy = ReplayPolicy { key_reuse: KeyReuse::Reject, ..settings.replay_policy };
             let ids = host.ids();
             let (creation, state) = create_conditionally(request, &expected, policy, &redis, &redis, &postgres, ids)
                 .await
@@ -111,9 +102,7 @@ async fn answer(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Re
             let order = payments.show(&stored).ok_or(Problem::Unreadable)?;
             Ok(Response::json(StatusCode::OK, order))
         }
-        (_, path) if path == COLLECTION.path => Err(Problem::MethodNotAllowed {
-            allow: "GET, HEAD, POST",
-        }),
+        (_, path) if path == COLLECTION.path => Err(Problem::MethodNotAllowed { allow: "GET, HEAD, POST" }),
         _ => Err(Problem::MethodNotAllowed { allow: "GET, HEAD" }),
     }
 }

@@ -16,16 +16,10 @@ use uuid::Uuid;
 const MAX_LISTED: usize = 10_000;
 
 /// Orders of one product.
-pub static ORDERS: Resource = Resource::new(
-    COLLECTION,
-    &[id("id"), required("productQuantity", integer(1, 1_000_000))],
-);
+pub static ORDERS: Resource =
+    Resource::new(COLLECTION, &[id("id"), required("productQuantity", integer(1, 1_000_000))]);
 
-const COLLECTION: Collection = Collection {
-    name: "orders",
-    one: "order",
-    path: "/",
-};
+const COLLECTION: Collection = Collection { name: "orders", one: "order", path: "/" };
 
 /// Answers a request.
 pub async fn respond(head: &impl Head, body: impl Body, host: &impl Host) -> Response {
@@ -45,11 +39,7 @@ async fn answer(head: &impl Head, body: impl Body, host: &impl Host) -> Result<R
             Ok(readiness(redis, postgres))
         }
         (Method::Post, "/") => {
-            let scope = KeyScope {
-                collection: COLLECTION.name,
-                customer: profile(query)?,
-                key: read_key(head)?,
-            };
+            let scope = KeyScope { collection: COLLECTION.name, customer: profile(query)?, key: read_key(head)? };
             let order = match read_document(&ORDERS, head, body).await {
                 Ok(order) => order,
                 // The key may have an order already: then the body does not matter.
@@ -60,21 +50,14 @@ async fn answer(head: &impl Head, body: impl Body, host: &impl Host) -> Result<R
             };
             let request = CreateRequest::new(scope, &COLLECTION, Document::of(&order));
             let redis = host.redis(&settings);
-            let policy = ReplayPolicy {
-                key_reuse: KeyReuse::Replay,
-                ..settings.replay_policy
-            };
+            let policy = ReplayPolicy { key_reuse: KeyReuse::Replay, ..settings.replay_policy };
             let creation = create(request, policy, &redis, &postgres, host.ids()).await?;
             Ok(created(creation.id()))
         }
         (Method::Get | Method::Head, "/") => {
             let page = postgres.page(&profile(query)?, None, MAX_LISTED).await?;
             let stored = page.map(|page| page.resources).unwrap_or_default();
-            let orders: Vec<String> = stored
-                .iter()
-                .rev()
-                .filter_map(|stored| represent(&ORDERS, stored))
-                .collect();
+            let orders: Vec<String> = stored.iter().rev().filter_map(|stored| represent(&ORDERS, stored)).collect();
             Ok(Response::json(StatusCode::OK, format!("[{}]", orders.join(","))))
         }
         (Method::Get | Method::Head, path) => {
@@ -84,9 +67,7 @@ async fn answer(head: &impl Head, body: impl Body, host: &impl Host) -> Result<R
             let order = represent(&ORDERS, &stored.ok_or(Problem::NotFound)?);
             Ok(Response::json(StatusCode::OK, order.ok_or(Problem::Unreadable)?))
         }
-        (_, "/") => Err(Problem::MethodNotAllowed {
-            allow: "GET, HEAD, POST",
-        }),
+        (_, "/") => Err(Problem::MethodNotAllowed { allow: "GET, HEAD, POST" }),
         _ => Err(Problem::MethodNotAllowed { allow: "GET, HEAD" }),
     }
 }
@@ -100,10 +81,7 @@ fn profile(query: &str) -> Result<Customer, Problem> {
     let value = query.split('&').find_map(|part| part.strip_prefix("profileId="));
     let id = value.and_then(|value| Uuid::try_parse_ascii(&decoded(value)).ok());
     let customer = id.and_then(|id| Customer::named(id.to_string()));
-    customer.ok_or(Problem::Query(QueryError::Parameter {
-        name: "profileId",
-        rule: "must be a UUID",
-    }))
+    customer.ok_or(Problem::Query(QueryError::Parameter { name: "profileId", rule: "must be a UUID" }))
 }
 
 #[cfg(target_arch = "wasm32")]

@@ -18,11 +18,7 @@ pub const SUCCEEDED: &str = "payments.payment.succeeded.v1";
 pub const FAILED: &str = "payments.payment.failed.v1";
 
 /// The names of payments.
-pub const PAYMENTS: Collection = Collection {
-    name: "payments",
-    one: "payment",
-    path: "/api/v1/payments",
-};
+pub const PAYMENTS: Collection = Collection { name: "payments", one: "payment", path: "/api/v1/payments" };
 
 const CURRENCY: &str = "must be three capital letters, such as \"EUR\"";
 
@@ -61,12 +57,9 @@ impl Charge {
         rule("/data/total", total, amount.is_some());
         rule("/data/currency", CURRENCY, currency.is_some());
         match (order, customer, currency, amount) {
-            (Some(order), Some(customer), Some(currency), Some(amount)) if is_known => Ok(Self {
-                order,
-                customer,
-                currency,
-                amount,
-            }),
+            (Some(order), Some(customer), Some(currency), Some(amount)) if is_known => {
+                Ok(Self { order, customer, currency, amount })
+            }
             _ => Err(Refusal::Unusable(violations)),
         }
     }
@@ -86,12 +79,7 @@ impl Charge {
 
     /// Whether the payment is one of this charge: an id may return with another order.
     pub fn is_of(&self, payment: &Payment) -> bool {
-        let Payment {
-            customer,
-            currency,
-            amount,
-            ..
-        } = payment;
+        let Payment { customer, currency, amount, .. } = payment;
         (customer.as_str(), currency, *amount) == (self.customer.as_str(), &self.currency, self.amount)
     }
 }
@@ -158,11 +146,7 @@ pub static DEPOSITS: Resource = Resource::new(
     ],
 );
 
-const DEPOSIT_COLLECTION: Collection = Collection {
-    name: "deposits",
-    one: "deposit",
-    path: "/api/v1/deposits",
-};
+const DEPOSIT_COLLECTION: Collection = Collection { name: "deposits", one: "deposit", path: "/api/v1/deposits" };
 
 fn is_currency(code: &str) -> bool {
     code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase())

@@ -123,11 +123,7 @@ async fn show_account(customer: Customer, host: &SpinHost) -> Result<Response, P
 
 /// Creates a deposit as any resource; the trigger of its table credits the account.
 async fn deposit(customer: Customer, head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Response, Problem> {
-    let scope = KeyScope {
-        collection: DEPOSIT_COLLECTION.name,
-        customer,
-        key: read_key(head)?,
-    };
+    let scope = KeyScope { collection: DEPOSIT_COLLECTION.name, customer, key: read_key(head)? };
     let deposit = read_document(&DEPOSITS, head, body).await?;
     let request = CreateRequest::new(scope, &DEPOSIT_COLLECTION, Document::of(&deposit));
     let settings = host.settings().await?;
@@ -146,11 +142,10 @@ async fn deposit(customer: Customer, head: &impl Head, body: impl Body, host: &S
 /// The customer in a path.
 fn customer(segment: &str) -> Result<Customer, Problem> {
     let name = String::from_utf8(decoded(segment)).ok();
-    name.and_then(Customer::named)
-        .ok_or(Problem::Query(QueryError::Parameter {
-            name: "the customer",
-            rule: "must be a name of 1 to 128 characters",
-        }))
+    name.and_then(Customer::named).ok_or(Problem::Query(QueryError::Parameter {
+        name: "the customer",
+        rule: "must be a name of 1 to 128 characters",
+    }))
 }
 
 exactly_once_spin::component!(DEPOSIT_COLLECTION, respond);

@@ -7,11 +7,7 @@ mod service;
 use exactly_once::Collection;
 
 /// The names that problems are told with.
-pub const PULLER: Collection = Collection {
-    name: "dead_letters",
-    one: "dead_letter",
-    path: "/api/v1/dead-letters",
-};
+pub const PULLER: Collection = Collection { name: "dead_letters", one: "dead_letter", path: "/api/v1/dead-letters" };
 
 /// Who gets an event. A consumer answers with an event, which the next one gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,10 +90,7 @@ mod tests {
         for (link, cursor) in [
             ("</api/v1/events?after=a%3D&limit=5>; rel=\"next\"", Some("a%3D")),
             ("<http://h/e?limit=5&after=b>; rel=\"next\"", Some("b")),
-            (
-                "</first?after=x>; rel=\"first\", </next?after=y>; rel=\"next\"",
-                Some("y"),
-            ),
+            ("</first?after=x>; rel=\"first\", </next?after=y>; rel=\"next\"", Some("y")),
             ("</api/v1/events>; rel=\"next\"", None),
             ("</api/v1/events?after=a>; rel=\"first\"", None),
             ("", None),

@@ -91,10 +91,7 @@ fn wait(query: &str) -> Result<u64, Problem> {
     };
     seconds
         .filter(|seconds| *seconds <= MAX_WAIT)
-        .ok_or(Problem::Query(QueryError::Parameter {
-            name: "wait",
-            rule: "must be whole seconds, 0 to 20",
-        }))
+        .ok_or(Problem::Query(QueryError::Parameter { name: "wait", rule: "must be whole seconds, 0 to 20" }))
 }
 
 /// The result of delivering an event.
@@ -102,12 +99,7 @@ enum Delivery {
     /// All consumers have accepted it.
     Done,
     /// A consumer has rejected the event that it got.
-    Refused {
-        consumer: Consumer,
-        event: String,
-        status: u16,
-        reason: String,
-    },
+    Refused { consumer: Consumer, event: String, status: u16, reason: String },
 }
 
 struct Puller<'h> {
@@ -173,12 +165,7 @@ impl Puller<'_> {
                 (Verdict::Accepted, Some(next)) => (consumer, event) = (next, text),
                 (Verdict::Accepted, None) => return Ok(Delivery::Done),
                 (Verdict::Refused, _) => {
-                    return Ok(Delivery::Refused {
-                        consumer,
-                        event,
-                        status: answer.status,
-                        reason: text,
-                    });
+                    return Ok(Delivery::Refused { consumer, event, status: answer.status, reason: text });
                 }
                 (Verdict::Later, _) => {
                     let status = answer.status;
@@ -190,13 +177,7 @@ impl Puller<'_> {
 
     /// Keeps an event that was rejected. One that was rejected before gets the present reason.
     async fn keep(&self, delivery: Delivery) -> Result<(), Failure> {
-        let Delivery::Refused {
-            consumer,
-            event,
-            status,
-            reason,
-        } = delivery
-        else {
+        let Delivery::Refused { consumer, event, status, reason } = delivery else {
             return Ok(());
         };
         self.query(
@@ -278,9 +259,7 @@ async fn call(
         .uri(format!("http://self.alt{path}"))
         .header(header::AUTHORIZATION, format!("Bearer {token}"));
     if event.is_some() {
-        request = request
-            .header(header::CONTENT_TYPE, MEDIA_TYPE)
-            .header(header::CONTENT_LENGTH, body.len());
+        request = request.header(header::CONTENT_TYPE, MEDIA_TYPE).header(header::CONTENT_LENGTH, body.len());
     }
     let request = request.body(body).map_err(|error| error.to_string())?;
     let exchange = async {

@@ -16,10 +16,7 @@ pub struct Shop(pub Served);
 
 impl Shop {
     pub async fn served(name: &str) -> Self {
-        let tokens = [
-            ("operator_token", TOKEN),
-            ("events_token", "feed-t0ken-of-32-or-more-characters"),
-        ];
+        let tokens = [("operator_token", TOKEN), ("events_token", "feed-t0ken-of-32-or-more-characters")];
         let served = Served::start_with("showcase/shop/spin.toml", name, &tokens);
         Self(served.await.unwrap())
     }
@@ -57,12 +54,7 @@ impl Shop {
 
     /// Orders, and returns the order's id.
     pub async fn order(&self, customer: &str, key: &str, price: f64) -> String {
-        let fields = [
-            JSON,
-            ("x-user-id", customer),
-            ("if-match", "*"),
-            ("idempotency-key", key),
-        ];
+        let fields = [JSON, ("x-user-id", customer), ("if-match", "*"), ("idempotency-key", key)];
         let body = json!({"price": price}).to_string();
         let created = self.send(ORDERS, &fields, Some(body)).await;
         assert_eq!(created.status(), 202);
@@ -104,10 +96,7 @@ impl Shop {
     pub fn pull(&self) -> (u64, u64) {
         let answer = scheduler::pull(self.0.address(), TOKEN, 0).unwrap();
         let answer: Value = serde_json::from_str(&answer).unwrap();
-        (
-            answer["delivered"].as_u64().unwrap(),
-            answer["refused"].as_u64().unwrap(),
-        )
+        (answer["delivered"].as_u64().unwrap(), answer["refused"].as_u64().unwrap())
     }
 
     pub async fn database(&self) -> tokio_postgres::Client {

@@ -68,10 +68,7 @@ pub fn expand(template: &Path, into: &Path, name: &str, values: &[(&str, &str)])
         if !metadata.parameters.contains_key(*parameter) {
             bail!("the template has no parameter {parameter}");
         }
-        globals.insert(
-            (*parameter).to_owned().into(),
-            liquid::model::Value::scalar((*value).to_owned()),
-        );
+        globals.insert((*parameter).to_owned().into(), liquid::model::Value::scalar((*value).to_owned()));
     }
     let parser = liquid::ParserBuilder::with_stdlib().build()?;
     expand_folder(&template.join("content"), into, &parser, &globals)

@@ -69,11 +69,7 @@ pub struct Row {
 }
 
 const fn row(name: &'static str, contestant: Contestant, workload: Workload) -> Row {
-    Row {
-        name,
-        contestant,
-        workload,
-    }
+    Row { name, contestant, workload }
 }
 
 pub const FLOOR: Row = row("floor", Contestant::Floor, Workload::Nothing);
@@ -90,18 +86,8 @@ pub const NAIVE_CREATE: Row = row("naive create", Contestant::Naive, Workload::C
 pub const LIST: Row = row("list", Contestant::Ours, Workload::List);
 
 /// All rows of the main table, in the order in which they take turns.
-pub const ROWS: [Row; 10] = [
-    FLOOR,
-    CREATE,
-    BARE_CREATE,
-    NATIVE_CREATE,
-    REPLAY,
-    BARE_REPLAY,
-    NATIVE_REPLAY,
-    MIX,
-    NATIVE_MIX,
-    NAIVE_CREATE,
-];
+pub const ROWS: [Row; 10] =
+    [FLOOR, CREATE, BARE_CREATE, NATIVE_CREATE, REPLAY, BARE_REPLAY, NATIVE_REPLAY, MIX, NATIVE_MIX, NAIVE_CREATE];
 
 /// The numbers of clients that rows are compared with. Each client keeps one connection.
 pub const CONNECTIONS: [usize; 4] = [1, TAIL_CONNECTIONS, GOAL_CONNECTIONS, 256];
@@ -153,7 +139,6 @@ impl Row {
 
     /// The row of another contestant with the same workload.
     pub fn of(&self, contestant: Contestant) -> Option<Row> {
-        ROWS.into_iter()
-            .find(|row| row.contestant == contestant && row.workload == self.workload)
+        ROWS.into_iter().find(|row| row.contestant == contestant && row.workload == self.workload)
     }
 }

@@ -50,11 +50,7 @@ impl Spread {
         sorted.sort_by(f64::total_cmp);
         let upper = *sorted.get(sorted.len() / 2)?;
         let lower = *sorted.get((sorted.len() - 1) / 2)?;
-        Some(Self {
-            median: f64::midpoint(lower, upper),
-            min: *sorted.first()?,
-            max: *sorted.last()?,
-        })
+        Some(Self { median: f64::midpoint(lower, upper), min: *sorted.first()?, max: *sorted.last()? })
     }
 }
 
@@ -112,8 +108,7 @@ impl Measurement {
 /// Finds the measurement of a row with a number of clients: on this host, or on none if the row is native.
 pub fn find<'m>(all: &'m [Measurement], row: Row, host: Option<&str>, connections: usize) -> Option<&'m Measurement> {
     let host = host.filter(|_| row.contestant != Contestant::Native);
-    all.iter()
-        .find(|m| m.row == row && m.host.as_deref() == host && m.connections == connections)
+    all.iter().find(|m| m.row == row && m.host.as_deref() == host && m.connections == connections)
 }
 
 /// The machine that the figures were measured on.

@@ -157,13 +157,7 @@ mod tests {
             row,
             host: host.map(ToOwned::to_owned),
             connections,
-            samples: vec![Sample {
-                rate,
-                refused: 0.0,
-                p50: 1e6 / rate,
-                p99: 3e6 / rate,
-                processor: None,
-            }],
+            samples: vec![Sample { rate, refused: 0.0, p50: 1e6 / rate, p99: 3e6 / rate, processor: None }],
         }
     }
 

@@ -29,10 +29,7 @@ const PARTITIONS: u32 = 8;
 /// Measures all growth on one host: Spin where it is there.
 pub async fn measure(environment: &Environment) -> Result<Vec<Line>> {
     let host = environment.options.hosts.last();
-    let run = Run {
-        environment,
-        host: host.context("there is no host")?,
-    };
+    let run = Run { environment, host: host.context("there is no host")? };
     let mut lines = run.orders_of_customer().await?;
     lines.extend(run.stored_orders().await?);
     lines.extend(run.order_bytes().await?);
@@ -62,10 +59,7 @@ impl Run<'_> {
             for row in [CREATE, REPLAY] {
                 let name = format!("{} {bytes}", row.name);
                 let storage = self.environment.storage(&name).await?;
-                let requests = Requests {
-                    order: order_of(bytes),
-                    ..Requests::default()
-                };
+                let requests = Requests { order: order_of(bytes), ..Requests::default() };
                 let served = self.environment.serve(row, self.host, storage, requests);
                 prepared.push((bytes as u64, served.await?));
             }
@@ -99,10 +93,7 @@ impl Run<'_> {
             let mut storage = storage.await?;
             storage.identity = "header";
             fill(&mut storage, orders, CUSTOMERS).await?;
-            let requests = Requests {
-                customers: CUSTOMERS,
-                ..Requests::default()
-            };
+            let requests = Requests { customers: CUSTOMERS, ..Requests::default() };
             let served = self.environment.serve(CREATE, self.host, storage, requests);
             prepared.push((orders, served.await?));
         }

@@ -87,21 +87,14 @@ pub fn send(
 
 fn result_of(command: &mut Command, may_be_refused: bool) -> Result<Run> {
     let output = command.output().context("running the load generator")?;
-    ensure!(
-        output.status.success(),
-        "the load generator failed: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    ensure!(output.status.success(), "the load generator failed: {}", String::from_utf8_lossy(&output.stderr));
     // wrk prints other lines before the one that is JSON.
     let text = String::from_utf8_lossy(&output.stdout);
     let line = text.lines().find(|line| line.starts_with('{'));
     let line = line.with_context(|| format!("no result in: {text}"))?;
     let run: Run = serde_json::from_str(line).with_context(|| format!("not a result: {line}"))?;
     ensure!(run.requests > 0, "there was no response");
-    ensure!(
-        may_be_refused || run.errors == 0,
-        "some responses are not a success: {run:?}"
-    );
+    ensure!(may_be_refused || run.errors == 0, "some responses are not a success: {run:?}");
     Ok(run)
 }
 

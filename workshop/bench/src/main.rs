@@ -68,13 +68,7 @@ async fn run(arguments: Arguments) -> Result<()> {
     let environment = Environment::start(options).await?;
     let measured = measure(&environment, arguments.growth).await;
     let (lines, goals) = environment.finish(measured)?;
-    let report = Report {
-        machine,
-        quick: arguments.quick,
-        rounds: ROUNDS,
-        lines,
-        goals,
-    };
+    let report = Report { machine, quick: arguments.quick, rounds: ROUNDS, lines, goals };
     println!("{report}");
     if let Some(file) = arguments.json.as_deref() {
         let json = serde_json::to_string_pretty(&report)?;

@@ -31,10 +31,8 @@ pub async fn measure(environment: &Environment) -> Result<Vec<Measurement>> {
     warm_up(environment, &prepared)?;
     let mut measurements = Vec::new();
     for connections in CONNECTIONS {
-        let rows: Vec<&PreparedRow> = prepared
-            .iter()
-            .filter(|prepared| prepared.row.runs_with(connections, options.quick))
-            .collect();
+        let rows: Vec<&PreparedRow> =
+            prepared.iter().filter(|prepared| prepared.row.runs_with(connections, options.quick)).collect();
         if !rows.is_empty() {
             measurements.extend(compare(environment, &rows, connections).await?);
         }
@@ -56,12 +54,7 @@ pub fn warm_up(environment: &Environment, prepared: &[PreparedRow]) -> Result<()
 pub async fn compare(environment: &Environment, rows: &[&PreparedRow], connections: usize) -> Result<Vec<Measurement>> {
     let mut measurements: Vec<Measurement> = rows
         .iter()
-        .map(|row| Measurement {
-            row: row.row,
-            host: row.host.clone(),
-            connections,
-            samples: Vec::new(),
-        })
+        .map(|row| Measurement { row: row.row, host: row.host.clone(), connections, samples: Vec::new() })
         .collect();
     for round in 1..=ROUNDS {
         eprint!("{connections:4} clients, round {round} of {ROUNDS} ");
@@ -97,10 +90,7 @@ async fn sample(environment: &Environment, prepared: &PreparedRow, connections: 
     let added = settled_count(prepared).await?.saturating_sub(orders);
     let measured = expected_orders(row, &run, connections);
     let expected = expected.start() + measured.start()..=expected.end() + measured.end();
-    ensure!(
-        expected.contains(&added),
-        "{added} orders were stored, but {expected:?} were expected: {run:?}"
-    );
+    ensure!(expected.contains(&added), "{added} orders were stored, but {expected:?} were expected: {run:?}");
     Ok(Sample {
         rate: run.rate(),
         refused: run.errors as f64 / run.requests as f64,
@@ -167,14 +157,7 @@ mod tests {
     #[test]
     fn every_acknowledged_order_is_stored_and_no_order_that_was_not_sent() {
         let orders = |row, keys, errors| {
-            let run = Run {
-                requests: 100,
-                microseconds: 1,
-                p50: 1,
-                p99: 1,
-                errors,
-                keys,
-            };
+            let run = Run { requests: 100, microseconds: 1, p50: 1, p99: 1, errors, keys };
             expected_orders(row, &run, 4)
         };
         assert_eq!(orders(CREATE, 105, 0), 100..=105);

@@ -55,10 +55,7 @@ pub fn check<E>(events: impl IntoIterator<Item = Result<Event, E>>, rows: &[Row]
     for row in rows {
         if row.based_on.is_some() && !followed.insert(&row.based_on) {
             checker.verdict.duplicates += 1;
-            checker.example(
-                "duplicate",
-                &format!("a second order was created with the same ETag: {row:?}"),
-            );
+            checker.example("duplicate", &format!("a second order was created with the same ETag: {row:?}"));
         }
         checker.key(&row.key).rows.push(row.clone());
         let customer = checker.customers.entry(row.customer.clone());
@@ -155,14 +152,7 @@ impl Checker {
 
     fn add(&mut self, event: Event) {
         match event.what {
-            What::Request {
-                request,
-                customer,
-                key,
-                order,
-                condition,
-                ..
-            } => {
+            What::Request { request, customer, key, order, condition, .. } => {
                 self.verdict.sent += 1;
                 self.key(&key).first_sent_ms.get_or_insert(event.t_ms);
                 let open = Open {
@@ -175,21 +165,10 @@ impl Checker {
                 };
                 self.open.insert(request, open);
             }
-            What::Answer {
-                request,
-                key,
-                status,
-                replayed,
-                body,
-                ..
-            } => self.answer(event.t_ms, request, &key, status, replayed, body),
-            What::NoAnswer {
-                request,
-                key,
-                status,
-                replayed,
-                ..
-            } => {
+            What::Answer { request, key, status, replayed, body, .. } => {
+                self.answer(event.t_ms, request, &key, status, replayed, body)
+            }
+            What::NoAnswer { request, key, status, replayed, .. } => {
                 let open = self.open.remove(&request);
                 if let Some(open) = open.as_ref().filter(|open| open.condition.is_some()) {
                     let customer = open.customer.clone();
@@ -201,17 +180,8 @@ impl Checker {
                     self.acknowledged_as_new(&key, spans_loss);
                 }
             }
-            What::Read {
-                request,
-                key,
-                found,
-                agrees,
-            } => self.read(event.t_ms, request, &key, found, agrees),
-            What::Promoted {
-                fault,
-                loses,
-                survivors,
-            } => self.promoted(event.t_ms, fault, loses, survivors),
+            What::Read { request, key, found, agrees } => self.read(event.t_ms, request, &key, found, agrees),
+            What::Promoted { fault, loses, survivors } => self.promoted(event.t_ms, fault, loses, survivors),
             What::FaultBegin { fault, name, .. } => {
                 self.begun.insert(fault, event.t_ms);
                 self.verdict.faults += 1;
@@ -288,27 +258,15 @@ impl Checker {
             customer: sent.customer,
             key: key.to_owned(),
             order_id: response.order_id,
-            order: Order {
-                currency: response.currency,
-                items: response.items,
-                note: response.note,
-            },
+            order: Order { currency: response.currency, items: response.items, note: response.note },
             total: response.total,
             based_on: None,
         };
         if row.order != sent.order || Some(row.total) != sent.order.total() {
-            self.disagrees(
-                request,
-                key,
-                &format!("acknowledges another order than the request contained: {body}"),
-            );
+            self.disagrees(request, key, &format!("acknowledges another order than the request contained: {body}"));
         }
-        let acknowledged = Acknowledged {
-            sent_ms: sent.sent_ms,
-            era: sent.era,
-            replayed,
-            order_id: row.order_id.clone(),
-        };
+        let acknowledged =
+            Acknowledged { sent_ms: sent.sent_ms, era: sent.era, replayed, order_id: row.order_id.clone() };
         self.acknowledged.insert(request, acknowledged);
         let spans_loss = self.spans_loss(sent.era);
         if !replayed {
@@ -330,11 +288,7 @@ impl Checker {
                 }
             }
         }
-        let kind = Kind::Acknowledged {
-            row,
-            replayed,
-            condition: sent.condition,
-        };
+        let kind = Kind::Acknowledged { row, replayed, condition: sent.condition };
         self.key(key).unjudged.push(Response { request, kind });
     }
 
@@ -357,11 +311,7 @@ impl Checker {
             // The order that it was rejected for may be lost.
             return;
         }
-        let kind = Kind::Refused {
-            sent: sent.order,
-            order_id: refusal.order_id,
-            body,
-        };
+        let kind = Kind::Refused { sent: sent.order, order_id: refusal.order_id, body };
         self.key(key).unjudged.push(Response { request, kind });
     }
 
@@ -405,11 +355,7 @@ impl Checker {
             return;
         };
         let customer = sent.customer;
-        let kind = Kind::Stale {
-            condition,
-            customer,
-            t_ms,
-        };
+        let kind = Kind::Stale { condition, customer, t_ms };
         self.key(key).unjudged.push(Response { request, kind });
     }
 
@@ -435,10 +381,7 @@ impl Checker {
         losses.longest_ms = losses.longest_ms.max(took_ms);
         if took_ms > HEALING_MS {
             self.verdict.unhealed += 1;
-            self.example(
-                "unhealed",
-                &format!("key {key}: its lost order was created again after {took_ms} ms"),
-            );
+            self.example("unhealed", &format!("key {key}: its lost order was created again after {took_ms} ms"));
         }
     }
 
@@ -466,10 +409,7 @@ impl Checker {
         self.survivors.extend(survivors);
         self.promotions.push(loses);
         let begun_ms = self.begun.get(&fault).copied().unwrap_or_default();
-        self.judge_all(End::Promotion {
-            losing_since_ms: loses.then_some(begun_ms),
-            t_ms,
-        });
+        self.judge_all(End::Promotion { losing_since_ms: loses.then_some(begun_ms), t_ms });
         if loses {
             self.verdict.losses.promotions += 1;
             self.served_since_loss_ms = t_ms;

@@ -94,10 +94,7 @@ impl Shared {
 
     /// The number of HTTP requests sent and the number of acknowledgements.
     pub fn counts(&self) -> (u64, u64) {
-        (
-            self.requests.load(Ordering::Relaxed),
-            self.acknowledged.load(Ordering::Relaxed),
-        )
+        (self.requests.load(Ordering::Relaxed), self.acknowledged.load(Ordering::Relaxed))
     }
 
     /// The number of keys used.
@@ -182,9 +179,7 @@ impl Client {
         let chance = self.rng.random_range(0..100);
         let old = match chance {
             0..15 => self.postponed.pop(),
-            15..25 => self
-                .random_acknowledged()
-                .map(|acknowledged| self.maybe_changed(acknowledged)),
+            15..25 => self.random_acknowledged().map(|acknowledged| self.maybe_changed(acknowledged)),
             25..45 => {
                 let duplicate = lock(&self.shared.duplicates).pop();
                 duplicate.map(|duplicate| self.maybe_changed(duplicate))
@@ -381,16 +376,8 @@ impl Client {
                 match (status, order_id) {
                     (201, Some(order_id)) => {
                         shared.acknowledged.fetch_add(1, Ordering::Relaxed);
-                        let acknowledged = ClientRequest {
-                            order: order.clone(),
-                            ..client_request.clone()
-                        };
-                        let read = Acknowledgement {
-                            request,
-                            base,
-                            order_id: &order_id,
-                            body: &body,
-                        };
+                        let acknowledged = ClientRequest { order: order.clone(), ..client_request.clone() };
+                        let read = Acknowledgement { request, base, order_id: &order_id, body: &body };
                         let exists = match replayed || self.confirms {
                             true => shared.read(&acknowledged, read).await?,
                             // Created: the next request for it is a replay.
@@ -448,16 +435,9 @@ impl Shared {
 
     /// Reads the order of a 201; says whether it exists, if the host answers. Adds that to the history.
     async fn read(&self, client_request: &ClientRequest, acknowledgement: Acknowledgement<'_>) -> Result<Option<bool>> {
-        let Acknowledgement {
-            request,
-            base,
-            order_id,
-            body,
-        } = acknowledgement;
-        let sending = self
-            .http
-            .get(format!("{base}/api/v1/orders/{order_id}"))
-            .header(CUSTOMER, client_request.customer);
+        let Acknowledgement { request, base, order_id, body } = acknowledgement;
+        let sending =
+            self.http.get(format!("{base}/api/v1/orders/{order_id}")).header(CUSTOMER, client_request.customer);
         let Ok((status, _, read)) = exchange(sending, HangUp::Never).await else {
             return Ok(None);
         };
@@ -466,12 +446,7 @@ impl Shared {
             404 => false,
             _ => return Ok(None),
         };
-        self.history.add(What::Read {
-            request,
-            key: client_request.key.clone(),
-            found,
-            agrees: read == body,
-        })?;
+        self.history.add(What::Read { request, key: client_request.key.clone(), found, agrees: read == body })?;
         Ok(Some(found))
     }
 }
@@ -514,9 +489,9 @@ struct Failure {
 async fn exchange(request: reqwest::RequestBuilder, hang_up: HangUp) -> Result<(u16, bool, String), Failure> {
     let failed = |reason: String, head| Failure { reason, head };
     let sent = match hang_up {
-        HangUp::After(time_out) => timeout(time_out, request.send())
-            .await
-            .map_err(|_| failed(HUNG_UP.to_owned(), None))?,
+        HangUp::After(time_out) => {
+            timeout(time_out, request.send()).await.map_err(|_| failed(HUNG_UP.to_owned(), None))?
+        }
         HangUp::Never | HangUp::BeforeTheBody => request.send().await,
     };
     let response = sent.map_err(|e| failed(describe(&e), None))?;
@@ -599,9 +574,7 @@ pub async fn send_all_again(shared: Arc<Shared>, seed: u64) -> Result<()> {
                 client_request.conditional = false;
                 let op = shared.ops.fetch_add(1, Ordering::Relaxed);
                 let runner = client.any_runner();
-                client
-                    .send(op, runner, &client_request, &client_request.order, HangUp::Never)
-                    .await?;
+                client.send(op, runner, &client_request, &client_request.order, HangUp::Never).await?;
                 let base = shared.bases.get(runner).context("no such runner")?;
                 expect_hidden(&shared.http, base, &client_request).await?;
             }

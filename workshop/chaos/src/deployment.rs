@@ -92,20 +92,13 @@ impl Deployment {
                 starts: 1,
             });
         }
-        Ok(Self {
-            redis,
-            postgres,
-            standbys,
-            survivors: HashSet::new(),
-            runners,
-        })
+        Ok(Self { redis, postgres, standbys, survivors: HashSet::new(), runners })
     }
 
     /// All stored orders.
     pub async fn orders(&self) -> Result<Vec<Row>> {
-        let (client, connection) = tokio_postgres::connect(&self.postgres.url("postgres"), NoTls)
-            .await
-            .context("connecting to Postgres")?;
+        let (client, connection) =
+            tokio_postgres::connect(&self.postgres.url("postgres"), NoTls).await.context("connecting to Postgres")?;
         let connection = tokio::spawn(connection);
         let sql = r#"SELECT idempotency_key, order_id::text, document::text,
                             '"' || encode(based_on, 'hex') || '"', customer_id FROM orders"#;

@@ -36,12 +36,7 @@ pub enum Failover {
 
 impl Failover {
     /// All of them.
-    pub const ALL: [Self; 4] = [
-        Self::Synchronous,
-        Self::Asynchronous,
-        Self::AfterCrash,
-        Self::Switchover,
-    ];
+    pub const ALL: [Self; 4] = [Self::Synchronous, Self::Asynchronous, Self::AfterCrash, Self::Switchover];
 
     /// Whether acknowledged orders may be lost.
     pub fn loses(self) -> bool {
@@ -121,10 +116,7 @@ impl Standbys {
             if state.contains("master_link_status:up") {
                 break;
             }
-            ensure!(
-                Instant::now() < deadline,
-                "the replica of Redis did not get its data within {TIME_OUT:?}"
-            );
+            ensure!(Instant::now() < deadline, "the replica of Redis did not get its data within {TIME_OUT:?}");
             sleep(Duration::from_millis(20)).await;
         }
         self.redis = Some(replica);
@@ -178,11 +170,7 @@ impl Deployment {
         // No client writes yet: the links still lead to the old primary.
         let survivors = self.stored_since_last_promotion().await?;
         self.survivors.extend(survivors.iter().cloned());
-        history.add(What::Promoted {
-            fault,
-            loses: failover.loses(),
-            survivors,
-        })?;
+        history.add(What::Promoted { fault, loses: failover.loses(), survivors })?;
         let address = local(self.postgres.port());
         for runner in &self.runners {
             match failover {
@@ -234,9 +222,8 @@ impl Deployment {
     /// before the orders that have them, so that numbers of later orders are greater.
     async fn stored_since_last_promotion(&mut self) -> Result<Vec<String>> {
         let url = self.postgres.url("postgres");
-        let (client, connection) = tokio_postgres::connect(&url, NoTls)
-            .await
-            .context("connecting to the promoted standby")?;
+        let (client, connection) =
+            tokio_postgres::connect(&url, NoTls).await.context("connecting to the promoted standby")?;
         let connection = tokio::spawn(connection);
         let sql = "SELECT order_id::text, seq FROM orders WHERE seq > $1 ORDER BY seq";
         let rows = client.query(sql, &[&self.standbys.last_seq]).await?;

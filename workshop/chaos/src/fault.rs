@@ -161,10 +161,7 @@ impl Kind {
     /// costs a few hundred milliseconds.)
     fn would_delay_healing(self, failover: Self) -> bool {
         failover == Self::PostgresFailover(Failover::Asynchronous)
-            && matches!(
-                self,
-                Self::RunnerKilled | Self::RunnerPaused | Self::Link(Store::Postgres, _)
-            )
+            && matches!(self, Self::RunnerKilled | Self::RunnerPaused | Self::Link(Store::Postgres, _))
     }
 }
 
@@ -346,10 +343,7 @@ mod tests {
         let mut rng = StdRng::seed_from_u64(1);
         let mut sequence = Sequence::shuffled(Kind::all(), &mut rng);
         for _ in 0..3 {
-            let mut names: Vec<_> = Kind::all()
-                .iter()
-                .map(|_| sequence.next(None, &mut rng).unwrap().name())
-                .collect();
+            let mut names: Vec<_> = Kind::all().iter().map(|_| sequence.next(None, &mut rng).unwrap().name()).collect();
             names.sort();
             names.dedup();
             assert_eq!(names.len(), Kind::all().len());

@@ -147,10 +147,7 @@ impl History {
     /// Begins a history in a new file.
     pub fn create(path: &Path) -> Result<Self> {
         let file = File::create(path).with_context(|| format!("creating {}", path.display()))?;
-        Ok(Self {
-            start: Instant::now(),
-            file: Mutex::new(BufWriter::new(file)),
-        })
+        Ok(Self { start: Instant::now(), file: Mutex::new(BufWriter::new(file)) })
     }
 
     /// The time since its beginning.
@@ -185,9 +182,7 @@ impl History {
 /// Reads a history line by line: the history of a long run may not fit into memory.
 pub fn read(path: &Path) -> Result<impl Iterator<Item = Result<Event>>> {
     let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
-    Ok(BufReader::new(file)
-        .lines()
-        .map(|line| serde_json::from_str(&line?).context("not a line of a history")))
+    Ok(BufReader::new(file).lines().map(|line| serde_json::from_str(&line?).context("not a line of a history")))
 }
 
 #[cfg(test)]
@@ -197,11 +192,7 @@ mod tests {
     #[test]
     fn written_events_are_read_back() {
         let path = std::env::temp_dir().join(format!("history-{}.jsonl", std::process::id()));
-        let order = Order {
-            currency: "EUR".to_owned(),
-            items: Vec::new(),
-            note: Some("„ring\ntwice“".to_owned()),
-        };
+        let order = Order { currency: "EUR".to_owned(), items: Vec::new(), note: Some("„ring\ntwice“".to_owned()) };
         let written = [
             What::Request {
                 client: 1,
@@ -211,16 +202,9 @@ mod tests {
                 customer: "c".to_owned(),
                 key: "k".to_owned(),
                 order,
-                condition: Some(Condition {
-                    tag: "\"a\"".to_owned(),
-                    read_ms: 3,
-                }),
+                condition: Some(Condition { tag: "\"a\"".to_owned(), read_ms: 3 }),
             },
-            What::FaultBegin {
-                fault: 0,
-                name: "n".to_owned(),
-                detail: "d".to_owned(),
-            },
+            What::FaultBegin { fault: 0, name: "n".to_owned(), detail: "d".to_owned() },
             What::FaultsEnded,
         ];
         let history = History::create(&path).unwrap();

@@ -89,14 +89,7 @@ pub fn judge<E>(events: impl IntoIterator<Item = Result<Event, E>>, rows: &[Row]
         let now = i64::try_from(t_ms).unwrap_or(i64::MAX / 4) * 2;
         match what {
             What::Request { request, order, .. } => drop(sent.insert(request, (now, order))),
-            What::Answer {
-                request,
-                key,
-                status,
-                replayed,
-                body,
-                ..
-            } => {
+            What::Answer { request, key, status, replayed, body, .. } => {
                 let Some((from, order)) = sent.remove(&request) else {
                     continue;
                 };
@@ -115,9 +108,7 @@ pub fn judge<E>(events: impl IntoIterator<Item = Result<Event, E>>, rows: &[Row]
                     add(key, from, now, order, None);
                 }
             }
-            What::Read {
-                request, key, found, ..
-            } => {
+            What::Read { request, key, found, .. } => {
                 if let Some((from, order)) = read_from.remove(&request) {
                     let step = if found { Step::Present } else { Step::Absent };
                     add(key, from, now + 1, order, Some(step));
@@ -146,13 +137,7 @@ fn operations(attempts: &[Attempt], stored: Option<&Row>) -> Vec<Operation<Regis
         });
         body.or_else(|| stored.filter(|row| row.order == *order).map(|row| row.order_id.clone()))
     };
-    let operation = |from, to, op| Operation {
-        client_id: None,
-        call_time: from,
-        return_time: to,
-        op,
-        metadata: None,
-    };
+    let operation = |from, to, op| Operation { client_id: None, call_time: from, return_time: to, op, metadata: None };
     let known = attempts.iter().filter_map(|attempt| {
         let step = attempt.step.clone()?;
         Some(operation(attempt.from, attempt.to, step))
@@ -165,9 +150,7 @@ fn operations(attempts: &[Attempt], stored: Option<&Row>) -> Vec<Operation<Regis
         let earliest = first.entry(body).or_insert(from);
         *earliest = from.min(*earliest);
     }
-    let unknown = first
-        .into_iter()
-        .map(|(body, from)| operation(from, i64::MAX, Step::Unknown(body)));
+    let unknown = first.into_iter().map(|(body, from)| operation(from, i64::MAX, Step::Unknown(body)));
     known.chain(unknown).collect()
 }
 
@@ -177,17 +160,8 @@ mod tests {
 
     /// Whether these steps of requests for one order are explained: from when, until when, and what.
     fn is_explained<const N: usize>(steps: [(i64, i64, Option<Step>); N]) -> bool {
-        let order = Order {
-            currency: "EUR".into(),
-            items: Vec::new(),
-            note: None,
-        };
-        let attempts = steps.map(|(from, to, step)| Attempt {
-            from,
-            to,
-            order: order.clone(),
-            step,
-        });
+        let order = Order { currency: "EUR".into(), items: Vec::new(), note: None };
+        let attempts = steps.map(|(from, to, step)| Attempt { from, to, order: order.clone(), step });
         check_operations_timeout(&operations(&attempts, None), TIME_LIMIT) == CheckResult::Ok
     }
 
@@ -202,16 +176,8 @@ mod tests {
     #[test]
     fn one_order_that_stays_is_explained_and_nothing_else() {
         let (absent, present) = (Some(Step::Absent), Some(Step::Present));
-        assert!(is_explained([
-            (0, 5, created("a")),
-            (2, 9, replayed("a")),
-            (6, 9, present.clone())
-        ]));
-        assert!(is_explained([
-            (0, 5, None),
-            (6, 8, absent.clone()),
-            (9, 12, replayed("a"))
-        ]));
+        assert!(is_explained([(0, 5, created("a")), (2, 9, replayed("a")), (6, 9, present.clone())]));
+        assert!(is_explained([(0, 5, None), (6, 8, absent.clone()), (9, 12, replayed("a"))]));
         assert!(is_explained([(0, 5, None), (6, 8, present), (9, 12, replayed("a"))]));
         // Two orders, two that were created, one that is gone, one that is another.
         assert!(!is_explained([(0, 5, created("a")), (6, 9, created("b"))]));

@@ -40,14 +40,7 @@ pub async fn run(
 ) -> Result<()> {
     let mut missing: HashSet<Kind> = Kind::failovers().into_iter().collect();
     missing.retain(|kind| kinds.contains(kind));
-    let mut nemesis = Nemesis {
-        deployment,
-        history,
-        clients,
-        seed,
-        faults: 0,
-        healing: None,
-    };
+    let mut nemesis = Nemesis { deployment, history, clients, seed, faults: 0, healing: None };
     let mut rng = StdRng::seed_from_u64(seed);
     let mut sequence = Sequence::shuffled(kinds, &mut rng);
     while history.elapsed() < until || !missing.is_empty() {
@@ -97,11 +90,7 @@ impl Nemesis<'_> {
         let first = self.faults;
         for (fault, number) in faults.iter().zip(first..) {
             self.print(&format!("begins: {fault}"));
-            self.history.add(What::FaultBegin {
-                fault: number,
-                name: fault.kind.name(),
-                detail: fault.to_string(),
-            })?;
+            self.history.add(What::FaultBegin { fault: number, name: fault.kind.name(), detail: fault.to_string() })?;
             self.faults += 1;
             fault.begin(self.deployment, number, self.history).await?;
             if fault.kind == Kind::PostgresFailover(Failover::Asynchronous) {
@@ -118,10 +107,7 @@ impl Nemesis<'_> {
         for (fault, number) in faults.iter().zip(first..) {
             fault.end(self.deployment).await?;
             self.print(&format!("ended:  {fault}"));
-            self.history.add(What::FaultEnd {
-                fault: number,
-                name: fault.kind.name(),
-            })?;
+            self.history.add(What::FaultEnd { fault: number, name: fault.kind.name() })?;
         }
         Ok(())
     }

@@ -41,9 +41,7 @@ impl Order {
         Self {
             currency: (*currency).to_owned(),
             items: (0..rng.random_range(1..=4)).map(|_| item(rng)).collect(),
-            note: rng
-                .random_bool(0.3)
-                .then(|| format!("note „{}“\n", rng.random::<u32>())),
+            note: rng.random_bool(0.3).then(|| format!("note „{}“\n", rng.random::<u32>())),
         }
     }
 

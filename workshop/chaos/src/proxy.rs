@@ -37,14 +37,7 @@ struct Commands {
 
 impl Commands {
     fn none(store: SocketAddr) -> Self {
-        Self {
-            store,
-            refusing: false,
-            stalled: false,
-            cuts: 0,
-            closes_to_host: 0,
-            closes_to_store: 0,
-        }
+        Self { store, refusing: false, stalled: false, cuts: 0, closes_to_host: 0, closes_to_store: 0 }
     }
 
     fn closes(&self, end: End) -> u64 {
@@ -65,9 +58,7 @@ impl Link {
     /// Listens on a new port and forwards its connections to the store.
     pub async fn open(store: SocketAddr) -> Result<Self> {
         let port = free_port()?;
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))
-            .await
-            .context("opening a proxy's port")?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.context("opening a proxy's port")?;
         let (commands, received) = watch::channel(Commands::none(store));
         tokio::spawn(accept(listener, received));
         Ok(Self { port, commands })

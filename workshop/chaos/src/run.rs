@@ -102,31 +102,20 @@ async fn run_in(options: &Options, folder: &Path, path: &Path) -> Result<Verdict
     let handle = runtime.handle().clone();
     let _background = Background(Some(runtime));
 
-    eprintln!(
-        "Starting Redis and Postgres, a standby of each, and {} ...",
-        options.host
-    );
+    eprintln!("Starting Redis and Postgres, a standby of each, and {} ...", options.host);
     let mut deployment = Deployment::start(options, folder, &handle).await?;
     let history = Arc::new(History::create(path)?);
     let bases = deployment.runners.iter().map(|runner| runner.base_url());
     let shared = Arc::new(Shared::new(history.clone(), bases.collect(), options.clients)?);
 
-    eprintln!(
-        "{} clients, faults for {} s, seed {}",
-        options.clients,
-        options.duration.as_secs(),
-        options.seed
-    );
+    eprintln!("{} clients, faults for {} s, seed {}", options.clients, options.duration.as_secs(), options.seed);
     let _progress = handle.spawn(print_progress(shared.clone(), history.clone()));
     let mut clients = JoinSet::new();
     for number in 0..options.clients {
         let client = Client::new(shared.clone(), number, options.seed);
         clients.spawn_on(client.run(), &handle);
     }
-    let injecting = Clients {
-        shared: shared.clone(),
-        handle: handle.clone(),
-    };
+    let injecting = Clients { shared: shared.clone(), handle: handle.clone() };
     let (seed, duration) = (options.seed, options.duration);
     let mut kinds = match options.faults {
         Faults::All => Kind::all(),
@@ -150,10 +139,7 @@ async fn run_in(options: &Options, folder: &Path, path: &Path) -> Result<Verdict
     }
     clients.shutdown().await;
     eprintln!("Sending each of {} keys once more ...", shared.keys());
-    handle
-        .spawn(send_all_again(shared.clone(), options.seed))
-        .await
-        .context("a client failed")??;
+    handle.spawn(send_all_again(shared.clone(), options.seed)).await.context("a client failed")??;
 
     history.flush()?;
     for (number, runner) in deployment.runners.iter_mut().enumerate() {
@@ -175,9 +161,6 @@ async fn print_progress(shared: Arc<Shared>, history: Arc<History>) -> Result<()
         sleep(PROGRESS).await;
         history.flush()?;
         let (sent, acknowledged) = shared.counts();
-        eprintln!(
-            "{:7.1} s  sent {sent}, acknowledged {acknowledged}",
-            history.elapsed().as_secs_f64()
-        );
+        eprintln!("{:7.1} s  sent {sent}, acknowledged {acknowledged}", history.elapsed().as_secs_f64());
     }
 }

@@ -208,13 +208,7 @@ impl Deployment {
             let log = folder.join(format!("shop-{number}"));
             hosts.push(Served::start(&options.host, &variables, log)?);
         }
-        let mut deployment = Self {
-            redis,
-            postgres,
-            hosts,
-            pullers: Vec::new(),
-            cursors: Vec::new(),
-        };
+        let mut deployment = Self { redis, postgres, hosts, pullers: Vec::new(), cursors: Vec::new() };
         deployment.start_pullers(1);
         Ok(deployment)
     }
@@ -222,10 +216,7 @@ impl Deployment {
     /// One puller alone shows what it forgets; two at once show that they do no harm.
     fn start_pullers(&mut self, count: usize) {
         let addresses = self.hosts.iter().map(|host| host.address);
-        self.pullers = addresses
-            .take(count)
-            .map(|address| Puller::start(address, TOKEN))
-            .collect();
+        self.pullers = addresses.take(count).map(|address| Puller::start(address, TOKEN)).collect();
     }
 
     async fn inject(&mut self, fault: Fault, rng: &mut StdRng) -> Result<()> {
@@ -295,9 +286,7 @@ impl Deployment {
 
     async fn connect(&self) -> Result<tokio_postgres::Client> {
         let url = self.postgres.url("postgres");
-        let (client, connection) = tokio_postgres::connect(&url, NoTls)
-            .await
-            .context("connecting to Postgres")?;
+        let (client, connection) = tokio_postgres::connect(&url, NoTls).await.context("connecting to Postgres")?;
         tokio::spawn(connection);
         Ok(client)
     }

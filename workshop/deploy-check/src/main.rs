@@ -1,10 +1,7 @@
 //! `deploy-check check`: checks `deploy/` without a cluster. Renders every overlay, has maintained tools validate it,
 //! and applies the policies that only this project can know. Every finding names file, object, field and reason.
 
-#![allow(
-    clippy::indexing_slicing,
-    reason = "JSON values are indexed by name, which gives Null where nothing is"
-)]
+#![allow(clippy::indexing_slicing, reason = "JSON values are indexed by name, which gives Null where nothing is")]
 
 mod policies;
 mod render;

@@ -116,11 +116,7 @@ pub fn render_all(root: &Path, tools: &Tools) -> Result<(Vec<Overlay>, Vec<Strin
         }
         let objects = render(root, tools, &folder)?.into_iter();
         let objects = objects.map(|value| object(&folder, stage, value)).collect();
-        overlays.push(Overlay {
-            folder,
-            kustomization,
-            objects,
-        });
+        overlays.push(Overlay { folder, kustomization, objects });
     }
     ensure!(!overlays.is_empty(), "there is no kustomization in deploy/");
     Ok((overlays, findings))
@@ -137,11 +133,7 @@ fn render(root: &Path, tools: &Tools, folder: &str) -> Result<Vec<Value>> {
     let mut kubectl = tools.environment.command("kubectl");
     let output = kubectl.arg("kustomize").arg(&around).output()?;
     let error = String::from_utf8_lossy(&output.stderr);
-    ensure!(
-        output.status.success(),
-        "{folder}/kustomization.yaml cannot be rendered: {}",
-        error.trim()
-    );
+    ensure!(output.status.success(), "{folder}/kustomization.yaml cannot be rendered: {}", error.trim());
     let documents: Vec<Value> = serde_saphyr::from_multiple(&String::from_utf8(output.stdout)?)
         .map_err(|error| anyhow!("reading what kubectl rendered of {folder}: {error}"))?;
     std::fs::remove_dir_all(&around)?;
@@ -150,9 +142,7 @@ fn render(root: &Path, tools: &Tools, folder: &str) -> Result<Vec<Value>> {
 
 fn object(folder: &str, stage: &str, mut value: Value) -> Object {
     let annotations = value["metadata"]["annotations"].as_object_mut();
-    let origin = annotations
-        .and_then(|annotations| annotations.remove(ORIGIN))
-        .unwrap_or_default();
+    let origin = annotations.and_then(|annotations| annotations.remove(ORIGIN)).unwrap_or_default();
     let path = text(&origin).lines().find_map(|line| line.strip_prefix("path: "));
     let file = match path.and_then(|path| path.rsplit_once("deploy/")) {
         None => format!("{folder}/kustomization.yaml"),

@@ -81,11 +81,7 @@ fn each_planted_mistake_is_found() {
         let (folder, list) = (format!("deploy/{}", text(&row[0])), row.as_array().unwrap());
         let one = [&list[1..4.min(list.len())]];
         let several: Vec<&[Value]> = elements(&row[1]).map(|edit| elements(edit).as_slice()).collect();
-        let (edits, says) = if several.is_empty() {
-            (&one[..], &list[4..])
-        } else {
-            (&several[..], &list[2..])
-        };
+        let (edits, says) = if several.is_empty() { (&one[..], &list[4..]) } else { (&several[..], &list[2..]) };
         let of_file = |edit: &&&[Value]| root().join(text(&edit[0])).is_file();
         let changed = |name: &str| {
             let mut content = std::fs::read_to_string(root().join(name))?;
@@ -103,11 +99,7 @@ fn each_planted_mistake_is_found() {
             }
             let is_it = |o: &&mut Object| format!("{}/{}", o.kind(), o.name()).starts_with(text(&planted[0]));
             let object = of.objects.iter_mut().find(is_it).unwrap_or_else(|| panic!("{row}"));
-            let short = [
-                ("ENV", "MAIN env"),
-                ("MAIN", "POD containers 0"),
-                ("POD", "spec template spec"),
-            ];
+            let short = [("ENV", "MAIN env"), ("MAIN", "POD containers 0"), ("POD", "spec template spec")];
             let long = |path: String, (short, long): (&str, &str)| path.replace(short, long);
             let path = short.into_iter().fold(text(&planted[1]).to_owned(), long);
             let before = object.value.clone();

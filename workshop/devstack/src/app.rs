@@ -63,10 +63,7 @@ impl Host {
             }
             Self::Runner(path) => Command::new(path),
         };
-        command
-            .arg("--from")
-            .arg(manifest)
-            .args(["--listen", &address.to_string()]);
+        command.arg("--from").arg(manifest).args(["--listen", &address.to_string()]);
         for (name, value) in variables {
             let name = name.to_ascii_uppercase();
             command.env(format!("SPIN_VARIABLE_{name}"), value);
@@ -113,15 +110,13 @@ impl App {
             command.stdout(log.try_clone()?).stderr(log);
         }
         let mut process = Process::start("the application", &mut command, Signal::SIGKILL)?;
-        process
-            .wait_until(TIME_OUT, || answers(address))
-            .with_context(|| match output {
-                Output::Inherit => "the application did not start".to_owned(),
-                Output::File(path) => {
-                    let log = std::fs::read_to_string(path).unwrap_or_default();
-                    format!("the application did not start; it wrote:\n{log}")
-                }
-            })?;
+        process.wait_until(TIME_OUT, || answers(address)).with_context(|| match output {
+            Output::Inherit => "the application did not start".to_owned(),
+            Output::File(path) => {
+                let log = std::fs::read_to_string(path).unwrap_or_default();
+                format!("the application did not start; it wrote:\n{log}")
+            }
+        })?;
         Ok(Self { address, process })
     }
 
@@ -170,10 +165,7 @@ fn answers(address: SocketAddr) -> bool {
     let get = || -> std::io::Result<bool> {
         let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        write!(
-            stream,
-            "GET /healthz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
-        )?;
+        write!(stream, "GET /healthz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
         let mut status = [0; 12];
         stream.read_exact(&mut status)?;
         Ok(status == *b"HTTP/1.1 200")

@@ -55,10 +55,6 @@ impl Browser {
     }
 
     fn with(chromium: PathBuf, packages: Packages) -> Self {
-        Self {
-            chromium,
-            node: packages.node,
-            tests: packages.folder,
-        }
+        Self { chromium, node: packages.node, tests: packages.folder }
     }
 }

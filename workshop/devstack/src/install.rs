@@ -27,13 +27,11 @@ impl Programs {
         if let Some(programs) = Self::find() {
             return programs.checked();
         }
-        let missing: Vec<&str> = [
-            (redis_server().is_none(), "redis-server"),
-            (postgres_folder().is_none(), "postgresql"),
-        ]
-        .into_iter()
-        .filter_map(|(is_missing, package)| is_missing.then_some(package))
-        .collect();
+        let missing: Vec<&str> =
+            [(redis_server().is_none(), "redis-server"), (postgres_folder().is_none(), "postgresql")]
+                .into_iter()
+                .filter_map(|(is_missing, package)| is_missing.then_some(package))
+                .collect();
         if !(may_install && can_install()) {
             bail!(
                 "missing on this machine: {}. Install with one of\n  \
@@ -45,25 +43,18 @@ impl Programs {
             );
         }
         install(&missing)?;
-        Self::find()
-            .with_context(|| format!("{} not found even after installing", missing.join(" and ")))?
-            .checked()
+        Self::find().with_context(|| format!("{} not found even after installing", missing.join(" and ")))?.checked()
     }
 
     fn find() -> Option<Self> {
         let folder = postgres_folder()?;
-        Some(Self {
-            redis_server: redis_server()?,
-            postgres: folder.join("postgres"),
-            initdb: folder.join("initdb"),
-        })
+        Some(Self { redis_server: redis_server()?, postgres: folder.join("postgres"), initdb: folder.join("initdb") })
     }
 
     fn checked(self) -> Result<Self> {
-        for (program, minimum, url) in [
-            (&self.redis_server, MIN_REDIS, "--redis-url"),
-            (&self.postgres, MIN_POSTGRES, "--database-url"),
-        ] {
+        for (program, minimum, url) in
+            [(&self.redis_server, MIN_REDIS, "--redis-url"), (&self.postgres, MIN_POSTGRES, "--database-url")]
+        {
             let version = major_version(program)?;
             ensure!(
                 version >= minimum,
@@ -142,10 +133,7 @@ fn find_or_install(name: &str, program: &str, packages: &[&str], may_install: bo
     if let Some(path) = on_path(program) {
         return Ok(path);
     }
-    ensure!(
-        may_install && can_install(),
-        "missing on this machine: {name}. Install with one of\n  {commands}"
-    );
+    ensure!(may_install && can_install(), "missing on this machine: {name}. Install with one of\n  {commands}");
     install(packages)?;
     on_path(program).with_context(|| format!("{name} not found even after installing"))
 }
@@ -161,11 +149,7 @@ pub(crate) fn node(minimum: u32) -> Result<PathBuf> {
         );
     };
     let version = major_version(&node)?;
-    ensure!(
-        version >= minimum,
-        "{} is version {version}; {minimum} or newer is needed",
-        node.display()
-    );
+    ensure!(version >= minimum, "{} is version {version}; {minimum} or newer is needed", node.display());
     Ok(node)
 }
 
@@ -240,18 +224,14 @@ pub fn on_path(program: &str) -> Option<PathBuf> {
 
 /// The first number in what the program says of its version.
 fn major_version(program: &Path) -> Result<u32> {
-    let output = Command::new(program)
-        .arg("--version")
-        .output()
-        .with_context(|| format!("running {}", program.display()))?;
+    let output =
+        Command::new(program).arg("--version").output().with_context(|| format!("running {}", program.display()))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     first_number(&text).with_context(|| format!("{} does not print its version: {text}", program.display()))
 }
 
 fn first_number(text: &str) -> Option<u32> {
-    let digits = text
-        .split(|c: char| !c.is_ascii_digit())
-        .find(|part| !part.is_empty())?;
+    let digits = text.split(|c: char| !c.is_ascii_digit()).find(|part| !part.is_empty())?;
     digits.parse().ok()
 }
 

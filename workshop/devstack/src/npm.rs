@@ -25,10 +25,7 @@ impl Packages {
     /// # Errors
     /// What is missing, and how to get it.
     pub fn find(folder: &str) -> Result<Self> {
-        let packages = Self {
-            node: install::node(MIN_NODE)?,
-            folder: workspace::root().join(folder),
-        };
+        let packages = Self { node: install::node(MIN_NODE)?, folder: workspace::root().join(folder) };
         ensure!(
             packages.are_installed(),
             "the packages of {folder} are not installed; get them with: cargo xtask test"
@@ -44,10 +41,7 @@ impl Packages {
         if !may_install {
             return Self::find(folder);
         }
-        let packages = Self {
-            node: install::find_or_install_node(MIN_NODE)?,
-            folder: workspace::root().join(folder),
-        };
+        let packages = Self { node: install::find_or_install_node(MIN_NODE)?, folder: workspace::root().join(folder) };
         if !packages.are_installed() {
             eprintln!("Installing the packages of {folder} with npm ...");
             let output = Command::new("npm")
@@ -55,11 +49,7 @@ impl Packages {
                 .current_dir(&packages.folder)
                 .output()
                 .context("running npm")?;
-            ensure!(
-                output.status.success(),
-                "npm ci failed: {}",
-                String::from_utf8_lossy(&output.stderr).trim()
-            );
+            ensure!(output.status.success(), "npm ci failed: {}", String::from_utf8_lossy(&output.stderr).trim());
             std::fs::copy(packages.lock(), packages.installed())?;
         }
         Ok(packages)

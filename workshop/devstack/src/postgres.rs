@@ -62,14 +62,7 @@ impl Postgres {
     pub(crate) fn stopped(programs: &Programs, folder: &Path) -> Result<Self> {
         let owner = owner()?;
         let folder = Self::folder_for(folder, owner.as_ref())?;
-        Ok(Self {
-            program: programs.postgres.clone(),
-            folder,
-            owner,
-            port: free_port()?,
-            tls: false,
-            process: None,
-        })
+        Ok(Self { program: programs.postgres.clone(), folder, owner, port: free_port()?, tls: false, process: None })
     }
 
     /// The folder itself, or one in /var/tmp if this process runs as root in a folder (such as /root) that
@@ -81,9 +74,7 @@ impl Postgres {
             return Ok(folder);
         };
         chown(&folder, Some(owner.uid), Some(owner.gid))?;
-        let reachable = as_user(Command::new("test").arg("-w").arg(&folder), Some(owner))
-            .status()?
-            .success();
+        let reachable = as_user(Command::new("test").arg("-w").arg(&folder), Some(owner)).status()?.success();
         if reachable {
             return Ok(folder);
         }
@@ -157,11 +148,7 @@ impl Postgres {
             }
             command.args(["-c", "ssl=on"]);
         }
-        command
-            .current_dir(&self.folder)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log);
+        command.current_dir(&self.folder).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         as_user(&mut command, self.owner.as_ref());
         let mut process = Process::start("postgres", &mut command, Signal::SIGINT)?;
         let (port, data) = (self.port, self.folder.join("data"));
@@ -245,11 +232,8 @@ fn write_owned(path: &Path, text: &str, owner: Option<&User>) -> Result<()> {
 
 /// The folder in /var/tmp that is used instead of this one.
 fn outside(folder: &Path) -> PathBuf {
-    let name: String = folder
-        .to_string_lossy()
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
-        .collect();
+    let name: String =
+        folder.to_string_lossy().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     Path::new("/var/tmp").join(format!("orders-stack{name}"))
 }
 
@@ -262,10 +246,6 @@ fn initialise(programs: &Programs, folder: &Path, owner: Option<&User>) -> Resul
         .current_dir(folder)
         .stdin(Stdio::null());
     let output = as_user(&mut command, owner).output().context("running initdb")?;
-    ensure!(
-        output.status.success(),
-        "initdb failed:\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    ensure!(output.status.success(), "initdb failed:\n{}", String::from_utf8_lossy(&output.stderr));
     Ok(())
 }

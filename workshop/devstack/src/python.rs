@@ -22,11 +22,7 @@ pub fn install(folder: &Path, list: &Path, options: &[&str], may_install: bool) 
         .arg(list)
         .output()
         .context("running pip")?;
-    ensure!(
-        output.status.success(),
-        "pip install failed: {}",
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
+    ensure!(output.status.success(), "pip install failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     Ok(())
 }
 
@@ -48,9 +44,7 @@ impl Environment {
             "the packages from PyPI are not in {}; get them with: cargo xtask test",
             folder.display()
         );
-        Ok(Self {
-            folder: folder.to_owned(),
-        })
+        Ok(Self { folder: folder.to_owned() })
     }
 
     /// Finds it; makes it if it is missing, and Python's part for that is there or can be installed.

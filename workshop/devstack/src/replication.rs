@@ -23,11 +23,8 @@ impl Postgres {
     /// `pg_basebackup` fails, or the standby does not start.
     pub fn start_standby(programs: &Programs, folder: &Path, primary: SocketAddr) -> Result<Self> {
         let mut standby = Self::stopped(programs, folder)?;
-        let connection = format!(
-            "host={} port={} user={SUPERUSER} application_name={STANDBY}",
-            primary.ip(),
-            primary.port()
-        );
+        let connection =
+            format!("host={} port={} user={SUPERUSER} application_name={STANDBY}", primary.ip(), primary.port());
         let mut copy = Command::new(postgres_program(&programs.postgres, "pg_basebackup")?);
         copy.args(["--write-recovery-conf", "--wal-method=stream"])
             // Otherwise the copy waits minutes for the primary's next checkpoint.
@@ -46,9 +43,7 @@ impl Postgres {
     /// The server is not a standby, or is not promoted within a minute.
     pub fn promote(&self) -> Result<()> {
         let mut promote = Command::new(postgres_program(&self.program, "pg_ctl")?);
-        promote
-            .args(["promote", "--wait", "--timeout=60", "--pgdata"])
-            .arg(self.folder.join("data"));
+        promote.args(["promote", "--wait", "--timeout=60", "--pgdata"]).arg(self.folder.join("data"));
         self.run(promote)
     }
 
@@ -105,9 +100,7 @@ impl Postgres {
     fn run(&self, mut command: Command) -> Result<()> {
         command.current_dir(&self.folder).stdin(Stdio::null());
         let name = command.get_program().display().to_string();
-        let output = as_user(&mut command, self.owner.as_ref())
-            .output()
-            .with_context(|| format!("running {name}"))?;
+        let output = as_user(&mut command, self.owner.as_ref()).output().with_context(|| format!("running {name}"))?;
         ensure!(
             output.status.success(),
             "{name} failed:\n{}{}",

@@ -36,10 +36,7 @@ pub fn ensure_wasm_target() -> Result<()> {
         return Ok(());
     }
     eprintln!("Adding the target {WASM_TARGET} to the Rust toolchain ...");
-    let added = Command::new("rustup")
-        .args(["target", "add", WASM_TARGET])
-        .current_dir(root())
-        .status();
+    let added = Command::new("rustup").args(["target", "add", WASM_TARGET]).current_dir(root()).status();
     ensure!(
         added.is_ok_and(|status| status.success()),
         "the Rust target {WASM_TARGET} is missing; get it with: rustup target add {WASM_TARGET}"
@@ -113,11 +110,7 @@ pub fn build_all() -> Result<()> {
 /// Builds the simulation, with the optimisation that it needs; [`simulation`] returns its path.
 pub fn build_simulation() -> Result<()> {
     eprintln!("Building the simulation ...");
-    build(
-        Workspace::Workshop,
-        &["simulation"],
-        &["--bins", "--profile", "simulation"],
-    )
+    build(Workspace::Workshop, &["simulation"], &["--bins", "--profile", "simulation"])
 }
 
 /// The path of the simulation once it is built.
@@ -138,10 +131,7 @@ pub fn tool(package: &str) -> PathBuf {
 
 /// Builds programs of the workspace with optimisation; [`optimised`] returns their paths.
 pub fn build_optimised(packages: &[&str]) -> Result<()> {
-    eprintln!(
-        "Building {}, optimised (several minutes the first time) ...",
-        packages.join(" and ")
-    );
+    eprintln!("Building {}, optimised (several minutes the first time) ...", packages.join(" and "));
     build(Workspace::Workshop, packages, &["--profile", "native"])
 }
 

@@ -16,9 +16,7 @@ fn silent_clients_do_not_delay_the_stop() {
 
     // Paused, so that all of them are waiting to be accepted when the stop begins.
     postgres.pause().unwrap();
-    let silent: Vec<TcpStream> = (0..50)
-        .map(|_| TcpStream::connect(local(postgres.port())).unwrap())
-        .collect();
+    let silent: Vec<TcpStream> = (0..50).map(|_| TcpStream::connect(local(postgres.port())).unwrap()).collect();
     let asked = Instant::now();
     postgres.stop_immediately().unwrap();
     assert!(asked.elapsed() < Duration::from_secs(30));

@@ -19,15 +19,9 @@ const PARENT_FOLDER: &str = "PROCESS_GROUPS_PARENT_FOLDER";
 /// SIGTERM.
 fn fake_spin(folder: &Path, stubborn: bool) -> Command {
     std::fs::create_dir_all(folder).unwrap();
-    let child = if stubborn {
-        "(trap '' TERM; exec sleep 1000)"
-    } else {
-        "sleep 1000"
-    };
-    let script = format!(
-        "#!/bin/sh\n{child} &\necho $! >{0}/child.new && mv {0}/child.new {0}/child\nwait\n",
-        folder.display()
-    );
+    let child = if stubborn { "(trap '' TERM; exec sleep 1000)" } else { "sleep 1000" };
+    let script =
+        format!("#!/bin/sh\n{child} &\necho $! >{0}/child.new && mv {0}/child.new {0}/child\nwait\n", folder.display());
     let path = folder.join("spin");
     std::fs::write(&path, script).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -60,10 +54,7 @@ fn folder(name: &str) -> PathBuf {
 
 /// The state of a process as `ps` shows it, such as "S" or "T"; empty if it has ended.
 fn state(process: u32) -> String {
-    let output = Command::new("ps")
-        .args(["-o", "state=", "-p", &process.to_string()])
-        .output()
-        .unwrap();
+    let output = Command::new("ps").args(["-o", "state=", "-p", &process.to_string()]).output().unwrap();
     let state = String::from_utf8(output.stdout).unwrap().trim().to_owned();
     // A zombie has ended; its parent has not asked how.
     if state.starts_with('Z') { String::new() } else { state }
@@ -136,10 +127,7 @@ fn ends_when_dropped() {
 fn ends_when_it_ended_by_itself() {
     let folder = folder("crash");
     let (mut app, processes) = start(&folder, true);
-    Command::new("kill")
-        .args(["-KILL", &processes[0].to_string()])
-        .status()
-        .unwrap();
+    Command::new("kill").args(["-KILL", &processes[0].to_string()]).status().unwrap();
     while app.exited().unwrap().is_none() {
         std::thread::sleep(Duration::from_millis(10));
     }

@@ -63,8 +63,6 @@ async fn main() -> Result<()> {
 }
 
 async fn position(connection: &mut PgConnection) -> Result<i64> {
-    let row = sqlx::query("SELECT (pg_current_wal_lsn() - '0/0'::pg_lsn)::bigint")
-        .fetch_one(connection)
-        .await?;
+    let row = sqlx::query("SELECT (pg_current_wal_lsn() - '0/0'::pg_lsn)::bigint").fetch_one(connection).await?;
     Ok(row.try_get(0)?)
 }

@@ -31,9 +31,7 @@ pub async fn migrate_package(package: &Path, database_url: &str) -> Result<()> {
     let migrator = Migrator::new(package.join("migrations")).await?;
     let name = package.file_name().context("a package has a name")?;
     let history = format!("_{}_migrations", name.to_string_lossy().replace('-', "_"));
-    run(migrator, &history, database_url)
-        .await
-        .with_context(|| format!("the migrations of {}", package.display()))?;
+    run(migrator, &history, database_url).await.with_context(|| format!("the migrations of {}", package.display()))?;
     Ok(())
 }
 

@@ -19,9 +19,7 @@ pub(crate) fn steps() -> Result<Migrator> {
         Some((version.parse().ok()?, description.replace('_', " "), file))
     });
     let steps = files.map(|(version, description, file)| {
-        let sql = file
-            .contents_utf8()
-            .with_context(|| format!("{} is not UTF-8", file.path().display()))?;
+        let sql = file.contents_utf8().with_context(|| format!("{} is not UTF-8", file.path().display()))?;
         Ok(Migration::new(
             version,
             description.into(),
@@ -44,13 +42,7 @@ mod tests {
     async fn embedded_steps_are_those_of_the_checkout() {
         let of = |migrator: &Migrator| {
             let parts = migrator.iter().map(|step| {
-                let Migration {
-                    version,
-                    description,
-                    checksum,
-                    no_tx,
-                    ..
-                } = step.clone();
+                let Migration { version, description, checksum, no_tx, .. } = step.clone();
                 (version, description, checksum, no_tx)
             });
             parts.collect::<Vec<_>>()

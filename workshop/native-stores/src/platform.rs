@@ -57,10 +57,7 @@ pub struct Native {
 impl Native {
     /// A host with connections from there.
     pub fn new(postgres: Postgres) -> Self {
-        Self {
-            postgres,
-            started: Instant::now(),
-        }
+        Self { postgres, started: Instant::now() }
     }
 }
 
@@ -108,10 +105,7 @@ impl SendStatement for Native {
             Postgres::One(client) => Ok(Connection::One(client.clone())),
             Postgres::Pool(pool) => match pool.get().await {
                 Ok(object) => Ok(Connection::Pooled(object)),
-                Err(error) => Err(StatementError {
-                    sqlstate: None,
-                    text: format!("connection failed: {error}"),
-                }),
+                Err(error) => Err(StatementError { sqlstate: None, text: format!("connection failed: {error}") }),
             },
         }
     }
@@ -145,7 +139,5 @@ impl SendCommand for Native {
 }
 
 fn text(error: &redis::RedisError) -> CommandError {
-    CommandError {
-        text: error.to_string(),
-    }
+    CommandError { text: error.to_string() }
 }

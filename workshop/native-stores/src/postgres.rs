@@ -31,14 +31,10 @@ fn read<'r, T: FromSql<'r>>(row: &'r tokio_postgres::Row, index: usize) -> Optio
 /// An error, without the values that Postgres puts into `detail`.
 pub fn error(error: &Error) -> StatementError {
     match error.as_db_error() {
-        Some(reported) => StatementError {
-            sqlstate: Some(reported.code().code().to_owned()),
-            text: reported.message().to_owned(),
-        },
-        None => StatementError {
-            sqlstate: None,
-            text: error.to_string(),
-        },
+        Some(reported) => {
+            StatementError { sqlstate: Some(reported.code().code().to_owned()), text: reported.message().to_owned() }
+        }
+        None => StatementError { sqlstate: None, text: error.to_string() },
     }
 }
 

@@ -32,10 +32,9 @@ pub fn reply(result: RedisResult<Value>) -> RedisResult<Reply> {
         Ok(Value::Okay) => Ok(Reply::Bytes(b"OK".to_vec())),
         Ok(Value::SimpleString(text)) => Ok(Reply::Bytes(text.into_bytes())),
         Ok(Value::Int(number)) => Ok(Reply::Bytes(number.to_string().into_bytes())),
-        Ok(_) => Err(RedisError::from((
-            ErrorKind::TypeError,
-            "the reply is neither nil, a string, a status nor an integer",
-        ))),
+        Ok(_) => {
+            Err(RedisError::from((ErrorKind::TypeError, "the reply is neither nil, a string, a status nor an integer")))
+        }
         // About the key, not about the server.
         Err(error) if error.code() == Some("WRONGTYPE") => Ok(Reply::Refused),
         Err(error) => Err(error),
@@ -74,10 +73,7 @@ mod tests {
 
     #[test]
     fn a_command_is_sent_with_its_arguments() {
-        let command = Command {
-            name: "GET",
-            arguments: vec![b"a b\xff".to_vec()],
-        };
+        let command = Command { name: "GET", arguments: vec![b"a b\xff".to_vec()] };
         let expected = b"*2\r\n$3\r\nGET\r\n$4\r\na b\xff\r\n";
         assert_eq!(cmd(&command).get_packed_command(), expected);
     }

@@ -88,9 +88,7 @@ impl Document {
         };
         drop(validators);
         let errors = validator.iter_errors(value);
-        Ok(errors
-            .map(|error| format!("{}: {error}", error.instance_path()))
-            .collect())
+        Ok(errors.map(|error| format!("{}: {error}", error.instance_path())).collect())
     }
 
     /// The operations: method, path template, and pointer.
@@ -112,13 +110,8 @@ impl Document {
 
     /// The pointer to the operation that a method and a path name.
     pub fn operation(&self, method: &str, path: &str) -> Option<String> {
-        let mut operations = self
-            .operations()
-            .into_iter()
-            .filter(|(_, template, _)| matches(template, path));
-        operations
-            .find(|(other, ..)| other == method)
-            .map(|(.., pointer)| pointer)
+        let mut operations = self.operations().into_iter().filter(|(_, template, _)| matches(template, path));
+        operations.find(|(other, ..)| other == method).map(|(.., pointer)| pointer)
     }
 
     /// What a response has that the document does not say; empty if there is nothing. At paths and for methods that the
@@ -209,14 +202,7 @@ mod tests {
         let (body, tag) = (("content-type", "a/b"), ("tag", "t"));
         for (method, path, status, fields, body, good) in [
             ("GET", "/x/1", 200, &[body, tag][..], "1", true),
-            (
-                "GET",
-                "/x/1",
-                200,
-                &[body, tag, ("other", "o"), ("date", "d")],
-                "1",
-                true,
-            ),
+            ("GET", "/x/1", 200, &[body, tag, ("other", "o"), ("date", "d")], "1", true),
             ("GET", "/x/1", 200, &[body], "1", false),
             ("GET", "/x/1", 200, &[body, ("tag", "u")], "1", false),
             ("GET", "/x/1", 200, &[body, tag, tag, ("tag", "u")], "1", false),
@@ -234,13 +220,7 @@ mod tests {
             ("GET", "/x/1/y", 404, &[body], "405", false),
             ("GET", "/x", 405, &[], "", false),
         ] {
-            let answer = Answer {
-                method,
-                path,
-                status,
-                fields,
-                body,
-            };
+            let answer = Answer { method, path, status, fields, body };
             let found = document.undocumented(&answer).unwrap_or_default();
             assert_eq!(found.is_empty(), good, "{answer:?}: {found:?}");
         }

@@ -148,14 +148,8 @@ impl Schemathesis {
 
 /// Runs a command; returns its output, or fails with it.
 fn passed(mut command: Command) -> Result<String> {
-    let output = command
-        .output()
-        .with_context(|| format!("running {}", command.get_program().display()))?;
-    let text = format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let output = command.output().with_context(|| format!("running {}", command.get_program().display()))?;
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     ensure!(output.status.success(), "{text}");
     Ok(text)
 }

@@ -59,10 +59,7 @@ mod tests {
     #[test]
     fn only_what_is_new_each_time_may_differ() {
         let same = |a: &str, b: &str| same_shape(&json!({"a": [a]}), &json!({"a": [b]}));
-        let (id, other) = (
-            "01a200a8-c63f-7136-bf4f-05cf9d2ee2a7",
-            "01a2018a-6c9e-77d5-a30f-88dacc22e94a",
-        );
+        let (id, other) = ("01a200a8-c63f-7136-bf4f-05cf9d2ee2a7", "01a2018a-6c9e-77d5-a30f-88dacc22e94a");
         assert!(same(id, other) && !same(id, "7"));
         assert!(same("2026-11-22T00:29:50.527Z", "2026-11-23T10:29:50.000Z"));
         assert!(!same("2026-11-22T00:29:50.527Z", "2026-11-23T10:29:50Z"));

@@ -54,10 +54,7 @@ pub struct PostgresPools {
 impl PostgresPools {
     /// Pools without connections.
     pub fn new(statements: Statements) -> Self {
-        Self {
-            pools: Mutex::default(),
-            statements,
-        }
+        Self { pools: Mutex::default(), statements }
     }
 
     /// Takes a connection from the pool of an address. `config` is the address, parsed.
@@ -72,9 +69,7 @@ impl PostgresPools {
         if let Some(pool) = pools.get(&key) {
             return Ok(pool.clone());
         }
-        let settings = ManagerConfig {
-            recycling_method: RecyclingMethod::Clean,
-        };
+        let settings = ManagerConfig { recycling_method: RecyclingMethod::Clean };
         let manager = if config.get_ssl_mode() == SslMode::Disable {
             Manager::from_config(config, NoTls, settings)
         } else {
@@ -100,9 +95,7 @@ fn tls_config(ca_root: Option<&str>) -> Result<ClientConfig> {
     if let Some(pem) = ca_root {
         roots.add(root_certificate(pem)?)?;
     }
-    Ok(ClientConfig::builder()
-        .with_root_certificates(roots)
-        .with_no_client_auth())
+    Ok(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
 }
 
 /// Reads a certificate in PEM.

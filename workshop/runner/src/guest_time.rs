@@ -27,14 +27,8 @@ pub fn follow<T: 'static>(store: &mut Store<T>) {
 
 /// Starts sampling.
 pub fn start() -> Result<()> {
-    let period = libc::timeval {
-        tv_sec: 0,
-        tv_usec: PERIOD_MICROSECONDS,
-    };
-    let timer = libc::itimerval {
-        it_interval: period,
-        it_value: period,
-    };
+    let period = libc::timeval { tv_sec: 0, tv_usec: PERIOD_MICROSECONDS };
+    let timer = libc::itimerval { it_interval: period, it_value: period };
     // SAFETY: an all-zero sigaction is valid; the handler does only what a signal handler may: it reads a
     // thread-local that needs no initialisation, and adds to atomics. Both calls only read their arguments.
     let started = unsafe {

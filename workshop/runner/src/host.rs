@@ -71,21 +71,14 @@ impl HostState {
 impl WasiView for HostState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         self.calling.is_of(Interface::Wasi);
-        WasiCtxView {
-            ctx: &mut self.wasi,
-            table: &mut self.table,
-        }
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
     }
 }
 
 impl WasiHttpView for HostState {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
         self.calling.is_of(Interface::Http);
-        WasiHttpCtxView {
-            ctx: &mut self.http,
-            table: &mut self.table,
-            hooks: &mut self.hooks,
-        }
+        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.hooks }
     }
 }
 
@@ -217,10 +210,7 @@ impl Guest {
     /// Loads and links a component. `cache` is the folder for what is compiled.
     pub fn load(engine: &Engine, source: &Path, cache: &Path, grants: Grants, measured: Measured) -> Result<Self> {
         if !source.exists() {
-            bail!(
-                "{} does not exist; build it with: cargo build --target wasm32-wasip2 --release",
-                source.display()
-            );
+            bail!("{} does not exist; build it with: cargo build --target wasm32-wasip2 --release", source.display());
         }
         let component =
             compiled::load(engine, source, cache).with_context(|| format!("loading {}", source.display()))?;
@@ -237,10 +227,7 @@ impl Guest {
         linker.allow_shadowing(true);
         monotonic_clock::add_to_linker::<_, Spin>(&mut linker, |s| s.call_of(Interface::Timer))?;
         let pre = linker.instantiate_pre(&component).with_context(|| {
-            format!(
-                "{} imports something that this runner does not offer; use Spin for it",
-                source.display()
-            )
+            format!("{} imports something that this runner does not offer; use Spin for it", source.display())
         })?;
         let pre = ServicePre::new(pre).with_context(|| {
             format!(

@@ -115,9 +115,7 @@ struct Log;
 
 impl log::Log for Log {
     fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
-        metadata
-            .target()
-            .starts_with("wasmtime::runtime::component::concurrent")
+        metadata.target().starts_with("wasmtime::runtime::component::concurrent")
     }
 
     fn log(&self, record: &log::Record<'_>) {

@@ -1,10 +1,7 @@
 //! A stand-in for `spin up`, for machines without Spin: serves a Spin application's HTTP components with
 //! the interfaces, limits and costs they have there.
 
-#![allow(
-    clippy::result_large_err,
-    reason = "Spin's interface determines the size of its database error"
-)]
+#![allow(clippy::result_large_err, reason = "Spin's interface determines the size of its database error")]
 
 mod bindings;
 mod calls;
@@ -196,9 +193,8 @@ async fn run() -> Result<()> {
 
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let listener = TcpListener::bind(arguments.listen)
-        .await
-        .with_context(|| format!("cannot listen on {}", arguments.listen))?;
+    let listener =
+        TcpListener::bind(arguments.listen).await.with_context(|| format!("cannot listen on {}", arguments.listen))?;
     let address = listener.local_addr()?;
     let _ = own_address.set(address);
     println!("{}: serving http://{address}", manifest.application.name);

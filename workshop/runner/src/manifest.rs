@@ -104,10 +104,7 @@ impl Manifest {
     pub fn load(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         Self::parse(&text).with_context(|| {
-            format!(
-                "{} has something that this runner does not support; use Spin for it",
-                path.display()
-            )
+            format!("{} has something that this runner does not support; use Spin for it", path.display())
         })
     }
 
@@ -130,10 +127,7 @@ impl Manifest {
 
     fn route(&self, trigger: &HttpTrigger) -> Result<Route> {
         let HttpTrigger { route, component, .. } = trigger;
-        ensure!(
-            self.component.contains_key(component),
-            "route {route}: there is no component {component}"
-        );
+        ensure!(self.component.contains_key(component), "route {route}: there is no component {component}");
         // Slashes at the ends do not count, as in Spin.
         let path = format!("/{}", route.trim_matches('/'));
         let (prefix, wildcard) = match path.strip_suffix("/...") {
@@ -143,12 +137,7 @@ impl Manifest {
         if prefix.contains([':', '*']) {
             bail!("route {route}: only a trailing /... is supported as a wildcard");
         }
-        Ok(Route {
-            raw: route.clone(),
-            prefix: prefix.to_owned(),
-            wildcard,
-            component: component.clone(),
-        })
+        Ok(Route { raw: route.clone(), prefix: prefix.to_owned(), wildcard, component: component.clone() })
     }
 }
 
@@ -160,10 +149,7 @@ pub fn best_route<'r>(routes: &'r [Route], path: &str) -> Option<&'r Route> {
         .iter()
         .filter(|route| {
             path == route.prefix
-                || route.wildcard
-                    && path
-                        .strip_prefix(&route.prefix)
-                        .is_some_and(|rest| rest.starts_with('/'))
+                || route.wildcard && path.strip_prefix(&route.prefix).is_some_and(|rest| rest.starts_with('/'))
         })
         .max_by_key(|route| (!route.wildcard, route.prefix.len()))
 }
@@ -244,10 +230,7 @@ mod tests {
     fn what_is_not_supported_is_refused() {
         for (old, new) in [
             ("source = \"a.wasm\"", "source = \"a.wasm\"\nfiles = [\"x\"]"),
-            (
-                "source = \"a.wasm\"",
-                "source = \"a.wasm\"\nsqlite_databases = [\"other\"]",
-            ),
+            ("source = \"a.wasm\"", "source = \"a.wasm\"\nsqlite_databases = [\"other\"]"),
             ("spin_manifest_version = 2", "spin_manifest_version = 1"),
             ("route = \"/one\"", "route = \"/:id\""),
             ("component = \"one\"", "component = \"none\""),

@@ -52,10 +52,7 @@ impl AllowedHosts {
                     .with_context(|| format!("allowed_outbound_hosts: {entry:?} is not scheme://host[:port]"))
             })
             .collect::<Result<_>>()?;
-        Ok(Self {
-            entries: parsed,
-            own_application: entries.iter().any(|entry| is_own(&entry)),
-        })
+        Ok(Self { entries: parsed, own_application: entries.iter().any(|entry| is_own(&entry)) })
     }
 
     /// Whether the component may send requests to its own application.
@@ -94,11 +91,7 @@ impl Entry {
                 (rest, PortRule::Exact(port))
             }
         };
-        Ok(Self {
-            scheme: (scheme != "*").then(|| scheme.to_owned()),
-            host: HostRule::parse(host)?,
-            ports,
-        })
+        Ok(Self { scheme: (scheme != "*").then(|| scheme.to_owned()), host: HostRule::parse(host)?, ports })
     }
 }
 
@@ -158,9 +151,7 @@ mod tests {
     use super::*;
 
     fn allows(entry: &str, scheme: &str, host: &str, port: Option<u16>) -> bool {
-        AllowedHosts::parse(&[entry.to_owned()])
-            .expect("valid")
-            .allow(scheme, host, port)
+        AllowedHosts::parse(&[entry.to_owned()]).expect("valid").allow(scheme, host, port)
     }
 
     #[test]
@@ -173,28 +164,10 @@ mod tests {
             ("redis://localhost:6379", "redis", "evil", Some(6379), false),
             ("redis://*:*", "redis", "anything", Some(1), true),
             ("*://*:*", "postgres", "anything", Some(1), true),
-            (
-                "postgres://*.example.com:5432",
-                "postgres",
-                "db.example.com",
-                None,
-                true,
-            ),
+            ("postgres://*.example.com:5432", "postgres", "db.example.com", None, true),
             ("postgres://*.example.com:5432", "postgres", "example.com", None, false),
-            (
-                "postgres://127.0.0.0/8:5000..6000",
-                "postgres",
-                "127.1.2.3",
-                Some(5999),
-                true,
-            ),
-            (
-                "postgres://127.0.0.0/8:5000..6000",
-                "postgres",
-                "127.1.2.3",
-                Some(6000),
-                false,
-            ),
+            ("postgres://127.0.0.0/8:5000..6000", "postgres", "127.1.2.3", Some(5999), true),
+            ("postgres://127.0.0.0/8:5000..6000", "postgres", "127.1.2.3", Some(6000), false),
             ("postgres://10.0.0.0/8", "postgres", "127.0.0.1", None, false),
         ] {
             assert_eq!(allows(entry, scheme, host, port), allowed, "{entry} {host}");
@@ -207,14 +180,7 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for entry in [
-            "*",
-            "localhost:1",
-            "redis://",
-            "redis://a:b",
-            "redis://a*b:1",
-            "http2://x",
-        ] {
+        for entry in ["*", "localhost:1", "redis://", "redis://a:b", "redis://a*b:1", "http2://x"] {
             assert!(AllowedHosts::parse(&[entry.to_owned()]).is_err(), "{entry}");
         }
     }

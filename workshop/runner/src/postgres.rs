@@ -121,9 +121,7 @@ impl HostConnectionBuilder for HostState {
             clippy::expect_used,
             reason = "the constructor cannot return an error, and an instance with a full table is of no use"
         )]
-        self.table
-            .push(ConnectionBuilder { address, ca_root: None })
-            .expect("the resource table is full")
+        self.table.push(ConnectionBuilder { address, ca_root: None }).expect("the resource table is full")
     }
 
     async fn set_ca_root(&mut self, builder: Resource<ConnectionBuilder>, certificate: String) -> Result<(), Error> {

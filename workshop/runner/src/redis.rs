@@ -56,10 +56,7 @@ impl<T: Send> HostConnectionWithStore<T> for Spin {
         let url = Url::parse(&address).map_err(|_| Error::InvalidAddress)?;
         let host = url.host_str().ok_or(Error::InvalidAddress)?;
         if !allowed.allow(url.scheme(), host, url.port()) {
-            eprintln!(
-                "runner: connecting to {}://{host} is not in allowed_outbound_hosts",
-                url.scheme()
-            );
+            eprintln!("runner: connecting to {}://{host} is not in allowed_outbound_hosts", url.scheme());
             return Err(Error::InvalidAddress);
         }
         calls::REDIS_OPENED.count();
@@ -70,9 +67,7 @@ impl<T: Send> HostConnectionWithStore<T> for Spin {
             .map_err(failed)?;
         accessor.with(|mut access| {
             let table = &mut access.get().table;
-            table
-                .push(Connection(connection))
-                .map_err(|_| Error::TooManyConnections)
+            table.push(Connection(connection)).map_err(|_| Error::TooManyConnections)
         })
     }
 
@@ -181,9 +176,7 @@ fn flatten(value: Value, results: &mut Vec<RedisResult>) -> Result<(), Error> {
             return values.into_iter().try_for_each(|v| flatten(v, results));
         }
         _ => {
-            return Err(other(
-                "this runner does not convert replies of this type; use Spin for it",
-            ));
+            return Err(other("this runner does not convert replies of this type; use Spin for it"));
         }
     });
     Ok(())

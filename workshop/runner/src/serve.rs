@@ -100,15 +100,8 @@ impl HandlerState for GuestHandler {
             store,
             proxy: Proxy::P3(service),
             view: HostState::http,
-            expiration: Expiration {
-                reuse: self.reuse,
-                sleep: Box::pin(tokio::time::sleep(Duration::MAX)),
-            },
-            state: Worker {
-                reuse: self.reuse,
-                asked: self.asked,
-                stopping: self.stopping.clone(),
-            },
+            expiration: Expiration { reuse: self.reuse, sleep: Box::pin(tokio::time::sleep(Duration::MAX)) },
+            state: Worker { reuse: self.reuse, asked: self.asked, stopping: self.stopping.clone() },
         })
     }
 }
@@ -306,11 +299,7 @@ fn prepare(request: Request<Incoming>, route: &Route, client: SocketAddr) -> Opt
     uri.authority = Some(authority.clone());
     head.uri = Uri::from_parts(uri).ok()?;
     head.headers.remove(header::CONNECTION);
-    if head
-        .headers
-        .values()
-        .any(|v| std::str::from_utf8(v.as_bytes()).is_err())
-    {
+    if head.headers.values().any(|v| std::str::from_utf8(v.as_bytes()).is_err()) {
         return None;
     }
     add_spin_fields(&mut head.headers, &head.uri, &authority, route, client);

@@ -59,10 +59,7 @@ pub struct SqliteConnection {
 
 impl SqliteConnection {
     fn to(location: Location) -> Self {
-        Self {
-            location,
-            opened: Arc::default(),
-        }
+        Self { location, opened: Arc::default() }
     }
 
     /// Does something on the connection, after everything else that is done on it. Blocks.

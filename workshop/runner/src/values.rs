@@ -66,9 +66,7 @@ fn parameter(value: ParameterValue) -> Result<Parameter, Error> {
         | ParameterValue::RangeDecimal(_)
         | ParameterValue::ArrayDecimal(_)
         | ParameterValue::Interval(_) => {
-            return Err(bad(
-                "this runner does not support decimals, ranges and intervals; use Spin for them",
-            ));
+            return Err(bad("this runner does not support decimals, ranges and intervals; use Spin for them"));
         }
     })
 }
@@ -104,10 +102,7 @@ fn time(hour: u8, minute: u8, second: u8, nano: u32) -> Result<NaiveTime, Error>
 pub fn columns(row: &Row) -> Vec<Column> {
     row.columns()
         .iter()
-        .map(|column| Column {
-            name: column.name().to_owned(),
-            data_type: data_type(column.type_()),
-        })
+        .map(|column| Column { name: column.name().to_owned(), data_type: data_type(column.type_()) })
         .collect()
 }
 
@@ -153,17 +148,13 @@ fn value(row: &Row, index: usize) -> Result<DbValue, Error> {
         Type::TEXT | Type::VARCHAR | Type::BPCHAR => read(row, index, DbValue::Str),
         Type::TIMESTAMP => read(row, index, datetime),
         Type::TIMESTAMPTZ => read(row, index, |v: DateTime<Utc>| datetime(v.naive_utc())),
-        Type::DATE => read(row, index, |v: NaiveDate| {
-            DbValue::Date((v.year(), small(v.month()), small(v.day())))
-        }),
+        Type::DATE => read(row, index, |v: NaiveDate| DbValue::Date((v.year(), small(v.month()), small(v.day())))),
         Type::TIME => read(row, index, |v: NaiveTime| {
             let [h, m, s] = [v.hour(), v.minute(), v.second()].map(small);
             DbValue::Time((h, m, s, v.nanosecond()))
         }),
         Type::UUID => read(row, index, |v: Uuid| DbValue::Uuid(v.to_string())),
-        Type::JSONB => read(row, index, |v: serde_json::Value| {
-            DbValue::Jsonb(v.to_string().into_bytes())
-        }),
+        Type::JSONB => read(row, index, |v: serde_json::Value| DbValue::Jsonb(v.to_string().into_bytes())),
         Type::INT4_ARRAY => read(row, index, DbValue::ArrayInt32),
         Type::INT8_ARRAY => read(row, index, DbValue::ArrayInt64),
         Type::TEXT_ARRAY | Type::VARCHAR_ARRAY | Type::BPCHAR_ARRAY => read(row, index, DbValue::ArrayStr),

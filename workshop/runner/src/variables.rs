@@ -24,10 +24,7 @@ impl Variables {
             Err(_) => HashMap::new(),
         };
         for (name, _) in given {
-            ensure!(
-                manifest.variables.contains_key(name),
-                "--variable {name}: the manifest has no such variable"
-            );
+            ensure!(manifest.variables.contains_key(name), "--variable {name}: the manifest has no such variable");
         }
         let mut resolved = BTreeMap::new();
         let mut missing = Vec::new();
@@ -61,9 +58,7 @@ impl Variables {
         let mut text = String::new();
         let mut rest = template;
         while let Some((literal, tail)) = rest.split_once("{{") {
-            let (name, tail) = tail
-                .split_once("}}")
-                .with_context(|| format!("unmatched {{{{ in {template:?}"))?;
+            let (name, tail) = tail.split_once("}}").with_context(|| format!("unmatched {{{{ in {template:?}"))?;
             let name = name.trim();
             let Some(value) = self.0.get(name) else {
                 bail!("{template:?}: there is no variable {name}, or it has no value");
@@ -91,10 +86,7 @@ impl Host for HostState {}
 impl<T: Send> HostWithStore<T> for Spin {
     async fn get(accessor: &Accessor<T, Self>, name: String) -> Result<String, Error> {
         let variables = accessor.with(|mut access| access.get().variables.clone());
-        variables
-            .get(&name)
-            .cloned()
-            .ok_or_else(|| Error::Undefined(format!("no variable for this component: {name}")))
+        variables.get(&name).cloned().ok_or_else(|| Error::Undefined(format!("no variable for this component: {name}")))
     }
 }
 
@@ -104,16 +96,10 @@ mod tests {
 
     #[test]
     fn templates_are_resolved() {
-        let variables = Variables(BTreeMap::from([
-            ("host".into(), "db".into()),
-            ("port".into(), "5432".into()),
-        ]));
+        let variables = Variables(BTreeMap::from([("host".into(), "db".into()), ("port".into(), "5432".into())]));
         let fill = |template| variables.resolve_template(template);
         assert_eq!(fill("plain").expect("valid"), "plain");
-        assert_eq!(
-            fill("postgres://{{host}}:{{ port }}/x").expect("valid"),
-            "postgres://db:5432/x"
-        );
+        assert_eq!(fill("postgres://{{host}}:{{ port }}/x").expect("valid"), "postgres://db:5432/x");
         assert!(fill("{{ other }}").is_err());
         assert!(fill("{{ host").is_err());
     }

@@ -269,10 +269,7 @@ impl Broken<'_> {
 
     /// The record, completed in the history that the database is in.
     fn completed(&self, record: Record) -> Record {
-        Record {
-            progress: Progress::Completed(self.history()),
-            ..record
-        }
+        Record { progress: Progress::Completed(self.history()), ..record }
     }
 }
 
@@ -294,10 +291,7 @@ impl Reservations for Broken<'_> {
         self.seen.found.set(Some(found));
         Ok(Reservation::Occupied(match self.kind {
             Break::InProgressTakenForCompleted => self.completed(found),
-            Break::FingerprintIgnored => Record {
-                fingerprint: record.fingerprint,
-                ..found
-            },
+            Break::FingerprintIgnored => Record { fingerprint: record.fingerprint, ..found },
             _ => found,
         }))
     }
@@ -340,23 +334,12 @@ impl Resources for Broken<'_> {
         match (self.kind, found) {
             (Break::OwnIdOnContinuation, _) => new.id = own.map_or(new.id, |own| own.id),
             (Break::CompletedBeforeCommit, _) => {
-                let record = Record {
-                    progress: Progress::InProgress,
-                    fingerprint: new.fingerprint,
-                    id: new.id,
-                };
+                let record = Record { progress: Progress::InProgress, fingerprint: new.fingerprint, id: new.id };
                 let _ = self.redis.complete(&new.scope, &self.completed(record)).await;
             }
             (Break::RefusedByRecord, Some(found)) if found.fingerprint != new.fingerprint => {
                 let (id, fingerprint, document) = (found.id, found.fingerprint, other_document());
-                let (history, stored) = (
-                    self.history(),
-                    StoredResource {
-                        id,
-                        fingerprint,
-                        document,
-                    },
-                );
+                let (history, stored) = (self.history(), StoredResource { id, fingerprint, document });
                 let value = Insertion::Existing(stored);
                 return Ok(InHistory { history, value });
             }
@@ -376,10 +359,9 @@ impl Resources for Broken<'_> {
             (Break::OwnIdOnContinuation, Insertion::Existing(stored)) => {
                 Insertion::Existing(StoredResource { id: new.id, ..stored })
             }
-            (Break::FingerprintIgnored, Insertion::Existing(stored)) => Insertion::Existing(StoredResource {
-                fingerprint: new.fingerprint,
-                ..stored
-            }),
+            (Break::FingerprintIgnored, Insertion::Existing(stored)) => {
+                Insertion::Existing(StoredResource { fingerprint: new.fingerprint, ..stored })
+            }
             (Break::TimeOutTakenForNotExecuted, Insertion::Existing(_)) if timed_out => Insertion::Inserted,
             (Break::OpenBreakerTakenForNew, Insertion::Existing(_)) if self.breaker_is_open() => Insertion::Inserted,
             (Break::RepetitionTakenForFirst, Insertion::Existing(stored)) if is_repeated && stored.id == new.id => {

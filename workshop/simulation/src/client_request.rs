@@ -37,13 +37,8 @@ pub enum Condition {
 }
 
 /// The same key, the same order.
-pub const SAME: ClientRequest = ClientRequest {
-    kind: Kind::Order,
-    customer: 0,
-    key: 0,
-    document: 0,
-    condition: Condition::None,
-};
+pub const SAME: ClientRequest =
+    ClientRequest { kind: Kind::Order, customer: 0, key: 0, document: 0, condition: Condition::None };
 /// The same key, another order.
 pub const OTHER_ORDER: ClientRequest = ClientRequest { document: 1, ..SAME };
 /// Another key.
@@ -67,10 +62,7 @@ pub const THIRD_KEY: ClientRequest = ClientRequest { key: 2, ..SAME };
 /// Another customer's key of the same name.
 pub const OTHER_CUSTOMER: ClientRequest = ClientRequest { customer: 1, ..SAME };
 /// The same customer, key and document in another collection.
-pub const REFUND: ClientRequest = ClientRequest {
-    kind: Kind::Refund,
-    ..SAME
-};
+pub const REFUND: ClientRequest = ClientRequest { kind: Kind::Refund, ..SAME };
 /// The same in another collection on a condition.
 pub const CONDITIONAL_REFUND: ClientRequest = REFUND.with(Condition::Unchanged);
 
@@ -102,11 +94,7 @@ impl ClientRequest {
         let key = IdempotencyKey::parse(format!("key-{}", self.key).as_bytes());
         #[allow(clippy::expect_used, reason = "literals of visible ASCII")]
         let (customer, key) = customer.zip(key).expect("a name and a key");
-        KeyScope {
-            collection: self.kind.collection().name,
-            customer,
-            key,
-        }
+        KeyScope { collection: self.kind.collection().name, customer, key }
     }
 
     /// The request's body.

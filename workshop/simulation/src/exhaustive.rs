@@ -141,10 +141,7 @@ impl Driver for PathDriver<'_> {
             n => faults.get(n - others).copied(),
         };
         self.faults -= u32::from(fault.is_some());
-        Some(Step {
-            actor: chosen.actor,
-            fault,
-        })
+        Some(Step { actor: chosen.actor, fault })
     }
 }
 

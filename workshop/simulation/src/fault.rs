@@ -138,10 +138,9 @@ impl Fault {
             (_, Point::Wait) => false,
             (Self::AnswerLost, Point::Commit) => true,
             (_, Point::Commit) => Self::WHILE_WAITING.contains(&self),
-            (Self::CrashWhileWaiting, _) => matches!(
-                point,
-                Point::InsertNew | Point::Insert | Point::InsertAgain | Point::InsertBasedOn
-            ),
+            (Self::CrashWhileWaiting, _) => {
+                matches!(point, Point::InsertNew | Point::Insert | Point::InsertAgain | Point::InsertBasedOn)
+            }
             (Self::Conflicts, _) => has_time || point == Point::InsertNew,
             (Self::Garbage, _) => matches!(point, Point::Reserve | Point::Acquire),
             (Self::Slow, _) => has_time,

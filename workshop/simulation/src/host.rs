@@ -89,10 +89,8 @@ impl SimulatedHead {
     /// The head of a request of a client that knows this state of its list.
     pub fn new(request: &ClientRequest, known: &ListState) -> Self {
         let scope = request.scope();
-        let mut fields = vec![
-            ("content-type", "application/json".to_owned()),
-            (CUSTOMER, scope.customer.as_str().to_owned()),
-        ];
+        let mut fields =
+            vec![("content-type", "application/json".to_owned()), (CUSTOMER, scope.customer.as_str().to_owned())];
         if request.condition != Condition::Keyless {
             fields.push(("idempotency-key", scope.key.as_str().to_owned()));
         }
@@ -103,10 +101,7 @@ impl SimulatedHead {
             }
             Condition::Any => fields.push(("if-match", "*".to_owned())),
         }
-        Self {
-            path: request.kind.collection().path,
-            fields,
-        }
+        Self { path: request.kind.collection().path, fields }
     }
 }
 
@@ -227,9 +222,6 @@ impl Host for SimulatedHost {
     }
 
     async fn probe_both(&self, settings: &Settings) -> (Probe, Probe) {
-        (
-            self.redis(settings).probe().await,
-            self.postgres(settings).probe().await,
-        )
+        (self.redis(settings).probe().await, self.postgres(settings).probe().await)
     }
 }

@@ -14,23 +14,10 @@ pub enum Kind {
     Refund,
 }
 
-static ORDERS: Resource = Resource::new(
-    Collection {
-        name: "orders",
-        one: "order",
-        path: "/api/v1/orders",
-    },
-    MEMBERS,
-);
+static ORDERS: Resource = Resource::new(Collection { name: "orders", one: "order", path: "/api/v1/orders" }, MEMBERS);
 
-static REFUNDS: Resource = Resource::new(
-    Collection {
-        name: "refunds",
-        one: "refund",
-        path: "/api/v1/refunds",
-    },
-    MEMBERS,
-);
+static REFUNDS: Resource =
+    Resource::new(Collection { name: "refunds", one: "refund", path: "/api/v1/refunds" }, MEMBERS);
 
 const MEMBERS: &[Member] = &[
     id("id"),

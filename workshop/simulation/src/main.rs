@@ -47,10 +47,7 @@ fn simulate_for(time: Duration, seed: u64) -> Result<()> {
     eprintln!("then seeds from {seed} on ...");
     let progress = |line: &str| eprintln!("  {line}");
     let report = simulate(None, seed, Instant::now() + time, &progress);
-    eprintln!(
-        "The exhaustive part took {:.1} s.",
-        report.exhaustive_took.as_secs_f64()
-    );
+    eprintln!("The exhaustive part took {:.1} s.", report.exhaustive_took.as_secs_f64());
     println!("{}", report.coverage);
     conclude(&report)?;
     let (gaps, missed) = (report.coverage.gaps(), report.coverage.missed());

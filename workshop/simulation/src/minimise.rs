@@ -20,10 +20,7 @@ impl Driver for StepsDriver<'_> {
             if found.blocked && placed.is_none() {
                 continue;
             }
-            return Some(Step {
-                actor: step.actor,
-                fault: placed,
-            });
+            return Some(Step { actor: step.actor, fault: placed });
         }
         None
     }
@@ -41,10 +38,7 @@ pub fn minimise(mistake: Option<Break>, scenario: &Scenario, failure: Box<Failur
     loop {
         let before = (best.steps.len(), faults(&best.steps), scenario.retries);
         if scenario.retries > 0 {
-            let fewer = Scenario {
-                retries: scenario.retries - 1,
-                ..scenario.clone()
-            };
+            let fewer = Scenario { retries: scenario.retries - 1, ..scenario.clone() };
             if let Some(found) = replay(mistake, &fewer, &best.steps, false) {
                 (scenario, best) = (fewer, found);
             }

@@ -242,10 +242,7 @@ impl Simulated {
 }
 
 fn error(lost: Lost) -> StatementError {
-    StatementError {
-        sqlstate: (lost == Lost::Transient).then(|| "40001".to_owned()),
-        text: String::new(),
-    }
+    StatementError { sqlstate: (lost == Lost::Transient).then(|| "40001".to_owned()), text: String::new() }
 }
 
 /// Held by a call that waits.
@@ -254,11 +251,7 @@ struct Waiting<'p>(&'p Simulated);
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.0.waits.set(false);
-        if self
-            .0
-            .take_call()
-            .is_some_and(|call| !matches!(*call, Call::InsertAll(_)))
-        {
+        if self.0.take_call().is_some_and(|call| !matches!(*call, Call::InsertAll(_))) {
             self.0.see(Event::NotSent);
         }
     }

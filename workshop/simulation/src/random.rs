@@ -31,13 +31,8 @@ impl Driver for RandomDriver {
         if chosen.blocked {
             return self.unblock(&[*chosen]);
         }
-        let fault = strikes
-            .then(|| Fault::ALL.get(self.rng.random_range(0..Fault::ALL.len())))
-            .flatten();
-        Some(Step {
-            actor: chosen.actor,
-            fault: fault.copied().filter(|fault| chosen.allows(*fault)),
-        })
+        let fault = strikes.then(|| Fault::ALL.get(self.rng.random_range(0..Fault::ALL.len()))).flatten();
+        Some(Step { actor: chosen.actor, fault: fault.copied().filter(|fault| chosen.allows(*fault)) })
     }
 }
 
@@ -46,10 +41,7 @@ impl RandomDriver {
     fn unblock(&mut self, blocked: &[Enabled]) -> Option<Step> {
         let chosen = blocked.get(self.rng.random_range(0..blocked.len()))?;
         let faults = Fault::WHILE_WAITING;
-        Some(Step {
-            actor: chosen.actor,
-            fault: faults.get(self.rng.random_range(0..faults.len())).copied(),
-        })
+        Some(Step { actor: chosen.actor, fault: faults.get(self.rng.random_range(0..faults.len())).copied() })
     }
 }
 

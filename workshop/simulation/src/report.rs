@@ -22,69 +22,29 @@ use crate::run::Failure;
 use crate::scenario::{DEFAULT, KEY_REPLAYS, STRICT, Scenario};
 
 /// Two requests, before anything else: most mistakes show within this small bound.
-pub const FIRST: Bound = Bound {
-    faults: 1,
-    kinds: Fault::ALL,
-    preemptions: Some(1),
-};
+pub const FIRST: Bound = Bound { faults: 1, kinds: Fault::ALL, preemptions: Some(1) };
 /// Two requests: every interleaving, with at most two faults.
-pub const TWO: Bound = Bound {
-    faults: 2,
-    kinds: &Fault::WITHOUT_LOSS,
-    preemptions: None,
-};
+pub const TWO: Bound = Bound { faults: 2, kinds: &Fault::WITHOUT_LOSS, preemptions: None };
 /// Three requests: at most one preemption and two faults.
-pub const THREE: Bound = Bound {
-    faults: 2,
-    kinds: &Fault::WITHOUT_LOSS,
-    preemptions: Some(1),
-};
+pub const THREE: Bound = Bound { faults: 2, kinds: &Fault::WITHOUT_LOSS, preemptions: Some(1) };
 /// Three requests: at most three preemptions and one fault.
-pub const THREE_INTERLEAVED: Bound = Bound {
-    faults: 1,
-    kinds: &Fault::WITHOUT_LOSS,
-    preemptions: Some(3),
-};
+pub const THREE_INTERLEAVED: Bound = Bound { faults: 1, kinds: &Fault::WITHOUT_LOSS, preemptions: Some(3) };
 /// Two conditional requests, which take more calls: every interleaving, with at most one fault.
-pub const CONDITIONAL_INTERLEAVED: Bound = Bound {
-    faults: 1,
-    kinds: Fault::ALL,
-    preemptions: None,
-};
+pub const CONDITIONAL_INTERLEAVED: Bound = Bound { faults: 1, kinds: Fault::ALL, preemptions: None };
 /// Two requests and failovers: at most one preemption and two faults.
-pub const FAILOVERS: Bound = Bound {
-    faults: 2,
-    kinds: &Fault::WITH_LOSS,
-    preemptions: Some(1),
-};
+pub const FAILOVERS: Bound = Bound { faults: 2, kinds: &Fault::WITH_LOSS, preemptions: Some(1) };
 /// Three conditional requests whose statements wait for one another: at most two preemptions and two faults.
-pub const WAITS: Bound = Bound {
-    faults: 2,
-    kinds: &Fault::OF_WAITS,
-    preemptions: Some(2),
-};
+pub const WAITS: Bound = Bound { faults: 2, kinds: &Fault::OF_WAITS, preemptions: Some(2) };
 
 /// Four requests that arrive one after the other at one instance: it hears of a failover, and then of nothing.
-pub const OUTAGES: Bound = Bound {
-    faults: 2,
-    kinds: &Fault::WITH_LOSS,
-    preemptions: Some(0),
-};
+pub const OUTAGES: Bound = Bound { faults: 2, kinds: &Fault::WITH_LOSS, preemptions: Some(0) };
 
 /// Two requests and a failover with synchronous replication: at most one preemption and two faults.
-pub const REPLICATION: Bound = Bound {
-    faults: 2,
-    kinds: &Fault::OF_REPLICATION,
-    preemptions: Some(1),
-};
+pub const REPLICATION: Bound = Bound { faults: 2, kinds: &Fault::OF_REPLICATION, preemptions: Some(1) };
 
 /// Retries that come at the same time to an instance that has not heard of the database for long: at most one
 /// preemption and two faults.
-pub const QUESTIONS: Bound = Bound {
-    faults: 2,
-    kinds: &Fault::OF_QUESTIONS,
-    preemptions: Some(1),
-};
+pub const QUESTIONS: Bound = Bound { faults: 2, kinds: &Fault::OF_QUESTIONS, preemptions: Some(1) };
 
 /// The shortest time for which seeds are run.
 const MIN_RANDOM: Duration = Duration::from_secs(5);
@@ -106,12 +66,7 @@ pub fn exhaustive_part() -> Vec<(Scenario, Bound)> {
     ];
     // Conditional requests that know the same state compete, also with different keys. Small trees come first: each
     // broken variant is caught in the first part that shows its mistake.
-    let few_schedules = [
-        [MISSING, SAME],
-        [MISSING, CONDITIONAL],
-        [ANY, OTHER_KEY],
-        [CONDITIONAL, OTHER_KEY],
-    ];
+    let few_schedules = [[MISSING, SAME], [MISSING, CONDITIONAL], [ANY, OTHER_KEY], [CONDITIONAL, OTHER_KEY]];
     let conditional = [
         [CONDITIONAL, SAME],
         [CONDITIONAL, OTHER_CONDITIONAL],
@@ -145,11 +100,7 @@ pub fn exhaustive_part() -> Vec<(Scenario, Bound)> {
         part.push((scenario, bound));
     }
     part.extend(conditional.map(|pair| of(&pair, 1, DEFAULT, CONDITIONAL_INTERLEAVED)));
-    for pair in [
-        [SAME, OTHER_ORDER],
-        [CONDITIONAL, OTHER_CONDITIONAL_ORDER],
-        [MISSING, OTHER_ORDER],
-    ] {
+    for pair in [[SAME, OTHER_ORDER], [CONDITIONAL, OTHER_CONDITIONAL_ORDER], [MISSING, OTHER_ORDER]] {
         part.push(of(&pair, 2, KEY_REPLAYS, CONDITIONAL_INTERLEAVED));
     }
     for policy in [STRICT, DEFAULT] {
@@ -174,13 +125,7 @@ pub fn exhaustive_part() -> Vec<(Scenario, Bound)> {
 }
 
 fn of(requests: &[ClientRequest], instances: usize, policy: ReplayPolicy, bound: Bound) -> (Scenario, Bound) {
-    let scenario = Scenario {
-        requests: requests.to_vec(),
-        retries: 0,
-        instances,
-        policy,
-        in_turn: 0,
-    };
+    let scenario = Scenario { requests: requests.to_vec(), retries: 0, instances, policy, in_turn: 0 };
     (scenario, bound)
 }
 
@@ -255,9 +200,7 @@ pub fn simulate(
             let seed = next_seed.fetch_add(1, Ordering::Relaxed);
             let mut coverage = Coverage::default();
             let outcome = run_seed(mistake, seed, &mut coverage);
-            let finding = outcome
-                .err()
-                .map(|failure| describe(mistake, &scenario(seed), Some(seed), failure));
+            let finding = outcome.err().map(|failure| describe(mistake, &scenario(seed), Some(seed), failure));
             file(&coverage, finding);
         }
     };
@@ -272,19 +215,13 @@ pub fn simulate(
 pub fn replay(mistake: Option<Break>, seed: u64) -> Report {
     let mut report = Report::default();
     let outcome = run_seed(mistake, seed, &mut report.coverage);
-    report.finding = outcome
-        .err()
-        .map(|failure| describe(mistake, &scenario(seed), Some(seed), failure));
+    report.finding = outcome.err().map(|failure| describe(mistake, &scenario(seed), Some(seed), failure));
     report
 }
 
 fn describe(mistake: Option<Break>, scenario: &Scenario, seed: Option<u64>, failure: Box<Failure>) -> Finding {
     let (smaller, failure) = minimise(mistake, scenario, failure);
-    let mut text = format!(
-        "VIOLATION by {}: {}\n",
-        mistake.map_or("the protocol", Break::text),
-        failure.violation
-    );
+    let mut text = format!("VIOLATION by {}: {}\n", mistake.map_or("the protocol", Break::text), failure.violation);
     for (client, request) in smaller.requests.iter().enumerate() {
         let _ = writeln!(text, "  client {client} requests {request}");
     }

@@ -239,24 +239,15 @@ pub fn run(
     };
     let outcome = run.all(scenario, driver);
     run.shared.tasks.take();
-    outcome.map_err(|violation| {
-        Box::new(Failure {
-            violation,
-            steps: run.steps,
-            trace: run.trace.unwrap_or_default(),
-        })
-    })
+    outcome.map_err(|violation| Box::new(Failure { violation, steps: run.steps, trace: run.trace.unwrap_or_default() }))
 }
 
 impl Run<'_> {
     fn all(&mut self, scenario: &Scenario, driver: &mut dyn Driver) -> Result<(), Violation> {
         let instances = 0..scenario.instances.max(1);
         let is_used = |kind| scenario.requests.iter().any(|request| request.kind == kind);
-        let instance = |_| Instance {
-            stores: Rc::new(new_instance(is_used)),
-            last: LastConnection::default(),
-            failed: None,
-        };
+        let instance =
+            |_| Instance { stores: Rc::new(new_instance(is_used)), last: LastConnection::default(), failed: None };
         self.instances = instances.map(instance).collect();
         for request in &scenario.requests {
             self.clients.push(Client {
@@ -377,11 +368,8 @@ impl Run<'_> {
             .delayed
             .iter()
             .filter(|delayed| delayed.open.is_some() || !world.must_wait(&delayed.call, delayed.snapshot));
-        let delayed = delayed.map(|delayed| Enabled {
-            actor: Actor::Delayed(delayed.number),
-            point: None,
-            blocked: false,
-        });
+        let delayed =
+            delayed.map(|delayed| Enabled { actor: Actor::Delayed(delayed.number), point: None, blocked: false });
         requests.chain(delayed).collect()
     }
 
@@ -493,13 +481,8 @@ impl Run<'_> {
                 if request.calls > MAX_CALLS {
                     return Err(Invariant::UnexpectedAnswer.with("none: a request that does not end"));
                 }
-                self.clients[client].running = Some(Request {
-                    call,
-                    snapshot: None,
-                    open: None,
-                    disconnected: false,
-                    ..request
-                });
+                self.clients[client].running =
+                    Some(Request { call, snapshot: None, open: None, disconnected: false, ..request });
                 Ok(None)
             }
         }
@@ -661,10 +644,8 @@ impl Run<'_> {
                 _ => at_once(Err(Lost::Down)),
             };
         }
-        let in_one_step = matches!(
-            fault,
-            Some(Fault::DiesAfter | Fault::AnswerLost | Fault::CrashWhileWaiting | Fault::Slow)
-        );
+        let in_one_step =
+            matches!(fault, Some(Fault::DiesAfter | Fault::AnswerLost | Fault::CrashWhileWaiting | Fault::Slow));
         let rows_before = world.tables.rows().len();
         let answer = match (request.open, request.snapshot, &**call) {
             (None, Some(snapshot), Call::InsertBasedOn(new, expected)) if !in_one_step => {
@@ -787,11 +768,7 @@ fn record_like(call: &Call) -> Option<Record> {
         return Some(*record);
     }
     let new = call.new_resource()?;
-    Some(Record {
-        progress: Progress::InProgress,
-        fingerprint: new.fingerprint,
-        id: new.id,
-    })
+    Some(Record { progress: Progress::InProgress, fingerprint: new.fingerprint, id: new.id })
 }
 
 fn short(outcome: &Outcome) -> String {

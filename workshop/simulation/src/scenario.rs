@@ -30,20 +30,11 @@ pub struct Scenario {
 }
 
 /// The strict policies: a key that returns with another document is rejected, and in an outage no record is believed.
-pub const STRICT: ReplayPolicy = ReplayPolicy {
-    key_reuse: KeyReuse::Reject,
-    outage: OutageReplay::Unavailable,
-};
+pub const STRICT: ReplayPolicy = ReplayPolicy { key_reuse: KeyReuse::Reject, outage: OutageReplay::Unavailable };
 /// The default ones: in an outage records are believed.
-pub const DEFAULT: ReplayPolicy = ReplayPolicy {
-    outage: OutageReplay::FromRecord,
-    ..STRICT
-};
+pub const DEFAULT: ReplayPolicy = ReplayPolicy { outage: OutageReplay::FromRecord, ..STRICT };
 /// A key that returns with another document gets the first one.
-pub const KEY_REPLAYS: ReplayPolicy = ReplayPolicy {
-    key_reuse: KeyReuse::Replay,
-    ..DEFAULT
-};
+pub const KEY_REPLAYS: ReplayPolicy = ReplayPolicy { key_reuse: KeyReuse::Replay, ..DEFAULT };
 
 /// Starts what the component runs for a request of a client that knows this state of its list.
 pub fn start(request: &ClientRequest, known: ListState, host: SimulatedHost, mistake: Option<Break>) -> Running {

@@ -141,17 +141,11 @@ impl Tables {
         if let Some(after) = after {
             newest_first.find(|row| row.resource.id == after)?;
         }
-        let mut resources: Vec<_> = newest_first
-            .take(limit.saturating_add(1))
-            .map(|row| row.resource.clone())
-            .collect();
+        let mut resources: Vec<_> =
+            newest_first.take(limit.saturating_add(1)).map(|row| row.resource.clone()).collect();
         let more = resources.len() > limit;
         resources.truncate(limit);
-        Some(Page {
-            state: self.list_state(list),
-            resources,
-            more,
-        })
+        Some(Page { state: self.list_state(list), resources, more })
     }
 
     /// What a statement that begins now can see.
@@ -260,12 +254,7 @@ impl Tables {
         let based_on = (*expected != Expected::Any).then_some(before);
         if is_met && !self.rows.iter().any(|row| row.conflicts(new, based_on)) {
             self.opened += 1;
-            self.open.push(OpenRow {
-                number: self.opened,
-                new: new.clone(),
-                based_on,
-                after: with(&before, new.id),
-            });
+            self.open.push(OpenRow { number: self.opened, new: new.clone(), based_on, after: with(&before, new.id) });
             return Ok(self.opened);
         }
         self.wait_for_standbys();
@@ -331,11 +320,7 @@ impl Tables {
         self.replicated = self.rows.len();
         let list = List::from(&new.scope);
         let state = self.list_state(&list);
-        self.states.push(StateChange {
-            at: self.now,
-            list,
-            state,
-        });
+        self.states.push(StateChange { at: self.now, list, state });
     }
 
     /// A standby takes over that has followed no other failover, and statements under way are undone. It lacks the
@@ -352,19 +337,9 @@ impl Tables {
         self.replicated = kept;
         for row in lost {
             let list = List::from(&row.scope);
-            self.lost.push(LostRow {
-                row,
-                history: self.drawn + 1,
-                synchronous,
-                at: self.now,
-                time,
-            });
+            self.lost.push(LostRow { row, history: self.drawn + 1, synchronous, at: self.now, time });
             let state = self.list_state(&list);
-            self.states.push(StateChange {
-                at: self.now,
-                list,
-                state,
-            });
+            self.states.push(StateChange { at: self.now, list, state });
         }
     }
 }
@@ -382,11 +357,7 @@ impl OpenRow {
 fn row(new: &NewResource, based_on: Option<ListState>, committed: Moment) -> Row {
     Row {
         scope: new.scope.clone(),
-        resource: StoredResource {
-            id: new.id,
-            fingerprint: new.fingerprint,
-            document: new.document.clone(),
-        },
+        resource: StoredResource { id: new.id, fingerprint: new.fingerprint, document: new.document.clone() },
         based_on,
         committed,
     }

@@ -28,16 +28,7 @@ struct Texts {
 }
 
 /// The columns of all rows. A row has them all: a missing column and NULL are the same.
-const COLUMNS: [&str; 8] = [
-    "history",
-    "inserted",
-    "id",
-    "fingerprint",
-    "document",
-    "before",
-    "after",
-    "ids",
-];
+const COLUMNS: [&str; 8] = ["history", "inserted", "id", "fingerprint", "document", "before", "after", "ids"];
 
 const KINDS: [Kind; 2] = [Kind::Order, Kind::Refund];
 
@@ -61,9 +52,7 @@ fn texts() -> Texts {
         let name = kind.collection().name;
         let read_batch: Read = |sent, name| Some(Call::InsertAll(batch(name, text(sent, 0)?)?));
         let sent: [(_, Read); 7] = [
-            (it.insert(&new, time), |sent, name| {
-                Some(Call::Insert(Box::new(resource(name, sent)?)))
-            }),
+            (it.insert(&new, time), |sent, name| Some(Call::Insert(Box::new(resource(name, sent)?)))),
             (it.insert_based_on(&new, &Expected::Any, time), |sent, name| {
                 let new = Box::new(resource(name, sent)?);
                 Some(Call::InsertBasedOn(new, expected(text(sent, 6)?)?))
@@ -78,10 +67,7 @@ fn texts() -> Texts {
         ];
         sent.map(|(statement, read)| (statement.sql.to_owned(), read, name))
     };
-    let locking = Locking {
-        prefix: "",
-        lease: time,
-    };
+    let locking = Locking { prefix: "", lease: time };
     let acquire = locking.acquire(&new.scope).arguments;
     Texts {
         statements: KINDS.into_iter().zip(&of_kinds).flat_map(of_kind).collect(),

@@ -139,10 +139,7 @@ impl World {
 
     /// All records that Redis holds.
     pub fn records(&self) -> impl Iterator<Item = (&KeyScope, &[u8])> {
-        self.redis
-            .records
-            .iter()
-            .map(|(scope, bytes)| (scope, bytes.as_slice()))
+        self.redis.records.iter().map(|(scope, bytes)| (scope, bytes.as_slice()))
     }
 
     /// A value that differs once a row or a record has changed.
@@ -164,9 +161,7 @@ impl World {
     pub fn draw_id(&mut self) -> ResourceId {
         self.drawn += 1;
         let (version, variant) = (7_u128 << 76, 2_u128 << 62);
-        ResourceId::from_uuid(Uuid::from_u128(
-            (self.now.as_millis() << 80) | version | variant | self.drawn,
-        ))
+        ResourceId::from_uuid(Uuid::from_u128((self.now.as_millis() << 80) | version | variant | self.drawn))
     }
 
     /// Executes a call in one step.
@@ -324,12 +319,7 @@ impl World {
         };
         self.record_changes += 1;
         let id = self.draw_id();
-        let mut bytes = Record {
-            progress: Progress::Completed(history),
-            id,
-            ..like
-        }
-        .encode();
+        let mut bytes = Record { progress: Progress::Completed(history), id, ..like }.encode();
         if let Some(version) = bytes.first_mut() {
             *version = 2;
         }

@@ -83,14 +83,8 @@ async fn test(arguments: Arguments) -> Result<()> {
         partitions: 0,
         embedded: false,
     };
-    let partitioned = Shared {
-        partitions: PARTITIONS,
-        ..shared.clone()
-    };
-    let embedded = Shared {
-        embedded: true,
-        ..shared.clone()
-    };
+    let partitioned = Shared { partitions: PARTITIONS, ..shared.clone() };
+    let embedded = Shared { embedded: true, ..shared.clone() };
     shared.create_template().await?;
     partitioned.create_template().await?;
 
@@ -106,11 +100,7 @@ async fn test(arguments: Arguments) -> Result<()> {
     passed &= passes(Workspace::Workshop, &over_http, &partitioned, &arguments.rest)?;
     eprintln!("\nThe tests over HTTP once more, on the embedded store:");
     passed &= passes(Workspace::Workshop, &over_http, &embedded, &arguments.rest)?;
-    ensure!(
-        passed,
-        "tests failed; the servers' and applications' logs are in {}",
-        folder.display()
-    );
+    ensure!(passed, "tests failed; the servers' and applications' logs are in {}", folder.display());
     if is_whole && !arguments.no_chaos {
         chaos(&["--shop", "--seconds", "20"])?;
         chaos(&["--seconds", "40"])?;
@@ -144,10 +134,7 @@ fn install_tools(may_install: bool) {
     let browser = Browser::find_or_install(may_install).map(drop);
     report("The pages will not be tested in a browser", browser);
     let node = NodeTools::find_or_install(may_install).map(drop);
-    report(
-        "The API's description will not be linted, nor the Postman collection run",
-        node,
-    );
+    report("The API's description will not be linted, nor the Postman collection run", node);
     let schemathesis = Schemathesis::find_or_install(may_install).map(drop);
     report("Schemathesis will not test the APIs", schemathesis);
     let kafka = Kafka::find_or_install(may_install).map(drop);

@@ -74,15 +74,7 @@ async fn run() -> Result<()> {
 /// Builds a program of the workshop, and becomes it. It returns only when that fails.
 fn become_program(package: &str, profile: &str, PassedOn { arguments }: &PassedOn) -> Result<()> {
     let mut cargo = workspace::cargo_command();
-    cargo.args([
-        "run",
-        "--quiet",
-        "--package",
-        package,
-        "--profile",
-        profile,
-        "--manifest-path",
-    ]);
+    cargo.args(["run", "--quiet", "--package", package, "--profile", profile, "--manifest-path"]);
     cargo.arg(Workspace::Workshop.manifest());
     cargo.arg("--target-dir").arg(Workspace::Workshop.target());
     cargo.arg("--").args(arguments);

@@ -25,10 +25,7 @@ const IDENTITY: &str = "SPIN_VARIABLE_IDENTITY";
 const PATIENCE: &str = "keepalives_idle=5&keepalives_interval=2&keepalives_retries=2&tcp_user_timeout=4";
 
 /// What opens the operator's routes of the examples that have such. Only a laptop's has a default.
-const TOKENS: [(&str, &str); 2] = [
-    ("operator_token", "local"),
-    ("events_token", "events-token-of-a-laptop-or-a-test"),
-];
+const TOKENS: [(&str, &str); 2] = [("operator_token", "local"), ("events_token", "events-token-of-a-laptop-or-a-test")];
 
 /// What to expect when the runner is not compiled yet.
 const FIRST_RUN: &str = "\
@@ -101,10 +98,7 @@ pub async fn up(arguments: Arguments) -> Result<()> {
         // Of all places that serve the application, only a laptop's has a default.
         None => variables.push(("identity", "none".to_owned())),
     }
-    let variables: Vec<_> = variables
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect();
+    let variables: Vec<_> = variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     eprintln!("Serving with {host} ...");
     let command = host.command(&manifest, arguments.listen, &variables);
     let mut app = App::run(command, arguments.listen, Output::Inherit)?;
@@ -189,10 +183,7 @@ fn build(arguments: &Arguments) -> Result<PathBuf> {
         return Ok(workspace::root().join("spin.toml"));
     };
     let manifest = examples::folder(example).join("spin.toml");
-    ensure!(
-        manifest.exists(),
-        "there is no example {example}; the folders of showcase/ are their names"
-    );
+    ensure!(manifest.exists(), "there is no example {example}; the folders of showcase/ are their names");
     eprintln!("Building the example ...");
     workspace::build_for_wasm(workspace::Workspace::Showcase, &examples::packages(example))?;
     Ok(manifest)
@@ -294,18 +285,12 @@ mod tests {
 
     #[test]
     fn an_identity_in_the_env_file_is_respected() {
-        for set in [
-            "SPIN_VARIABLE_IDENTITY=jwt",
-            "A=b\n  export SPIN_VARIABLE_IDENTITY = header",
-        ] {
+        for set in ["SPIN_VARIABLE_IDENTITY=jwt", "A=b\n  export SPIN_VARIABLE_IDENTITY = header"] {
             assert!(sets_identity(set), "{set}");
         }
-        for not_set in [
-            "",
-            "# SPIN_VARIABLE_IDENTITY=jwt",
-            "SPIN_VARIABLE_IDENTITY_HEADER=X-User",
-            "A=SPIN_VARIABLE_IDENTITY=jwt",
-        ] {
+        for not_set in
+            ["", "# SPIN_VARIABLE_IDENTITY=jwt", "SPIN_VARIABLE_IDENTITY_HEADER=X-User", "A=SPIN_VARIABLE_IDENTITY=jwt"]
+        {
             assert!(!sets_identity(not_set), "{not_set}");
         }
     }

@@ -73,11 +73,7 @@ impl TokenRules {
                 (customer, expires)
             }
         };
-        if seconds(now) < expires + LEEWAY {
-            Ok(customer)
-        } else {
-            Err(Unidentified::ExpiredToken)
-        }
+        if seconds(now) < expires + LEEWAY { Ok(customer) } else { Err(Unidentified::ExpiredToken) }
     }
 
     /// The customer and the time of expiry, if all other claims are valid.

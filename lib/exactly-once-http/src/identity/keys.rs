@@ -64,9 +64,7 @@ fn read(jwk: &Value) -> Result<Option<NamedKey>, Broken> {
         Ok(text("alg")?.is_none_or(|alg| known_as(alg) == algorithm)
             && text("use")?.is_none_or(|usage| usage == "sig")
             && jwk.get("key_ops").is_none_or(|operations| {
-                operations
-                    .as_array()
-                    .is_some_and(|all| all.iter().any(|one| one == "verify"))
+                operations.as_array().is_some_and(|all| all.iter().any(|one| one == "verify"))
             }))
     };
     let key = match (kind, text("crv")?) {
@@ -76,10 +74,7 @@ fn read(jwk: &Value) -> Result<Option<NamedKey>, Broken> {
         ("oct", _) if made_for("HS256")? => Key::hmac(bytes("k")?),
         _ => return Ok(None),
     };
-    Ok(Some(NamedKey {
-        kid: text("kid")?.map(ToOwned::to_owned),
-        key: key.ok_or(Broken)?,
-    }))
+    Ok(Some(NamedKey { kid: text("kid")?.map(ToOwned::to_owned), key: key.ok_or(Broken)? }))
 }
 
 /// base64url without padding, as JOSE uses it (RFC 7515 section 2).

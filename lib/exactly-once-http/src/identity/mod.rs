@@ -85,10 +85,9 @@ impl Identity {
         match self {
             Self::None => Ok(Customer::anonymous()),
             // A proxy joins two of these headers with a comma: the client's own and the gateway's.
-            Self::Header(_) => only()
-                .filter(|name| !name.contains(','))
-                .and_then(Customer::named)
-                .ok_or(Unidentified::NotNamed),
+            Self::Header(_) => {
+                only().filter(|name| !name.contains(',')).and_then(Customer::named).ok_or(Unidentified::NotNamed)
+            }
             Self::Jwt(rules) => {
                 if first.is_none() {
                     return Err(Unidentified::NoToken);
@@ -103,9 +102,7 @@ impl Identity {
 /// The token of `Bearer` credentials (RFC 6750 section 2.1); `None` for those of another scheme.
 pub(crate) fn bearer(credentials: &str) -> Option<&str> {
     let (scheme, token) = credentials.trim().split_once(' ').unwrap_or((credentials.trim(), ""));
-    scheme
-        .eq_ignore_ascii_case("Bearer")
-        .then(|| token.trim_start_matches(' '))
+    scheme.eq_ignore_ascii_case("Bearer").then(|| token.trim_start_matches(' '))
 }
 
 #[cfg(test)]

@@ -172,12 +172,7 @@ fn the_algorithm_is_the_keys() {
     }
     // What everybody knows of an RSA key, taken for a secret.
     let modulus = Base64UrlUnpadded::decode_vec(MODULUS).expect("base64url");
-    for secret in [
-        modulus,
-        MODULUS.into(),
-        rsa().to_string().into(),
-        json!({"keys": [rsa()]}).to_string().into(),
-    ] {
+    for secret in [modulus, MODULUS.into(), rsa().to_string().into(), json!({"keys": [rsa()]}).to_string().into()] {
         let token = signed_with(&secret, HS256, "{}");
         for set in [&[rsa()][..], &[rsa(), oct()]] {
             assert_eq!(verify(&token, &keys(set)), None);
@@ -262,14 +257,7 @@ fn claims_decide_who_and_when() {
 
     assert_eq!(claims(&any, json!({"sub": "c", "exp": NOW})), ok);
     assert_eq!(claims(&any, json!({"sub": "c"})), invalid, "for ever");
-    for sub in [
-        json!(null),
-        json!(7),
-        json!(""),
-        json!("a\0b"),
-        json!("c".repeat(129)),
-        json!("anonymous"),
-    ] {
+    for sub in [json!(null), json!(7), json!(""), json!("a\0b"), json!("c".repeat(129)), json!("anonymous")] {
         assert_eq!(claims(&any, json!({"sub": sub, "exp": NOW})), invalid, "{sub}");
     }
     assert_eq!(claims(&any, json!({"exp": NOW})), invalid);
@@ -313,11 +301,7 @@ fn a_token_names_the_issuer_and_the_audience_that_are_set_and_no_others() {
     assert!(one(Some("x"), None, "iss").is_ok());
     assert!(one(None, Some("x"), "aud").is_ok());
     let both = json!({"sub": "c", "exp": NOW, "iss": "x", "aud": "x"});
-    for (issuer, audience, good) in [
-        (Some("x"), None, false),
-        (None, Some("x"), false),
-        (Some("x"), Some("x"), true),
-    ] {
+    for (issuer, audience, good) in [(Some("x"), None, false), (None, Some("x"), false), (Some("x"), Some("x"), true)] {
         let admitted = claims(&rules(issuer, audience), both.clone()).is_ok();
         assert_eq!(admitted, good, "{issuer:?} {audience:?}");
     }
@@ -358,10 +342,7 @@ fn keys_for_other_uses_are_left_out_and_broken_ones_are_not() {
         with(rsa(), "use", json!("enc")),
         with(ec(), "key_ops", json!(["sign"])),
     ] {
-        assert!(
-            set_of(std::slice::from_ref(&left_out)).is_none(),
-            "{left_out}: none is left"
-        );
+        assert!(set_of(std::slice::from_ref(&left_out)).is_none(), "{left_out}: none is left");
         assert!(set_of(&[left_out.clone(), okp()]).is_some(), "{left_out}");
     }
     for broken in [
@@ -403,16 +384,9 @@ fn a_field_names_one_customer() {
     let longest = "c".repeat(128);
     assert_eq!(of(&["c"]), Ok("c".into()));
     assert_eq!(of(&[&longest]), Ok(longest.clone()));
-    for values in [
-        &[][..],
-        &[""],
-        &["c", "c"],
-        &["c, c"],
-        &["c,d"],
-        &["c", ""],
-        &[&format!("{longest}c")],
-        &["anonymous"],
-    ] {
+    for values in
+        [&[][..], &[""], &["c", "c"], &["c, c"], &["c,d"], &["c", ""], &[&format!("{longest}c")], &["anonymous"]]
+    {
         assert_eq!(of(values), Err(Unidentified::NotNamed), "{values:?}");
     }
     let latin1 = gateway.customer([&b"\xe4"[..]], || NOW);

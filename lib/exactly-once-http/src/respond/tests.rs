@@ -9,11 +9,7 @@ use crate::creation::ConditionalRequest;
 use crate::head::{BodyError, MAX_BODY_BYTES, TestHead};
 use crate::query::QueryError;
 
-const COLLECTION: Collection = Collection {
-    name: "orders",
-    one: "order",
-    path: ORDERS,
-};
+const COLLECTION: Collection = Collection { name: "orders", one: "order", path: ORDERS };
 
 /// A resource without members.
 const RESOURCE: Resource = Resource::new(COLLECTION, &[id("orderId")]);
@@ -32,11 +28,7 @@ impl Body for EmptyObject {
 
 /// Everything that is judged before a store is asked, for a request to create an order.
 fn post(fields: &[(&str, &str)]) -> Result<CreateOperation, Problem> {
-    let head = TestHead {
-        method: Method::Post,
-        target: ORDERS,
-        fields,
-    };
+    let head = TestHead { method: Method::Post, target: ORDERS, fields };
     let operation = creation::read_head(&COLLECTION, Customer::anonymous(), &head, Precondition::Key)?;
     futures::executor::block_on(creation::read_document(&RESOURCE, &head, EmptyObject))?;
     Ok(operation)
@@ -45,20 +37,9 @@ fn post(fields: &[(&str, &str)]) -> Result<CreateOperation, Problem> {
 /// Everything that is judged by the head of a customer's request.
 fn ask(method: Method, target: &str) -> Result<Operation, Problem> {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let head = TestHead {
-        method,
-        target,
-        fields: &[],
-    };
+    let head = TestHead { method, target, fields: &[] };
     match route(&COLLECTION, method, path)? {
-        Route::OfCustomer(route) => admit(
-            &COLLECTION,
-            route,
-            Customer::anonymous(),
-            query,
-            &head,
-            Precondition::Key,
-        ),
+        Route::OfCustomer(route) => admit(&COLLECTION, route, Customer::anonymous(), query, &head, Precondition::Key),
         Route::Health | Route::Readiness | Route::Feed => panic!("not a customer's"),
     }
 }
@@ -86,10 +67,7 @@ fn a_creation_needs_a_key_and_json() {
         assert_eq!(post(&fields), Err(Problem::UnsupportedMediaType("application/json")));
     }
     assert!(post(&[KEY]).is_ok(), "without a type it is JSON");
-    assert_eq!(
-        post(&[KEY, JSON, JSON]),
-        Err(Problem::UnsupportedMediaType("application/json"))
-    );
+    assert_eq!(post(&[KEY, JSON, JSON]), Err(Problem::UnsupportedMediaType("application/json")));
     for coding in ["gzip", "identity, br", "GZIP"] {
         let fields = [KEY, JSON, ("content-encoding", coding)];
         assert_eq!(post(&fields), Err(Problem::UnsupportedContentCoding));
@@ -97,10 +75,7 @@ fn a_creation_needs_a_key_and_json() {
     for none in ["identity", "", "Identity, "] {
         assert!(post(&[KEY, JSON, ("content-encoding", none)]).is_ok());
     }
-    assert_eq!(
-        post(&[KEY, JSON, ("content-length", "65537")]),
-        Err(Problem::BodyTooLarge(MAX_BODY_BYTES))
-    );
+    assert_eq!(post(&[KEY, JSON, ("content-length", "65537")]), Err(Problem::BodyTooLarge(MAX_BODY_BYTES)));
 }
 
 #[test]
@@ -113,11 +88,7 @@ fn another_encoding_is_named() {
         }
     }
 
-    let head = TestHead {
-        method: Method::Post,
-        target: ORDERS,
-        fields: &[],
-    };
+    let head = TestHead { method: Method::Post, target: ORDERS, fields: &[] };
     for (bytes, is_named) in [
         (&b"\xEF\xBB\xBF{}"[..], true),
         (b"\xFF\xFE{\0}\0", true),
@@ -138,11 +109,7 @@ fn another_encoding_is_named() {
 #[test]
 fn a_creation_needs_what_the_precondition_says() {
     let admit = |precondition, fields: &[(&'static str, &str)]| {
-        let head = TestHead {
-            method: Method::Post,
-            target: ORDERS,
-            fields,
-        };
+        let head = TestHead { method: Method::Post, target: ORDERS, fields };
         creation::read_head(&COLLECTION, Customer::anonymous(), &head, precondition)
     };
     let any = ("if-match", "*");
@@ -179,18 +146,12 @@ fn paths_and_methods() {
     let id = "01970000-0000-7000-8000-000000000001";
     let order = format!("{ORDERS}/{id}");
     assert!(matches!(at(Method::Get, &order), Ok(Operation::Show(..))));
-    assert!(matches!(
-        at(Method::Head, "/api/v1/orders?limit=1"),
-        Ok(Operation::List(_, PageRequest { limit: 1, .. }))
-    ));
+    assert!(matches!(at(Method::Head, "/api/v1/orders?limit=1"), Ok(Operation::List(_, PageRequest { limit: 1, .. }))));
     assert_eq!(route(&COLLECTION, Method::Head, "/healthz"), Ok(Route::Health));
     assert_eq!(route(&COLLECTION, Method::Get, "/readyz"), Ok(Route::Readiness));
     assert_eq!(route(&COLLECTION, Method::Get, "/api/v1/events"), Ok(Route::Feed));
     assert_eq!(at(Method::Get, &format!("{ORDERS}/nope")), Err(Problem::NotFound));
-    assert_eq!(
-        at(Method::Get, &format!("{ORDERS}?offset=1")),
-        Err(Problem::Query(QueryError::Unknown))
-    );
+    assert_eq!(at(Method::Get, &format!("{ORDERS}?offset=1")), Err(Problem::Query(QueryError::Unknown)));
     for path in [
         "/",
         "/api/v1/order",
@@ -201,11 +162,7 @@ fn paths_and_methods() {
         "/api/v1/idempotency-keys/",
         "/api/v1/idempotency-keys/a/b",
     ] {
-        assert_eq!(
-            route(&COLLECTION, Method::Get, path),
-            Err(Problem::UnknownPath),
-            "{path}"
-        );
+        assert_eq!(route(&COLLECTION, Method::Get, path), Err(Problem::UnknownPath), "{path}");
     }
     assert_eq!(at(Method::Post, &format!("{order}/x")), Err(Problem::UnknownPath));
     for (method, path, allow) in [

@@ -20,11 +20,7 @@ struct Fixture {
 
 impl Fixture {
     fn at(place: Place<'static>) -> Self {
-        Self {
-            platform: TestPlatform::default(),
-            instance: Instance::new(TestSignals),
-            place,
-        }
+        Self { platform: TestPlatform::default(), instance: Instance::new(TestSignals), place }
     }
 
     fn request(&self) -> Request<TestPlatform> {
@@ -32,11 +28,7 @@ impl Fixture {
     }
 
     fn database<'r>(&'r self, request: &'r Request<TestPlatform>) -> Database<'r, TestPlatform> {
-        let settings = DatabaseSettings {
-            place: self.place,
-            timeout: TIMEOUT,
-            lock_timeout: TIMEOUT * 2 / 5,
-        };
+        let settings = DatabaseSettings { place: self.place, timeout: TIMEOUT, lock_timeout: TIMEOUT * 2 / 5 };
         Database::new(&self.instance, request, settings, &ORDERS)
     }
 
@@ -94,34 +86,22 @@ fn a_statement_takes_a_connection_and_its_history_is_heard_as_of_when_it_was_sen
     assert_eq!(it.known(), KnownHistory::Unknown { last });
     assert!(it.call(async |db| db.find_by_key(&new_order().scope).await).is_ok());
     let sent = it.platform.sent();
-    assert_eq!(
-        sent,
-        ["1 SELECT history, order_id::text", "2 SELECT history, order_id::text"]
-    );
+    assert_eq!(sent, ["1 SELECT history, order_id::text", "2 SELECT history, order_id::text"]);
 }
 
 #[test]
 fn a_statement_in_a_new_incarnation_of_the_server_is_repeated_after_the_epochs_were_drawn() {
     let it = Fixture::at(POSTGRES);
     let without_epoch = || Rows(vec![row_of([("history", Value::Other)])]);
-    it.platform
-        .statements([without_epoch(), Rows(vec![]), Rows(inserted_row())]);
+    it.platform.statements([without_epoch(), Rows(vec![]), Rows(inserted_row())]);
     let inserted = it.call(async |db| db.insert_unless_exists(&new_order()).await);
     assert_eq!(inserted.map(|inserted| inserted.value), Ok(Insertion::Inserted));
     let sent = it.platform.sent();
-    assert_eq!(
-        sent,
-        [
-            "1 WITH current AS",
-            "2 SELECT draw_missing_epochs()::text AS",
-            "3 WITH current AS"
-        ]
-    );
+    assert_eq!(sent, ["1 WITH current AS", "2 SELECT draw_missing_epochs()::text AS", "3 WITH current AS"]);
     // A standby draws none.
     it.platform.statements([without_epoch()]);
     for _ in 0..STATEMENT_TRIES {
-        it.platform
-            .statements([Error(Some("25006"), "read-only"), Error(None, "ended")]);
+        it.platform.statements([Error(Some("25006"), "read-only"), Error(None, "ended")]);
     }
     assert!(it.call(async |db| db.find_by_key(&new_order().scope).await).is_err());
 }
@@ -137,12 +117,7 @@ fn a_connection_to_a_server_that_takes_no_writes_is_ended_and_another_one_is_tri
         db.insert_unless_exists(&new_order()).await
     });
     assert_eq!(inserted.map(|inserted| inserted.value), Ok(Insertion::Inserted));
-    let ends: Vec<_> = it
-        .platform
-        .sent()
-        .into_iter()
-        .filter(|sent| sent.contains("pg_terminate"))
-        .collect();
+    let ends: Vec<_> = it.platform.sent().into_iter().filter(|sent| sent.contains("pg_terminate")).collect();
     assert_eq!(ends.len(), 2, "each on its connection: {ends:?}");
     assert!(it.platform.lines()[0].starts_with("postgres: down: 25006"));
 }
@@ -156,10 +131,7 @@ fn a_database_whose_sequence_numbers_repeat_is_not_ready_and_the_log_says_what_t
         assert_eq!(it.call(async |db| db.probe().await).up, continues);
     }
     let lines = it.platform.lines();
-    assert!(
-        lines.len() == 1 && lines[0].ends_with("run: SELECT continue_numbers('orders')"),
-        "{lines:?}"
-    );
+    assert!(lines.len() == 1 && lines[0].ends_with("run: SELECT continue_numbers('orders')"), "{lines:?}");
 }
 
 #[test]
@@ -188,8 +160,7 @@ fn postgres_is_not_asked_again_when_a_wait_for_a_lock_would_take_all_of_the_time
     let it = Fixture::at(POSTGRES);
     let request = it.request();
     let database = it.database(&request);
-    it.platform
-        .statements([After(TIMEOUT * 3 / 5, a_row()), Error(Some("55P03"), "lock")]);
+    it.platform.statements([After(TIMEOUT * 3 / 5, a_row()), Error(Some("55P03"), "lock")]);
     let scope = new_order().scope;
     let find = || database.find_by_key(&scope);
     assert!(it.platform.run(find()).is_ok());
@@ -212,8 +183,7 @@ fn what_postgres_refuses_is_logged_once_and_is_no_outage() {
 #[test]
 fn an_outage_is_logged_and_makes_the_history_unreachable() {
     let it = Fixture::at(POSTGRES);
-    it.platform
-        .statements([Error(Some("57P03"), "starts"), Error(None, "no route"), Never]);
+    it.platform.statements([Error(Some("57P03"), "starts"), Error(None, "no route"), Never]);
     for _ in 0..2 {
         assert!(it.call(async |db| db.find_by_key(&new_order().scope).await).is_err());
         assert_eq!(it.known(), KnownHistory::Unreachable { last: None });
@@ -260,8 +230,7 @@ fn a_shared_insertion_has_half_of_the_time() {
 #[test]
 fn a_batch_of_one_is_counted_and_its_connection_is_kept_for_a_short_time() {
     let it = Fixture::at(POSTGRES);
-    it.platform
-        .statements([Rows(a_row()), Rows(vec![]), Rows(a_row()), Rows(a_row())]);
+    it.platform.statements([Rows(a_row()), Rows(vec![]), Rows(a_row()), Rows(a_row())]);
     let insert = || it.call(async |db| db.insert_new(&new_order()).await);
     assert_eq!(insert(), Attempt::Inserted);
     assert_eq!(insert(), Attempt::Undecided);
@@ -273,12 +242,7 @@ fn a_batch_of_one_is_counted_and_its_connection_is_kept_for_a_short_time() {
         it.platform.statements([Rows(a_row())]);
         insert();
     }
-    let connections = it
-        .platform
-        .sent()
-        .iter()
-        .map(|sent| sent[..1].parse().unwrap())
-        .collect::<Vec<u32>>();
+    let connections = it.platform.sent().iter().map(|sent| sent[..1].parse().unwrap()).collect::<Vec<u32>>();
     assert_eq!(connections[..3], [1, 1, 2]);
     assert_eq!(connections.last(), Some(&3), "kept for half a second at most");
 }
@@ -286,13 +250,9 @@ fn a_batch_of_one_is_counted_and_its_connection_is_kept_for_a_short_time() {
 #[test]
 fn a_connection_on_which_a_batch_has_failed_is_not_kept() {
     let it = Fixture::at(POSTGRES);
-    it.platform
-        .statements([Rows(a_row()), Error(None, "reset"), Rows(a_row())]);
+    it.platform.statements([Rows(a_row()), Error(None, "reset"), Rows(a_row())]);
     let insert = || it.call(async |db| db.insert_new(&new_order()).await);
-    assert_eq!(
-        [insert(), insert(), insert()],
-        [Attempt::Inserted, Attempt::Undecided, Attempt::Inserted]
-    );
+    assert_eq!([insert(), insert(), insert()], [Attempt::Inserted, Attempt::Undecided, Attempt::Inserted]);
     let sent = it.platform.sent();
     assert!(sent[1].starts_with('1') && sent[2].starts_with('2'), "{sent:?}");
     assert_eq!(it.platform.lines().len(), 1);
@@ -335,19 +295,12 @@ fn sqlite_is_read_before_it_inserts_and_keeps_its_connection() {
 fn sqlite_says_why_nothing_was_inserted_on_a_condition() {
     let it = Fixture::at(Place::Sqlite);
     let state = |byte| {
-        let columns = [
-            history_column(1),
-            ("cursor_known", Value::Int64(1)),
-            ("state", Value::Bytes(vec![byte; 16])),
-        ];
+        let columns = [history_column(1), ("cursor_known", Value::Int64(1)), ("state", Value::Bytes(vec![byte; 16]))];
         Rows(vec![row_of(columns)])
     };
     let state_of = |byte| ListState::from_bytes(&[byte; 16]).expect("as many bytes as one has");
     let expected = Expected::OneOf(vec![state_of(7)]);
-    let insert = || {
-        it.call(async |db| db.insert_based_on(&new_order(), &expected).await)
-            .map(|i| i.value)
-    };
+    let insert = || it.call(async |db| db.insert_based_on(&new_order(), &expected).await).map(|i| i.value);
     it.platform.statements(set_up());
     it.platform.statements([Rows(vec![]), state(7), Rows(stored_row())]);
     assert!(matches!(insert(), Ok(ConditionalInsertion::Existing(_))));
@@ -356,10 +309,7 @@ fn sqlite_says_why_nothing_was_inserted_on_a_condition() {
     it.platform.statements([Rows(vec![]), state(8), Rows(a_row())]);
     assert_eq!(insert(), Ok(ConditionalInsertion::Stale(state_of(8))));
     let sent = it.platform.sent();
-    assert!(
-        sent[5].contains("WITH start") && sent[6].contains("SELECT zeroblob(8)"),
-        "{sent:?}"
-    );
+    assert!(sent[5].contains("WITH start") && sent[6].contains("SELECT zeroblob(8)"), "{sent:?}");
 }
 
 #[test]
@@ -402,10 +352,7 @@ fn a_database_in_memory_is_refused() {
     it.platform.statements([Rows(vec![]), Rows(vec![mode])]);
     assert!(!it.call(async |db| db.probe().await.up));
     let lines = it.platform.lines();
-    assert!(
-        lines[0].starts_with("sqlite: down: the database is not a file"),
-        "{lines:?}"
-    );
+    assert!(lines[0].starts_with("sqlite: down: the database is not a file"), "{lines:?}");
 }
 
 #[test]

@@ -47,10 +47,7 @@ impl Locking<'_> {
 }
 
 fn acquire(key: &str, holder: &str, lease: &str) -> Command {
-    Command {
-        name: "EVAL",
-        arguments: [ACQUIRE, "1", key, holder, lease].map(Into::into).into(),
-    }
+    Command { name: "EVAL", arguments: [ACQUIRE, "1", key, holder, lease].map(Into::into).into() }
 }
 
 /// What a reply to [`Locking::acquire`] says. Another program has written a value without a lease, which would last for

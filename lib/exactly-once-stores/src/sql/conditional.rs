@@ -22,10 +22,7 @@ impl Statements {
         let mut parameters = row_parameters(new);
         parameters.push(Parameter::Text(states));
         parameters.push(milliseconds(lock_timeout));
-        Statement {
-            sql: &self.insert_based_on,
-            parameters,
-        }
+        Statement { sql: &self.insert_based_on, parameters }
     }
 }
 

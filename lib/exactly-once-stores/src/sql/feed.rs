@@ -21,10 +21,7 @@ impl Statements {
 
     /// Reads what follows a number; read the rows with [`feed_rows`].
     pub fn read(&self, after: i64, last: i64, limit: usize) -> Statement<'_> {
-        Statement {
-            sql: &self.read,
-            parameters: vec![Parameter::Int64(after), Parameter::Int64(last), number(limit)],
-        }
+        Statement { sql: &self.read, parameters: vec![Parameter::Int64(after), Parameter::Int64(last), number(limit)] }
     }
 }
 
@@ -62,16 +59,10 @@ fn read_outlook(row: &Row) -> Option<Outlook> {
 
 fn add_row(read: &mut Option<FeedRows>, row: &Row) -> Option<()> {
     let mark_here = mark(row, "here")?;
-    let read = read.get_or_insert_with(|| FeedRows {
-        mark: mark_here,
-        entries: Vec::new(),
-    });
+    let read = read.get_or_insert_with(|| FeedRows { mark: mark_here, entries: Vec::new() });
     if let Some(id) = row.text("id") {
         read.entries.push(FeedEntry {
-            cursor: Cursor {
-                mark: mark(row, "mark")?,
-                seq: seq(row, "seq")?,
-            },
+            cursor: Cursor { mark: mark(row, "mark")?, seq: seq(row, "seq")? },
             customer: row.text("customer_id")?,
             id: ResourceId::parse(&id)?,
             document: Document::from_text(row.text("document")?),

@@ -10,10 +10,7 @@ impl Statements {
     pub fn find(&self, customer: &Customer, id: ResourceId) -> Statement<'_> {
         Statement {
             sql: &self.find,
-            parameters: vec![
-                Parameter::Text(id.to_string()),
-                Parameter::Text(customer.as_str().to_owned()),
-            ],
+            parameters: vec![Parameter::Text(id.to_string()), Parameter::Text(customer.as_str().to_owned())],
         }
     }
 
@@ -53,11 +50,8 @@ pub fn page(rows: &[Row], limit: usize) -> Result<Option<Page>, Unreadable> {
     }
     let state = first.bytes("state").ok_or(Unreadable)?;
     let state = ListState::from_bytes(&state).ok_or(Unreadable)?;
-    let mut resources = rows
-        .iter()
-        .filter(|row| row.text("id").is_some())
-        .map(stored)
-        .collect::<Result<Vec<_>, _>>()?;
+    let mut resources =
+        rows.iter().filter(|row| row.text("id").is_some()).map(stored).collect::<Result<Vec<_>, _>>()?;
     let is_cut = !resources.is_empty() && resources.len() < rows.len();
     let more = is_cut || resources.len() > limit;
     resources.truncate(limit);

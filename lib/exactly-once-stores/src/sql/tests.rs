@@ -43,11 +43,7 @@ fn a_column_is_read_as_its_own_type() {
 #[test]
 fn a_resource_is_read_as_it_was_inserted() {
     let new = new_order();
-    let expected = StoredResource {
-        id: new.id,
-        fingerprint: new.fingerprint,
-        document: new.document.clone(),
-    };
+    let expected = StoredResource { id: new.id, fingerprint: new.fingerprint, document: new.document.clone() };
     let row = row_of(columns(&new));
     assert_eq!(stored(&row), Ok(expected.clone()));
     assert_eq!(found_in_history(Some(&row)), Ok(in_one(Some(expected.clone()))));
@@ -110,10 +106,7 @@ fn attempts_are_told_by_the_inserted_ids() {
     other.id = ResourceId::parse("01970000-0000-7000-8000-000000000002").expect("an id");
     let batch = [&one, &other];
     let inserted = row_of([("ids", Value::Text(other.id.to_string()))]);
-    assert_eq!(
-        attempts(&batch, Some(&inserted)),
-        [Attempt::Undecided, Attempt::Inserted]
-    );
+    assert_eq!(attempts(&batch, Some(&inserted)), [Attempt::Undecided, Attempt::Inserted]);
     let none = [Attempt::Undecided, Attempt::Undecided];
     assert_eq!(attempts(&batch, Some(&Row::default())), none);
     assert_eq!(attempts(&batch, None), none);

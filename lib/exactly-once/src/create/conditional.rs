@@ -107,11 +107,7 @@ async fn find(
     resources: &impl ResourcesByKey,
     remaining: Duration,
 ) -> Result<InHistory<Settled>, CreateError> {
-    if let InHistory {
-        history,
-        value: Some(stored),
-    } = resources.find_by_key(&requested.scope).await?
-    {
+    if let InHistory { history, value: Some(stored) } = resources.find_by_key(&requested.scope).await? {
         let value = Settled::Existing { stored, requested };
         return Ok(InHistory { history, value });
     }

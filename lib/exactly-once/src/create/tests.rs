@@ -128,11 +128,7 @@ impl World {
         }
         postgres.insert(
             new.scope.clone(),
-            StoredResource {
-                id: new.id,
-                fingerprint: new.fingerprint,
-                document: new.document.clone(),
-            },
+            StoredResource { id: new.id, fingerprint: new.fingerprint, document: new.document.clone() },
         );
         Ok(Insertion::Inserted)
     }
@@ -157,11 +153,7 @@ fn scope(key: &str) -> KeyScope {
     }
 }
 
-const COUNTERS: Collection = Collection {
-    name: "counters",
-    one: "counter",
-    path: "/counters",
-};
+const COUNTERS: Collection = Collection { name: "counters", one: "counter", path: "/counters" };
 
 fn counter(n: u64) -> Document {
     Document::from_text(format!(r#"{{"n":{n}}}"#))
@@ -180,10 +172,7 @@ impl World {
         self.reserves.set(0);
         self.completions.set(0);
         self.inserts.borrow_mut().clear();
-        let policy = ReplayPolicy {
-            key_reuse,
-            outage: self.outage.get().unwrap_or(OutageReplay::FromRecord),
-        };
+        let policy = ReplayPolicy { key_reuse, outage: self.outage.get().unwrap_or(OutageReplay::FromRecord) };
         block_on(create(request(key, n), policy, self, self, self))
     }
 
@@ -197,11 +186,7 @@ impl World {
     }
 
     fn plant(&self, key: &str, n: u64, progress: Progress, id: ResourceId) {
-        let record = Record {
-            progress,
-            fingerprint: request(key, n).fingerprint,
-            id,
-        };
+        let record = Record { progress, fingerprint: request(key, n).fingerprint, id };
         self.redis.borrow_mut().insert(scope(key), record.encode());
     }
 }
@@ -215,10 +200,7 @@ fn replayed(drawn: u128) -> Result<Creation, CreateError> {
 }
 
 fn reused(n: u128) -> Result<Creation, CreateError> {
-    Err(CreateError::KeyReused {
-        id: id(n),
-        differs: vec!["/n".into()],
-    })
+    Err(CreateError::KeyReused { id: id(n), differs: vec!["/n".into()] })
 }
 
 #[test]
@@ -230,10 +212,7 @@ fn a_creation_is_one_trip_to_each_store_and_the_first_retry_completes_the_record
 
     assert_eq!(world.ask("k", 1), replayed(1));
     assert_eq!(world.trips(), (1, 1, 1));
-    assert_eq!(
-        world.record("k").map(|r| r.progress),
-        Some(Progress::Completed(history(0)))
-    );
+    assert_eq!(world.record("k").map(|r| r.progress), Some(Progress::Completed(history(0))));
 
     assert_eq!(world.ask("k", 1), replayed(1));
     assert_eq!(world.trips(), (1, 0, 0), "a completed creation needs no Postgres");
@@ -293,22 +272,15 @@ fn without_redis_the_answers_are_the_same() {
     assert_eq!(world.ask("k", 1), created(1));
     assert_eq!(world.ask("k", 1), replayed(1));
     assert_eq!(world.ask("k", 2), reused(1));
-    assert_eq!(
-        world.trips(),
-        (1, 2, 0),
-        "the insertion that reads the row comes second; Redis is not asked again"
-    );
+    assert_eq!(world.trips(), (1, 2, 0), "the insertion that reads the row comes second; Redis is not asked again");
 }
 
 #[test]
 fn nonsense_in_redis_is_neither_believed_nor_changed() {
     let world = World::default();
-    let mut future = Record {
-        progress: Progress::Completed(history(0)),
-        fingerprint: request("k", 1).fingerprint,
-        id: id(77),
-    }
-    .encode();
+    let mut future =
+        Record { progress: Progress::Completed(history(0)), fingerprint: request("k", 1).fingerprint, id: id(77) }
+            .encode();
     future[0] = 9;
     for unreadable in [b"garbage".to_vec(), Vec::new(), future] {
         world.redis.borrow_mut().insert(scope("k"), unreadable.clone());
@@ -387,10 +359,7 @@ fn customers_do_not_share_keys() {
     let mut theirs = scope("k");
     theirs.customer = Customer::named("somebody else").expect("a name");
     let theirs = CreateRequest::new(theirs, &COUNTERS, counter(1));
-    let policy = ReplayPolicy {
-        key_reuse: KeyReuse::Reject,
-        outage: OutageReplay::FromRecord,
-    };
+    let policy = ReplayPolicy { key_reuse: KeyReuse::Reject, outage: OutageReplay::FromRecord };
     let outcome = block_on(create(theirs, policy, &world, &world, &world));
     assert!(matches!(outcome, Ok(Creation::Created(..))));
 }
@@ -448,10 +417,7 @@ fn an_instance_that_has_heard_nothing_confirms_once() {
 #[test]
 fn in_an_outage_a_record_is_believed_only_where_that_is_configured() {
     let unavailable = || Err(CreateError::Unavailable);
-    for (outage, expected) in [
-        (OutageReplay::FromRecord, replayed(1)),
-        (OutageReplay::Unavailable, unavailable()),
-    ] {
+    for (outage, expected) in [(OutageReplay::FromRecord, replayed(1)), (OutageReplay::Unavailable, unavailable())] {
         let world = World::default();
         world.outage.set(Some(outage));
         world.plant("k", 1, Progress::Completed(history(0)), id(1));

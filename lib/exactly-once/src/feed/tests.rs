@@ -50,11 +50,7 @@ impl Clock for Script {
 }
 
 fn outlook(last: impl Into<Option<i64>>, writers: &str) -> Outlook {
-    Outlook {
-        mark: ONE,
-        last: last.into(),
-        writers: Writers(writers.to_owned()),
-    }
+    Outlook { mark: ONE, last: last.into(), writers: Writers(writers.to_owned()) }
 }
 
 fn rows(numbers: &[i64]) -> FeedRows {
@@ -64,10 +60,7 @@ fn rows(numbers: &[i64]) -> FeedRows {
         id: ResourceId::parse("01970000-0000-7000-8000-00000000000a").expect("an id"),
         document: Document::from_text("{}"),
     };
-    FeedRows {
-        mark: ONE,
-        entries: numbers.iter().map(entry).collect(),
-    }
+    FeedRows { mark: ONE, entries: numbers.iter().map(entry).collect() }
 }
 
 /// The numbers of the page, and where the next one begins.
@@ -154,10 +147,7 @@ fn another_mark_at_any_step_is_another_history() {
     let looks = [outlook(6, "a"), another(outlook(None, ""))];
     let while_waiting = script(looks, []);
     assert_eq!(page(&while_waiting, None, 0), Err(FeedError::AnotherHistory));
-    let reads = [FeedRows {
-        mark: OTHER,
-        ..rows(&[5])
-    }];
+    let reads = [FeedRows { mark: OTHER, ..rows(&[5]) }];
     let at_last = script([outlook(6, "")], reads);
     assert_eq!(page(&at_last, None, 0), Err(FeedError::AnotherHistory));
     let gone = script([], []);

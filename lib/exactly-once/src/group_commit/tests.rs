@@ -52,11 +52,7 @@ struct Request {
 
 impl Setup {
     fn new() -> Self {
-        Self {
-            pool: LocalPool::new(),
-            group: Rc::new(Group::new(Oneshots)),
-            database: Rc::default(),
-        }
+        Self { pool: LocalPool::new(), group: Rc::new(Group::new(Oneshots)), database: Rc::default() }
     }
 
     /// One in which the batch window never ends.
@@ -74,10 +70,7 @@ impl Setup {
         let run = async move { told.set(Some(group.insert(&new, &database).await)) };
         let task = spawner.spawn_local_with_handle(run).expect("spawned");
         self.pool.run_until_stalled();
-        Request {
-            outcome,
-            task: Some(task),
-        }
+        Request { outcome, task: Some(task) }
     }
 
     /// The keys of the statements that are under way.
@@ -201,10 +194,7 @@ fn a_leader_waits_until_every_ticket_is_used_or_dropped() {
     setup.pool.run_until_stalled();
     assert_eq!(setup.under_way(), [["a", "m"]]);
     setup.answer(Ok(vec![Inserted, Undecided]));
-    assert_eq!(
-        (leader.outcome.get(), other.outcome.get()),
-        (Some(Undecided), Some(Inserted))
-    );
+    assert_eq!((leader.outcome.get(), other.outcome.get()), (Some(Undecided), Some(Inserted)));
 }
 
 #[test]

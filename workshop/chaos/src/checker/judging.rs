@@ -79,11 +79,7 @@ impl Checker {
     fn judge(&mut self, key: &str, response: Response, end: End) {
         let Response { request, kind } = response;
         match kind {
-            Kind::Acknowledged {
-                row,
-                replayed,
-                condition,
-            } => match end {
+            Kind::Acknowledged { row, replayed, condition } => match end {
                 End::Promotion { t_ms, .. } if self.is_lost(&row.order_id, end) => {
                     let era = self.promotions.len();
                     self.loses(key, &row.order_id, t_ms, era);
@@ -96,11 +92,7 @@ impl Checker {
                     self.judge_refused(request, key, &sent, order_id.as_ref(), &body);
                 }
             }
-            Kind::Stale {
-                condition,
-                customer,
-                t_ms,
-            } => {
+            Kind::Stale { condition, customer, t_ms } => {
                 let since = end.losing_since_ms();
                 // The tag may be of an order that an earlier failover has lost, or the order that has changed the list
                 // may be lost in this one.
@@ -124,21 +116,14 @@ impl Checker {
         if self.key(key).unhealed.is_none() {
             self.verdict.losses.lost += 1;
         }
-        self.key(key).unhealed = Some(Unhealed {
-            order_id: order_id.to_owned(),
-            since_ms,
-            era,
-        });
+        self.key(key).unhealed = Some(Unhealed { order_id: order_id.to_owned(), since_ms, era });
     }
 
     fn judge_acknowledged(&mut self, request: u64, key: &str, row: &Row, replayed: bool, condition: Option<Condition>) {
         let known = self.key(key);
         let stored = known.rows.iter().find(|stored| {
             let based_on = row.based_on.clone();
-            Row {
-                based_on,
-                ..(*stored).clone()
-            } == *row
+            Row { based_on, ..(*stored).clone() } == *row
         });
         let is_lost = stored.is_none();
         // Only the statement that inserts reports a new order, and that statement compares the ETag.
@@ -150,10 +135,7 @@ impl Checker {
             self.disagrees(request, key, "created with another ETag than the request contained");
         }
         if newly_lost {
-            self.example(
-                "lost",
-                &format!("request {request} of key {key}: the order is not in the table: {row:?}"),
-            );
+            self.example("lost", &format!("request {request} of key {key}: the order is not in the table: {row:?}"));
         }
     }
 
@@ -183,9 +165,7 @@ impl Checker {
             requested
                 && known.rows.iter().any(|row| match &row.based_on {
                     Some(tag) => *tag == condition.tag,
-                    None => known
-                        .first_acknowledged_ms
-                        .is_none_or(|acknowledged| condition.read_ms <= acknowledged),
+                    None => known.first_acknowledged_ms.is_none_or(|acknowledged| condition.read_ms <= acknowledged),
                 })
         })
     }

@@ -16,11 +16,7 @@ const SECOND: &str = "01890000-0000-7000-8000-000000000002";
 fn order(quantity: u64) -> Order {
     Order {
         currency: "EUR".to_owned(),
-        items: vec![Item {
-            sku: "A-1".to_owned(),
-            quantity,
-            unit_price: 1250,
-        }],
+        items: vec![Item { sku: "A-1".to_owned(), quantity, unit_price: 1250 }],
         note: None,
     }
 }
@@ -122,17 +118,7 @@ impl HistoryBuilder {
 
     fn answered_to(self, request: u64, status: u16, replayed: bool, body: String) -> Self {
         let key = self.key.unwrap_or(KEY).to_owned();
-        self.happens(What::Answer {
-            client: 0,
-            op: 0,
-            request,
-            runner: 0,
-            key,
-            status,
-            replayed,
-            order_id: None,
-            body,
-        })
+        self.happens(What::Answer { client: 0, op: 0, request, runner: 0, key, status, replayed, order_id: None, body })
     }
 
     fn created(self) -> Self {
@@ -159,11 +145,7 @@ impl HistoryBuilder {
 
     fn fault(self, name: &str) -> Self {
         let name = name.to_owned();
-        self.happens(What::FaultBegin {
-            fault: 0,
-            name,
-            detail: String::new(),
-        })
+        self.happens(What::FaultBegin { fault: 0, name, detail: String::new() })
     }
 
     fn fault_over(self, name: &str) -> Self {
@@ -175,24 +157,13 @@ impl HistoryBuilder {
     fn read(self, found: bool) -> Self {
         let request = self.requests;
         let key = KEY.to_owned();
-        self.happens(What::Read {
-            request,
-            key,
-            found,
-            agrees: true,
-        })
+        self.happens(What::Read { request, key, found, agrees: true })
     }
 
     /// A failover of Postgres; these orders are stored on the standby that is promoted.
     fn failover(self, loses: bool, survivors: &[&str]) -> Self {
         let survivors = survivors.iter().map(|&id| id.to_owned()).collect();
-        self.fault("failover")
-            .happens(What::Promoted {
-                fault: 0,
-                loses,
-                survivors,
-            })
-            .fault_over("failover")
+        self.fault("failover").happens(What::Promoted { fault: 0, loses, survivors }).fault_over("failover")
     }
 
     /// Time passes without requests.
@@ -231,15 +202,7 @@ fn violations(verdict: &Verdict) -> [u64; 4] {
 
 /// The same, and then phantoms and lost orders that are not healed.
 fn all_violations(verdict: &Verdict) -> [u64; 6] {
-    let Verdict {
-        duplicates,
-        lost,
-        disagreeing,
-        unanswered,
-        phantoms,
-        unhealed,
-        ..
-    } = *verdict;
+    let Verdict { duplicates, lost, disagreeing, unanswered, phantoms, unhealed, .. } = *verdict;
     let all = [duplicates, lost, disagreeing, unanswered, phantoms, unhealed];
     let counted: u64 = all.iter().sum();
     assert_eq!(verdict.is_clean(), counted == 0);
@@ -296,12 +259,7 @@ fn two_rows_of_a_key_are_duplicates() {
 
 #[test]
 fn two_ids_of_a_key_are_duplicates() {
-    let verdict = stored()
-        .sends(2)
-        .created()
-        .sends(2)
-        .answered(201, true, acknowledgement(SECOND, 2))
-        .ends_well();
+    let verdict = stored().sends(2).created().sends(2).answered(201, true, acknowledgement(SECOND, 2)).ends_well();
     // The second id is in no row, and the answers differ.
     assert_eq!(violations(&verdict), [1, 1, 1, 0]);
 }
@@ -336,12 +294,7 @@ fn an_order_that_is_not_stored_as_acknowledged_is_lost() {
 #[test]
 fn bodies_that_differ_in_a_byte_disagree() {
     let body = acknowledgement(FIRST, 2).replace("00.000Z", "00.001Z");
-    let verdict = stored()
-        .sends(2)
-        .created()
-        .sends(2)
-        .answered(201, true, body)
-        .ends_well();
+    let verdict = stored().sends(2).created().sends(2).answered(201, true, body).ends_well();
     assert_eq!(violations(&verdict), DISAGREEING);
 }
 
@@ -354,10 +307,7 @@ fn an_acknowledgement_of_another_order_disagrees() {
 #[test]
 fn a_wrong_total_disagrees() {
     let body = acknowledgement(FIRST, 2).replace("2500", "2501");
-    let wrong_row = Row {
-        total: 2501,
-        ..row(FIRST, 2)
-    };
+    let wrong_row = Row { total: 2501, ..row(FIRST, 2) };
     let verdict = HistoryBuilder::default()
         .stored(wrong_row)
         .sends(2)
@@ -466,19 +416,12 @@ fn recovery_begins_when_no_fault_is_active() {
 }
 
 fn following(tag: &str) -> Row {
-    Row {
-        based_on: Some(tag.to_owned()),
-        ..row(FIRST, 2)
-    }
+    Row { based_on: Some(tag.to_owned()), ..row(FIRST, 2) }
 }
 
 /// The order of another key, which is based on this state.
 fn rival(based_on: Option<&str>) -> Row {
-    Row {
-        key: OTHER.to_owned(),
-        based_on: based_on.map(str::to_owned),
-        ..row(SECOND, 2)
-    }
+    Row { key: OTHER.to_owned(), based_on: based_on.map(str::to_owned), ..row(SECOND, 2) }
 }
 
 fn refused(history: HistoryBuilder, status: u16) -> u64 {
@@ -504,18 +447,11 @@ fn a_412_needs_an_order_that_changed_the_list_before_it() {
     let conditional = || begin().stored(rival(Some("a"))).sends(2);
     assert_eq!(ends(conditional()), 0, "requested before");
     let late = HistoryBuilder::default().stored(rival(Some("a")));
-    let late = late
-        .sends_with_if_match("a")
-        .answered(412, false, String::new())
-        .of_another_key(true)
-        .sends(2);
+    let late = late.sends_with_if_match("a").answered(412, false, String::new()).of_another_key(true).sends(2);
     assert_eq!(late.verdict().disagreeing, 1, "requested later only");
     let elsewhere = begin().stored(rival(Some("b"))).sends(2);
     assert_eq!(ends(elsewhere), 1, "the list is still in this state");
-    let of_another_customer = Row {
-        customer: "d".to_owned(),
-        ..rival(Some("a"))
-    };
+    let of_another_customer = Row { customer: "d".to_owned(), ..rival(Some("a")) };
     assert_eq!(ends(begin().stored(of_another_customer).sends(2)), 1);
     let own = HistoryBuilder::default().stored(following("a")).sends(2);
     assert_eq!(ends(own), 1, "only its own order has changed the list");
@@ -529,13 +465,8 @@ fn a_412_needs_an_order_that_changed_the_list_before_it() {
 #[test]
 fn a_retry_of_an_acknowledged_order_may_not_get_409_or_412() {
     for status in [409, 412] {
-        let rival_requested = || {
-            stored()
-                .stored(rival(Some("a")))
-                .of_another_key(true)
-                .sends_with_if_match("a")
-                .of_another_key(false)
-        };
+        let rival_requested =
+            || stored().stored(rival(Some("a"))).of_another_key(true).sends_with_if_match("a").of_another_key(false);
         let history = rival_requested().sends_with_if_match("a");
         assert_eq!(refused(history, status), 0);
         let history = rival_requested().sends(2).created();
@@ -570,18 +501,12 @@ fn a_412_during_a_failover_that_loses_orders_is_not_judged() {
         .sends_with_if_match("a")
         .fault("failover")
         .answered(412, false, String::new())
-        .happens(What::Promoted {
-            fault: 0,
-            loses: true,
-            survivors: Vec::new(),
-        })
+        .happens(What::Promoted { fault: 0, loses: true, survivors: Vec::new() })
         .verdict();
     assert_eq!((during.disagreeing, during.refusals.not_judged), (0, 1));
     let lossless = HistoryBuilder::default().sends_with_if_match("a").failover(false, &[]);
     assert_eq!(refused(lossless, 412), 1);
-    let tag_of_before = HistoryBuilder::default()
-        .failover(true, &[])
-        .sends_with_if_match_read_at("a", 0);
+    let tag_of_before = HistoryBuilder::default().failover(true, &[]).sends_with_if_match_read_at("a", 0);
     assert_eq!(refused(tag_of_before, 412), 0);
     let tag_of_after = HistoryBuilder::default().failover(true, &[]).sends_with_if_match("a");
     assert_eq!(refused(tag_of_after, 412), 1);
@@ -589,20 +514,13 @@ fn a_412_during_a_failover_that_loses_orders_is_not_judged() {
 
 #[test]
 fn an_order_created_with_another_etag_disagrees() {
-    let verdict = HistoryBuilder::default()
-        .stored(following("a"))
-        .sends_with_if_match("b")
-        .created()
-        .verdict();
+    let verdict = HistoryBuilder::default().stored(following("a")).sends_with_if_match("b").created().verdict();
     assert_eq!(verdict.disagreeing, 1);
 }
 
 #[test]
 fn a_second_order_with_one_etag_is_a_duplicate() {
-    let other = Row {
-        key: "another".to_owned(),
-        ..following("a")
-    };
+    let other = Row { key: "another".to_owned(), ..following("a") };
     let verdict = HistoryBuilder::default().stored(following("a")).stored(other).verdict();
     assert_eq!(verdict.duplicates, 1);
 }
@@ -639,14 +557,7 @@ fn a_lost_order_is_healed_by_a_retry() {
         .read(true) // at 70
         .ends_well();
     assert_eq!(all_violations(&verdict), [0; 6]);
-    let losses = Losses {
-        promotions: 1,
-        lost: 1,
-        healed: 1,
-        with_old_id: 1,
-        longest_ms: 40,
-        ..Losses::default()
-    };
+    let losses = Losses { promotions: 1, lost: 1, healed: 1, with_old_id: 1, longest_ms: 40, ..Losses::default() };
     assert_eq!(verdict.losses, losses);
 
     let another_id = HistoryBuilder::default()
@@ -739,11 +650,6 @@ fn a_replay_of_an_order_that_does_not_exist_is_a_phantom() {
 #[test]
 fn an_order_that_differs_from_its_acknowledgement_disagrees() {
     let history = stored().sends(2).replayed();
-    let verdict = history.happens(What::Read {
-        request: 1,
-        key: KEY.to_owned(),
-        found: true,
-        agrees: false,
-    });
+    let verdict = history.happens(What::Read { request: 1, key: KEY.to_owned(), found: true, agrees: false });
     assert_eq!(violations(&verdict.ends_well()), DISAGREEING);
 }

@@ -90,18 +90,8 @@ pub struct Verdict {
 impl Verdict {
     /// Whether there is no violation.
     pub fn is_clean(&self) -> bool {
-        let explained = self
-            .linearizability
-            .as_ref()
-            .is_none_or(|judged| judged.violated.is_empty());
-        let violations = [
-            self.duplicates,
-            self.lost,
-            self.disagreeing,
-            self.phantoms,
-            self.unhealed,
-            self.unanswered,
-        ];
+        let explained = self.linearizability.as_ref().is_none_or(|judged| judged.violated.is_empty());
+        let violations = [self.duplicates, self.lost, self.disagreeing, self.phantoms, self.unhealed, self.unanswered];
         explained && violations == [0; 6]
     }
 
@@ -130,34 +120,16 @@ impl fmt::Display for Verdict {
         )?;
         if let Some(Linearizability { keys, violated }) = &self.linearizability {
             let violations = violated.len();
-            writeln!(
-                f,
-                "judged by porcupine: {keys} keys, not linearizable {violations} {violated:?}"
-            )?;
+            writeln!(f, "judged by porcupine: {keys} keys, not linearizable {violations} {violated:?}")?;
         }
-        let Refusals {
-            stale,
-            not_judged,
-            locked,
-        } = self.refusals;
-        writeln!(
-            f,
-            "conditional requests: 412 {stale} (of these not judged {not_judged}), 409 {locked}"
-        )?;
+        let Refusals { stale, not_judged, locked } = self.refusals;
+        writeln!(f, "conditional requests: 412 {stale} (of these not judged {not_judged}), 409 {locked}")?;
         writeln!(
             f,
             "postgres failovers, synchronous: {}; acknowledged orders lost {}",
             self.lossless_promotions, self.lost
         )?;
-        let Losses {
-            promotions,
-            lost,
-            healed,
-            with_old_id,
-            taken,
-            longest_ms,
-            early_phantoms,
-        } = self.losses;
+        let Losses { promotions, lost, healed, with_old_id, taken, longest_ms, early_phantoms } = self.losses;
         writeln!(
             f,
             "postgres failovers, asynchronous: {promotions}; acknowledged orders lost {lost}, healed by their retries \
@@ -166,10 +138,6 @@ impl fmt::Display for Verdict {
             HEALING_MS / 1000,
             self.unhealed
         )?;
-        write!(
-            f,
-            "longest time from the end of a fault to the next acknowledgement: {} ms",
-            self.longest_recovery_ms()
-        )
+        write!(f, "longest time from the end of a fault to the next acknowledgement: {} ms", self.longest_recovery_ms())
     }
 }

@@ -192,10 +192,7 @@ pub async fn deliver_out_of_order(shop: Arc<Shop>, seed: u64) -> Result<()> {
     let mut cursor = String::new();
     while !shop.is_stopping() {
         let url = shop.url(&format!("/api/v1/ordering/events?limit=20{cursor}"), &mut rng);
-        let page = shop
-            .http
-            .get(url)
-            .header("authorization", format!("Bearer {EVENTS_TOKEN}"));
+        let page = shop.http.get(url).header("authorization", format!("Bearer {EVENTS_TOKEN}"));
         let page = shop.answer(page, 200, &mut rng).await;
         let page = page.and_then(|page| page.as_array().cloned());
         let mut events = page.unwrap_or_default();
@@ -232,10 +229,7 @@ async fn deliver(shop: &Shop, path: &str, event: &Value, rng: &mut StdRng) -> Op
 async fn random_cursor(shop: &Shop, rng: &mut StdRng) -> Option<String> {
     let limit = rng.random_range(1..=1000);
     let url = shop.url(&format!("/api/v1/ordering/events?limit={limit}"), rng);
-    let request = shop
-        .http
-        .get(url)
-        .header("authorization", format!("Bearer {EVENTS_TOKEN}"));
+    let request = shop.http.get(url).header("authorization", format!("Bearer {EVENTS_TOKEN}"));
     let answer = request.send().await.ok()?;
     let link = answer.headers().get("link")?.to_str().ok()?.to_owned();
     let (_, after) = link.split_once("after=")?;

@@ -55,10 +55,7 @@ const MONEY: &str = "\
 impl Verdict {
     /// Reads the tables, in which everything has come to rest.
     pub async fn of(ledger: &Ledger, faults: BTreeMap<String, usize>, database: &Client) -> Result<Self> {
-        let mut verdict = Self {
-            faults,
-            ..Self::default()
-        };
+        let mut verdict = Self { faults, ..Self::default() };
         // Without it, counting takes the square of the number of orders.
         database
             .batch_execute(
@@ -99,9 +96,7 @@ impl Verdict {
             let paid_in: i64 = account.deposits.values().sum();
             if has + spent != paid_in {
                 verdict.money_created += (has + spent - paid_in).abs();
-                verdict.example(format!(
-                    "{customer} has {has} and has spent {spent}, but has paid in {paid_in}"
-                ));
+                verdict.example(format!("{customer} has {has} and has spent {spent}, but has paid in {paid_in}"));
             }
         }
         let letters = database.query_one("SELECT count(*) FROM dead_letters", &[]);
@@ -123,11 +118,7 @@ impl Verdict {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let faults: Vec<String> = self
-            .faults
-            .iter()
-            .map(|(fault, count)| format!("{fault} {count}"))
-            .collect();
+        let faults: Vec<String> = self.faults.iter().map(|(fault, count)| format!("{fault} {count}")).collect();
         write!(
             f,
             "shop: {} deposits, {} orders, {} paid, {} refused; faults: {}\n\

@@ -97,9 +97,7 @@ impl<'a> Application<'a> {
         let reason = "is a path, and no executor has an image: pin it by digest";
         found.when(is_path && !has_image, self.object, "spec.image", reason);
         let own = self.object.at(&format!("{CONTAINER}.env.{INSTANCES}.value")).as_str();
-        let image = files.of_kind("Containerfile")["ENV"][INSTANCES]
-            .as_str()
-            .filter(|_| has_image);
+        let image = files.of_kind("Containerfile")["ENV"][INSTANCES].as_str().filter(|_| has_image);
         let instances = own.or(image).and_then(|count| count.parse().ok());
         let instances = instances.unwrap_or(INSTANCES_OF_SPIN);
         let parent = if self.is_spin_app() { "spec" } else { CONTAINER };
@@ -127,11 +125,7 @@ fn variables(files: &Files, object: &Object) -> Value {
         if let Some(name) = text(&entry["name"]).strip_prefix(prefix) {
             let fact = &mut facts[name.to_lowercase()];
             fact["times"] = fact["times"].as_u64().map(|times| times + 1).into();
-            let from = if entry["valueFrom"].is_null() {
-                "manifest"
-            } else {
-                "Secret"
-            };
+            let from = if entry["valueFrom"].is_null() { "manifest" } else { "Secret" };
             fact["from"] = from.into();
             // Kubernetes takes a missing value as an empty one.
             fact["value"] = (from == "manifest").then(|| text(&entry["value"])).into();

@@ -73,9 +73,7 @@ fn number(object: &Object, path: &str) -> u64 {
 /// The URLs that the guide tells operators to store, with the shell's variables in them replaced.
 pub fn urls_of_guide(guide: &str) -> Value {
     let lines = guide.lines().filter_map(|line| line.strip_prefix("$ "));
-    let assignments: Vec<_> = lines
-        .filter_map(|line| line.strip_suffix('\'')?.split_once("='"))
-        .collect();
+    let assignments: Vec<_> = lines.filter_map(|line| line.strip_suffix('\'')?.split_once("='")).collect();
     urls(|name| {
         let (_, after) = guide.split_once(&format!("--from-literal={name}=\""))?;
         let url = after.split('"').next()?.to_owned();

@@ -127,14 +127,8 @@ async fn is_reserved(settings: &Settings, key: &str) -> Result<bool, redis::Erro
         }
     };
     let name = format!("{}orders:9:anonymous:{key}", settings.redis_key_prefix);
-    let arguments = [
-        name.into_bytes(),
-        RECORD.to_vec(),
-        b"PX".to_vec(),
-        TTL_MS.into(),
-        b"NX".to_vec(),
-        b"GET".to_vec(),
-    ];
+    let arguments =
+        [name.into_bytes(), RECORD.to_vec(), b"PX".to_vec(), TTL_MS.into(), b"NX".to_vec(), b"GET".to_vec()];
     let results = connection.execute("SET", arguments.map(RedisParameter::Binary)).await?;
     Ok(!matches!(results.first(), Some(RedisResult::Nil) | None))
 }
@@ -164,10 +158,7 @@ async fn insert(settings: &Settings, id: &Uuid, key: &str) -> Result<(), pg::Err
 /// A response with `Content-Length`, whose body a spawned task writes, as in the order component.
 fn respond(status: u16) -> Result<Response, ErrorCode> {
     let fields = [
-        (
-            "content-length".to_owned(),
-            RESPONSE_BODY.len().to_string().into_bytes(),
-        ),
+        ("content-length".to_owned(), RESPONSE_BODY.len().to_string().into_bytes()),
         ("content-type".to_owned(), b"application/json".to_vec()),
     ];
     let fields = Fields::from_list(&fields).map_err(failed)?;

@@ -43,10 +43,7 @@ impl Service {
             identity: "none".to_owned(),
             ..RawSettings::default()
         };
-        Ok(Self {
-            settings: Arc::new(settings.check()?),
-            postgres: pool,
-        })
+        Ok(Self { settings: Arc::new(settings.check()?), postgres: pool })
     }
 }
 

@@ -44,12 +44,7 @@ async fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let config = arguments.database_url.parse().context("DATABASE_URL")?;
     let pool = Pool::builder(Manager::new(config, NoTls)).max_size(POOL_SIZE);
-    let service = Service::new(
-        arguments.redis_url,
-        arguments.database_url,
-        arguments.redis_key_prefix,
-        pool.build()?,
-    )?;
+    let service = Service::new(arguments.redis_url, arguments.database_url, arguments.redis_key_prefix, pool.build()?)?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let state = (LocalPoolHandle::new(threads), service);
     let router = Router::new().fallback(answer).with_state(state);
