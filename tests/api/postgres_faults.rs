@@ -41,6 +41,29 @@ async fn postgres_stopped_then_started() {
     service.assert_stored(&key, 1).await;
 }
 
+/// As with a character that the database's encoding lacks: no retry can succeed, and none is asked for.
+#[tokio::test]
+async fn an_order_that_postgres_can_never_store_is_rejected_for_good() {
+    applies_to!(Servers);
+    let service = service().own_postgres().start().await;
+    let database = service.database().await.unwrap();
+    let check = "ALTER TABLE orders ADD CHECK (position('\u{20ac}' in document::text) = 0)";
+    database.batch_execute(check).await.unwrap();
+    let (key, mut order) = (new_key(), an_order());
+    order["note"] = "5 \u{20ac}".into();
+    // They share a statement, which fails for both.
+    let plain = an_order();
+    let other = new_key();
+    let (rejected, created) = tokio::join!(service.order(&key, &order), service.order(&other, &plain));
+    created.assert_created();
+    for rejected in [rejected, service.order(&key, &order).await] {
+        rejected.assert_problem(500, "value-rejected");
+        assert_eq!(rejected.field("retry-after"), None);
+    }
+    service.get(&format!("/api/v1/idempotency-keys/{key}")).await.assert_problem(404, "idempotency-key-not-found");
+    service.order(&key, &plain).await.assert_created();
+}
+
 /// The old primary stays up and takes no writes, its connections stay open, and the address leads to the new one.
 #[tokio::test]
 async fn after_a_switchover_connections_to_the_old_primary_are_given_up() {

@@ -56,6 +56,7 @@ fn every() -> Vec<Problem> {
         Problem::MethodNotAllowed { allow: "GET, HEAD, POST" },
         Problem::Unreadable,
         Problem::DatabaseUnavailable,
+        Problem::ValueRejected,
         Problem::CreationUndecided,
         Problem::UndecidedWithoutKey,
         Problem::Misconfigured,

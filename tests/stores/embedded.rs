@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use exactly_once::ListState;
 use exactly_once::condition::Expected;
-use exactly_once::error::DatabaseUnavailable;
+use exactly_once::error::DatabaseError;
 use exactly_once::feed::{Cursor, FeedError};
 use exactly_once::ports::{Clock, Feed, FeedRows, Insertion, List, Outlook, Page, Writers};
 use exactly_once_stores::platform::{CommandError, Place, Platform, SendCommand, SendStatement, StatementError};
@@ -211,12 +211,12 @@ fn the_embedded_store_answers_as_the_simulated_one_does() {
 
 /// One writer: an order that is not committed keeps others from drawing a number.
 impl Feed for Embedded {
-    async fn look(&self, after: i64, limit: usize, among: Option<&Writers>) -> Result<Outlook, DatabaseUnavailable> {
+    async fn look(&self, after: i64, limit: usize, among: Option<&Writers>) -> Result<Outlook, DatabaseError> {
         let rows = self.rows(self.orders.look(after, limit, among));
         Ok(outlook(rows.first()).unwrap())
     }
 
-    async fn read(&self, after: i64, last: i64, limit: usize) -> Result<FeedRows, DatabaseUnavailable> {
+    async fn read(&self, after: i64, last: i64, limit: usize) -> Result<FeedRows, DatabaseError> {
         let rows = self.rows(self.orders.read(after, last, limit));
         Ok(feed_rows(&rows).unwrap())
     }

@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use exactly_once::error::DatabaseUnavailable;
+use exactly_once::error::DatabaseError;
 use exactly_once::feed::{Cursor, FeedError, FeedPage, FeedRequest, next_page};
 use exactly_once::ports::{Clock, Feed, FeedRows, NewResource, Outlook, Writers};
 use simulation::world::Call;
@@ -167,7 +167,7 @@ struct Two<'s> {
 }
 
 impl Feed for Two<'_> {
-    async fn look(&self, after: i64, limit: usize, among: Option<&Writers>) -> Result<Outlook, DatabaseUnavailable> {
+    async fn look(&self, after: i64, limit: usize, among: Option<&Writers>) -> Result<Outlook, DatabaseError> {
         let mut outlook = Feed::look(self.look, after, limit, among).await?;
         if self.hidden {
             outlook.writers = Writers::default();
@@ -175,7 +175,7 @@ impl Feed for Two<'_> {
         Ok(outlook)
     }
 
-    async fn read(&self, after: i64, last: i64, limit: usize) -> Result<FeedRows, DatabaseUnavailable> {
+    async fn read(&self, after: i64, last: i64, limit: usize) -> Result<FeedRows, DatabaseError> {
         Feed::read(self.read, after, last, limit).await
     }
 }

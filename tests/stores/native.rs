@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use exactly_once::error::DatabaseUnavailable;
+use exactly_once::error::DatabaseError;
 use exactly_once::group_commit::Batches;
 use exactly_once::ports::{
     Attempt, ConditionalResources, Feed, FeedRows, Histories, List, Outlook, Page, ResourceLists, Resources,
@@ -232,7 +232,7 @@ impl Stores {
 
 /// The orders.
 impl ResourceLists for Stores {
-    async fn find(&self, customer: &Customer, id: ResourceId) -> Result<Option<StoredResource>, DatabaseUnavailable> {
+    async fn find(&self, customer: &Customer, id: ResourceId) -> Result<Option<StoredResource>, DatabaseError> {
         Ok(self.find(&orders_of(customer), id).await)
     }
 
@@ -241,18 +241,18 @@ impl ResourceLists for Stores {
         customer: &Customer,
         after: Option<ResourceId>,
         limit: usize,
-    ) -> Result<Option<Page>, DatabaseUnavailable> {
+    ) -> Result<Option<Page>, DatabaseError> {
         Ok(self.page(&orders_of(customer), after, limit).await)
     }
 }
 
 /// The orders.
 impl Feed for Stores {
-    async fn look(&self, after: i64, limit: usize, among: Option<&Writers>) -> Result<Outlook, DatabaseUnavailable> {
+    async fn look(&self, after: i64, limit: usize, among: Option<&Writers>) -> Result<Outlook, DatabaseError> {
         Ok(self.outlook(self.orders.look(after, limit, among)).await)
     }
 
-    async fn read(&self, after: i64, last: i64, limit: usize) -> Result<FeedRows, DatabaseUnavailable> {
+    async fn read(&self, after: i64, last: i64, limit: usize) -> Result<FeedRows, DatabaseError> {
         let rows = self.rows(self.orders.read(after, last, limit)).await;
         Ok(feed_rows(&rows).unwrap())
     }

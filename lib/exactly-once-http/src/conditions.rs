@@ -11,9 +11,12 @@ use crate::outcome::Outcome;
 use crate::problem::Problem;
 use crate::response::Response;
 
+/// The length of a [`ListState`] as text.
+const STATE_CHARS: usize = 32;
+
 impl Response {
     /// This response with its tag, or 304 if the client has it already. A response belongs to one customer: no cache
-    /// may share it, and each cache must revalidate it.
+    /// may share it, and each cache must revalidate it. A proxy that compressed it would change its tag.
     ///
     /// # Errors
     /// `If-Match` does not name the tag. It is evaluated first (RFC 9110 section 13.2.2).
@@ -27,7 +30,7 @@ impl Response {
         };
         Ok(answer
             .with(header::ETAG.as_str(), etag.to_string())
-            .with(header::CACHE_CONTROL.as_str(), "private, no-cache"))
+            .with(header::CACHE_CONTROL.as_str(), "private, no-cache, no-transform"))
     }
 }
 
@@ -76,8 +79,11 @@ fn if_none_match(head: &impl Head, etag: &ETag) -> bool {
     })
 }
 
-/// The expected states of the list, if the header is present (RFC 9110 section 13.1.1). Tags are compared strongly:
-/// weak and foreign tags name no state.
+/// The expected states of the list, if the header is present. Foreign tags name no state.
+///
+/// RFC 9110 section 13.1.1 demands a strong comparison, because two representations may share a weak tag. Here a tag
+/// names a state, and all tags of this service are strong: one that comes back weak, or with a suffix, was changed by a
+/// proxy that compressed the response, and names the same state.
 ///
 /// # Errors
 /// A value is not a list of tags. With a 412, the client would send it again in the same form.
@@ -90,10 +96,17 @@ pub(super) fn if_match(head: &impl Head) -> Result<Option<Expected>, Problem> {
             return Ok(Some(Expected::Any));
         }
         let tags = tags(value).filter(|tags| !tags.is_empty());
-        let strong = tags.ok_or(Problem::MalformedCondition)?.into_iter().filter(|tag| !tag.weak);
-        states.extend(strong.filter_map(|tag| ListState::parse(tag.opaque)));
+        let tags = tags.ok_or(Problem::MalformedCondition)?.into_iter();
+        states.extend(tags.filter_map(|tag| named_state(tag.opaque)));
     }
     Ok((!values.is_empty()).then_some(Expected::OneOf(states)))
+}
+
+/// The state that a tag names: nginx makes a tag weak, Apache and others add `-gzip` or `;br`.
+fn named_state(opaque: &str) -> Option<ListState> {
+    let (state, suffix) = opaque.split_at_checked(STATE_CHARS)?;
+    let is_own = suffix.is_empty() || suffix.starts_with(['-', ';']);
+    ListState::parse(state).filter(|_| is_own)
 }
 
 /// A tag as the client sent it.
@@ -178,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_condition_for_creating_names_strong_tags_of_lists() {
+    fn a_condition_for_creating_names_states_of_the_list() {
         let expected = |values: &[&str]| {
             let fields: Vec<_> = values.iter().map(|value| ("if-match", *value)).collect();
             if_match(&head(&fields))
@@ -189,8 +202,11 @@ mod tests {
         assert_eq!(expected(&[" * "]), Ok(Some(Expected::Any)));
         assert_eq!(expected(&[TAG]), of(&[state]));
         assert_eq!(expected(&["\"x\"", TAG]), of(&[state]));
-        assert_eq!(expected(&[&format!("\"a,b\" ,W/{TAG},, {TAG}")]), of(&[state]));
-        for nothing in ["\"*\"", &format!("W/{TAG}"), &TAG.to_uppercase(), &TAG.replace("00", "+0")] {
+        assert_eq!(expected(&[&format!("\"a,b\" ,W/{TAG},, {TAG}")]), of(&[state, state]));
+        for suffix in ["-gzip", "--gzip", ";br"] {
+            assert_eq!(expected(&[&TAG.replace("ff\"", &format!("ff{suffix}\""))]), of(&[state]), "{suffix:?}");
+        }
+        for nothing in ["\"*\"", &TAG.replace("ff", "ffgzip"), &TAG.to_uppercase(), &TAG.replace("00", "+0")] {
             assert_eq!(expected(&[nothing]), of(&[]), "{nothing:?}");
         }
         for malformed in ["", ",", "nonsense", TAG.trim_matches('"'), &format!("{TAG} nonsense"), "\u{e9}"] {

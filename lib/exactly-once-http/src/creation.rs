@@ -3,7 +3,7 @@
 use exactly_once::condition::{Expected, Precondition};
 use exactly_once::create::conditional::create_conditionally as create_on_condition;
 use exactly_once::create::{CreateRequest, Creation, ReplayPolicy, find_requested};
-use exactly_once::error::{CreateError, DatabaseUnavailable, ReservationsUnavailable};
+use exactly_once::error::{CreateError, ReservationsUnavailable};
 use exactly_once::json::Malformed;
 use exactly_once::key::KeyError;
 use exactly_once::ports::{
@@ -207,7 +207,7 @@ pub async fn replay_or_refuse(
     match find_requested(&scope, requested.as_ref(), policy.key_reuse, resources).await {
         Ok(Some(stored)) => created(resource, &Creation::Reused(stored), body),
         Ok(None) => Err(problem),
-        Err(DatabaseUnavailable) => Err(Problem::CreationUndecided),
+        Err(error) => Err(CreateError::from(error).into()),
     }
 }
 
@@ -256,7 +256,9 @@ pub async fn create_conditionally(
     })?;
     let response = created(resource, &creation, document)?;
     Ok(match state {
-        Some(state) => response.with(header::ETAG.as_str(), ETag::of_state(&state).to_string()),
+        Some(state) => response
+            .with(header::ETAG.as_str(), ETag::of_state(&state).to_string())
+            .with(header::CACHE_CONTROL.as_str(), "no-transform"),
         None => response,
     })
 }

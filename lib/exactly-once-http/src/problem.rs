@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use exactly_once::error::{CreateError, DatabaseUnavailable};
+use exactly_once::error::{CreateError, DatabaseError};
 use exactly_once::feed::FeedError;
 use exactly_once::json::{Malformed, to_json};
 use exactly_once::key::{KeyError, MAX_KEY_CHARS};
@@ -79,6 +79,8 @@ pub enum Problem {
     Unreadable,
     /// The database did not answer a question.
     DatabaseUnavailable,
+    /// The database cannot hold a value of the request.
+    ValueRejected,
     /// The database did not answer an attempt to create a resource, which may exist or not.
     CreationUndecided,
     /// The same for a request without a key, which cannot be repeated to find out.
@@ -96,13 +98,17 @@ impl From<CreateError> for Problem {
             CreateError::Stale(current) => Self::PreconditionFailed { current },
             CreateError::Locked { remaining } => Self::CollectionLocked { remaining },
             CreateError::Unavailable => Self::CreationUndecided,
+            CreateError::ValueRejected => Self::ValueRejected,
         }
     }
 }
 
-impl From<DatabaseUnavailable> for Problem {
-    fn from(DatabaseUnavailable: DatabaseUnavailable) -> Self {
-        Self::DatabaseUnavailable
+impl From<DatabaseError> for Problem {
+    fn from(error: DatabaseError) -> Self {
+        match error {
+            DatabaseError::Unavailable => Self::DatabaseUnavailable,
+            DatabaseError::ValueRejected => Self::ValueRejected,
+        }
     }
 }
 
@@ -165,6 +171,7 @@ impl Problem {
             Self::KeyReused { id, differs } => {
                 format!(r#","differs":{},"{}Id":"{id}""#, to_json(differs), collection.one)
             }
+            Self::PreconditionFailed { current } => format!(r#","state":"{current}""#),
             Self::Invalid(violations) => {
                 let shown = shown(violations);
                 let count = match violations.len() {
@@ -350,6 +357,8 @@ problems! {
         "Missing or wrong: {value}. The operator finds the rules in the log.";
     Self::Unreadable, INTERNAL_SERVER_ERROR, "unreadable-{one}", "The stored {one} cannot be read", "",
         "The operator finds the reason in the log.";
+    Self::ValueRejected, INTERNAL_SERVER_ERROR, "value-rejected", "The database cannot hold a value of the request", "",
+        "Nothing was stored, and the same request would be rejected again. The operator finds the reason in the log.";
     Self::DatabaseUnavailable, SERVICE_UNAVAILABLE, "unavailable", "The database is not available", "retry-after",
         "Send the request again.";
     Self::CreationUndecided, SERVICE_UNAVAILABLE, "unavailable", "The database is not available", "retry-after",

@@ -33,7 +33,7 @@ pub async fn show(
 }
 
 /// Answers a request for a page of a customer's resources. The tag is that of the whole list: it says on every page
-/// whether anything has changed.
+/// whether anything has changed. The body has it, too, because proxies that compress a response change its tag.
 ///
 /// # Errors
 /// The cursor is not one of this customer's, `If-Match` names another state of the list, or the store does not answer.
@@ -54,7 +54,8 @@ pub async fn list(
     let one =
         |stored: &StoredResource| represent(resource, stored).unwrap_or_else(|| unreadable(collection, stored.id));
     let all: Vec<String> = page.resources.iter().map(one).collect();
-    let body = format!(r#"{{"{}":[{}],"next":{}}}"#, collection.name, all.join(","), to_json(&next));
+    let (name, all, state) = (collection.name, all.join(","), page.state);
+    let body = format!(r#"{{"{name}":[{all}],"state":"{state}","next":{}}}"#, to_json(&next));
     let mut answer = Response::json(StatusCode::OK, body);
     if let Some(next) = next {
         answer = answer.with(header::LINK.as_str(), format!("<{next}>; rel=\"next\""));

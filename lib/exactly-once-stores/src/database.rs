@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use exactly_once::condition::Expected;
-use exactly_once::error::DatabaseUnavailable;
+use exactly_once::error::DatabaseError;
 use exactly_once::group_commit::Batches;
 use exactly_once::ports::{
     Attempt, ConditionalInsertion, ConditionalResources, Feed, FeedRows, Histories, Insertion, NewResource, Outlook,
@@ -50,6 +50,8 @@ pub(crate) enum Failure {
     Transient,
     /// The database refuses the statement, and would refuse it again.
     Refused,
+    /// It cannot hold a value of the statement.
+    ValueRejected,
     /// The server takes no writes any more: most likely another one has taken over. The connection was ended, and
     /// another one may lead to that server.
     TakesNoWrites,
@@ -124,18 +126,14 @@ impl<'r, P: Platform> Database<'r, P> {
     ///
     /// # Errors
     /// The database does not answer in time, or refuses the statement; the log says why.
-    pub async fn rows(&self, statement: Statement<'_>) -> Result<Vec<Row>, DatabaseUnavailable> {
+    pub async fn rows(&self, statement: Statement<'_>) -> Result<Vec<Row>, DatabaseError> {
         self.rows_in_epoch(statement, None).await
     }
 
     /// The same. The rows must name an epoch in this column, if it is given: the history, or the feed's numbering. The
     /// first statement in a new incarnation of the server names none, and changes nothing: it is repeated after the
     /// epochs were drawn.
-    async fn rows_in_epoch(
-        &self,
-        statement: Statement<'_>,
-        epoch: Option<&str>,
-    ) -> Result<Vec<Row>, DatabaseUnavailable> {
+    async fn rows_in_epoch(&self, statement: Statement<'_>, epoch: Option<&str>) -> Result<Vec<Row>, DatabaseError> {
         let _wait = self.request.waits_for_database();
         let started = self.platform().now();
         let mut sent = started;
@@ -154,7 +152,8 @@ impl<'r, P: Platform> Database<'r, P> {
                     draws = !draws;
                 }
                 Err(Failure::Transient | Failure::TakesNoWrites) if self.may_retry(tries, started).await => {}
-                Err(_) => return Err(DatabaseUnavailable),
+                Err(Failure::ValueRejected) => return Err(DatabaseError::ValueRejected),
+                Err(_) => return Err(DatabaseError::Unavailable),
             }
             sent = self.platform().now();
         }
@@ -297,9 +296,9 @@ impl<'r, P: Platform> Database<'r, P> {
         }
     }
 
-    fn unreadable(&self, unreadable: Unreadable) -> DatabaseUnavailable {
+    fn unreadable(&self, unreadable: Unreadable) -> DatabaseError {
         self.platform().write_line(format!("database: {unreadable}"));
-        DatabaseUnavailable
+        DatabaseError::Unavailable
     }
 
     /// Why SQLite has inserted nothing on a condition. The state is read first: if the scope has no resource after
@@ -308,9 +307,9 @@ impl<'r, P: Platform> Database<'r, P> {
         &self,
         scope: &KeyScope,
         expected: &Expected,
-    ) -> Result<InHistory<ConditionalInsertion>, DatabaseUnavailable> {
+    ) -> Result<InHistory<ConditionalInsertion>, DatabaseError> {
         let page = self.page(&scope.customer, None, 0).await?;
-        let state = page.ok_or(DatabaseUnavailable)?.state;
+        let state = page.ok_or(DatabaseError::Unavailable)?.state;
         let found = self.find_by_key(scope).await?;
         Ok(found.map(|found| match found {
             Some(stored) => ConditionalInsertion::Existing(stored),
@@ -352,7 +351,7 @@ impl<P: Platform> Resources for Database<'_, P> {
         attempt.unwrap_or(Attempt::Undecided)
     }
 
-    async fn insert_unless_exists(&self, new: &NewResource) -> Result<InHistory<Insertion>, DatabaseUnavailable> {
+    async fn insert_unless_exists(&self, new: &NewResource) -> Result<InHistory<Insertion>, DatabaseError> {
         drop(self.request.ticket.take());
         // SQLite's insertion does not return the row that it conflicts with. Most likely there is one, because
         // `insert_new` did not insert the resource: so it is looked for first.
@@ -374,7 +373,7 @@ impl<P: Platform> Resources for Database<'_, P> {
 }
 
 impl<P: Platform> Batches for Database<'_, P> {
-    async fn insert_all(&self, batch: &[&NewResource]) -> Result<Vec<Attempt>, DatabaseUnavailable> {
+    async fn insert_all(&self, batch: &[&NewResource]) -> Result<Vec<Attempt>, DatabaseError> {
         self.request.count_trip();
         match self.insert_batch(batch).await {
             Ok(attempts) => {
@@ -383,7 +382,7 @@ impl<P: Platform> Batches for Database<'_, P> {
             }
             Err(error) => {
                 self.failed(&error);
-                Err(DatabaseUnavailable)
+                Err(DatabaseError::Unavailable)
             }
         }
     }
@@ -398,7 +397,7 @@ impl<P: Platform> ConditionalResources for Database<'_, P> {
         &self,
         new: &NewResource,
         expected: &Expected,
-    ) -> Result<InHistory<ConditionalInsertion>, DatabaseUnavailable> {
+    ) -> Result<InHistory<ConditionalInsertion>, DatabaseError> {
         let lock_timeout = self.settings.lock_timeout;
         let statement = self.statements().insert_based_on(new, expected, lock_timeout);
         let rows = self.rows_in_epoch(statement, Some("history")).await?;
@@ -410,14 +409,14 @@ impl<P: Platform> ConditionalResources for Database<'_, P> {
 }
 
 impl<P: Platform> ResourcesByKey for Database<'_, P> {
-    async fn find_by_key(&self, scope: &KeyScope) -> Result<InHistory<Option<StoredResource>>, DatabaseUnavailable> {
+    async fn find_by_key(&self, scope: &KeyScope) -> Result<InHistory<Option<StoredResource>>, DatabaseError> {
         let rows = self.rows_in_epoch(self.statements().find_by_key(scope), Some("history")).await?;
         found_in_history(rows.first()).map_err(|e| self.unreadable(e))
     }
 }
 
 impl<P: Platform> ResourceLists for Database<'_, P> {
-    async fn find(&self, customer: &Customer, id: ResourceId) -> Result<Option<StoredResource>, DatabaseUnavailable> {
+    async fn find(&self, customer: &Customer, id: ResourceId) -> Result<Option<StoredResource>, DatabaseError> {
         let rows = self.rows_in_epoch(self.statements().find(customer, id), None).await?;
         found(rows.first()).map_err(|e| self.unreadable(e))
     }
@@ -427,20 +426,20 @@ impl<P: Platform> ResourceLists for Database<'_, P> {
         customer: &Customer,
         after: Option<ResourceId>,
         limit: usize,
-    ) -> Result<Option<Page>, DatabaseUnavailable> {
+    ) -> Result<Option<Page>, DatabaseError> {
         let statement = self.statements().page(customer, after, limit);
         page(&self.rows_in_epoch(statement, None).await?, limit).map_err(|e| self.unreadable(e))
     }
 }
 
 impl<P: Platform> Feed for Database<'_, P> {
-    async fn look(&self, after: i64, limit: usize, among: Option<&Writers>) -> Result<Outlook, DatabaseUnavailable> {
+    async fn look(&self, after: i64, limit: usize, among: Option<&Writers>) -> Result<Outlook, DatabaseError> {
         let statement = self.statements().look(after, limit, among);
         let rows = self.rows_in_epoch(statement, Some("here")).await?;
         outlook(rows.first()).map_err(|e| self.unreadable(e))
     }
 
-    async fn read(&self, after: i64, last: i64, limit: usize) -> Result<FeedRows, DatabaseUnavailable> {
+    async fn read(&self, after: i64, last: i64, limit: usize) -> Result<FeedRows, DatabaseError> {
         let statement = self.statements().read(after, last, limit);
         let rows = self.rows_in_epoch(statement, Some("here")).await?;
         feed_rows(&rows).map_err(|e| self.unreadable(e))

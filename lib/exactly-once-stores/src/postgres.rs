@@ -183,6 +183,7 @@ pub(crate) fn failure(error: &StatementError) -> Failure {
     match error.sqlstate.as_deref() {
         Some("40001" | "40P01" | "55P03" | "57014") => Failure::Transient,
         Some("25006") => Failure::TakesNoWrites,
+        Some(code) if rejects_values(code) => Failure::ValueRejected,
         Some(code) if !is_down(code) => Failure::Refused,
         _ => Failure::Outage,
     }
@@ -192,6 +193,12 @@ pub(crate) fn failure(error: &StatementError) -> Failure {
 /// primary.
 fn is_down(code: &str) -> bool {
     ["08", "53", "57", "58", "25"].contains(&code.get(..2).unwrap_or_default())
+}
+
+/// Whether it is about the values: data exceptions, constraints, and limits such as the size of an index row. A unique
+/// constraint fails only a statement that races with another one.
+fn rejects_values(code: &str) -> bool {
+    code != "23505" && ["22", "23", "54"].contains(&code.get(..2).unwrap_or_default())
 }
 
 /// For the log: what the server said, without values, which it puts into messages about data (class 22); and what to do
@@ -220,7 +227,8 @@ mod tests {
     fn a_sqlstate_says_whether_to_try_again_and_whether_the_server_is_up() {
         for (codes, meaning) in [
             (&["40001", "40P01", "55P03", "57014"][..], Failure::Transient),
-            (&["42P01", "22P02", "23505", "0A000", "0"], Failure::Refused),
+            (&["42P01", "23505", "0A000", "0"], Failure::Refused),
+            (&["22P05", "23514", "54000"], Failure::ValueRejected),
             (&["25006"], Failure::TakesNoWrites),
             (&["08006", "53300", "57P01", "57P03", "58030", "25001"], Failure::Outage),
         ] {

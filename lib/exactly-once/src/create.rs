@@ -7,7 +7,7 @@
 
 pub mod conditional;
 
-use crate::error::{CreateError, DatabaseUnavailable, ReservationsUnavailable};
+use crate::error::{CreateError, DatabaseError, ReservationsUnavailable};
 use crate::fingerprint::Fingerprint;
 use crate::history::{History, InHistory, KnownHistory};
 use crate::json::differences;
@@ -98,7 +98,8 @@ const INSERTION_TRIES: u32 = 4;
 ///
 /// # Errors
 /// [`CreateError::KeyReused`] only when Postgres holds another document for the key; [`CreateError::Unavailable`] when
-/// Postgres could not be asked. Redis causes no error.
+/// Postgres could not be asked; [`CreateError::ValueRejected`] when it can never store the document. Redis causes no
+/// error.
 pub async fn create(
     request: CreateRequest,
     policy: ReplayPolicy,
@@ -116,11 +117,19 @@ pub async fn create(
         // The record stays in progress: most resources are never requested again, and the first retry completes it.
         return Ok(Creation::Created(new.id));
     }
-    let fingerprint = new.fingerprint;
-    let Ok(settled) = insert(new, resources, ids).await else {
-        return replay_in_outage(&reservation, &fingerprint, policy.outage, resources)
-            .map(Creation::Replayed)
-            .ok_or(CreateError::Unavailable);
+    let own = Record { progress: Progress::InProgress, fingerprint: new.fingerprint, id: new.id };
+    let scope = new.scope.clone();
+    let settled = match insert(new, resources, ids).await {
+        Ok(settled) => settled,
+        Err(DatabaseError::Unavailable) => {
+            return replay_in_outage(&reservation, &own.fingerprint, policy.outage, resources)
+                .map(Creation::Replayed)
+                .ok_or(CreateError::Unavailable);
+        }
+        Err(DatabaseError::ValueRejected) => {
+            withdraw(&scope, &own, &reservation, reservations).await;
+            return Err(CreateError::ValueRejected);
+        }
     };
     complete_record(&settled, &reservation, reservations).await;
     settled.value.creation(policy.key_reuse)
@@ -133,13 +142,13 @@ pub async fn create(
 /// One call of `find_by_key`, and none for a request without a document.
 ///
 /// # Errors
-/// [`DatabaseUnavailable`] when Postgres could not be asked.
+/// [`DatabaseError`] when Postgres could not be asked.
 pub async fn find_requested(
     scope: &KeyScope,
     requested: Option<&Document>,
     key_reuse: KeyReuse,
     resources: &impl ResourcesByKey,
-) -> Result<Option<StoredResource>, DatabaseUnavailable> {
+) -> Result<Option<StoredResource>, DatabaseError> {
     if requested.is_none() && key_reuse == KeyReuse::Reject {
         return Ok(None);
     }
@@ -291,7 +300,7 @@ async fn insert(
     mut new: NewResource,
     resources: &impl Resources,
     ids: &impl ResourceIds,
-) -> Result<InHistory<Settled>, DatabaseUnavailable> {
+) -> Result<InHistory<Settled>, DatabaseError> {
     for tried in 1..=INSERTION_TRIES {
         let InHistory { history, value } = resources.insert_unless_exists(&new).await?;
         let value = match value {
@@ -304,7 +313,7 @@ async fn insert(
         };
         return Ok(InHistory { history, value });
     }
-    Err(DatabaseUnavailable)
+    Err(DatabaseError::Unavailable)
 }
 
 /// Prepares the next try after a conflict. After the first conflict, a concurrent request has most likely inserted the
@@ -313,6 +322,14 @@ async fn insert(
 fn prepare_retry(new: &mut NewResource, tried: u32, ids: &impl ResourceIds) {
     if tried >= 2 {
         new.id = ids.draw();
+    }
+}
+
+/// Removes the record of a rejected request that reserved the key: nothing is in progress any more. If this fails, the
+/// key's state stays "in progress" until the record expires.
+async fn withdraw(scope: &KeyScope, own: &Record, reservation: &Reserved, reservations: &impl Reservations) {
+    if *reservation == Ok(Reservation::Acquired) {
+        let _ = reservations.withdraw(scope, own).await;
     }
 }
 

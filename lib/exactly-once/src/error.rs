@@ -8,18 +8,27 @@ use std::time::Duration;
 use crate::list_state::ListState;
 use crate::resource::ResourceId;
 
-/// Postgres did not answer in time, or returned an error. A write that was under way may have taken effect or not; a
-/// retry with the same key finds out.
+/// Why the database has not done what it was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DatabaseUnavailable;
+pub enum DatabaseError {
+    /// It did not answer in time, or returned an error that may pass. A write that was under way may have taken effect
+    /// or not; a retry with the same key finds out.
+    Unavailable,
+    /// It cannot hold a value of the request, such as a character that its encoding lacks, and has stored nothing. A
+    /// retry gets the same error.
+    ValueRejected,
+}
 
-impl fmt::Display for DatabaseUnavailable {
+impl fmt::Display for DatabaseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the database did not answer")
+        f.write_str(match self {
+            Self::Unavailable => "the database did not answer",
+            Self::ValueRejected => "the database cannot hold a value of the request",
+        })
     }
 }
 
-impl Error for DatabaseUnavailable {}
+impl Error for DatabaseError {}
 
 /// Redis did not answer in time, or returned an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,8 +62,10 @@ pub enum CreateError {
         /// The rest of its lease.
         remaining: Duration,
     },
-    /// See [`DatabaseUnavailable`].
+    /// See [`DatabaseError::Unavailable`].
     Unavailable,
+    /// See [`DatabaseError::ValueRejected`].
+    ValueRejected,
 }
 
 impl fmt::Display for CreateError {
@@ -63,15 +74,19 @@ impl fmt::Display for CreateError {
             Self::KeyReused { id, .. } => write!(f, "the key belongs to {id}, which differs"),
             Self::Stale(state) => write!(f, "the list is in state {state}"),
             Self::Locked { .. } => f.write_str("the list is locked"),
-            Self::Unavailable => DatabaseUnavailable.fmt(f),
+            Self::Unavailable => DatabaseError::Unavailable.fmt(f),
+            Self::ValueRejected => DatabaseError::ValueRejected.fmt(f),
         }
     }
 }
 
 impl Error for CreateError {}
 
-impl From<DatabaseUnavailable> for CreateError {
-    fn from(DatabaseUnavailable: DatabaseUnavailable) -> Self {
-        Self::Unavailable
+impl From<DatabaseError> for CreateError {
+    fn from(error: DatabaseError) -> Self {
+        match error {
+            DatabaseError::Unavailable => Self::Unavailable,
+            DatabaseError::ValueRejected => Self::ValueRejected,
+        }
     }
 }

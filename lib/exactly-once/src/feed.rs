@@ -24,7 +24,7 @@
 
 use std::time::Duration;
 
-use crate::error::DatabaseUnavailable;
+use crate::error::DatabaseError;
 use crate::ports::{Clock, Feed, FeedEntry};
 
 /// The number before the first one.
@@ -120,8 +120,8 @@ impl std::fmt::Display for FeedError {
 
 impl std::error::Error for FeedError {}
 
-impl From<DatabaseUnavailable> for FeedError {
-    fn from(DatabaseUnavailable: DatabaseUnavailable) -> Self {
+impl From<DatabaseError> for FeedError {
+    fn from(_: DatabaseError) -> Self {
         Self::Unavailable
     }
 }

@@ -20,7 +20,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use crate::error::DatabaseUnavailable;
+use crate::error::DatabaseError;
 use crate::ports::{Attempt, NewResource};
 use crate::signals::Signals;
 
@@ -29,7 +29,7 @@ use crate::signals::Signals;
 pub trait Batches {
     /// Inserts those resources that conflict with nothing, in one statement and one implicit transaction, and says
     /// of each whether it was inserted. After an error nothing is known.
-    async fn insert_all(&self, batch: &[&NewResource]) -> Result<Vec<Attempt>, DatabaseUnavailable>;
+    async fn insert_all(&self, batch: &[&NewResource]) -> Result<Vec<Attempt>, DatabaseError>;
 
     /// Returns when the batch window ends: the longest time that a leader waits for ticket holders.
     async fn batch_window(&self);

@@ -1,6 +1,6 @@
 //! The state of a key.
 
-use crate::error::DatabaseUnavailable;
+use crate::error::DatabaseError;
 use crate::key::KeyScope;
 use crate::ports::{RecordLookup, ResourcesByKey};
 use crate::record::Progress;
@@ -22,12 +22,12 @@ pub enum KeyState {
 /// other order, a resource that is created between the two questions would seem never to have begun.
 ///
 /// # Errors
-/// [`DatabaseUnavailable`] when Postgres could not be asked. Redis causes no error.
+/// [`DatabaseError`] when Postgres could not be asked. Redis causes no error.
 pub async fn key_state(
     scope: &KeyScope,
     records: &impl RecordLookup,
     resources: &impl ResourcesByKey,
-) -> Result<Option<KeyState>, DatabaseUnavailable> {
+) -> Result<Option<KeyState>, DatabaseError> {
     let record = records.find_record(scope).await.ok().flatten();
     if let Some(stored) = resources.find_by_key(scope).await?.value {
         return Ok(Some(KeyState::Completed(stored.id)));

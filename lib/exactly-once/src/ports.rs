@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::condition::Expected;
 use crate::customer::Customer;
-use crate::error::{DatabaseUnavailable, ReservationsUnavailable};
+use crate::error::{DatabaseError, ReservationsUnavailable};
 use crate::feed::{Cursor, Mark};
 use crate::fingerprint::Fingerprint;
 use crate::history::{InHistory, KnownHistory};
@@ -127,7 +127,7 @@ pub trait Resources {
     async fn insert_new(&self, new: &NewResource) -> Attempt;
 
     /// Inserts the resource unless its scope has one, in one statement and one implicit transaction.
-    async fn insert_unless_exists(&self, new: &NewResource) -> Result<InHistory<Insertion>, DatabaseUnavailable>;
+    async fn insert_unless_exists(&self, new: &NewResource) -> Result<InHistory<Insertion>, DatabaseError>;
 }
 
 /// The result of an attempt to take a lock.
@@ -189,13 +189,13 @@ pub trait ConditionalResources {
         &self,
         new: &NewResource,
         expected: &Expected,
-    ) -> Result<InHistory<ConditionalInsertion>, DatabaseUnavailable>;
+    ) -> Result<InHistory<ConditionalInsertion>, DatabaseError>;
 }
 
 /// Resources by their keys (Postgres).
 pub trait ResourcesByKey {
     /// The resource of a scope.
-    async fn find_by_key(&self, scope: &KeyScope) -> Result<InHistory<Option<StoredResource>>, DatabaseUnavailable>;
+    async fn find_by_key(&self, scope: &KeyScope) -> Result<InHistory<Option<StoredResource>>, DatabaseError>;
 }
 
 /// Some of a customer's resources, newest first.
@@ -212,7 +212,7 @@ pub struct Page {
 /// Resources as customers read them (Postgres). Creation does not need it.
 pub trait ResourceLists {
     /// The customer's resource with that id.
-    async fn find(&self, customer: &Customer, id: ResourceId) -> Result<Option<StoredResource>, DatabaseUnavailable>;
+    async fn find(&self, customer: &Customer, id: ResourceId) -> Result<Option<StoredResource>, DatabaseError>;
 
     /// Up to `limit` of the customer's resources, newest first: those older than `after`, if it is given. `None`
     /// when `after` is not one of the customer's resources.
@@ -221,7 +221,7 @@ pub trait ResourceLists {
         customer: &Customer,
         after: Option<ResourceId>,
         limit: usize,
-    ) -> Result<Option<Page>, DatabaseUnavailable>;
+    ) -> Result<Option<Page>, DatabaseError>;
 }
 
 /// A monotonic clock.
@@ -283,11 +283,11 @@ pub struct FeedRows {
 pub trait Feed {
     /// What follows a sequence number: a page of up to `limit` resources. The writers are only those that may be
     /// `among` these, if they are given.
-    async fn look(&self, after: i64, limit: usize, among: Option<&Writers>) -> Result<Outlook, DatabaseUnavailable>;
+    async fn look(&self, after: i64, limit: usize, among: Option<&Writers>) -> Result<Outlook, DatabaseError>;
 
     /// The first of the resources with a number above `after` and up to `last`: at least one, if there is one, and at
     /// most `limit`.
-    async fn read(&self, after: i64, last: i64, limit: usize) -> Result<FeedRows, DatabaseUnavailable>;
+    async fn read(&self, after: i64, last: i64, limit: usize) -> Result<FeedRows, DatabaseError>;
 }
 
 /// The result of probing a store.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use exactly_once::breaker::State;
 use exactly_once::condition::Expected;
-use exactly_once::error::{DatabaseUnavailable, ReservationsUnavailable};
+use exactly_once::error::{DatabaseError, ReservationsUnavailable};
 use exactly_once::ports::{
     Attempt, Clock, ConditionalInsertion, ConditionalResources, Feed, FeedRows, Histories, Insertion, List, Lock,
     Locks, NewResource, Outlook, Page, Probe, Probes, RecordLookup, Reservation, Reservations, ResourceLists,
@@ -327,7 +327,7 @@ impl Resources for Broken<'_> {
         }
     }
 
-    async fn insert_unless_exists(&self, new: &NewResource) -> Result<InHistory<Insertion>, DatabaseUnavailable> {
+    async fn insert_unless_exists(&self, new: &NewResource) -> Result<InHistory<Insertion>, DatabaseError> {
         let mut new = self.with_id(new);
         new.scope = self.scope(&new.scope);
         let (own, found) = (self.seen.own.get(), self.seen.found.get());
@@ -344,7 +344,7 @@ impl Resources for Broken<'_> {
                 return Ok(InHistory { history, value });
             }
             (Break::InProgressBlocks, Some(found)) if found.progress == Progress::InProgress => {
-                return Err(DatabaseUnavailable);
+                return Err(DatabaseError::Unavailable);
             }
             _ => {}
         }
@@ -395,7 +395,7 @@ impl ConditionalResources for Broken<'_> {
         &self,
         new: &NewResource,
         expected: &Expected,
-    ) -> Result<InHistory<ConditionalInsertion>, DatabaseUnavailable> {
+    ) -> Result<InHistory<ConditionalInsertion>, DatabaseError> {
         let new = &self.with_id(new);
         let list = List::from(&new.scope);
         let state = || self.list_state(&list);
@@ -442,7 +442,7 @@ impl ConditionalResources for Broken<'_> {
 }
 
 impl ResourcesByKey for Broken<'_> {
-    async fn find_by_key(&self, scope: &KeyScope) -> Result<InHistory<Option<StoredResource>>, DatabaseUnavailable> {
+    async fn find_by_key(&self, scope: &KeyScope) -> Result<InHistory<Option<StoredResource>>, DatabaseError> {
         let found = self.database.find_by_key(scope).await?;
         Ok(found.map(|found| found.filter(|_| self.kind != Break::RefusedWithoutLookup)))
     }
@@ -471,7 +471,7 @@ impl RecordLookup for Broken<'_> {
 }
 
 impl ResourceLists for Broken<'_> {
-    async fn find(&self, customer: &Customer, id: ResourceId) -> Result<Option<StoredResource>, DatabaseUnavailable> {
+    async fn find(&self, customer: &Customer, id: ResourceId) -> Result<Option<StoredResource>, DatabaseError> {
         self.database.find(customer, id).await
     }
 
@@ -480,17 +480,17 @@ impl ResourceLists for Broken<'_> {
         customer: &Customer,
         after: Option<ResourceId>,
         limit: usize,
-    ) -> Result<Option<Page>, DatabaseUnavailable> {
+    ) -> Result<Option<Page>, DatabaseError> {
         self.database.page(customer, after, limit).await
     }
 }
 
 impl Feed for Broken<'_> {
-    async fn look(&self, after: i64, limit: usize, among: Option<&Writers>) -> Result<Outlook, DatabaseUnavailable> {
+    async fn look(&self, after: i64, limit: usize, among: Option<&Writers>) -> Result<Outlook, DatabaseError> {
         self.database.look(after, limit, among).await
     }
 
-    async fn read(&self, after: i64, last: i64, limit: usize) -> Result<FeedRows, DatabaseUnavailable> {
+    async fn read(&self, after: i64, last: i64, limit: usize) -> Result<FeedRows, DatabaseError> {
         self.database.read(after, last, limit).await
     }
 }

@@ -26,14 +26,14 @@
 use std::time::Duration;
 
 use super::{Claim, CreateRequest, Creation, ReplayPolicy, Settled};
-use super::{INSERTION_TRIES, claim, complete_record, prepare_retry, replay_in_outage};
+use super::{INSERTION_TRIES, claim, complete_record, prepare_retry, replay_in_outage, withdraw};
 use crate::condition::Expected;
 use crate::error::CreateError;
 use crate::history::InHistory;
 use crate::list_state::ListState;
 use crate::ports::{
-    ConditionalInsertion, ConditionalResources, Histories, Lock, Locks, NewResource, Reservation, Reservations,
-    ResourceIds, ResourcesByKey,
+    ConditionalInsertion, ConditionalResources, Histories, Lock, Locks, NewResource, Reservations, ResourceIds,
+    ResourcesByKey,
 };
 
 /// Creates the resource if the list is in an expected state, or finds the key's resource in any state of the list. With
@@ -89,10 +89,7 @@ pub async fn create_conditionally(
                 .ok_or(CreateError::Unavailable);
         }
         Err(refusal) => {
-            if reservation == Ok(Reservation::Acquired) {
-                // If this fails, the key's state stays "in progress" until the record expires.
-                let _ = reservations.withdraw(&scope, &own).await;
-            }
+            withdraw(&scope, &own, &reservation, reservations).await;
             return Err(refusal);
         }
     };

@@ -20,6 +20,8 @@ struct World {
     redis_down: Cell<bool>,
     postgres: RefCell<BTreeMap<KeyScope, StoredResource>>,
     postgres_down: Cell<bool>,
+    /// Whether Postgres cannot hold the documents.
+    rejects: Cell<bool>,
     /// Insertions still to fail with a conflict that leaves nothing behind.
     conflicts: Cell<u32>,
     drawn: Cell<u128>,
@@ -74,7 +76,7 @@ impl Resources for World {
         }
     }
 
-    async fn insert_unless_exists(&self, new: &NewResource) -> Result<InHistory<Insertion>, DatabaseUnavailable> {
+    async fn insert_unless_exists(&self, new: &NewResource) -> Result<InHistory<Insertion>, DatabaseError> {
         let inserted = self.insert_row(new);
         let history = history(self.history.get());
         let mut monitor = self.monitor.borrow_mut();
@@ -110,10 +112,13 @@ fn history(number: u8) -> History {
 }
 
 impl World {
-    fn insert_row(&self, new: &NewResource) -> Result<Insertion, DatabaseUnavailable> {
+    fn insert_row(&self, new: &NewResource) -> Result<Insertion, DatabaseError> {
         self.inserts.borrow_mut().push(new.id);
         if self.postgres_down.get() {
-            return Err(DatabaseUnavailable);
+            return Err(DatabaseError::Unavailable);
+        }
+        if self.rejects.get() {
+            return Err(DatabaseError::ValueRejected);
         }
         if self.conflicts.get() > 0 {
             self.conflicts.set(self.conflicts.get() - 1);
@@ -329,6 +334,16 @@ fn endless_conflicts_end_in_unavailable() {
     world.conflicts.set(u32::MAX);
     assert_eq!(world.ask("k", 1), Err(CreateError::Unavailable));
     assert_eq!(world.trips().1, 1 + 4);
+}
+
+#[test]
+fn what_postgres_can_never_store_leaves_no_record() {
+    let world = World::default();
+    world.rejects.set(true);
+    assert_eq!(world.ask("k", 1), Err(CreateError::ValueRejected));
+    assert!(world.record("k").is_none());
+    world.rejects.set(false);
+    assert!(matches!(world.ask("k", 2), Ok(Creation::Created(_))));
 }
 
 #[test]

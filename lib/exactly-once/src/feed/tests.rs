@@ -25,17 +25,17 @@ struct Script {
 }
 
 impl Feed for Script {
-    async fn look(&self, _: i64, _: usize, among: Option<&Writers>) -> Result<Outlook, DatabaseUnavailable> {
+    async fn look(&self, _: i64, _: usize, among: Option<&Writers>) -> Result<Outlook, DatabaseError> {
         let names = among.map_or("all".to_owned(), |among| among.0.clone());
         self.among.borrow_mut().push(names);
         let next = self.looks.borrow_mut().pop_front();
-        next.ok_or(DatabaseUnavailable)
+        next.ok_or(DatabaseError::Unavailable)
     }
 
-    async fn read(&self, after: i64, last: i64, _: usize) -> Result<FeedRows, DatabaseUnavailable> {
+    async fn read(&self, after: i64, last: i64, _: usize) -> Result<FeedRows, DatabaseError> {
         self.read.borrow_mut().push((after, last));
         let next = self.reads.borrow_mut().pop_front();
-        next.ok_or(DatabaseUnavailable)
+        next.ok_or(DatabaseError::Unavailable)
     }
 }
 

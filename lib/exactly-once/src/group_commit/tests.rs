@@ -14,7 +14,7 @@ use crate::resource::{Document, ResourceId};
 use crate::signals::oneshots::Oneshots;
 
 /// The answer to a statement.
-type Answer = Result<Vec<Attempt>, DatabaseUnavailable>;
+type Answer = Result<Vec<Attempt>, DatabaseError>;
 
 /// Statements that wait to be answered by the test.
 #[derive(Default)]
@@ -28,7 +28,7 @@ impl Batches for Rc<Database> {
         let (sender, receiver) = oneshot::channel();
         let keys = batch.iter().map(|new| new.scope.key.as_str().to_owned());
         self.statements.borrow_mut().push((keys.collect(), sender));
-        receiver.await.unwrap_or(Err(DatabaseUnavailable))
+        receiver.await.unwrap_or(Err(DatabaseError::Unavailable))
     }
 
     async fn batch_window(&self) {
@@ -135,8 +135,8 @@ fn a_failed_statement_decides_nothing() {
     let mut setup = Setup::new();
     let first = setup.request("m");
     let (second, third) = (setup.request("a"), setup.request("b"));
-    setup.answer(Err(DatabaseUnavailable));
-    setup.answer(Err(DatabaseUnavailable));
+    setup.answer(Err(DatabaseError::Unavailable));
+    setup.answer(Err(DatabaseError::Unavailable));
     for request in [first, second, third] {
         assert_eq!(request.outcome.get(), Some(Undecided));
     }
