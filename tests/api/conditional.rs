@@ -103,9 +103,7 @@ async fn a_conditional_order_is_created_only_on_the_current_list() {
 #[tokio::test]
 async fn the_tag_after_a_creation_is_the_lists_also_when_that_is_long() {
     applies_to!(Servers, Partitions, Embedded);
-    // A busy machine may take half of the default for 255 orders: then some are marked as replays.
-    let setup = service().variable("database_timeout_ms", 20_000);
-    let service = setup.start().await;
+    let service = service().start().await;
     let keys: Vec<_> = (0..255).map(|_| new_key()).collect();
     let order = an_order();
     let orders = keys.iter().map(|key| service.order(key, &order));

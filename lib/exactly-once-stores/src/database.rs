@@ -2,6 +2,7 @@
 //! of SQLite that conflicts with a row, another statement reads that row. New resources share statements. Never a
 //! transaction: the reset of Spin's pool does not roll back.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -28,6 +29,12 @@ pub const BATCH_WINDOW: Duration = Duration::from_millis(2);
 
 /// How often a statement is tried that other transactions make fail.
 const STATEMENT_TRIES: u32 = 8;
+
+/// After how many time-outs in a row connections are tested.
+const TIME_OUTS_BEFORE_TESTS: u32 = 2;
+
+/// How many connections a statement tests at most. After that it is sent untested: the server may be slow.
+const CONNECTIONS_TESTED: u32 = 4;
 
 /// The pause between two tries of SQLite.
 const LOCKED_PAUSE: Duration = Duration::from_millis(20);
@@ -115,6 +122,11 @@ impl<'r, P: Platform> Database<'r, P> {
         self.request.database_budget.rest(self.settings.timeout)
     }
 
+    /// The shortest time in which a statement is worth sending.
+    fn useful_time(&self) -> Duration {
+        self.settings.timeout / 10
+    }
+
     /// The future's output, or `None` when that time, or the request's, is over.
     async fn within<F: Future>(&self, limit: Duration, future: F) -> Option<F::Output> {
         let (timer, budget) = (self.request.timer(), &self.request.database_budget);
@@ -160,6 +172,10 @@ impl<'r, P: Platform> Database<'r, P> {
     }
 
     async fn rows_once(&self, statement: &Statement<'_>, sent: Duration) -> Result<Vec<Row>, Failure> {
+        // The request would abandon it before its answer.
+        if self.rest() < self.useful_time() {
+            return Err(self.timed_out(sent));
+        }
         self.request.count_trip();
         let keep = match self.settings.place {
             Place::Postgres { .. } => Keep::No,
@@ -175,7 +191,7 @@ impl<'r, P: Platform> Database<'r, P> {
                 return Ok(rows);
             }
             Some(Err(error)) => self.failed(&error),
-            None => self.outage("no answer in time"),
+            None => return Err(self.timed_out(sent)),
         };
         if failure.is_outage() {
             let now = self.platform().now();
@@ -184,21 +200,22 @@ impl<'r, P: Platform> Database<'r, P> {
         Err(failure)
     }
 
+    /// The database did not answer a statement that was, or would have been, sent at that time.
+    fn timed_out(&self, sent: Duration) -> Failure {
+        let time_outs = &self.instance.time_outs;
+        time_outs.set(time_outs.get().saturating_add(1));
+        let failure = self.outage("no answer in time");
+        self.instance.history.borrow_mut().failed(sent, self.platform().now());
+        failure
+    }
+
     /// Sends a statement. A connection that fails is dropped: the next request finds out whether the database is there.
     async fn send(&self, statement: &Statement<'_>, keep: Keep, only_count: bool) -> Result<Sent, StatementError> {
         let (platform, kept) = (self.platform(), &self.instance.kept);
         let place = self.settings.place;
         let connection = match kept.take_if(keep != Keep::No) {
             Some(connection) => connection,
-            None => {
-                let connection = platform.connect(place).await?;
-                if place == Place::Sqlite {
-                    for sql in sqlite::setup(&self.table.collection) {
-                        sqlite::check_mode(&platform.rows(&connection, &Statement::plain(&sql)).await?)?;
-                    }
-                }
-                connection
-            }
+            None => self.connect().await?,
         };
         let sent = match only_count {
             true => platform.count(&connection, statement).await.map(|count| Sent { count, rows: Vec::new() }),
@@ -220,6 +237,37 @@ impl<'r, P: Platform> Database<'r, P> {
             (_, Keep::Always) => kept.put(connection),
         }
         sent
+    }
+
+    /// A connection. After two time-outs in a row, its server must answer first: each dead connection of the host's pool
+    /// would cost a request its whole time.
+    async fn connect(&self) -> Result<P::Connection, StatementError> {
+        if self.settings.place == Place::Sqlite {
+            return self.open(&sqlite::setup(&self.table.collection)).await;
+        }
+        let mut tests = CONNECTIONS_TESTED;
+        loop {
+            let is_suspicious = tests > 0 && self.instance.time_outs.get() >= TIME_OUTS_BEFORE_TESTS;
+            let first: &[&str] = if is_suspicious { &[postgres::HISTORY] } else { &[] };
+            let mut opening = pin!(self.open(first));
+            if !is_suspicious {
+                return opening.await;
+            }
+            if let Some(tested) = self.request.timer().within_time(self.useful_time(), opening.as_mut()).await {
+                return tested;
+            }
+            tests -= 1;
+        }
+    }
+
+    /// A connection that has answered these statements.
+    async fn open(&self, first: &[impl AsRef<str>]) -> Result<P::Connection, StatementError> {
+        let platform = self.platform();
+        let connection = platform.connect(self.settings.place).await?;
+        for sql in first {
+            sqlite::check_mode(&platform.rows(&connection, &Statement::plain(sql.as_ref())).await?)?;
+        }
+        Ok(connection)
     }
 
     /// Inserts a batch over the connection that the instance keeps.
@@ -263,6 +311,7 @@ impl<'r, P: Platform> Database<'r, P> {
     }
 
     fn succeeded(&self) {
+        self.instance.time_outs.set(0);
         let outage = &self.instance.database_outage;
         outage.succeeded(self.platform(), self.store());
     }
@@ -346,8 +395,9 @@ impl<P: Platform> Resources for Database<'_, P> {
         drop(self.request.ticket.take());
         let _wait = self.request.waits_for_database();
         let insertion = self.table.group.insert(new, self);
-        // The rest is for the request's own statement: this one depends on other requests.
-        let attempt = self.within(self.settings.timeout / 2, insertion).await;
+        // For all of the time: under overload, statements of their own would multiply the load by the batch's size. A
+        // batch that meets a locked row ends soon.
+        let attempt = self.within(self.settings.timeout, insertion).await;
         attempt.unwrap_or(Attempt::Undecided)
     }
 

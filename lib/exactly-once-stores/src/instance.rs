@@ -26,6 +26,8 @@ pub struct Instance<P: Platform> {
     pub(crate) asking: SingleFlight<P::Signals>,
     pub(crate) kept: Rc<Kept<P::Connection>>,
     pub(crate) database_outage: Outage,
+    /// How many statements in a row the database did not answer in time.
+    pub(crate) time_outs: Cell<u32>,
     pub(crate) link: RefCell<Link<P::Link>>,
     pub(crate) dialing: SingleFlight<P::Signals>,
     pub(crate) redis_outage: Outage,
@@ -60,6 +62,7 @@ impl<P: Platform> Instance<P> {
             asking: SingleFlight::new(signals.clone()),
             kept: Rc::default(),
             database_outage: Outage::default(),
+            time_outs: Cell::default(),
             link: RefCell::new(Link { connection: None, breaker: Breaker::closed() }),
             dialing: SingleFlight::new(signals.clone()),
             redis_outage: Outage::default(),

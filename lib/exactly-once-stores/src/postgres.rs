@@ -41,7 +41,7 @@ const INSERT_NEW: &str = "SELECT FROM insert_{table}_2($1::text::json)";
 const INSERT_ALL: &str = "SELECT string_agg(id::text, ',') AS ids FROM insert_{table}_2($1::text::json) AS id";
 
 /// Reads no table of resources and waits for no lock.
-const HISTORY: &str = "SELECT database_history() AS history";
+pub(crate) const HISTORY: &str = "SELECT database_history() AS history";
 
 /// Draws the history and the feed's numbering where the server has begun a new incarnation. Returns a row.
 const DRAW_EPOCHS: &str = "SELECT draw_missing_epochs()::text AS drawn";

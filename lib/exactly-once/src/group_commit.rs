@@ -8,9 +8,10 @@
 //! *waiters*, sorted by key, so that two statements cannot deadlock. Requests that arrive while the statement runs
 //! share the next one. A request that is alone does not wait.
 //!
-//! Only *inserted* is believed. After a conflict, an error, a leader that died (a leader may die at any await) or half
-//! of the request's time, the resource is [`Attempt::Undecided`]: its request asks again alone, on a connection of its
-//! own. So a locked row delays only the requests for that row.
+//! Only *inserted* is believed. After a conflict, an error or a leader that died (a leader may die at any await), the
+//! resource is [`Attempt::Undecided`]: its request asks again alone, on a connection of its own. A batch waits only
+//! briefly for a locked row, so that row delays only its own requests. A batch that is slow keeps its requests: under
+//! overload, a statement for each of them would multiply the load.
 //!
 //! One request wakes another one through [`Signals`], because a waker cannot wake another task of the component model.
 

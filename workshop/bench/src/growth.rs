@@ -1,6 +1,9 @@
 //! Measures how cost grows: with the number of clients, of stored orders, of bytes in an order, and of one customer's
 //! orders.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use anyhow::{Context, Result};
 use devstack::Host;
 
@@ -34,6 +37,26 @@ pub async fn measure(environment: &Environment) -> Result<Vec<Line>> {
     lines.extend(run.stored_orders().await?);
     lines.extend(run.order_bytes().await?);
     lines.extend(run.clients().await?);
+    Ok(lines)
+}
+
+/// Measures creation with many more clients than saturate the host, before and after few, while one busy loop per core
+/// takes processor time away.
+pub async fn under_overload(environment: &Environment) -> Result<Vec<Line>> {
+    let host = environment.options.hosts.last().context("there is no host")?;
+    let mut row = environment.prepare(CREATE, host).await?;
+    row.requests.may_be_refused = true;
+    let stop = Arc::new(AtomicBool::new(false));
+    for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+        let stop = stop.clone();
+        std::thread::spawn(move || while !stop.load(Ordering::Relaxed) {});
+    }
+    let mut lines = Vec::new();
+    for clients in [GOAL_CONNECTIONS, 16 * GOAL_CONNECTIONS, 4] {
+        let measured = compare(environment, &[&row], clients).await?;
+        lines.extend(measured.iter().filter_map(|m| m.line(Grows::Clients, clients as u64, &measured)));
+    }
+    stop.store(true, Ordering::Relaxed);
     Ok(lines)
 }
 

@@ -42,6 +42,9 @@ struct Arguments {
     /// contestants, on Spin where it is on PATH (20 minutes, and 7 more to store 50 million orders).
     #[arg(long)]
     growth: bool,
+    /// Measure creation by 64, by 1,024 and by 4 clients while busy loops on all cores take processor time away.
+    #[arg(long, conflicts_with = "growth")]
+    overload: bool,
     /// Write the figures to a file, and a chart to the same path with the extension .svg.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -66,7 +69,7 @@ async fn run(arguments: Arguments) -> Result<()> {
     devstack::process::raise_file_limit();
     let machine = Machine::this();
     let environment = Environment::start(options).await?;
-    let measured = measure(&environment, arguments.growth).await;
+    let measured = measure(&environment, &arguments).await;
     let (lines, goals) = environment.finish(measured)?;
     let report = Report { machine, quick: arguments.quick, rounds: ROUNDS, lines, goals };
     println!("{report}");
@@ -86,7 +89,7 @@ fn prepare(arguments: &Arguments) -> Result<Options> {
     let programs = Programs::find_or_install(may_install)?;
     let wrk = install::find_or_install_wrk(may_install)?;
     workspace::build_components()?;
-    if arguments.growth {
+    if arguments.growth || arguments.overload {
         workspace::build_for_wasm(Workspace::Workshop, &["contestant-floor"])?;
         workspace::build_optimised(&["runner"])?;
     } else {
@@ -106,13 +109,16 @@ fn prepare(arguments: &Arguments) -> Result<Options> {
     })
 }
 
-/// Measures all rows, and judges the goals, which the growth run has none of.
+/// Measures all rows, and judges the goals, which only the main table has.
 ///
 /// # Errors
 /// If a figure would be worthless: a response is not a success, or the number of stored orders does not fit
 /// the number of responses.
-async fn measure(environment: &Environment, growth: bool) -> Result<(Vec<Line>, Vec<Goal>)> {
-    if growth {
+async fn measure(environment: &Environment, arguments: &Arguments) -> Result<(Vec<Line>, Vec<Goal>)> {
+    if arguments.overload {
+        return Ok((growth::under_overload(environment).await?, Vec::new()));
+    }
+    if arguments.growth {
         return Ok((growth::measure(environment).await?, Vec::new()));
     }
     let hosts: Vec<String> = environment.options.hosts.iter().map(host_name).collect();

@@ -214,17 +214,38 @@ fn one_question_for_the_history_serves_all_that_ask_at_the_same_time() {
 }
 
 #[test]
-fn a_shared_insertion_has_half_of_the_time() {
+fn no_statement_is_sent_that_its_request_would_abandon() {
     let it = Fixture::at(POSTGRES);
-    it.platform.statements([Never, Rows(inserted_row())]);
+    it.platform.statements([Never]);
     let request = it.request();
     let database = it.database(&request);
     let attempt = it.platform.run(database.insert_new(&new_order()));
-    assert_eq!(attempt, Attempt::Undecided);
-    assert_eq!(database.rest(), TIMEOUT / 2);
-    assert_eq!(it.known(), KnownHistory::Unknown { last: None });
+    assert_eq!((attempt, database.rest()), (Attempt::Undecided, Duration::ZERO));
+    assert_eq!(it.platform.sent().len(), 1);
     let inserted = it.platform.run(database.insert_unless_exists(&new_order()));
-    assert_eq!(inserted.map(|inserted| inserted.value), Ok(Insertion::Inserted));
+    assert_eq!(inserted.map(|inserted| inserted.value), Err(DatabaseError::Unavailable));
+    assert!(it.platform.sent().is_empty());
+}
+
+#[test]
+fn after_two_time_outs_in_a_row_connections_are_tested() {
+    let it = Fixture::at(POSTGRES);
+    let ask = || it.call(async |db| db.insert_unless_exists(&new_order()).await).map(|inserted| inserted.value);
+    it.platform.statements([Never, Never]);
+    assert!(ask().is_err() && ask().is_err());
+    it.platform.sent();
+    // Two dead connections, and one that is not.
+    it.platform.statements([Never, Never, Rows(a_row()), Rows(inserted_row())]);
+    assert_eq!(ask(), Ok(Insertion::Inserted));
+    let test = |connection| format!("{connection} SELECT database_history() AS");
+    assert_eq!(it.platform.sent(), [test(3), test(4), test(5), "5 WITH current AS".to_owned()]);
+    it.platform.statements([Rows(inserted_row())]);
+    assert_eq!(ask(), Ok(Insertion::Inserted), "no test after an answer");
+    // A server that is slow is asked in the end.
+    it.platform.statements([Never, Never]);
+    assert!(ask().is_err() && ask().is_err());
+    it.platform.statements([Never, Never, Never, Never, After(MS * 500, inserted_row())]);
+    assert_eq!(ask(), Ok(Insertion::Inserted));
 }
 
 #[test]
