@@ -239,8 +239,8 @@ impl<'r, P: Platform> Database<'r, P> {
         sent
     }
 
-    /// A connection. After two time-outs in a row, its server must answer first: each dead connection of the host's pool
-    /// would cost a request its whole time.
+    /// A connection. After two time-outs in a row, its server must answer first: each dead connection of the host's
+    /// pool would cost a request its whole time.
     async fn connect(&self) -> Result<P::Connection, StatementError> {
         if self.settings.place == Place::Sqlite {
             return self.open(&sqlite::setup(&self.table.collection)).await;
