@@ -112,10 +112,25 @@ async fn without_its_variables_it_is_not_ready_and_the_log_says_both_ways_to_set
         assert!(!refused.body.contains("s3cret"), "{}", refused.body);
     }
     let logs = service.logs();
-    for said in ["variable redis_url must be set; or set store to \"embedded\"", "variable key_reuse must be"] {
+    for said in ["variable redis_url must be set; or leave store and both URLs out", "variable key_reuse must be"] {
         assert!(logs.contains(said), "{logs}");
     }
     assert!(!logs.contains("s3cret"), "{logs}");
+}
+
+#[tokio::test]
+async fn without_any_variable_it_serves_one_customer_from_a_file_and_says_so() {
+    applies_to!(Servers);
+    let setup = ["redis_url", "database_url", "store", "identity"]
+        .into_iter()
+        .fold(service(), |setup, name| setup.variable(name, ""));
+    let service = setup.start().await;
+    let (key, order) = (new_key(), an_order());
+    let first = service.order(&key, &order).await;
+    first.assert_created();
+    service.order(&key, &order).await.assert_replay_of(&first);
+    let logs = service.logs();
+    assert!(logs.contains("identity is none") && logs.contains("store is embedded"), "{logs}");
 }
 
 /// Spin aborts requests in flight when it is stopped, and so does the runner. The client's retry repairs that:

@@ -146,12 +146,12 @@ macro_rules! variables {
 
 // name: type = default, the setting that it is for, whether it is a secret, rule, how it is read
 variables! {
-    store: IsEmbedded = "postgres", "", false, "must be \"postgres\" or \"embedded\"",
-        |text| word(text, [("postgres", false), ("embedded", true)]);
+    store: IsEmbedded = "", "", false, "must be \"postgres\", \"embedded\" or empty",
+        |text| word(text, [("", None), ("postgres", Some(false)), ("embedded", Some(true))]);
     redis_url: String = "", "store=postgres", true,
-        "must be set; or set store to \"embedded\", which needs no server and serves one host", not_empty;
+        "must be set; or leave store and both URLs out: SQLite needs no server and serves one host", not_empty;
     database_url: String = "", "store=postgres", true,
-        "must be set; or set store to \"embedded\", which needs no server and serves one host", not_empty;
+        "must be set; or leave store and both URLs out: SQLite needs no server and serves one host", not_empty;
     redis_key_prefix: String = "", "store=postgres", false, "may be anything", anything;
     reservation_ttl: Duration = "86400", "store=postgres", false, "must be whole seconds, 1 to 31622400",
         |text| number(text, MAX_TTL_SECONDS).map(Duration::from_secs);
@@ -196,7 +196,8 @@ const MAX_TTL_SECONDS: u64 = 366 * 24 * 60 * 60;
 /// A minute: no client waits longer for a store.
 const MAX_TIMEOUT_MS: u64 = 60_000;
 
-type IsEmbedded = bool;
+/// None where it is not said.
+type IsEmbedded = Option<bool>;
 
 /// The values of `identity`; it is open until it is chosen.
 #[derive(Clone, Copy)]
@@ -208,6 +209,12 @@ enum Mode {
 }
 
 impl RawSettings {
+    /// Whether nothing is said about where the resources are: then they are in SQLite, and unless something is said
+    /// about customers, there is one. So a component without any variable serves.
+    pub fn is_local(&self) -> bool {
+        [&self.store, &self.redis_url, &self.database_url].iter().all(|value| value.is_empty())
+    }
+
     /// Checks all values.
     ///
     /// # Errors
@@ -216,7 +223,7 @@ impl RawSettings {
         let mut wrong = Vec::new();
         let settings = self.read(&mut wrong);
         settings.filter(|_| wrong.is_empty()).ok_or_else(|| {
-            if self.identity.is_empty() {
+            if self.identity.is_empty() && !self.is_local() {
                 wrong.push(rows::identity);
             }
             SettingErrors(wrong)
@@ -228,6 +235,7 @@ impl RawSettings {
         // To Spin, a variable that is not set and an empty one are the same.
         let set = |text: &String| !text.is_empty();
         let identity = match self.identity(wrong) {
+            Some(Mode::Open) if self.is_local() => Some(Identity::None),
             None | Some(Mode::Open) => None,
             Some(Mode::None) => Some(Identity::None),
             Some(Mode::Header) => self.identity_header(wrong).map(Identity::Header),
@@ -241,11 +249,12 @@ impl RawSettings {
             }),
         };
         let store = match self.store(wrong) {
-            Some(false) => {
+            Some(Some(true)) => Some(Store::Embedded),
+            Some(None) if self.is_local() => Some(Store::Embedded),
+            Some(_) => {
                 let (redis_url, database_url) = (self.redis_url(wrong), self.database_url(wrong));
                 redis_url.zip(database_url).map(|(redis_url, database_url)| Store::Servers { redis_url, database_url })
             }
-            Some(true) => Some(Store::Embedded),
             None => None,
         };
         let reservation_ttl = self.reservation_ttl(wrong);
@@ -349,7 +358,11 @@ mod tests {
             assert_eq!(taken, Ok(expected), "{set}");
         }
         let embedded = check("store=embedded redis_url= database_url=");
-        assert!(embedded.is_ok_and(|settings| matches!(settings.store, Store::Embedded)));
+        assert!(
+            embedded.is_ok_and(|settings| matches!(settings.store, Store::Embedded) && settings.identity.is_none())
+        );
+        let local = check("redis_url= database_url=").expect("nothing is required");
+        assert!(matches!((&local.store, &local.identity), (Store::Embedded, Some(Identity::None))));
     }
 
     #[test]
@@ -375,7 +388,9 @@ mod tests {
             ("database_timeout_ms=0", "database_timeout_ms"),
             ("redis_timeout_ms=-1", "redis_timeout_ms"),
             ("lock_lease_ms=99999999999", "lock_lease_ms"),
-            ("store=", "store"),
+            ("store=x", "store"),
+            ("store=postgres redis_url= database_url=", "redis_url database_url"),
+            ("redis_url= identity=", "redis_url identity"),
             ("public_base_path=/shop/v~2", "public_base_path"),
             ("public_base_path=/shop/v.2", ""),
             ("public_base_path=/shop/", "public_base_path"),
@@ -393,7 +408,7 @@ mod tests {
             (r#"identity=jwt jwt_keys={"keys":[]}"#, "jwt_keys"),
             (r#"identity=jwt jwt_keys={"keys":[{"kty":"EC","crv":"P-521"}]}"#, "jwt_keys"),
             (
-                "redis_url= database_url= key_reuse=x log_requests=x identity=",
+                "store=postgres redis_url= database_url= key_reuse=x log_requests=x identity=",
                 "redis_url database_url key_reuse log_requests identity",
             ),
         ] {

@@ -68,12 +68,16 @@ pub async fn settings() -> Result<Arc<Settings>, Problem> {
         }
     }
     LOGS_REQUESTS.set(Some(raw.log_requests == "true"));
+    let is_local = raw.is_local();
     let settings = Arc::new(raw.check().map_err(|errors| {
         eprintln!("{errors}");
         Problem::WrongVariables(errors.0.iter().map(|variable| variable.name).collect())
     })?);
     if matches!(settings.identity, Some(Identity::None)) {
-        eprintln!("identity is none: all requests belong to one customer");
+        eprintln!("identity is none: all requests belong to one customer; set identity to header or jwt for more");
+    }
+    if is_local {
+        eprintln!("store is embedded: SQLite on this host; set redis_url and database_url for more hosts");
     }
     SETTINGS.set(Some(settings.clone()));
     Ok(settings)
