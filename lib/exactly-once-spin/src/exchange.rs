@@ -1,6 +1,7 @@
 //! Takes a request from Spin and hands the answer back, with as few calls of the host as possible: each call costs
 //! about as much as all of the protocol's own computing.
 
+use std::cell::OnceCell;
 use std::time::Duration;
 
 use exactly_once_http::{Body, BodyError, Head, Method};
@@ -19,11 +20,12 @@ const UNKNOWN_LENGTH: usize = 4096;
 /// The longest time that a body may take to arrive. Spin itself waits for ever.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
-/// A request's head. Its parts stay with the host until they are asked for.
+/// A request's head. Its headers stay with the host until one of them is asked for; then all are taken at once.
 pub struct RequestHead {
     method: Method,
     target: String,
     fields: Fields,
+    headers: OnceCell<Vec<(String, Vec<u8>)>>,
 }
 
 impl Head for RequestHead {
@@ -36,7 +38,9 @@ impl Head for RequestHead {
     }
 
     fn values(&self, name: &str) -> Vec<Vec<u8>> {
-        self.fields.get(name)
+        let headers = self.headers.get_or_init(|| self.fields.copy_all());
+        let named = headers.iter().filter(|(header, _)| header.eq_ignore_ascii_case(name));
+        named.map(|(_, value)| value.clone()).collect()
     }
 }
 
@@ -58,6 +62,7 @@ pub fn receive(request: Request, host: &SpinHost) -> (RequestHead, RequestBody<'
         },
         target: request.get_path_with_query().unwrap_or_default(),
         fields: request.get_headers(),
+        headers: OnceCell::new(),
     };
     let timer = host.timer();
     (head, RequestBody { request, timer })
