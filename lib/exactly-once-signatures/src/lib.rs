@@ -3,6 +3,7 @@
 
 use hmac::{Hmac, KeyInit, Mac};
 use p256::ecdsa::signature::Verifier;
+use p256::elliptic_curve::point::AffineCoordinates;
 use rsa::traits::PublicKeyParts;
 use rsa::{BigUint, Pkcs1v15Sign, RsaPublicKey};
 use sha2::{Digest, Sha256};
@@ -35,11 +36,8 @@ impl Key {
 
     /// For ES256: the coordinates of a point on P-256, 32 bytes each.
     pub fn p256(x: &[u8], y: &[u8]) -> Option<Self> {
-        if (x.len(), y.len()) != (32, 32) {
-            return None;
-        }
-        let point = [&[0x04], x, y].concat();
-        let key = p256::ecdsa::VerifyingKey::from_sec1_bytes(&point).ok()?;
+        let point = p256::AffinePoint::from_coordinates(x.try_into().ok()?, y.try_into().ok()?).into_option()?;
+        let key = p256::ecdsa::VerifyingKey::from_affine(point).ok()?;
         Some(Self(Kind::P256(Box::new(key))))
     }
 
