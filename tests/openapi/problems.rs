@@ -62,7 +62,7 @@ fn every() -> Vec<Problem> {
         Problem::Misconfigured,
         Problem::WrongVariables(vec!["redis_url", "database_url"]),
         Problem::FeedOff,
-        Problem::CursorOfAnotherHistory,
+        Problem::CursorOfAnotherHistory { feed: "/api/v1/events".to_owned() },
     ]
 }
 

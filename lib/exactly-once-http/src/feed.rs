@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use exactly_once::feed::{Cursor, FeedRequest, next_page};
+use exactly_once::feed::{Cursor, FeedError, FeedRequest, next_page};
 use exactly_once::json::to_json;
 use exactly_once::ports::FeedEntry;
 use exactly_once::{Collection, Resource};
@@ -29,12 +29,6 @@ const MAX_FEED_LIMIT: usize = 1000;
 /// How long a request may wait for an event, in seconds.
 const MAX_WAIT: usize = 20;
 
-/// The path of a collection's feed.
-pub fn feed_path(collection: &Collection) -> String {
-    let (parent, _) = collection.path.rsplit_once('/').unwrap_or_default();
-    format!("{parent}/{EVENTS}")
-}
-
 /// Answers a request for the next events.
 ///
 /// # Errors
@@ -53,7 +47,12 @@ pub async fn events(
     admit(&settings.events_token, head)?;
     let request = read_query(query).map_err(Problem::Query)?;
     let database = host.postgres(settings);
-    let page = next_page(&database, host, &request, settings.lock_timeout()).await?;
+    let target = head.target();
+    let (path, _) = target.split_once('?').unwrap_or((&target, ""));
+    let page = next_page(&database, host, &request, settings.lock_timeout()).await.map_err(|error| match error {
+        FeedError::AnotherHistory => Problem::CursorOfAnotherHistory { feed: path.to_owned() },
+        FeedError::Unavailable => Problem::DatabaseUnavailable,
+    })?;
     let mut batch = String::from("[");
     for entry in &page.entries {
         if batch.len() > 1 {
@@ -64,7 +63,7 @@ pub async fn events(
     batch.push(']');
     let next = format!(
         "<{}?limit={}&wait={}&after={}>; rel=\"next\"",
-        feed_path(&resource.collection),
+        path,
         request.limit,
         request.wait.as_secs(),
         Uuid::from_bytes(page.next.encode()).simple()
@@ -212,12 +211,5 @@ mod tests {
         ] {
             assert_eq!(read_query(query), Err(error), "{query}");
         }
-    }
-
-    #[test]
-    fn the_feed_is_beside_its_collection() {
-        let at = |path| feed_path(&Collection { name: "orders", one: "order", path });
-        assert_eq!(at("/api/v1/orders"), "/api/v1/events");
-        assert_eq!(at("/orders"), "/events");
     }
 }

@@ -4,14 +4,12 @@
 use std::time::Duration;
 
 use exactly_once::error::{CreateError, DatabaseError};
-use exactly_once::feed::FeedError;
 use exactly_once::json::{Malformed, to_json};
 use exactly_once::key::{KeyError, MAX_KEY_CHARS};
 use exactly_once::{Collection, Documentation, ListState, Resource, ResourceId, Violation};
 use http::{StatusCode, header};
 
 use crate::etag::ETag;
-use crate::feed::feed_path;
 use crate::head::BodyError;
 use crate::identity::Unidentified;
 use crate::outcome::Outcome;
@@ -70,7 +68,10 @@ pub enum Problem {
     /// No request with this key is known, or it is another customer's.
     KeyNotFound,
     FeedOff,
-    CursorOfAnotherHistory,
+    /// The path of the feed.
+    CursorOfAnotherHistory {
+        feed: String,
+    },
     /// The supported methods, as in the `Allow` header.
     MethodNotAllowed {
         allow: &'static str,
@@ -112,15 +113,6 @@ impl From<DatabaseError> for Problem {
     }
 }
 
-impl From<FeedError> for Problem {
-    fn from(error: FeedError) -> Self {
-        match error {
-            FeedError::AnotherHistory => Self::CursorOfAnotherHistory,
-            FeedError::Unavailable => Self::DatabaseUnavailable,
-        }
-    }
-}
-
 impl Problem {
     /// Why a body of at most `limit` bytes could not be read.
     pub(crate) fn of_body(error: BodyError, limit: usize) -> Self {
@@ -151,13 +143,13 @@ impl Problem {
     }
 
     /// The value of the field that its row names.
-    fn field_value(&self, collection: &Collection) -> Option<String> {
+    fn field_value(&self) -> Option<String> {
         Some(match self {
             Self::Unidentified(why) => challenge(*why).into(),
             Self::MethodNotAllowed { allow } => (*allow).into(),
             Self::PreconditionFailed { current } => ETag::of_state(current).to_string(),
             Self::Changed { etag } => etag.as_ref()?.to_string(),
-            Self::CursorOfAnotherHistory => format!("<{}>; rel=\"first\"", feed_path(collection)),
+            Self::CursorOfAnotherHistory { feed } => format!("<{feed}>; rel=\"first\""),
             Self::UnsupportedContentCoding => "identity".into(),
             Self::CollectionLocked { remaining } => whole_seconds(*remaining),
             Self::DatabaseUnavailable | Self::CreationUndecided => RETRY_AFTER_SECONDS.into(),
@@ -169,7 +161,7 @@ impl Problem {
     fn members(&self, collection: &Collection) -> String {
         match self {
             Self::KeyReused { id, differs } => {
-                format!(r#","differs":{},"{}Id":"{id}""#, to_json(differs), collection.one)
+                format!(r#","differs":{},"{}":"{id}""#, to_json(differs), collection.id_member())
             }
             Self::PreconditionFailed { current } => format!(r#","state":"{current}""#),
             Self::Invalid(violations) => {
@@ -187,7 +179,7 @@ impl Problem {
     /// The answer of an API to requests for a kind of resource, with links to where it is described.
     pub fn into_response_of(self, resource: &Resource) -> Response {
         let links = resource.documentation.map(|documentation| {
-            let kind = text(self.row().kind, &resource.collection);
+            let kind = text(self.row().kind, &resource.collection, "-");
             let Documentation { description, reference } = documentation;
             format!("<{description}>; rel=\"service-desc\", <{reference}#{kind}>; rel=\"help\"")
         });
@@ -201,16 +193,16 @@ impl Problem {
     /// The answer of a collection.
     pub fn into_response(self, collection: &Collection) -> Response {
         let row = self.row();
-        let text = |template| text(template, collection);
+        let prose = |template| text(template, collection, " ");
         let outcome = match self {
             Self::KeyReused { .. } => Outcome::Reused,
             _ => Outcome::of(row.status),
         };
         // Last: the value may contain anything.
-        let detail = text(row.detail).replace("{value}", &self.value());
-        let (kind, title) = (text(row.kind), text(row.title));
+        let detail = prose(row.detail).replace("{value}", &self.value());
+        let (kind, title) = (text(row.kind, collection, "-"), prose(row.title));
         let mut response = Response::problem(row.status, collection.name, &kind, &title, &detail);
-        if let Some(value) = self.field_value(collection) {
+        if let Some(value) = self.field_value() {
             response = response.with(row.field, value);
         }
         response.outcome = outcome;
@@ -237,11 +229,12 @@ pub struct Row {
     pub detail: &'static str,
 }
 
-/// A text of a row for a collection.
-fn text(template: &str, collection: &Collection) -> String {
-    let Collection { name, one, path } = collection;
-    let text = template.replace("{name}", name).replace("{one}", one);
-    text.replace("{path}", path)
+/// A text of a row for a collection, with this between the words of its names.
+#[inline(never)]
+fn text(template: &str, collection: &Collection, between: &str) -> String {
+    let [name, one] = [collection.name, collection.one].map(|words| words.replace('_', between));
+    let text = template.replace("{one}Id", &collection.id_member());
+    text.replace("{name}", &name).replace("{one}", &one).replace("{path}", collection.path)
 }
 
 /// The table, once as a constant and once by problem.
@@ -321,7 +314,7 @@ problems! {
     Self::CollectionLocked { .. }, CONFLICT, "collection-locked",
         "Another {one} is being created on a condition", "retry-after",
         "This request stored nothing. Send it again after the time in Retry-After.";
-    Self::CursorOfAnotherHistory, GONE, "cursor-of-another-history",
+    Self::CursorOfAnotherHistory { .. }, GONE, "cursor-of-another-history",
         "The cursor is of another history of the database", "link",
         "The database has failed over or was restored: events before the cursor may be new. Start again without after, \
          and ignore each event whose id you know. No {one} is skipped then.";

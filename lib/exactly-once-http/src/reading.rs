@@ -83,8 +83,8 @@ pub async fn show_key(
     let body = match state {
         KeyState::InProgress => format!(r#"{{"key":{key},"state":"in_progress"}}"#),
         KeyState::Completed(id) => format!(
-            r#"{{"key":{key},"state":"completed","{}Id":"{id}","createdAt":"{}"}}"#,
-            collection.one,
+            r#"{{"key":{key},"state":"completed","{}":"{id}","createdAt":"{}"}}"#,
+            collection.id_member(),
             id.created_at()
         ),
     };
@@ -99,5 +99,6 @@ pub fn represent(resource: &Resource, stored: &StoredResource) -> Option<String>
 /// Stands in a page for a resource whose document is unreadable. The page stays complete, and its other resources stay
 /// readable.
 pub(crate) fn unreadable(collection: &Collection, id: ResourceId) -> String {
-    format!(r#"{{"{}Id":"{}","status":"unreadable","createdAt":"{}"}}"#, collection.one, id, id.created_at())
+    let member = collection.id_member();
+    format!(r#"{{"{member}":"{id}","status":"unreadable","createdAt":"{}"}}"#, id.created_at())
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::feed::EVENTS;
 use crate::head::{Head, text};
 use crate::outcome::Outcome;
-use crate::respond::{KEYS, segment_below, segment_path};
+use crate::respond::{KEYS, beside, segment_below};
 
 const TRACEPARENT: &str = "traceparent";
 
@@ -51,16 +51,16 @@ pub fn milliseconds(seconds: f64) -> f64 {
 
 /// The path with `{}` for its parameters, or `other` for an unknown path, which could contain anything.
 pub fn route_pattern(collection: &Collection, path: &str) -> String {
-    let (parent, _) = collection.path.rsplit_once('/').unwrap_or_default();
+    let beside = beside(collection, path);
     match path {
         "/healthz" | "/readyz" => path.to_owned(),
-        _ if path == collection.path => path.to_owned(),
-        _ if segment_path(path, parent) == Some(EVENTS) => path.to_owned(),
+        _ if path == collection.path || matches!(beside, Some("healthz" | "readyz" | EVENTS)) => path.to_owned(),
         _ if segment_below(path, collection.path.trim_end_matches('/')).is_some() => {
             format!("{}/{{}}", collection.path.trim_end_matches('/'))
         }
-        _ if segment_path(path, parent).is_some_and(|rest| segment_below(rest, KEYS).is_some()) => {
-            format!("{parent}/{KEYS}/{{}}")
+        _ if beside.is_some_and(|rest| segment_below(rest, KEYS).is_some()) => {
+            let (keys, _) = path.rsplit_once('/').unwrap_or_default();
+            format!("{keys}/{{}}")
         }
         _ => "other".to_owned(),
     }
@@ -103,6 +103,9 @@ mod tests {
             ("/api/v1/orders/s3cret", "/api/v1/orders/{}"),
             ("/api/v1/idempotency-keys/s3cret", "/api/v1/idempotency-keys/{}"),
             ("/api/v1/events", "/api/v1/events"),
+            ("/api/v1/orders/events", "/api/v1/orders/events"),
+            ("/api/v1/orders/readyz", "/api/v1/orders/readyz"),
+            ("/api/v1/orders/idempotency-keys/s3cret", "/api/v1/orders/idempotency-keys/{}"),
             ("/api/v1/events/s3cret", "other"),
             ("/api/v1/orders/", "other"),
             ("/api/v1/orders/s3cret/items", "other"),

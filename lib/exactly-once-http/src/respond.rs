@@ -172,18 +172,20 @@ fn route<'p>(collection: &Collection, method: Method, path: &'p str) -> Result<R
         _ => Err(Problem::MethodNotAllowed { allow: "GET, HEAD" }),
     };
     let of_customer = |route| read(Route::OfCustomer(route));
-    let (parent, _) = collection.path.rsplit_once('/').unwrap_or_default();
+    let beside = beside(collection, path);
     match path {
         "/healthz" => read(Route::Health),
         "/readyz" => read(Route::Readiness),
+        _ if beside == Some("healthz") => read(Route::Health),
+        _ if beside == Some("readyz") => read(Route::Readiness),
         _ if path == collection.path => match method {
             Method::Post => Ok(Route::OfCustomer(CustomerRoute::New)),
             Method::Get | Method::Head => Ok(Route::OfCustomer(CustomerRoute::List)),
             Method::Options | Method::Other => Err(Problem::MethodNotAllowed { allow: "GET, HEAD, POST" }),
         },
-        _ if segment_path(path, parent) == Some(EVENTS) => read(Route::Feed),
+        _ if beside == Some(EVENTS) => read(Route::Feed),
         _ => {
-            let key = || segment_below(segment_path(path, parent)?, KEYS);
+            let key = || segment_below(beside?, KEYS);
             match (segment_below(path, collection.path), key()) {
                 (Some(id), _) => of_customer(CustomerRoute::One(id)),
                 (None, Some(key)) => of_customer(CustomerRoute::Key(key)),
@@ -191,6 +193,16 @@ fn route<'p>(collection: &Collection, method: Method, path: &'p str) -> Result<R
             }
         }
     }
+}
+
+/// The path without the segments that it shares with the collection's: health, keys and feed are beside the collection.
+/// They are below it as well, so that several collections can share an address.
+#[inline(never)]
+pub(crate) fn beside<'p>(collection: &Collection, path: &'p str) -> Option<&'p str> {
+    let (parent, _) = collection.path.rsplit_once('/').unwrap_or_default();
+    let below = segment_path(path, collection.path)
+        .filter(|below| matches!(*below, "healthz" | "readyz" | EVENTS) || segment_below(below, KEYS).is_some());
+    below.or_else(|| segment_path(path, parent))
 }
 
 /// The path without the segments of its parent.

@@ -14,10 +14,27 @@ pub struct Collection {
     /// The collection's name: lower-case ASCII letters and underscores, such as `orders`. It is the table, and it is
     /// part of every key scope: resources of two collections may share a key and never meet.
     pub name: &'static str,
-    /// One of its resources, in lower case, such as `order`. The id's column is `<one>_id`, its member `<one>Id`.
+    /// One of its resources, in lower case, such as `order` or `gift_card`. The id's column is `<one>_id`; its member
+    /// is `orderId` or `giftCardId`.
     pub one: &'static str,
     /// The path of the collection, such as `/api/v1/orders`. Part of every fingerprint.
     pub path: &'static str,
+}
+
+impl Collection {
+    /// The name of the member that has a resource's id.
+    #[inline(never)]
+    pub fn id_member(&self) -> String {
+        let mut member = String::with_capacity(self.one.len() + 2);
+        let mut begins = false;
+        for char in self.one.chars().chain("_id".chars()) {
+            match char {
+                '_' => begins = true,
+                _ => member.push(if std::mem::take(&mut begins) { char.to_ascii_uppercase() } else { char }),
+            }
+        }
+        member
+    }
 }
 
 /// Where an API is described.
@@ -111,6 +128,12 @@ impl fmt::Display for ResourceId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_member_of_an_id_is_in_camel_case() {
+        let of = |one| Collection { name: "", one, path: "" }.id_member();
+        assert_eq!([of("order"), of("gift_card")], ["orderId", "giftCardId"]);
+    }
 
     #[test]
     fn only_the_printed_form_is_an_id() {

@@ -150,6 +150,15 @@ fn paths_and_methods() {
     assert_eq!(route(&COLLECTION, Method::Head, "/healthz"), Ok(Route::Health));
     assert_eq!(route(&COLLECTION, Method::Get, "/readyz"), Ok(Route::Readiness));
     assert_eq!(route(&COLLECTION, Method::Get, "/api/v1/events"), Ok(Route::Feed));
+    // Where several collections share an address.
+    for (below, expected) in [
+        ("healthz", Route::Health),
+        ("readyz", Route::Readiness),
+        ("events", Route::Feed),
+        ("idempotency-keys/k", Route::OfCustomer(CustomerRoute::Key("k"))),
+    ] {
+        assert_eq!(route(&COLLECTION, Method::Get, &format!("{ORDERS}/{below}")), Ok(expected));
+    }
     assert_eq!(at(Method::Get, &format!("{ORDERS}/nope")), Err(Problem::NotFound));
     assert_eq!(at(Method::Get, &format!("{ORDERS}?offset=1")), Err(Problem::Query(QueryError::Unknown)));
     for path in [
