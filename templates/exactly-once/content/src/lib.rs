@@ -1,19 +1,21 @@
-//! What a {{resource}} is, and on Wasm the component that serves it. Replace the members by those of your resource.
+{%- assign many = project-name | downcase | replace: "-", "_" | replace: " ", "_" -%}
+{%- assign path = many | replace: "_", "-" -%}
+{%- assign one = many -%}{%- assign last = many | slice: -1 -%}{%- assign length = many | size | minus: 1 -%}
+{%- if last == "s" -%}{%- assign one = many | slice: 0, length -%}{%- endif -%}
+{%- assign words = one | replace: "_", " " -%}{%- assign parts = one | split: "_" -%}
+{%- capture member -%}{%- for part in parts -%}{%- if forloop.first -%}{{part}}{%- else -%}{{part | capitalize}}{%- endif -%}{%- endfor -%}Id{%- endcapture -%}
+//! What a {{words}} is, and on Wasm the component that serves it. Replace the members by those of your resource.
 
 use exactly_once::members::{created_at, id, integer, required, text};
 use exactly_once::{Collection, Resource};
 
-const COLLECTION: Collection = Collection {
-    name: "{{collection}}",
-    one: "{{resource}}",
-    path: "/api/v1/{{collection}}",
-};
+const COLLECTION: Collection = Collection { name: "{{many}}", one: "{{one}}", path: "/api/v1/{{path}}" };
 
 /// The representation has the members in this order.
 pub static RESOURCE: Resource = Resource::new(
     COLLECTION,
     &[
-        id("{{resource}}Id"),
+        id("{{member}}"),
         required("name", text(1, 100)),
         required("quantity", integer(1, 1_000)),
         created_at("createdAt"),
