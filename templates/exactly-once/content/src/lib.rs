@@ -3,7 +3,9 @@
 {%- assign one = many -%}{%- assign last = many | slice: -1 -%}{%- assign length = many | size | minus: 1 -%}
 {%- if last == "s" -%}{%- assign one = many | slice: 0, length -%}{%- endif -%}
 {%- assign words = one | replace: "_", " " -%}{%- assign parts = one | split: "_" -%}
-{%- capture member -%}{%- for part in parts -%}{%- if forloop.first -%}{{part}}{%- else -%}{{part | capitalize}}{%- endif -%}{%- endfor -%}Id{%- endcapture -%}
+{%- capture member -%}{%- for part in parts -%}
+{%- if forloop.first -%}{{part}}{%- else -%}{{part | capitalize}}{%- endif -%}
+{%- endfor -%}Id{%- endcapture -%}
 //! What a {{words}} is, and on Wasm the component that serves it. Replace the members by those of your resource.
 
 use exactly_once::members::{created_at, id, integer, required, text};
