@@ -12,7 +12,9 @@ ulimit -S -n "$(ulimit -H -n)"
 
 # The defaults are those that docs/performance.md recommends, and that the figures in docs/capacity.md were measured
 # with.
+# Without a folder for its state: nothing uses Spin's stores, and the root file system is read-only.
 exec spin "$@" \
+    --state-dir "" \
     --max-instance-reuse-count "${ORDERS_INSTANCE_REUSE_COUNT:-128}" \
     --max-instance-concurrent-reuse-count "${ORDERS_INSTANCE_CONCURRENCY:-16}" \
     --idle-instance-timeout "${ORDERS_INSTANCE_IDLE_TIMEOUT:-1s}"

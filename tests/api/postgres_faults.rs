@@ -24,6 +24,10 @@ async fn postgres_stopped_then_started() {
         }
         let refused = service.order(&key, &order).await;
         refused.assert_problem(503, "unavailable");
+        // Every instance has lost it: to take this one out of service would help nobody.
+        assert_eq!(service.get("/readyz").await.status, 503);
+        let degraded = service.get("/readyz?lost-store=degraded").await;
+        assert_eq!((degraded.status, &degraded.json()["status"]), (200, &"degraded".into()));
         assert!(refused.field("retry-after").unwrap().parse::<u64>().unwrap() >= 1);
         for word in ["postgres", "Connect", "127.0.0.1", "orders@"] {
             assert!(!refused.body.contains(word), "{}", refused.body);

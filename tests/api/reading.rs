@@ -88,7 +88,9 @@ async fn a_database_with_an_older_schema_is_not_ready() {
     let database = service.database().await.unwrap();
     let second = "DROP FUNCTION insert_orders_2";
     database.batch_execute(second).await.unwrap();
-    assert_eq!(service.get("/readyz").await.status, 503);
+    for path in ["/readyz", "/readyz?lost-store=degraded"] {
+        assert_eq!(service.get(path).await.status, 503, "{path}");
+    }
     // One by one, with the statement that settles conflicts.
     let created = service.order(&new_key(), &an_order()).await;
     created.assert_created();
@@ -105,7 +107,9 @@ async fn a_database_without_our_table_is_not_ready() {
     let service = service().start().await;
     let database = service.database().await.unwrap();
     database.batch_execute("ALTER TABLE orders RENAME TO gone").await.unwrap();
-    assert_eq!(service.get("/readyz").await.status, 503);
+    for path in ["/readyz", "/readyz?lost-store=degraded"] {
+        assert_eq!(service.get(path).await.status, 503, "{path}");
+    }
     let refused = service.order(&new_key(), &an_order()).await;
     refused.assert_problem(503, "unavailable");
     assert!(!refused.body.contains("relation"), "no store's words");

@@ -1,7 +1,7 @@
 //! Liveness and readiness of the service.
 
 use exactly_once::json::to_json;
-use exactly_once::ports::Probe;
+use exactly_once::ports::{Condition, Probe};
 use http::{StatusCode, header};
 
 use crate::response::Response;
@@ -11,29 +11,39 @@ pub fn health() -> Response {
     Response::json(StatusCode::OK, r#"{"status":"ok"}"#.to_owned())
 }
 
+/// How a lost store counts in a report of readiness.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LostStore {
+    /// For people and alerts: resources cannot be created.
+    Unready,
+    /// For what sends requests to this instance: it replays completed creations, and says when to come back. Without it
+    /// no other instance would do better.
+    Degraded,
+}
+
 /// Says whether resources can be created: not without Postgres; without Redis, only slower.
-pub fn readiness(redis: Probe, postgres: Probe) -> Response {
+pub fn readiness(redis: Probe, postgres: Probe, lost: LostStore) -> Response {
     let checks = format!(r#""redis":{},"postgres":{}"#, check(redis), check(postgres));
-    let status = if redis.up { "ready" } else { "degraded" };
-    of_checks(postgres.up, status, &checks)
+    of_checks(postgres, redis.is_up(), lost, &checks)
 }
 
 /// The same for the embedded store, which is the only store then.
-pub fn embedded_readiness(sqlite: Probe) -> Response {
-    of_checks(sqlite.up, "ready", &format!(r#""sqlite":{}"#, check(sqlite)))
+pub fn embedded_readiness(sqlite: Probe, lost: LostStore) -> Response {
+    of_checks(sqlite, true, lost, &format!(r#""sqlite":{}"#, check(sqlite)))
 }
 
-fn of_checks(is_up: bool, status: &str, checks: &str) -> Response {
-    let (status, code) = match is_up {
-        true => (status, StatusCode::OK),
-        false => ("unavailable", StatusCode::SERVICE_UNAVAILABLE),
+fn of_checks(database: Probe, redis_is_up: bool, lost: LostStore, checks: &str) -> Response {
+    let (status, code) = match (database.condition, lost) {
+        (Condition::Up, _) if redis_is_up => ("ready", StatusCode::OK),
+        (Condition::Up, _) | (Condition::Unreachable, LostStore::Degraded) => ("degraded", StatusCode::OK),
+        (Condition::Unreachable | Condition::Unfit, _) => ("unavailable", StatusCode::SERVICE_UNAVAILABLE),
     };
     let body = format!(r#"{{"status":"{status}","checks":{{{checks}}}}}"#);
     Response::json(code, body).with(header::CACHE_CONTROL.as_str(), "no-store")
 }
 
 fn check(probe: Probe) -> String {
-    let status = if probe.up { "up" } else { "down" };
+    let status = if probe.is_up() { "up" } else { "down" };
     let latency = to_json(&((probe.latency_ms * 1000.0).round() / 1000.0));
     format!(r#"{{"status":"{status}","latencyMs":{latency}}}"#)
 }
@@ -44,11 +54,12 @@ mod tests {
 
     use super::*;
 
+    const LATENCY: f64 = 1.23456;
+
     #[test]
     fn an_embedded_store_is_the_only_check() {
-        for (up, code, word) in [(true, 200, "up"), (false, 503, "down")] {
-            let latency_ms = 1.23456;
-            let response = embedded_readiness(Probe { up, latency_ms });
+        for (condition, code, word) in [(Condition::Up, 200, "up"), (Condition::Unfit, 503, "down")] {
+            let response = embedded_readiness(Probe { condition, latency_ms: LATENCY }, LostStore::Unready);
             assert_eq!(response.status, code);
             let body: Value = serde_json::from_str(&response.body).expect("JSON");
             let check = serde_json::json!({"status": word, "latencyMs": 1.235});
@@ -58,18 +69,23 @@ mod tests {
 
     #[test]
     fn readiness_follows_postgres_and_only_mentions_redis() {
-        let probe = |up| Probe { up, latency_ms: 1.23456 };
-        for (redis, postgres, code, status) in [
-            (true, true, 200, "ready"),
-            (false, true, 200, "degraded"),
-            (true, false, 503, "unavailable"),
-            (false, false, 503, "unavailable"),
+        use Condition::{Unfit, Unreachable, Up};
+        use LostStore::{Degraded, Unready};
+        for (redis, postgres, lost, code, status) in [
+            (Up, Up, Unready, 200, "ready"),
+            (Unreachable, Up, Unready, 200, "degraded"),
+            (Unfit, Up, Degraded, 200, "degraded"),
+            (Up, Unreachable, Unready, 503, "unavailable"),
+            (Up, Unreachable, Degraded, 200, "degraded"),
+            (Unreachable, Unreachable, Degraded, 200, "degraded"),
+            (Up, Unfit, Degraded, 503, "unavailable"),
         ] {
-            let response = readiness(probe(redis), probe(postgres));
+            let [redis, postgres] = [redis, postgres].map(|condition| Probe { condition, latency_ms: LATENCY });
+            let response = readiness(redis, postgres, lost);
             assert_eq!(response.status, code);
             let body: Value = serde_json::from_str(&response.body).expect("JSON");
             assert_eq!(body["status"], status);
-            let word = |up| if up { "up" } else { "down" };
+            let word = |probe: Probe| if probe.is_up() { "up" } else { "down" };
             assert_eq!(body["checks"]["redis"]["status"], word(redis));
             assert_eq!(body["checks"]["postgres"]["status"], word(postgres));
             assert_eq!(body["checks"]["postgres"]["latencyMs"], 1.235);

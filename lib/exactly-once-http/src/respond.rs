@@ -9,7 +9,7 @@ use crate::conditions::refuse_if_none_match;
 use crate::creation::{self, CreateOperation};
 use crate::feed::{EVENTS, events};
 use crate::head::{Body, Head, Method};
-use crate::health::{embedded_readiness, health, readiness};
+use crate::health::{LostStore, embedded_readiness, health, readiness};
 use crate::host::Host;
 use crate::identity::Identity;
 use crate::problem::Problem;
@@ -101,9 +101,13 @@ async fn answer(
             // An instance that would reject every request gets no traffic.
             chosen(settings).map_err(|_| Problem::WrongVariables(vec!["identity"]))?;
             let (redis, postgres) = host.probe_both(settings).await;
+            let lost = match query {
+                "lost-store=degraded" if !host.misconfigured() => LostStore::Degraded,
+                _ => LostStore::Unready,
+            };
             return Ok(match settings.store {
-                Store::Embedded => embedded_readiness(postgres),
-                Store::Servers { .. } => readiness(redis, postgres),
+                Store::Embedded => embedded_readiness(postgres, lost),
+                Store::Servers { .. } => readiness(redis, postgres, lost),
             });
         }
         Route::Feed => return events(resource, query, head, host, settings).await,

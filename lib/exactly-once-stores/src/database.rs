@@ -10,8 +10,8 @@ use exactly_once::condition::Expected;
 use exactly_once::error::DatabaseError;
 use exactly_once::group_commit::Batches;
 use exactly_once::ports::{
-    Attempt, ConditionalInsertion, ConditionalResources, Feed, FeedRows, Histories, Insertion, NewResource, Outlook,
-    Page, Probe, Probes, ResourceLists, Resources, ResourcesByKey, StoredResource, Writers,
+    Attempt, Condition, ConditionalInsertion, ConditionalResources, Feed, FeedRows, Histories, Insertion, NewResource,
+    Outlook, Page, Probe, Probes, ResourceLists, Resources, ResourcesByKey, StoredResource, Writers,
 };
 use exactly_once::{Collection, Customer, InHistory, KeyScope, KnownHistory, ResourceId};
 
@@ -501,17 +501,18 @@ impl<P: Platform> Probes for Database<'_, P> {
         let start = self.platform().now();
         let probed = self.rows_in_epoch(self.statements().probe(), Some("history")).await;
         let name = self.table.collection.name;
-        let up = match probed.as_deref().map(<[Row]>::first) {
+        let condition = match probed.as_deref().map(<[Row]>::first) {
             Ok(Some(row)) if row.boolean("numbers_continue") == Some(false) => {
                 let line =
                     format!("postgres: sequence numbers of {name} repeat; run: SELECT continue_numbers('{name}')");
                 self.instance.said.once(self.platform(), line.clone(), &line);
-                false
+                Condition::Unfit
             }
-            Ok(_) => true,
-            Err(_) => false,
+            Ok(_) => Condition::Up,
+            Err(_) if self.instance.database_outage.is_on() => Condition::Unreachable,
+            Err(_) => Condition::Unfit,
         };
-        Probe::since(start, self.platform().now(), up)
+        Probe::since(start, self.platform().now(), condition)
     }
 }
 

@@ -224,6 +224,8 @@ impl<P: Platform> Drop for Measurement<'_, P> {
 mod tests {
     use futures::FutureExt;
 
+    use exactly_once::ports::Condition;
+
     use super::*;
     use crate::testing::{MS, TestPlatform, TestSignals};
 
@@ -231,7 +233,7 @@ mod tests {
     fn callers_share_a_probe_for_a_second() {
         let (platform, instance) = (TestPlatform::default(), Instance::<TestPlatform>::new(TestSignals));
         let probes = |latency_ms| {
-            let probe = Probe { up: true, latency_ms };
+            let probe = Probe { condition: Condition::Up, latency_ms };
             (probe, probe)
         };
         let ask = |latency_ms| instance.probe(&platform, async move { probes(latency_ms) }).now_or_never();

@@ -27,6 +27,11 @@ struct Times {
 }
 
 impl Outage {
+    /// Whether there is one.
+    pub fn is_on(&self) -> bool {
+        self.times.get().is_some()
+    }
+
     /// A call of the store failed, for this reason. `consequence` says what requests do without the store.
     pub fn failed(&self, platform: &impl Platform, store: &str, why: &str, consequence: &str) {
         let now = platform.now();

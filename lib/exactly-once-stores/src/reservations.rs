@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use exactly_once::error::ReservationsUnavailable;
-use exactly_once::ports::{Lock, Locks, Probe, Probes, RecordLookup, Reservation, Reservations};
+use exactly_once::ports::{Condition, Lock, Locks, Probe, Probes, RecordLookup, Reservation, Reservations};
 use exactly_once::{KeyScope, Record};
 
 use crate::instance::{Instance, Request};
@@ -176,8 +176,12 @@ impl<P: Platform> Probes for Redis<'_, P> {
         let platform = self.request.platform();
         let start = platform.now();
         let reply = self.command(self.settings.locking().probe()).await;
-        let up = reply.ok().and_then(lock).is_some();
-        Probe::since(start, platform.now(), up)
+        let condition = match reply.map(lock) {
+            Ok(Some(_)) => Condition::Up,
+            Ok(None) => Condition::Unfit,
+            Err(ReservationsUnavailable) => Condition::Unreachable,
+        };
+        Probe::since(start, platform.now(), condition)
     }
 }
 
@@ -226,7 +230,7 @@ mod tests {
 
         fn probe(&self) -> bool {
             let request = self.request();
-            self.platform.run(self.redis(&request).probe()).up
+            self.platform.run(self.redis(&request).probe()).is_up()
         }
 
         fn breaker(&self) -> State {
@@ -351,7 +355,7 @@ mod tests {
         let it = Fixture::new();
         let request = it.request();
         let redis = it.at(&request, None);
-        assert!(!it.platform.run(redis.probe()).up);
+        assert!(!it.platform.run(redis.probe()).is_up());
         assert!(it.platform.sent().is_empty() && it.platform.lines().is_empty());
         assert_eq!(it.breaker(), State::Closed);
     }

@@ -290,19 +290,35 @@ pub trait Feed {
     async fn read(&self, after: i64, last: i64, limit: usize) -> Result<FeedRows, DatabaseError>;
 }
 
+/// What a probe found out about a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// It does what requests need.
+    Up,
+    /// It does not answer. That passes by itself, and every instance has the same.
+    Unreachable,
+    /// It answers, and refuses what requests need: an operator must act.
+    Unfit,
+}
+
 /// The result of probing a store.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Probe {
-    /// Whether it answered as it should.
-    pub up: bool,
+    /// What it found out.
+    pub condition: Condition,
     /// The time until its answer or until the deadline, in milliseconds.
     pub latency_ms: f64,
 }
 
 impl Probe {
+    /// Whether the store does what requests need.
+    pub fn is_up(&self) -> bool {
+        self.condition == Condition::Up
+    }
+
     /// The result of a probe that was sent and has ended at these times.
-    pub fn since(sent: Duration, ended: Duration, up: bool) -> Self {
-        Self { up, latency_ms: ended.saturating_sub(sent).as_secs_f64() * 1000.0 }
+    pub fn since(sent: Duration, ended: Duration, condition: Condition) -> Self {
+        Self { condition, latency_ms: ended.saturating_sub(sent).as_secs_f64() * 1000.0 }
     }
 }
 

@@ -4,7 +4,8 @@
 use cloudevents::{Refusal, handshake, read_event};
 use exactly_once_http::identity::Identity;
 use exactly_once_http::{
-    Body, Head, Host, Method, PageRequest, Problem, Response, admit, create, health, identify, list, readiness,
+    Body, Head, Host, LostStore, Method, PageRequest, Problem, Response, admit, create, health, identify, list,
+    readiness,
 };
 use exactly_once_spin::SpinHost;
 
@@ -28,7 +29,7 @@ async fn answer(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Re
         }
         (Method::Get | Method::Head, "/readyz") => {
             let (redis, postgres) = host.probe_both(&settings).await;
-            Ok(readiness(redis, postgres))
+            Ok(readiness(redis, postgres, LostStore::Unready))
         }
         (Method::Post, path) if path == COLLECTION.path => {
             admit(&host.variable("operator_token").await?, head)?;

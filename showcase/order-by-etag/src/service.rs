@@ -12,7 +12,7 @@ use exactly_once::ports::{ResourceIds, ResourceLists, StoredResource};
 use exactly_once::{Document, IdempotencyKey, KeyScope, ResourceId};
 use exactly_once_http::identity::Identity;
 use exactly_once_http::{
-    Body, ETag, Head, Host, Method, Problem, Response, events, feed_path, health, identify, read_condition,
+    Body, ETag, Head, Host, LostStore, Method, Problem, Response, events, feed_path, health, identify, read_condition,
     read_document, read_key, readiness,
 };
 use exactly_once_spin::{Database, SpinHost};
@@ -48,7 +48,7 @@ async fn answer(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Re
         (Method::Get | Method::Head, "/healthz") => Ok(health()),
         (Method::Get | Method::Head, "/readyz") => {
             let (redis, postgres) = host.probe_both(&settings).await;
-            Ok(readiness(redis, postgres))
+            Ok(readiness(redis, postgres, LostStore::Unready))
         }
         (Method::Get | Method::Head, path) if path == feed_path(&COLLECTION) => {
             events(&ORDERS, query, head, host, &settings).await

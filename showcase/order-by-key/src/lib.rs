@@ -6,8 +6,8 @@ use exactly_once::members::{id, integer, required};
 use exactly_once::ports::{ResourceLists, ResourcesByKey};
 use exactly_once::{Collection, Customer, Document, KeyScope, Resource, ResourceId};
 use exactly_once_http::{
-    Body, Head, Host, Method, Problem, QueryError, Response, decoded, health, read_document, read_key, readiness,
-    represent,
+    Body, Head, Host, LostStore, Method, Problem, QueryError, Response, decoded, health, read_document, read_key,
+    readiness, represent,
 };
 use http::StatusCode;
 use uuid::Uuid;
@@ -36,7 +36,7 @@ async fn answer(head: &impl Head, body: impl Body, host: &impl Host) -> Result<R
         (Method::Get | Method::Head, "/healthz") => Ok(health()),
         (Method::Get | Method::Head, "/readyz") => {
             let (redis, postgres) = host.probe_both(&settings).await;
-            Ok(readiness(redis, postgres))
+            Ok(readiness(redis, postgres, LostStore::Unready))
         }
         (Method::Post, "/") => {
             let scope = KeyScope { collection: COLLECTION.name, customer: profile(query)?, key: read_key(head)? };

@@ -4,8 +4,8 @@ use cloudevents::{MEDIA_TYPE, Refusal, handshake, read_event};
 use exactly_once::create::{CreateRequest, Creation, create};
 use exactly_once::{Customer, Document, KeyScope, ResourceId};
 use exactly_once_http::{
-    Body, Head, Host, IDEMPOTENT_REPLAYED, Method, Outcome, Problem, QueryError, Response, admit, decoded, health,
-    read_document, read_key, readiness, represent,
+    Body, Head, Host, IDEMPOTENT_REPLAYED, LostStore, Method, Outcome, Problem, QueryError, Response, admit, decoded,
+    health, read_document, read_key, readiness, represent,
 };
 use exactly_once_spin::SpinHost;
 use exactly_once_stores::sql::{Parameter, Statement};
@@ -37,7 +37,7 @@ async fn answer(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Re
         (Method::Get | Method::Head, "/readyz") => {
             let settings = host.settings().await?;
             let (redis, postgres) = host.probe_both(&settings).await;
-            return Ok(readiness(redis, postgres));
+            return Ok(readiness(redis, postgres, LostStore::Unready));
         }
         _ => admit(&host.variable("operator_token").await?, head)?,
     }

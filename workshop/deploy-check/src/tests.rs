@@ -50,7 +50,7 @@ fn a_finding_names_the_file_to_change_and_the_checkout_has_none() {
     let copy = root().join(format!("target/deploy-check/copy-{}", std::process::id()));
     let script = "mkdir -p $1/docs && cp -r deploy spin.toml $1 && cp docs/operations.md $1/docs
         sed -i 's/maxReplicas: 10/maxReplicas: 100/' $1/deploy/base/autoscaler.yaml
-        sed -i 's|path: /readyz|path: /ready|' $1/deploy/overlays/spintainer/app.yaml
+        sed -i 's|path: \"/readyz?lost-store=degraded\"|path: /ready|' $1/deploy/overlays/spintainer/app.yaml
         sed -i 's/stage: template/stage: beta/' $1/deploy/overlays/shim/kustomization.yaml";
     shell(script, &copy);
     let (_, findings) = crate::check(&copy, &tools).unwrap();

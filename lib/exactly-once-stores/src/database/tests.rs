@@ -128,7 +128,7 @@ fn a_database_whose_sequence_numbers_repeat_is_not_ready_and_the_log_says_what_t
     for continues in [true, false] {
         let row = row_of([history_column(1), ("numbers_continue", Value::Boolean(continues))]);
         it.platform.statements([Rows(vec![row])]);
-        assert_eq!(it.call(async |db| db.probe().await).up, continues);
+        assert_eq!(it.call(async |db| db.probe().await).is_up(), continues);
     }
     let lines = it.platform.lines();
     assert!(lines.len() == 1 && lines[0].ends_with("run: SELECT continue_numbers('orders')"), "{lines:?}");
@@ -174,7 +174,7 @@ fn what_postgres_refuses_is_logged_once_and_is_no_outage() {
     let it = Fixture::at(POSTGRES);
     it.platform.statements(vec![Error(Some("42P01"), "no orders\nat 1"); 2]);
     for _ in 0..2 {
-        assert!(!it.call(async |db| db.probe().await.up));
+        assert!(!it.call(async |db| db.probe().await.is_up()));
     }
     assert_eq!(it.platform.lines(), ["postgres: 42P01 no orders"]);
     assert_eq!(it.known(), KnownHistory::Unknown { last: None });
@@ -197,7 +197,7 @@ fn an_outage_is_logged_and_makes_the_history_unreachable() {
     assert!(request.database_time() >= TIMEOUT && request.database_time() < TIMEOUT + MS * 5);
     it.platform.pass(Duration::from_secs(2));
     it.platform.statements([Rows(a_row())]);
-    assert!(it.call(async |db| db.probe().await.up));
+    assert!(it.call(async |db| db.probe().await.is_up()));
     assert_eq!(it.platform.lines(), ["postgres: back after 3 s"]);
 }
 
@@ -308,7 +308,7 @@ fn sqlite_is_read_before_it_inserts_and_keeps_its_connection() {
     assert_eq!((conflict.history, conflict.value), (history_of(1), Insertion::Conflict));
     it.platform.idle(Duration::from_secs(60));
     it.platform.statements([Rows(a_row())]);
-    assert!(it.call(async |db| db.probe().await.up));
+    assert!(it.call(async |db| db.probe().await.is_up()));
     assert!(it.platform.sent().iter().all(|sent| sent.starts_with('1')));
 }
 
@@ -340,13 +340,13 @@ fn a_locked_file_is_tried_again_after_a_pause_until_the_time_is_over() {
     it.platform.statements(vec![Error(None, "database is locked"); 3]);
     it.platform.statements([Rows(a_row())]);
     let start = it.platform.now();
-    assert!(it.call(async |db| db.probe().await.up));
+    assert!(it.call(async |db| db.probe().await.is_up()));
     let waited = it.platform.now() - start;
     assert!(waited >= MS * 60 && waited < MS * 70, "{waited:?}");
     assert!(it.platform.lines().is_empty());
 
     it.platform.statements(vec![Error(None, "database is locked"); 50]);
-    assert!(!it.call(async |db| db.probe().await.up));
+    assert!(!it.call(async |db| db.probe().await.is_up()));
     let tries = it.platform.sent().len();
     assert_eq!(tries, 4 + 4 + 50);
     let down = "sqlite: down: the file was locked for all of the time; requests are answered 503";
@@ -360,8 +360,8 @@ fn a_broken_file_is_an_outage_and_is_opened_again() {
     it.platform.statements([Error(None, "disk I/O error")]);
     it.platform.statements(set_up());
     it.platform.statements([Rows(a_row())]);
-    assert!(!it.call(async |db| db.probe().await.up));
-    assert!(it.call(async |db| db.probe().await.up));
+    assert!(!it.call(async |db| db.probe().await.is_up()));
+    assert!(it.call(async |db| db.probe().await.is_up()));
     let sent = it.platform.sent();
     assert!(sent[4].starts_with('1') && sent[5].starts_with('2'), "{sent:?}");
 }
@@ -371,7 +371,7 @@ fn a_database_in_memory_is_refused() {
     let it = Fixture::at(Place::Sqlite);
     let mode = row_of([("journal_mode", Value::Text("memory".into()))]);
     it.platform.statements([Rows(vec![]), Rows(vec![mode])]);
-    assert!(!it.call(async |db| db.probe().await.up));
+    assert!(!it.call(async |db| db.probe().await.is_up()));
     let lines = it.platform.lines();
     assert!(lines[0].starts_with("sqlite: down: the database is not a file"), "{lines:?}");
 }
