@@ -10,11 +10,10 @@ use devstack::{Postgres, Programs, Redis};
 use fixtures::replication::{Replication, crash_while_a_commit_waits, fence, set_replication, wait_for_standby};
 use tokio::runtime::Handle;
 use tokio::time::sleep;
-use tokio_postgres::NoTls;
 
-use crate::deployment::{Deployment, link};
+use crate::deployment::{Deployment, connect, link};
 use crate::fault::command;
-use crate::history::{History, What};
+use crate::history::{History, Promotion};
 use crate::proxy::Link;
 
 /// How long a new replica of Redis may take to have all data.
@@ -45,7 +44,7 @@ impl Failover {
 }
 
 /// The servers that take over.
-pub(crate) struct Standbys {
+pub struct Standbys {
     programs: Programs,
     folder: PathBuf,
     /// From any standby to the primary of Postgres.
@@ -57,8 +56,6 @@ pub(crate) struct Standbys {
     redis: Option<Redis>,
     /// The number of servers started, which is in the names of their folders.
     servers: usize,
-    /// The greatest sequence number of an order that was stored when a standby was promoted.
-    last_seq: i64,
 }
 
 impl Standbys {
@@ -78,7 +75,6 @@ impl Standbys {
             fenced: None,
             redis: None,
             servers: 0,
-            last_seq: 0,
         };
         standbys.follow_postgres(postgres).await?;
         standbys.follow_redis(redis).await?;
@@ -125,19 +121,14 @@ impl Standbys {
 }
 
 impl Deployment {
-    /// Promotes the standby of Postgres. The history gets [`What::Promoted`].
+    /// Promotes the standby of Postgres.
     ///
     /// With asynchronous replication the standby is disconnected for `lag` before that, and misses what is committed
     /// meanwhile. With synchronous replication the new primary's commits wait until it has a standby of its own, as
     /// with CloudNativePG's `dataDurability: required`: if it did without, a second failure could lose what it
     /// acknowledges. It gets one at once.
-    pub async fn fail_over_postgres(
-        &mut self,
-        failover: Failover,
-        lag: Duration,
-        fault: u64,
-        history: &History,
-    ) -> Result<()> {
+    pub async fn fail_over_postgres(&mut self, failover: Failover, lag: Duration, history: &History) -> Result<()> {
+        let from_ms = history.now();
         wait_for_standby(&self.postgres).await?;
         let standby = self.standbys.postgres.take();
         let standby = standby.context("there is no standby")?;
@@ -168,14 +159,15 @@ impl Deployment {
         }
         self.postgres.promote()?;
         // No client writes yet: the links still lead to the old primary.
-        let survivors = self.stored_since_last_promotion().await?;
-        self.survivors.extend(survivors.iter().cloned());
-        history.add(What::Promoted { fault, loses: failover.loses(), survivors })?;
+        let stored = connect(&self.postgres).await?.query("SELECT order_id::text FROM orders", &[]).await?;
+        let survivors = stored.iter().map(|row| Ok(row.try_get(0)?)).collect::<Result<_>>()?;
+        let promotion = Promotion { from_ms, to_ms: history.now(), loses: failover.loses(), survivors };
+        history.events().promotions.push(promotion);
         let address = local(self.postgres.port());
-        for runner in &self.runners {
+        for linked in &self.hosts {
             match failover {
-                Failover::Switchover => runner.postgres.lead_new_to(address),
-                _ => runner.postgres.lead_to(address),
+                Failover::Switchover => linked.postgres.lead_new_to(address),
+                _ => linked.postgres.lead_to(address),
             }
         }
         match failover {
@@ -207,8 +199,8 @@ impl Deployment {
         sleep(lag).await;
         let mut old = std::mem::replace(&mut self.redis, replica);
         old.kill()?;
-        for runner in &self.runners {
-            runner.redis.lead_to(local(self.redis.port()));
+        for linked in &self.hosts {
+            linked.redis.lead_to(local(self.redis.port()));
         }
         Ok(())
     }
@@ -216,22 +208,5 @@ impl Deployment {
     /// Gives the master of Redis a replica.
     pub async fn complete_redis(&mut self) -> Result<()> {
         self.standbys.follow_redis(&self.redis).await
-    }
-
-    /// The ids of the orders that are stored and were not stored at the last promotion. Sequence numbers are replicated
-    /// before the orders that have them, so that numbers of later orders are greater.
-    async fn stored_since_last_promotion(&mut self) -> Result<Vec<String>> {
-        let url = self.postgres.url("postgres");
-        let (client, connection) =
-            tokio_postgres::connect(&url, NoTls).await.context("connecting to the promoted standby")?;
-        let connection = tokio::spawn(connection);
-        let sql = "SELECT order_id::text, seq FROM orders WHERE seq > $1 ORDER BY seq";
-        let rows = client.query(sql, &[&self.standbys.last_seq]).await?;
-        drop(client);
-        connection.await??;
-        if let Some(last) = rows.last() {
-            self.standbys.last_seq = last.try_get(1)?;
-        }
-        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 }

@@ -1,4 +1,4 @@
-//! The program `chaos`: injects faults into a real deployment, and prints the checker's verdict.
+//! The program `chaos`: injects faults into a real deployment, and prints what became of it.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -47,10 +47,11 @@ async fn main() -> ExitCode {
 }
 
 async fn chaos(arguments: Arguments) -> Result<()> {
+    let Arguments { seconds, clients, failover, replay_during_outage, shop, .. } = arguments;
     let programs = Programs::find_or_install(!arguments.no_install)?;
     if !arguments.built {
         workspace::ensure_wasm_target()?;
-        match arguments.shop {
+        match shop {
             true => workspace::build_for_wasm(Workspace::Showcase, &examples::packages("shop"))?,
             false => workspace::build_components()?,
         }
@@ -58,73 +59,32 @@ async fn chaos(arguments: Arguments) -> Result<()> {
     }
     // 32 bits are short enough to type.
     let seed = arguments.seed.unwrap_or_else(|| rand::random::<u32>().into());
-    match arguments.shop {
-        true => judge_shop(arguments.seconds, seed, programs).await,
-        false => judge(arguments, seed, programs).await,
-    }
-}
-
-async fn judge_shop(seconds: u64, seed: u64, programs: Programs) -> Result<()> {
-    eprintln!("Chaos in the shop for {seconds} s, seed {seed}");
-    let verdict = chaos::shop::run(&chaos::shop::Options {
+    let report = chaos::run(&Options {
+        faults: match (shop, failover) {
+            (true, _) => Faults::Shop,
+            (_, true) => Faults::Failovers,
+            _ => Faults::All,
+        },
+        replay_during_outage,
         duration: Duration::from_secs(seconds),
         seed,
+        clients: clients.into(),
         programs,
         host: Host::chosen()?,
     })
     .await?;
-    println!("{verdict}");
-    if verdict.is_clean() {
+    println!("{}", report.text);
+    if report.examples.is_empty() {
         return Ok(());
     }
-    for example in &verdict.examples {
+    for example in &report.examples {
         eprintln!("{example}");
     }
-    bail!(
-        "the shop lost or made money, or forgot something, with seed {seed}; the same faults again: cargo xtask chaos \
-         --shop --seconds {seconds} --seed {seed}"
-    );
-}
-
-async fn judge(arguments: Arguments, seed: u64, programs: Programs) -> Result<()> {
-    let faults = match arguments.failover {
-        true => Faults::Failovers,
-        false => Faults::All,
-    };
-    let outcome = chaos::run(Options {
-        faults,
-        replay_during_outage: arguments.replay_during_outage,
-        duration: Duration::from_secs(arguments.seconds),
-        seed,
-        clients: arguments.clients.into(),
-        programs,
-        host: Host::chosen()?,
-    })
-    .await?;
-    let verdict = &outcome.verdict;
-    for (name, recovery) in &verdict.recoveries {
-        eprintln!(
-            "{:3} x {name}: next acknowledgement within {} ms after its end",
-            recovery.faults, recovery.longest_ms
-        );
+    let flags = [(failover, " --failover"), (replay_during_outage, " --replay-during-outage"), (shop, " --shop")];
+    let mut again = format!("cargo xtask chaos --seconds {seconds} --seed {seed}");
+    flags.iter().filter(|(is_set, _)| *is_set).for_each(|(_, flag)| again += flag);
+    if !shop {
+        again += &format!(" --clients {clients}");
     }
-    println!("{verdict}");
-    if verdict.is_clean() {
-        return Ok(());
-    }
-    for example in &verdict.examples {
-        eprintln!("{example}");
-    }
-    bail!(
-        "chaos found violations with seed {seed}; the history is {}; the same faults again: cargo xtask \
-         chaos --seconds {} --clients {} --seed {seed}{}{}",
-        outcome.history.display(),
-        arguments.seconds,
-        arguments.clients,
-        if arguments.failover { " --failover" } else { "" },
-        match arguments.replay_during_outage {
-            true => " --replay-during-outage",
-            false => "",
-        }
-    );
+    bail!("chaos found violations with seed {seed}; the same faults again: {again}");
 }

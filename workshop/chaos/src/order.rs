@@ -63,3 +63,16 @@ impl Order {
         })
     }
 }
+
+/// The body of a 201.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Acknowledgement {
+    /// The order's id.
+    pub order_id: String,
+    /// The order.
+    #[serde(flatten)]
+    pub order: Order,
+    /// Its total, in minor units.
+    pub total: i64,
+}

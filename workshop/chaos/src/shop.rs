@@ -5,26 +5,23 @@ mod client;
 mod verdict;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use devstack::app::Output;
-use devstack::process::{free_port, local};
 use devstack::scheduler::{self, Puller};
-use devstack::{App, Host, Postgres, Programs, Redis, examples, process, workspace};
+use devstack::{Postgres, Redis, examples};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
-use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use tokio_postgres::NoTls;
 
 use self::client::Shop;
-pub use self::verdict::Verdict;
+use self::verdict::Verdict;
+use crate::deployment::{Instance, connect};
+use crate::run::{Background, Options, Report, finish, millis};
 
 /// The operator's tokens.
 const TOKEN: &str = "operator";
@@ -33,18 +30,6 @@ const EVENTS_TOKEN: &str = "events-token-of-a-laptop-or-a-test";
 const HOSTS: usize = 2;
 /// How long clients may take to complete what they have begun, and deliveries, after the faults.
 const FINISHING: Duration = Duration::from_secs(60);
-
-/// How to run.
-pub struct Options {
-    /// How long faults are injected.
-    pub duration: Duration,
-    /// Determines the faults and the requests, but not the timing.
-    pub seed: u64,
-    /// The programs of Redis and Postgres.
-    pub programs: Programs,
-    /// The program that serves.
-    pub host: Host,
-}
 
 /// What fails.
 #[derive(Clone, Copy, Debug)]
@@ -70,39 +55,20 @@ const FAULTS: [Fault; 8] = [
     Fault::CursorSetBack,
 ];
 
-/// Runs faults and clients, delivers everything, and counts. Call it on the main thread: servers end with the thread
-/// that starts them. Removes all data at the end, except after a run with violations.
-///
-/// # Errors
-/// A server does not start, or clients or deliveries do not come to an end.
-pub async fn run(options: &Options) -> Result<Verdict> {
-    process::raise_file_limit();
-    let folder = workspace::stack_folder().join(format!("chaos-shop-{}", std::process::id()));
-    std::fs::create_dir_all(&folder)?;
-    let verdict = run_in(options, &folder).await;
-    let removed = Postgres::remove_all(&folder);
-    let verdict = verdict.with_context(|| format!("see {}", folder.display()))?;
-    removed?;
-    if verdict.is_clean() {
-        std::fs::remove_dir_all(&folder)?;
-    }
-    Ok(verdict)
-}
-
-async fn run_in(options: &Options, folder: &Path) -> Result<Verdict> {
+/// Runs faults and clients, delivers everything, and counts.
+pub async fn run(options: &Options, folder: &Path) -> Result<Report> {
     eprintln!("Starting Redis, Postgres and {HOSTS} shops on {} ...", options.host);
     let mut deployment = Deployment::start(options, folder).await?;
     let addresses = deployment.hosts.iter().map(|host| host.address).collect();
     let shop = Arc::new(Shop::new(addresses)?);
-    let runtime = Runtime::new().context("starting threads")?;
+    let (_background, handle) = Background::start()?;
     let mut clients = JoinSet::new();
     for number in 0..client::CUSTOMERS {
-        let customer = client::customer(shop.clone(), number, options.seed);
-        clients.spawn_on(customer, runtime.handle());
+        clients.spawn_on(client::customer(shop.clone(), number, options.seed), &handle);
     }
-    let stranger = client::deliver_out_of_order(shop.clone(), options.seed);
-    clients.spawn_on(stranger, runtime.handle());
+    clients.spawn_on(client::deliver_out_of_order(shop.clone(), options.seed), &handle);
 
+    eprintln!("Faults in the shop for {} s, seed {}", options.duration.as_secs(), options.seed);
     let mut rng = StdRng::seed_from_u64(options.seed);
     let mut faults = BTreeMap::new();
     let mut deck: Vec<Fault> = Vec::new();
@@ -121,70 +87,21 @@ async fn run_in(options: &Options, folder: &Path) -> Result<Verdict> {
 
     eprintln!("All faults have ended; clients complete their requests ...");
     shop.stop();
-    let finished = timeout(FINISHING, async {
-        while let Some(client) = clients.join_next().await {
-            client.context("a client failed")??;
-        }
-        anyhow::Ok(())
-    });
-    let finished = finished.await;
-    clients.shutdown().await;
-    runtime.shutdown_background();
-    finished.context("clients have not finished")??;
+    timeout(FINISHING, finish(clients)).await.context("clients have not finished")??;
     deployment.pullers.clear();
     deployment.deliver_everything().await?;
-    let ledger = shop.ledger();
-    Verdict::of(&ledger, faults, &deployment.connect().await?).await
-}
-
-fn millis(rng: &mut StdRng, from: u64, to: u64) -> Duration {
-    Duration::from_millis(rng.random_range(from..=to))
+    let verdict = Verdict::of(&shop.ledger(), faults, &connect(&deployment.postgres).await?).await?;
+    Ok(Report::new(&verdict, [("the shop".to_owned(), &verdict.examples)]))
 }
 
 /// The stores, the hosts, and the schedulers that call the pullers.
 struct Deployment {
     redis: Redis,
     postgres: Postgres,
-    hosts: Vec<Served>,
+    hosts: Vec<Instance>,
     pullers: Vec<Puller>,
     /// Cursors that were stored at some time.
     cursors: Vec<String>,
-}
-
-/// One host.
-struct Served {
-    address: SocketAddr,
-    app: App,
-    host: Host,
-    variables: Vec<(String, String)>,
-    log: PathBuf,
-    starts: usize,
-}
-
-impl Served {
-    fn start(host: &Host, variables: &[(String, String)], log: PathBuf) -> Result<Self> {
-        let address = local(free_port()?);
-        Ok(Self {
-            address,
-            app: serve(host, address, variables, log.with_extension("0.log"))?,
-            host: host.clone(),
-            variables: variables.to_vec(),
-            log,
-            starts: 1,
-        })
-    }
-
-    fn restart(&mut self) -> Result<()> {
-        let log = self.log.with_extension(format!("{}.log", self.starts));
-        self.starts += 1;
-        self.app = serve(&self.host, self.address, &self.variables, log)?;
-        Ok(())
-    }
-}
-
-fn serve(host: &Host, address: SocketAddr, variables: &[(String, String)], log: PathBuf) -> Result<App> {
-    let manifest = examples::folder("shop").join("spin.toml");
-    App::run(host.command(&manifest, address, variables), address, Output::File(log))
 }
 
 impl Deployment {
@@ -196,17 +113,16 @@ impl Deployment {
         for package in examples::migrated("shop") {
             migrator::migrate_package(&package, &database_url).await?;
         }
-        let variables = [
-            ("redis_url", redis.url()),
-            ("database_url", database_url),
-            ("operator_token", TOKEN.to_owned()),
-            ("events_token", EVENTS_TOKEN.to_owned()),
-        ];
-        let variables = variables.map(|(name, value)| (name.to_owned(), value));
         let mut hosts = Vec::new();
         for number in 0..HOSTS {
-            let log = folder.join(format!("shop-{number}"));
-            hosts.push(Served::start(&options.host, &variables, log)?);
+            let variables = vec![
+                ("redis_url", redis.url()),
+                ("database_url", database_url.clone()),
+                ("operator_token", TOKEN.to_owned()),
+                ("events_token", EVENTS_TOKEN.to_owned()),
+            ];
+            let manifest = examples::folder("shop").join("spin.toml");
+            hosts.push(Instance::start(options, manifest, variables, folder.join(format!("shop-{number}")))?);
         }
         let mut deployment = Self { redis, postgres, hosts, pullers: Vec::new(), cursors: Vec::new() };
         deployment.start_pullers(1);
@@ -264,7 +180,7 @@ impl Deployment {
 
     /// Remembers how far the pullers are.
     async fn note_cursor(&mut self) -> Result<()> {
-        let database = self.connect().await?;
+        let database = connect(&self.postgres).await?;
         let stored = database.query("SELECT cursor FROM cursors", &[]).await?;
         if let Some(row) = stored.first() {
             self.cursors.push(row.try_get(0)?);
@@ -274,7 +190,7 @@ impl Deployment {
 
     /// As if a puller had died after many deliveries, before it stored the cursor.
     async fn set_cursor_back(&mut self, rng: &mut StdRng) -> Result<()> {
-        let database = self.connect().await?;
+        let database = connect(&self.postgres).await?;
         // Not far, or all time would go by with repeated deliveries.
         let recent = self.cursors.len().saturating_sub(3);
         if let Some(cursor) = self.cursors.get(recent..).and_then(|c| c.choose(rng)) {
@@ -282,13 +198,6 @@ impl Deployment {
             database.execute(back, &[cursor]).await?;
         }
         Ok(())
-    }
-
-    async fn connect(&self) -> Result<tokio_postgres::Client> {
-        let url = self.postgres.url("postgres");
-        let (client, connection) = tokio_postgres::connect(&url, NoTls).await.context("connecting to Postgres")?;
-        tokio::spawn(connection);
-        Ok(client)
     }
 
     /// Pulls until nothing is left to deliver.

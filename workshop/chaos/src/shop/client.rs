@@ -15,7 +15,8 @@ use reqwest::{Client, RequestBuilder};
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
-use super::{EVENTS_TOKEN, TOKEN, millis};
+use super::{EVENTS_TOKEN, TOKEN};
+use crate::run::millis;
 
 /// How many customers there are, each with one client.
 pub const CUSTOMERS: usize = 8;
