@@ -1,11 +1,11 @@
-//! Failover: a primary is killed or fenced, its standby is promoted, the links lead to it, and it gets a standby of its
-//! own.
+//! Failover: a primary is killed or fenced, a standby is promoted, the links lead to it, and another standby is made.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use devstack::process::local;
+use devstack::replication::STANDBYS;
 use devstack::{Postgres, Programs, Redis};
 use fixtures::replication::{Replication, crash_while_a_commit_waits, fence, set_replication, wait_for_standby};
 use tokio::runtime::Handle;
@@ -16,18 +16,20 @@ use crate::fault::command;
 use crate::history::{History, Promotion};
 use crate::proxy::Link;
 
-/// How long a new replica of Redis may take to have all data.
+/// How long a new replica of Redis may take to have all data, and a standby of Postgres to follow a new primary.
 const TIME_OUT: Duration = Duration::from_secs(20);
+/// How often a standby is asked for its state.
+const POLL: Duration = Duration::from_millis(20);
 
 /// How a standby of Postgres comes to take over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Failover {
-    /// The primary is killed. Commits have waited for the standby.
+    /// The primary is killed. Commits have waited for a standby.
     Synchronous,
-    /// The primary is killed. The standby lacks the last commits.
+    /// The primary is killed. The standbys lack the last commits.
     Asynchronous,
-    /// The standby is cut off, a process whose commit waits for it is killed, and the primary restarts itself: it shows
-    /// commits that no standby has. Then the primary is killed.
+    /// The standbys are cut off, a process whose commit waits for them is killed, and the primary restarts itself: it
+    /// shows commits that no standby has. Then the primary is killed.
     AfterCrash,
     /// The primary takes no writes any more. It stays up, and so do the connections to it.
     Switchover,
@@ -43,14 +45,41 @@ impl Failover {
     }
 }
 
+/// A standby of Postgres.
+struct Standby {
+    name: &'static str,
+    server: Postgres,
+    /// Its link to the primary.
+    link: Link,
+    /// Whether a fault cuts it off.
+    is_cut: bool,
+}
+
+impl Standby {
+    fn cut_off(&self) {
+        self.link.refuse(true);
+        self.link.cut();
+    }
+
+    /// Waits until nothing more arrives from the primary, and says how far its log reaches.
+    async fn position(&self) -> Result<i64> {
+        let client = connect(&self.server).await?;
+        let arrives = "SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming'";
+        while client.query_one(arrives, &[]).await?.try_get::<_, i64>(0)? > 0 {
+            sleep(POLL).await;
+        }
+        let position = "SELECT (greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) - '0/0')::bigint";
+        Ok(client.query_one(position, &[]).await?.try_get(0)?)
+    }
+}
+
 /// The servers that take over.
 pub struct Standbys {
     programs: Programs,
     folder: PathBuf,
-    /// From any standby to the primary of Postgres.
-    replication: Link,
-    /// `None` from a promotion until the new primary has a standby.
-    postgres: Option<Postgres>,
+    links: Handle,
+    /// One less from a promotion until another one is made.
+    postgres: Vec<Standby>,
     /// The primary before a switchover.
     fenced: Option<Postgres>,
     redis: Option<Redis>,
@@ -59,7 +88,7 @@ pub struct Standbys {
 }
 
 impl Standbys {
-    /// Starts a synchronous standby of Postgres and a replica of Redis.
+    /// Starts the standbys of Postgres, for one of which each commit waits, and a replica of Redis.
     pub async fn start(
         programs: &Programs,
         folder: &Path,
@@ -70,13 +99,13 @@ impl Standbys {
         let mut standbys = Self {
             programs: programs.clone(),
             folder: folder.to_owned(),
-            replication: link(links, local(postgres.port())).await?,
-            postgres: None,
+            links: links.clone(),
+            postgres: Vec::new(),
             fenced: None,
             redis: None,
             servers: 0,
         };
-        standbys.follow_postgres(postgres).await?;
+        standbys.complete_postgres(postgres).await?;
         standbys.follow_redis(redis).await?;
         Ok(standbys)
     }
@@ -86,18 +115,46 @@ impl Standbys {
         self.folder.join(format!("{store}-{}", self.servers))
     }
 
-    /// Gives the primary a new standby. From then on, commits wait for it.
-    async fn follow_postgres(&mut self, primary: &Postgres) -> Result<()> {
-        self.replication.refuse(false);
-        self.replication.lead_to(local(primary.port()));
-        let folder = self.new_folder("postgres");
-        let address = self.replication.address();
-        let standby = Postgres::start_standby(&self.programs, &folder, address).context("starting a standby")?;
-        set_replication(&standby, Replication::Synchronous).await?;
-        set_replication(primary, Replication::Synchronous).await?;
+    /// Makes the standbys that are missing. From then on, each commit waits for a standby.
+    async fn complete_postgres(&mut self, primary: &Postgres) -> Result<()> {
+        // A standby keeps the setting for the time when it is promoted, and a copy has it as well.
+        for server in self.postgres.iter().map(|standby| &standby.server).chain([primary]) {
+            set_replication(server, Replication::Synchronous).await?;
+        }
+        for name in STANDBYS {
+            if !self.postgres.iter().any(|standby| standby.name == name) {
+                let folder = self.new_folder("postgres");
+                let link = link(&self.links, local(primary.port())).await?;
+                let started = Postgres::start_standby_named(name, &self.programs, &folder, link.address());
+                let server = started.context("starting a standby")?;
+                self.postgres.push(Standby { name, server, link, is_cut: false });
+            }
+        }
         wait_for_standby(primary).await?;
-        self.postgres = Some(standby);
+        let connected = self.postgres.iter().filter(|standby| !standby.is_cut).count();
+        let (client, deadline) = (connect(primary).await?, Instant::now() + TIME_OUT);
+        let following = "SELECT count(*)::int FROM pg_stat_replication WHERE state = 'streaming'";
+        while usize::try_from(client.query_one(following, &[]).await?.try_get::<_, i32>(0)?)? < connected {
+            ensure!(Instant::now() < deadline, "a standby did not follow the primary within {TIME_OUT:?}");
+            sleep(POLL).await;
+        }
         Ok(())
+    }
+
+    /// Cuts the oldest standby off.
+    pub fn cut_off_postgres(&mut self) {
+        if let Some(standby) = self.postgres.first_mut() {
+            standby.is_cut = true;
+            standby.cut_off();
+        }
+    }
+
+    /// Ends that.
+    pub fn reconnect_postgres(&mut self) {
+        for standby in &mut self.postgres {
+            standby.is_cut = false;
+            standby.link.refuse(false);
+        }
     }
 
     /// Gives a master a new replica.
@@ -107,13 +164,9 @@ impl Standbys {
         let port = master.port().to_string();
         let () = command(&replica, &["REPLICAOF", "127.0.0.1", &port])?;
         let deadline = Instant::now() + TIME_OUT;
-        loop {
-            let state: String = command(&replica, &["INFO", "replication"])?;
-            if state.contains("master_link_status:up") {
-                break;
-            }
+        while !command::<String>(&replica, &["INFO", "replication"])?.contains("master_link_status:up") {
             ensure!(Instant::now() < deadline, "the replica of Redis did not get its data within {TIME_OUT:?}");
-            sleep(Duration::from_millis(20)).await;
+            sleep(POLL).await;
         }
         self.redis = Some(replica);
         Ok(())
@@ -121,43 +174,44 @@ impl Standbys {
 }
 
 impl Deployment {
-    /// Promotes the standby of Postgres.
+    /// Promotes the standby of Postgres that has most of the log: it has all that was acknowledged, and the other one
+    /// can follow it.
     ///
-    /// With asynchronous replication the standby is disconnected for `lag` before that, and misses what is committed
-    /// meanwhile. With synchronous replication the new primary's commits wait until it has a standby of its own, as
-    /// with CloudNativePG's `dataDurability: required`: if it did without, a second failure could lose what it
-    /// acknowledges. It gets one at once.
+    /// With asynchronous replication and after a crash, the standbys miss what is committed during `lag`. With
+    /// synchronous replication the new primary's commits wait for the other standby, as with CloudNativePG's
+    /// `dataDurability: required`: if it did without, a second failure could lose what it acknowledges.
     pub async fn fail_over_postgres(&mut self, failover: Failover, lag: Duration, history: &History) -> Result<()> {
         let from_ms = history.now();
-        wait_for_standby(&self.postgres).await?;
-        let standby = self.standbys.postgres.take();
-        let standby = standby.context("there is no standby")?;
+        let standbys = &mut self.standbys.postgres;
         if failover.loses() {
-            set_replication(&standby, Replication::Asynchronous).await?;
-            set_replication(&self.postgres, Replication::Asynchronous).await?;
+            for server in standbys.iter().map(|standby| &standby.server).chain([&self.postgres]) {
+                set_replication(server, Replication::Asynchronous).await?;
+            }
+        }
+        if let Failover::Asynchronous | Failover::AfterCrash = failover {
+            standbys.iter().for_each(Standby::cut_off);
+            if failover == Failover::AfterCrash {
+                crash_while_a_commit_waits(&self.postgres).await?;
+            }
+            // After a crash clients repeat their requests, and find what must not be acknowledged.
+            sleep(lag).await;
         }
         match failover {
-            Failover::Synchronous => {}
-            Failover::Asynchronous | Failover::AfterCrash => {
-                self.standbys.replication.refuse(true);
-                self.standbys.replication.cut();
-                sleep(lag).await;
-            }
             Failover::Switchover => {
                 fence(&self.postgres).await?;
                 wait_for_standby(&self.postgres).await?;
             }
+            _ => self.postgres.kill()?,
         }
-        if failover == Failover::AfterCrash {
-            crash_while_a_commit_waits(&self.postgres).await?;
-            // Clients repeat their requests, and find what must not be acknowledged.
-            sleep(lag).await;
+        let mut positions = Vec::new();
+        for (number, standby) in standbys.iter().enumerate() {
+            standby.cut_off();
+            positions.push((standby.position().await?, number));
         }
-        let mut old = std::mem::replace(&mut self.postgres, standby);
-        if failover != Failover::Switchover {
-            old.kill()?;
-        }
-        self.postgres.promote()?;
+        let (_, chosen) = positions.into_iter().max().context("there is no standby")?;
+        let promoted = standbys.remove(chosen).server;
+        promoted.promote()?;
+        let old = std::mem::replace(&mut self.postgres, promoted);
         // No client writes yet: the links still lead to the old primary.
         let stored = connect(&self.postgres).await?.query("SELECT order_id::text FROM orders", &[]).await?;
         let survivors = stored.iter().map(|row| Ok(row.try_get(0)?)).collect::<Result<_>>()?;
@@ -170,25 +224,29 @@ impl Deployment {
                 _ => linked.postgres.lead_to(address),
             }
         }
+        for standby in standbys {
+            standby.link.lead_to(address);
+            standby.link.refuse(standby.is_cut);
+        }
         match failover {
             Failover::Switchover => self.standbys.fenced = Some(old),
             _ => old.discard()?,
         }
-        if !failover.loses() {
-            self.standbys.follow_postgres(&self.postgres).await?;
-        }
         Ok(())
     }
 
-    /// Gives the primary of Postgres a standby if it has none, and ends the one before it.
+    /// Ends the primary before a switchover, and makes the standby of Postgres that is missing.
     pub async fn complete_postgres(&mut self) -> Result<()> {
         if let Some(old) = self.standbys.fenced.take() {
             old.discard()?;
         }
-        if self.standbys.postgres.is_none() {
-            self.standbys.follow_postgres(&self.postgres).await?;
-        }
-        Ok(())
+        self.start_postgres()?;
+        self.standbys.complete_postgres(&self.postgres).await
+    }
+
+    /// Starts Postgres again, if it is stopped and no other server has taken over.
+    pub fn start_postgres(&mut self) -> Result<()> {
+        if self.postgres.process_id().is_some() { Ok(()) } else { self.postgres.restart() }
     }
 
     /// Kills the master of Redis and promotes its replica, which has missed what was written during `lag`.

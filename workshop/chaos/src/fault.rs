@@ -38,6 +38,8 @@ pub enum Kind {
     RedisFailover,
     /// Postgres stops immediately, and later recovers from its log.
     PostgresStopped,
+    /// One of the standbys of Postgres is cut off from the primary.
+    StandbyCut,
     /// A standby of Postgres is promoted.
     PostgresFailover(Failover),
     /// Links to a store are damaged.
@@ -78,7 +80,7 @@ impl Kind {
         let of_redis = [Self::RedisKilled, Self::RedisLost, Self::RedisPaused, Self::RedisFlushed, Self::RedisFull];
         let damages = [Cut, Refused, Stalled, HalfClosed(End::Host), HalfClosed(End::Store)];
         let links = [Store::Redis, Store::Postgres].map(|store| damages.map(|damage| Self::Link(store, damage)));
-        let others = of_hosts.into_iter().chain(of_redis).chain([Self::PostgresStopped]);
+        let others = of_hosts.into_iter().chain(of_redis).chain([Self::PostgresStopped, Self::StandbyCut]);
         others.chain(links.into_iter().flatten()).chain(Self::failovers()).collect()
     }
 
@@ -91,19 +93,28 @@ impl Kind {
     pub fn is_compatible_with(self, other: Self) -> bool {
         let part = |kind| match kind {
             Self::HostKilled | Self::HostPaused => "hosts",
-            Self::PostgresStopped | Self::PostgresFailover(_) => "postgres",
+            Self::PostgresStopped => "primary",
+            Self::StandbyCut => "standby",
+            Self::PostgresFailover(_) => "promotion",
             Self::Link(Store::Redis, _) => "links to redis",
             Self::Link(Store::Postgres, _) => "links to postgres",
             _ => "redis",
         };
-        part(self) != part(other) && !self.would_delay_healing(other) && !other.would_delay_healing(self)
+        part(self) != part(other) && !self.would_disturb(other) && !other.would_disturb(self)
     }
 
-    /// Whether lost orders could not be healed in time because hosts or Postgres are unreachable. (Redis may be: that
-    /// costs a few hundred milliseconds.)
-    fn would_delay_healing(self, failover: Self) -> bool {
-        failover == Self::PostgresFailover(Failover::Asynchronous)
-            && matches!(self, Self::HostKilled | Self::HostPaused | Self::Link(Store::Postgres, _))
+    /// Whether hosts or Postgres would be unreachable for a failover that needs them: lost orders could not be healed
+    /// in time, no commit would wait before the crash, or the primary could not be fenced. (Redis may be: that costs a
+    /// few hundred milliseconds.)
+    fn would_disturb(self, failover: Self) -> bool {
+        match failover {
+            Self::PostgresFailover(Failover::Asynchronous | Failover::AfterCrash) => matches!(
+                self,
+                Self::HostKilled | Self::HostPaused | Self::PostgresStopped | Self::Link(Store::Postgres, _)
+            ),
+            Self::PostgresFailover(Failover::Switchover) => self == Self::PostgresStopped,
+            _ => false,
+        }
     }
 }
 
@@ -149,6 +160,10 @@ impl Fault {
             Kind::RedisFlushed => command(&deployment.redis, &["FLUSHALL"]),
             Kind::RedisFull => command(&deployment.redis, &["CONFIG", "SET", "maxmemory", "1"]),
             Kind::PostgresStopped => deployment.postgres.stop_immediately(),
+            Kind::StandbyCut => {
+                deployment.standbys.cut_off_postgres();
+                Ok(())
+            }
             Kind::Link(_, damage) => self.each_link(deployment, |link| match damage {
                 Damage::Cut => link.cut(),
                 Damage::Refused => {
@@ -182,7 +197,11 @@ impl Fault {
             Kind::RedisFlushed => Ok(()),
             Kind::RedisFull => command(&deployment.redis, &["CONFIG", "SET", "maxmemory", MEMORY]),
             Kind::RedisFailover => deployment.complete_redis().await,
-            Kind::PostgresStopped => deployment.postgres.restart(),
+            Kind::PostgresStopped => deployment.start_postgres(),
+            Kind::StandbyCut => {
+                deployment.standbys.reconnect_postgres();
+                Ok(())
+            }
             Kind::PostgresFailover(_) => deployment.complete_postgres().await,
             Kind::Link(_, damage) => self.each_link(deployment, |link| match damage {
                 Damage::Refused => link.refuse(false),
@@ -241,12 +260,12 @@ impl Sequence {
         Self { kinds, next }
     }
 
-    /// The next kind that is compatible with another.
-    pub fn next(&mut self, with: Option<Kind>, rng: &mut impl Rng) -> Option<Kind> {
+    /// The next kind that is compatible with others.
+    pub fn next(&mut self, with: &[Kind], rng: &mut impl Rng) -> Option<Kind> {
         if self.next.is_empty() {
             *self = Self::shuffled(std::mem::take(&mut self.kinds), rng);
         }
-        let fits = |kind: &Kind| with.is_none_or(|other| kind.is_compatible_with(other));
+        let fits = |kind: &Kind| with.iter().all(|other| kind.is_compatible_with(*other));
         let at = self.next.iter().position(fits)?;
         Some(self.next.remove(at))
     }
@@ -263,10 +282,10 @@ mod tests {
         let mut sequence = Sequence::shuffled(Kind::all(), &mut rng);
         for _ in 0..3 {
             let names: std::collections::HashSet<_> =
-                Kind::all().iter().map(|_| sequence.next(None, &mut rng).unwrap().name()).collect();
+                Kind::all().iter().map(|_| sequence.next(&[], &mut rng).unwrap().name()).collect();
             assert_eq!(names.len(), Kind::all().len());
         }
-        while let Some(kind) = sequence.next(Some(Kind::RedisPaused), &mut rng) {
+        while let Some(kind) = sequence.next(&[Kind::RedisPaused], &mut rng) {
             assert!(kind.is_compatible_with(Kind::RedisPaused), "{kind:?}");
         }
         assert!(!sequence.next.is_empty(), "incompatible kinds stay in the sequence");
@@ -274,6 +293,10 @@ mod tests {
         for (kind, allowed) in [(Kind::HostPaused, false), (Kind::RedisFlushed, true)] {
             assert_eq!([kind.is_compatible_with(losing), losing.is_compatible_with(kind)], [allowed; 2]);
             assert!(kind.is_compatible_with(Kind::PostgresFailover(Failover::Synchronous)));
+        }
+        let together = [Kind::StandbyCut, Kind::PostgresStopped, Kind::PostgresFailover(Failover::Synchronous)];
+        for (number, kind) in together.iter().enumerate() {
+            assert!(together.iter().skip(number + 1).all(|other| kind.is_compatible_with(*other)), "{kind:?}");
         }
     }
 }

@@ -143,8 +143,8 @@ fn judge_bodies(key: &Key, events: &Events, note: &mut impl FnMut(Violation, &st
                 let Some(row) = key.rows.iter().find(|row| row.order_id == response.order_id) else {
                     continue;
                 };
-                // Only the statement that inserts reports a new order, and that statement compares the ETag. A lost order
-                // may have been created again without.
+                // Only the statement that inserts reports a new order, and that statement compares the ETag. A lost
+                // order may have been created again without.
                 let is_lost =
                     |loss: &Promotion| request.from_ms <= loss.to_ms && !loss.survivors.contains(&row.order_id);
                 if !replayed

@@ -17,8 +17,10 @@ use crate::fault::{Damage, Fault, Kind, Sequence, Store};
 use crate::history::{self, History};
 use crate::run::millis;
 
-/// The probability that a second fault begins during a fault.
-const TWO_AT_ONCE: f64 = 0.3;
+/// The probability that another fault begins during a fault.
+const AT_ONCE: f64 = 0.4;
+/// The number of faults that overlap.
+const MOST_AT_ONCE: usize = 3;
 
 /// Injects faults, while clients send on another runtime: some calls block the thread.
 pub struct Nemesis<'a> {
@@ -38,9 +40,10 @@ impl Nemesis<'_> {
         let mut rng = StdRng::seed_from_u64(self.seed);
         let mut sequence = Sequence::shuffled(kinds, &mut rng);
         while self.history.elapsed() < until || !missing.is_empty() {
-            let mut kinds: Vec<_> = sequence.next(None, &mut rng).into_iter().collect();
-            if rng.random_bool(TWO_AT_ONCE) {
-                kinds.extend(sequence.next(kinds.first().copied(), &mut rng));
+            let mut kinds: Vec<_> = sequence.next(&[], &mut rng).into_iter().collect();
+            while kinds.len() < MOST_AT_ONCE && rng.random_bool(AT_ONCE) {
+                let Some(another) = sequence.next(&kinds, &mut rng) else { break };
+                kinds.push(another);
             }
             missing.retain(|kind| !kinds.contains(kind));
             let is_stalled = kinds.contains(&Kind::Link(Store::Postgres, Damage::Stalled));

@@ -145,7 +145,7 @@ pub fn millis(rng: &mut StdRng, from: u64, to: u64) -> Duration {
 
 async fn run_in(options: &Options, folder: &Path) -> Result<Report> {
     let (_background, handle) = Background::start()?;
-    eprintln!("Starting Redis and Postgres, a standby of each, and {} ...", options.host);
+    eprintln!("Starting Redis, Postgres, their standbys, and {} ...", options.host);
     let mut deployment = Deployment::start(options, folder, &handle).await?;
     let history = Arc::new(History::begin());
     let bases = deployment.hosts.iter().map(|linked| linked.host.app.base_url()).collect();
@@ -158,7 +158,7 @@ async fn run_in(options: &Options, folder: &Path) -> Result<Report> {
         clients.spawn_on(Client::new(shared.clone(), number, options.seed).run(), &handle);
     }
     let mut kinds = match options.faults {
-        Faults::Failovers => Kind::failovers(),
+        Faults::Failovers => [Kind::failovers(), vec![Kind::PostgresStopped, Kind::StandbyCut]].concat(),
         _ => Kind::all(),
     };
     kinds.retain(|kind| !options.replay_during_outage || *kind != Kind::PostgresFailover(Failover::Asynchronous));
