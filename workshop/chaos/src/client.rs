@@ -88,11 +88,7 @@ impl Shared {
 
     /// The number of requests sent, and of keys.
     pub fn counts(&self) -> (usize, usize) {
-        (self.sent.load(Ordering::Relaxed), self.all().len())
-    }
-
-    fn all(&self) -> MutexGuard<'_, Vec<Wanted>> {
-        lock(&self.all)
+        (self.sent.load(Ordering::Relaxed), lock(&self.all).len())
     }
 
     /// The ETag of a customer's list; `None` if the host does not return it.
@@ -202,7 +198,7 @@ impl Client {
                 key: uuid::Builder::from_random_bytes(bytes).into_uuid().to_string(),
                 order: Order::random(&mut self.rng),
             };
-            self.shared.all().push(wanted.clone());
+            lock(&self.shared.all).push(wanted.clone());
             wanted
         })
     }
@@ -210,7 +206,7 @@ impl Client {
     /// One of the newest orders of all clients; in 30 % of the cases another order for its key.
     fn another(&mut self, newest: usize) -> Option<Wanted> {
         let mut wanted = {
-            let all = self.shared.all();
+            let all = lock(&self.shared.all);
             let from = all.len().saturating_sub(newest);
             all.get(self.rng.random_range(from..all.len().max(1)))?.clone()
         };
@@ -387,7 +383,7 @@ pub async fn heal(shared: Arc<Shared>, loss: Promotion, seed: u64) -> Result<()>
 /// Sends every order once more, without retries and as it was first sent. Also requests the state of each key as
 /// another customer, who must not get it.
 pub async fn send_all_again(shared: Arc<Shared>, seed: u64) -> Result<()> {
-    let (all, clients) = (shared.all().clone(), shared.clients);
+    let (all, clients) = (lock(&shared.all).clone(), shared.clients);
     share_out(shared, all, clients..2 * clients, seed, None).await
 }
 

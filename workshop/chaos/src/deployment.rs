@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use devstack::app::Output;
 use devstack::process::{free_port, local};
-use devstack::{App, Postgres, Redis, workspace};
+use devstack::{App, Postgres, Redis};
 use tokio::runtime::Handle;
 use tokio_postgres::NoTls;
 
@@ -50,9 +50,8 @@ pub struct Instance {
 
 impl Instance {
     /// Serves the application of a manifest. Each start has its own log, so that the log of a killed host is kept.
-    pub fn start(options: &Options, manifest: PathBuf, variables: Vec<(&str, String)>, log: PathBuf) -> Result<Self> {
+    pub fn start(options: &Options, manifest: PathBuf, variables: Vec<(String, String)>, log: PathBuf) -> Result<Self> {
         let address = local(free_port()?);
-        let variables: Vec<_> = variables.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         let host = options.host.clone();
         let command = move || host.command(&manifest, address, &variables);
         let app = App::run(command(), address, Output::File(log.with_extension("0.log")))?;
@@ -69,28 +68,35 @@ impl Instance {
 }
 
 impl Deployment {
-    /// Starts the stores and the hosts with their data in `folder`, and the links on another runtime, which must
-    /// outlive the deployment.
-    pub async fn start(options: &Options, folder: &Path, links: &Handle) -> Result<Self> {
+    /// Starts the stores without standbys, and the hosts of an application with these variables. Its packages have
+    /// migrations of their own. The data are in `folder`.
+    pub async fn start(
+        options: &Options,
+        folder: &Path,
+        manifest: &Path,
+        packages: &[PathBuf],
+        variables: &[(&str, String)],
+    ) -> Result<Self> {
         let redis = Redis::start(&options.programs, &folder.join("redis"))?;
         let postgres = Postgres::start(&options.programs, &folder.join("postgres"))?;
         let url = postgres.url("postgres");
         migrator::migrate(&url).await?;
-        let standbys = Standbys::start(&options.programs, folder, links, &redis, &postgres).await?;
+        for package in packages {
+            migrator::migrate_package(package, &url).await?;
+        }
+        let standbys = Standbys::none(&options.programs, folder, &options.background);
         let mut hosts = Vec::new();
         for number in 0..HOSTS {
-            let to_redis = link(links, local(redis.port())).await?;
-            let to_postgres = link(links, local(postgres.port())).await?;
+            let to_redis = link(&options.background, local(redis.port())).await?;
+            let to_postgres = link(&options.background, local(postgres.port())).await?;
             let direct = local(postgres.port()).to_string();
-            let variables = vec![
+            let urls = [
                 ("redis_url", format!("redis://{}", to_redis.address())),
                 ("database_url", url.replace(&direct, &to_postgres.address().to_string())),
-                ("redis_key_prefix", "chaos:".to_owned()),
-                ("identity", "header".to_owned()),
-                ("replay_during_outage", options.replay_during_outage.to_string()),
             ];
-            let manifest = workspace::root().join("spin.toml");
-            let host = Instance::start(options, manifest, variables, folder.join(format!("host-{number}")))?;
+            let variables = urls.iter().chain(variables).map(|(name, value)| ((*name).to_owned(), value.clone()));
+            let log = folder.join(format!("host-{number}"));
+            let host = Instance::start(options, manifest.to_owned(), variables.collect(), log)?;
             hosts.push(Linked { redis: to_redis, postgres: to_postgres, host });
         }
         Ok(Self { redis, postgres, standbys, hosts })

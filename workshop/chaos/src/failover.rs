@@ -88,26 +88,10 @@ pub struct Standbys {
 }
 
 impl Standbys {
-    /// Starts the standbys of Postgres, for one of which each commit waits, and a replica of Redis.
-    pub async fn start(
-        programs: &Programs,
-        folder: &Path,
-        links: &Handle,
-        redis: &Redis,
-        postgres: &Postgres,
-    ) -> Result<Self> {
-        let mut standbys = Self {
-            programs: programs.clone(),
-            folder: folder.to_owned(),
-            links: links.clone(),
-            postgres: Vec::new(),
-            fenced: None,
-            redis: None,
-            servers: 0,
-        };
-        standbys.complete_postgres(postgres).await?;
-        standbys.follow_redis(redis).await?;
-        Ok(standbys)
+    /// None so far. Their links are opened on another runtime.
+    pub fn none(programs: &Programs, folder: &Path, links: &Handle) -> Self {
+        let (programs, folder, links) = (programs.clone(), folder.to_owned(), links.clone());
+        Self { programs, folder, links, postgres: Vec::new(), fenced: None, redis: None, servers: 0 }
     }
 
     fn new_folder(&mut self, store: &str) -> PathBuf {
@@ -141,20 +125,16 @@ impl Standbys {
         Ok(())
     }
 
-    /// Cuts the oldest standby off.
-    pub fn cut_off_postgres(&mut self) {
-        if let Some(standby) = self.postgres.first_mut() {
-            standby.is_cut = true;
-            standby.cut_off();
+    /// Cuts the oldest standby off, or no standby.
+    pub fn cut_one(&mut self, is_cut: bool) -> Result<()> {
+        for (number, standby) in self.postgres.iter_mut().enumerate() {
+            standby.is_cut = is_cut && number == 0;
+            standby.link.refuse(standby.is_cut);
+            if standby.is_cut {
+                standby.link.cut();
+            }
         }
-    }
-
-    /// Ends that.
-    pub fn reconnect_postgres(&mut self) {
-        for standby in &mut self.postgres {
-            standby.is_cut = false;
-            standby.link.refuse(false);
-        }
+        Ok(())
     }
 
     /// Gives a master a new replica.
@@ -215,7 +195,8 @@ impl Deployment {
         // No client writes yet: the links still lead to the old primary.
         let stored = connect(&self.postgres).await?.query("SELECT order_id::text FROM orders", &[]).await?;
         let survivors = stored.iter().map(|row| Ok(row.try_get(0)?)).collect::<Result<_>>()?;
-        let promotion = Promotion { from_ms, to_ms: history.now(), loses: failover.loses(), survivors };
+        let (loses, old_stays) = (failover.loses(), failover == Failover::Switchover);
+        let promotion = Promotion { from_ms, to_ms: history.now(), loses, old_stays, survivors };
         history.events().promotions.push(promotion);
         let address = local(self.postgres.port());
         for linked in &self.hosts {

@@ -1,6 +1,5 @@
 //! The kinds of faults, how each is injected, and how it is removed.
 
-use std::fmt;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -38,6 +37,8 @@ pub enum Kind {
     RedisFailover,
     /// Postgres stops immediately, and later recovers from its log.
     PostgresStopped,
+    /// Postgres shuts down and is started again.
+    PostgresRestarted,
     /// One of the standbys of Postgres is cut off from the primary.
     StandbyCut,
     /// A standby of Postgres is promoted.
@@ -80,20 +81,19 @@ impl Kind {
         let of_redis = [Self::RedisKilled, Self::RedisLost, Self::RedisPaused, Self::RedisFlushed, Self::RedisFull];
         let damages = [Cut, Refused, Stalled, HalfClosed(End::Host), HalfClosed(End::Store)];
         let links = [Store::Redis, Store::Postgres].map(|store| damages.map(|damage| Self::Link(store, damage)));
-        let others = of_hosts.into_iter().chain(of_redis).chain([Self::PostgresStopped, Self::StandbyCut]);
+        let others = of_hosts.into_iter().chain(of_redis).chain([
+            Self::PostgresStopped,
+            Self::PostgresRestarted,
+            Self::StandbyCut,
+        ]);
         others.chain(links.into_iter().flatten()).chain(Self::failovers()).collect()
-    }
-
-    /// Its name, in the history and in messages.
-    pub fn name(self) -> String {
-        format!("{self:?}")
     }
 
     /// Whether both faults can be active at the same time and be removed one after the other.
     pub fn is_compatible_with(self, other: Self) -> bool {
         let part = |kind| match kind {
             Self::HostKilled | Self::HostPaused => "hosts",
-            Self::PostgresStopped => "primary",
+            Self::PostgresStopped | Self::PostgresRestarted => "primary",
             Self::StandbyCut => "standby",
             Self::PostgresFailover(_) => "promotion",
             Self::Link(Store::Redis, _) => "links to redis",
@@ -107,12 +107,11 @@ impl Kind {
     /// in time, no commit would wait before the crash, or the primary could not be fenced. (Redis may be: that costs a
     /// few hundred milliseconds.)
     fn would_disturb(self, failover: Self) -> bool {
+        let is_down = matches!(self, Self::PostgresStopped | Self::PostgresRestarted);
+        let is_unreachable = matches!(self, Self::HostKilled | Self::HostPaused | Self::Link(Store::Postgres, _));
         match failover {
-            Self::PostgresFailover(Failover::Asynchronous | Failover::AfterCrash) => matches!(
-                self,
-                Self::HostKilled | Self::HostPaused | Self::PostgresStopped | Self::Link(Store::Postgres, _)
-            ),
-            Self::PostgresFailover(Failover::Switchover) => self == Self::PostgresStopped,
+            Self::PostgresFailover(Failover::Asynchronous | Failover::AfterCrash) => is_down || is_unreachable,
+            Self::PostgresFailover(Failover::Switchover) => is_down,
             _ => false,
         }
     }
@@ -126,13 +125,6 @@ pub struct Fault {
     hosts: Vec<usize>,
     /// In a failover, how long the standby misses all writes before it is promoted.
     lag: Duration,
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.kind.name())?;
-        if self.hosts.is_empty() { Ok(()) } else { write!(f, " (hosts {:?})", self.hosts) }
-    }
 }
 
 impl Fault {
@@ -160,10 +152,8 @@ impl Fault {
             Kind::RedisFlushed => command(&deployment.redis, &["FLUSHALL"]),
             Kind::RedisFull => command(&deployment.redis, &["CONFIG", "SET", "maxmemory", "1"]),
             Kind::PostgresStopped => deployment.postgres.stop_immediately(),
-            Kind::StandbyCut => {
-                deployment.standbys.cut_off_postgres();
-                Ok(())
-            }
+            Kind::PostgresRestarted => deployment.postgres.stop(),
+            Kind::StandbyCut => deployment.standbys.cut_one(true),
             Kind::Link(_, damage) => self.each_link(deployment, |link| match damage {
                 Damage::Cut => link.cut(),
                 Damage::Refused => {
@@ -197,11 +187,8 @@ impl Fault {
             Kind::RedisFlushed => Ok(()),
             Kind::RedisFull => command(&deployment.redis, &["CONFIG", "SET", "maxmemory", MEMORY]),
             Kind::RedisFailover => deployment.complete_redis().await,
-            Kind::PostgresStopped => deployment.start_postgres(),
-            Kind::StandbyCut => {
-                deployment.standbys.reconnect_postgres();
-                Ok(())
-            }
+            Kind::PostgresStopped | Kind::PostgresRestarted => deployment.start_postgres(),
+            Kind::StandbyCut => deployment.standbys.cut_one(false),
             Kind::PostgresFailover(_) => deployment.complete_postgres().await,
             Kind::Link(_, damage) => self.each_link(deployment, |link| match damage {
                 Damage::Refused => link.refuse(false),
@@ -281,9 +268,8 @@ mod tests {
         let mut rng = StdRng::seed_from_u64(1);
         let mut sequence = Sequence::shuffled(Kind::all(), &mut rng);
         for _ in 0..3 {
-            let names: std::collections::HashSet<_> =
-                Kind::all().iter().map(|_| sequence.next(&[], &mut rng).unwrap().name()).collect();
-            assert_eq!(names.len(), Kind::all().len());
+            let next = Kind::all().into_iter().map(|_| sequence.next(&[], &mut rng).unwrap());
+            assert_eq!(next.collect::<std::collections::HashSet<_>>().len(), Kind::all().len());
         }
         while let Some(kind) = sequence.next(&[Kind::RedisPaused], &mut rng) {
             assert!(kind.is_compatible_with(Kind::RedisPaused), "{kind:?}");

@@ -13,23 +13,16 @@ use crate::order::{Acknowledgement, Order};
 /// A request to create an order. Times are milliseconds since the history began.
 #[derive(Clone, Debug, Serialize)]
 pub struct Request {
-    /// The number of the client that sends it.
     pub client: usize,
-    /// The number of the host that receives it.
     pub host: usize,
-    /// The customer.
     pub customer: &'static str,
-    /// `Idempotency-Key`.
     pub key: String,
-    /// The order in its body.
     pub order: Order,
     /// `If-Match`, if the request has it.
     pub condition: Option<Condition>,
-    /// When it was sent.
     pub from_ms: u64,
     /// When the response was read, or the client gave up.
     pub to_ms: u64,
-    /// What became of it.
     pub outcome: Outcome,
     /// The reading of its order after a 201, if the response was 200 or 404.
     pub read: Option<Read>,
@@ -56,7 +49,6 @@ impl Request {
 /// `If-Match`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Condition {
-    /// The ETag.
     pub tag: String,
     /// When the list was requested that had the ETag.
     pub read_ms: u64,
@@ -67,16 +59,13 @@ pub struct Condition {
 pub enum Outcome {
     /// A complete response was read.
     Answer {
-        /// HTTP status.
         status: u16,
         /// Whether it is marked as a replay.
         replayed: bool,
-        /// Its body, byte for byte.
         body: String,
     },
     /// No complete response was read: the connection failed, the time was up, or the client hung up.
     NoAnswer {
-        /// The reason.
         reason: String,
         /// The status, and whether it is marked as a replay, if the response's head was read.
         head: Option<(u16, bool)>,
@@ -86,7 +75,6 @@ pub enum Outcome {
 /// A `GET` of the order that a 201 acknowledged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Read {
-    /// When it was sent.
     pub from_ms: u64,
     /// When its response was read.
     pub to_ms: u64,
@@ -97,9 +85,7 @@ pub struct Read {
 /// A fault.
 #[derive(Clone, Debug, Serialize)]
 pub struct Fault {
-    /// The name of its kind.
     pub name: String,
-    /// When it began.
     pub from_ms: u64,
     /// When the servers and links that it concerned worked again.
     pub to_ms: u64,
@@ -114,6 +100,8 @@ pub struct Promotion {
     pub to_ms: u64,
     /// Whether acknowledged orders may be lost: replication was asynchronous.
     pub loses: bool,
+    /// Whether connections to the old primary stay, which takes no writes.
+    pub old_stays: bool,
     /// The ids of all orders that it has.
     #[serde(skip)]
     pub survivors: HashSet<String>,
@@ -150,19 +138,16 @@ impl Events {
         })
     }
 
-    /// Writes one JSON object per line, in the order in which they began.
+    /// Writes one JSON object per line: first the faults and promotions, then the requests.
     ///
     /// # Errors
     /// The file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let line = |from_ms: u64, event: serde_json::Result<String>| event.map(|event| (from_ms, event));
-        let requests = self.requests.iter().map(|event| line(event.from_ms, serde_json::to_string(event)));
-        let faults = self.faults.iter().map(|event| line(event.from_ms, serde_json::to_string(event)));
-        let promotions = self.promotions.iter().map(|event| line(event.from_ms, serde_json::to_string(event)));
-        let mut lines = requests.chain(faults).chain(promotions).collect::<serde_json::Result<Vec<_>>>()?;
-        lines.sort();
-        let text: String = lines.into_iter().map(|(_, line)| line + "\n").collect();
-        std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))
+        let faults = self.faults.iter().map(serde_json::to_string);
+        let promotions = self.promotions.iter().map(serde_json::to_string);
+        let requests = self.requests.iter().map(serde_json::to_string);
+        let lines = faults.chain(promotions).chain(requests).collect::<serde_json::Result<Vec<_>>>()?;
+        std::fs::write(path, lines.join("\n")).with_context(|| format!("writing {}", path.display()))
     }
 }
 

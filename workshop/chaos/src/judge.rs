@@ -61,6 +61,12 @@ pub fn judge(events: &Events, rows: &[Row]) -> Verdict {
         faults: events.faults.len(),
         promotions: [events.promotions.len() - events.losses().count(), events.losses().count()],
         recoveries: recoveries(events),
+        outdated: events
+            .requests
+            .iter()
+            .filter_map(|r| r.read.as_ref())
+            .filter(|read| read.is_outdated(events))
+            .count(),
         ..Verdict::default()
     };
     let mut keys = Keys::new();
@@ -189,6 +195,7 @@ fn operations(key: &Key, events: &Events, end_ms: u64) -> Vec<Operation<Register
     let mut all = Vec::new();
     let mut permissions: BTreeMap<String, Vec<u64>> = BTreeMap::new();
     for request in &key.requests {
+        let read = request.read.as_ref().filter(|read| !read.is_outdated(events));
         let mut may_create = |id: &String| permissions.entry(id.clone()).or_default().push(request.from_ms);
         let is_this = |id: &&String| known.get(*id).is_none_or(|order| **order == request.order);
         // An order that nobody has seen was not created, or did not matter.
@@ -219,13 +226,13 @@ fn operations(key: &Key, events: &Events, end_ms: u64) -> Vec<Operation<Register
                 None
             }
         };
-        let if_wrong = match (&step, &request.read) {
+        let if_wrong = match (&step, read) {
             (_, Some(Read { found: None, .. })) => Violation::Phantom,
             (Some(Step::Has(_)), _) => Violation::Disagreeing,
             _ => Violation::Duplicate,
         };
         all.extend(step.map(|step| operation(request.from_ms, request.to_ms, step, if_wrong)));
-        if let (Some(read), Some(response)) = (&request.read, request.acknowledged()) {
+        if let (Some(read), Some(response)) = (read, request.acknowledged()) {
             let id = response.order_id;
             let (step, if_wrong) = match read.found {
                 Some(_) => (Step::Has(Some(id)), Violation::Disagreeing),
@@ -248,6 +255,14 @@ fn operations(key: &Key, events: &Events, end_ms: u64) -> Vec<Operation<Register
     let stored = key.rows.first().map(|row| row.order_id.clone());
     all.push(operation(end_ms, end_ms, Step::Has(stored), Violation::Lost));
     all
+}
+
+impl Read {
+    /// Whether the order was not found, so soon after a switchover that the old primary may have answered.
+    fn is_outdated(&self, events: &Events) -> bool {
+        let mut switchovers = events.promotions.iter().filter(|promotion| promotion.old_stays);
+        self.found.is_none() && switchovers.any(|it| (it.to_ms..it.to_ms + HEALING_MS).contains(&self.from_ms))
+    }
 }
 
 /// Whether it is a replay so soon after a loss that it may be of a lost order.

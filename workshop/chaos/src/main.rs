@@ -8,6 +8,7 @@ use chaos::{Faults, Options};
 use clap::Parser;
 use devstack::workspace::{self, Workspace};
 use devstack::{Host, Programs, examples};
+use tokio::runtime::Runtime;
 
 /// Breaks a real deployment in every way we know while clients retry, and checks what became of it.
 #[derive(Parser)]
@@ -59,7 +60,8 @@ async fn chaos(arguments: Arguments) -> Result<()> {
     }
     // 32 bits are short enough to type.
     let seed = arguments.seed.unwrap_or_else(|| rand::random::<u32>().into());
-    let report = chaos::run(&Options {
+    let (host, background) = (Host::chosen()?, Runtime::new()?);
+    let options = Options {
         faults: match (shop, failover) {
             (true, _) => Faults::Shop,
             (_, true) => Faults::Failovers,
@@ -70,9 +72,13 @@ async fn chaos(arguments: Arguments) -> Result<()> {
         seed,
         clients: clients.into(),
         programs,
-        host: Host::chosen()?,
-    })
-    .await?;
+        host,
+        background: background.handle().clone(),
+    };
+    let report = chaos::run(&options).await;
+    // A runtime must not wait for another one.
+    background.shutdown_background();
+    let report = report?;
     println!("{}", report.text);
     if report.examples.is_empty() {
         return Ok(());
@@ -80,11 +86,9 @@ async fn chaos(arguments: Arguments) -> Result<()> {
     for example in &report.examples {
         eprintln!("{example}");
     }
-    let flags = [(failover, " --failover"), (replay_during_outage, " --replay-during-outage"), (shop, " --shop")];
-    let mut again = format!("cargo xtask chaos --seconds {seconds} --seed {seed}");
-    flags.iter().filter(|(is_set, _)| *is_set).for_each(|(_, flag)| again += flag);
-    if !shop {
-        again += &format!(" --clients {clients}");
+    let mut again: Vec<_> = std::env::args().skip(1).filter(|argument| argument != "--built").collect();
+    if arguments.seed.is_none() {
+        again.push(format!("--seed {seed}"));
     }
-    bail!("chaos found violations with seed {seed}; the same faults again: {again}");
+    bail!("chaos found violations with seed {seed}; the same faults again: cargo xtask chaos {}", again.join(" "));
 }

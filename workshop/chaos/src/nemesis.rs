@@ -23,15 +23,15 @@ const AT_ONCE: f64 = 0.4;
 const MOST_AT_ONCE: usize = 3;
 
 /// Injects faults, while clients send on another runtime: some calls block the thread.
-pub struct Nemesis<'a> {
-    pub deployment: &'a mut Deployment,
+pub struct Nemesis {
+    pub deployment: Deployment,
     pub history: Arc<History>,
     pub clients: Arc<Shared>,
-    pub handle: Handle,
+    pub background: Handle,
     pub seed: u64,
 }
 
-impl Nemesis<'_> {
+impl Nemesis {
     /// Injects faults of these kinds until the time is up and each failover among them has occurred, and removes all of
     /// them.
     pub async fn run(&mut self, kinds: Vec<Kind>, until: Duration) -> Result<()> {
@@ -66,14 +66,14 @@ impl Nemesis<'_> {
         let mut begun = Vec::new();
         let mut healing = None;
         for fault in faults {
-            self.print(&format!("begins: {fault}"));
+            eprintln!("{:7.1} s  begins: {fault:?}", self.history.elapsed().as_secs_f64());
             begun.push(self.history.now());
-            fault.begin(self.deployment, &self.history).await?;
+            fault.begin(&mut self.deployment, &self.history).await?;
             if fault.kind == Kind::PostgresFailover(Failover::Asynchronous) {
                 healing = self.heal();
             }
             sleep(hold / 2).await;
-            fault.repeat(self.deployment, &self.history).await?;
+            fault.repeat(&mut self.deployment, &self.history).await?;
         }
         sleep(hold / 2).await;
         if let Some(healing) = healing {
@@ -81,9 +81,9 @@ impl Nemesis<'_> {
             healing.await.context("a client failed")??;
         }
         for (fault, from_ms) in faults.iter().zip(begun) {
-            fault.end(self.deployment).await?;
-            self.print(&format!("ended:  {fault}"));
-            let fault = history::Fault { name: fault.kind.name(), from_ms, to_ms: self.history.now() };
+            fault.end(&mut self.deployment).await?;
+            eprintln!("{:7.1} s  ended:  {:?}", self.history.elapsed().as_secs_f64(), fault.kind);
+            let fault = history::Fault { name: format!("{:?}", fault.kind), from_ms, to_ms: self.history.now() };
             self.history.events().faults.push(fault);
         }
         Ok(())
@@ -92,10 +92,6 @@ impl Nemesis<'_> {
     /// Begins to retry the orders that were acknowledged and did not survive the last promotion.
     fn heal(&mut self) -> Option<JoinHandle<Result<()>>> {
         let loss = self.history.events().promotions.last()?.clone();
-        Some(self.handle.spawn(heal(self.clients.clone(), loss, self.seed)))
-    }
-
-    fn print(&self, message: &str) {
-        eprintln!("{:7.1} s  {message}", self.history.elapsed().as_secs_f64());
+        Some(self.background.spawn(heal(self.clients.clone(), loss, self.seed)))
     }
 }

@@ -10,9 +10,7 @@ use serde::{Deserialize, Serialize};
 pub struct Order {
     /// ISO 4217 code.
     pub currency: String,
-    /// Its items.
     pub items: Vec<Item>,
-    /// The client's note.
     pub note: Option<String>,
 }
 
@@ -20,9 +18,7 @@ pub struct Order {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Item {
-    /// The article number.
     pub sku: String,
-    /// The quantity.
     pub quantity: u64,
     /// The price of one unit, in minor units of the currency.
     pub unit_price: i64,
@@ -68,9 +64,7 @@ impl Order {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Acknowledgement {
-    /// The order's id.
     pub order_id: String,
-    /// The order.
     #[serde(flatten)]
     pub order: Order,
     /// Its total, in minor units.

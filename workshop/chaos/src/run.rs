@@ -1,7 +1,6 @@
 //! One run: starts the deployment and the clients, injects faults, waits until all orders have a response, and judges
 //! the history.
 
-use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use devstack::{Host, Postgres, Programs, process, workspace};
 use rand::RngExt;
 use rand::rngs::StdRng;
-use tokio::runtime::Runtime;
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -25,8 +24,6 @@ use crate::shop;
 
 /// How often progress is printed.
 const PROGRESS: Duration = Duration::from_secs(5);
-/// The number of violations of one kind that are printed.
-const EXAMPLES: usize = 5;
 
 /// Which faults are injected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +53,9 @@ pub struct Options {
     pub programs: Programs,
     /// The program that serves.
     pub host: Host,
+    /// The threads of clients and links, which outlive the run. The main thread waits for servers; this must not delay
+    /// responses.
+    pub background: Handle,
 }
 
 /// What came out.
@@ -64,19 +64,6 @@ pub struct Report {
     pub text: String,
     /// Some of the violations.
     pub examples: Vec<String>,
-}
-
-impl Report {
-    /// A report with the first violations of each kind.
-    pub fn new<'a>(
-        figures: &impl fmt::Display,
-        violations: impl IntoIterator<Item = (String, &'a Vec<String>)>,
-    ) -> Self {
-        let describe = |(kind, all): (String, &'a Vec<String>)| {
-            all.iter().take(EXAMPLES).map(move |example| format!("{kind}: {example}"))
-        };
-        Self { text: figures.to_string(), examples: violations.into_iter().flat_map(describe).collect() }
-    }
 }
 
 /// Runs faults and clients, and judges what became of it. Call it on the main thread: servers end with the thread that
@@ -109,27 +96,6 @@ pub async fn run(options: &Options) -> Result<Report> {
     Ok(report)
 }
 
-/// The threads of clients and links. The main thread waits for servers; this must not delay responses.
-pub struct Background(Option<Runtime>);
-
-impl Background {
-    /// Starts them.
-    pub fn start() -> Result<(Self, tokio::runtime::Handle)> {
-        let runtime = Runtime::new().context("starting threads")?;
-        let handle = runtime.handle().clone();
-        Ok((Self(Some(runtime)), handle))
-    }
-}
-
-impl Drop for Background {
-    fn drop(&mut self) {
-        // A runtime must not wait for another one.
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
 /// Waits until all have finished.
 pub async fn finish(mut clients: JoinSet<Result<()>>) -> Result<()> {
     while let Some(client) = clients.join_next().await {
@@ -144,39 +110,48 @@ pub fn millis(rng: &mut StdRng, from: u64, to: u64) -> Duration {
 }
 
 async fn run_in(options: &Options, folder: &Path) -> Result<Report> {
-    let (_background, handle) = Background::start()?;
     eprintln!("Starting Redis, Postgres, their standbys, and {} ...", options.host);
-    let mut deployment = Deployment::start(options, folder, &handle).await?;
+    let Options { background, seed, replay_during_outage, .. } = options;
+    let variables = [
+        ("redis_key_prefix", "chaos:".to_owned()),
+        ("identity", "header".to_owned()),
+        ("replay_during_outage", replay_during_outage.to_string()),
+    ];
+    let manifest = workspace::root().join("spin.toml");
+    let mut deployment = Deployment::start(options, folder, &manifest, &[], &variables).await?;
+    deployment.complete_postgres().await?;
+    deployment.complete_redis().await?;
     let history = Arc::new(History::begin());
     let bases = deployment.hosts.iter().map(|linked| linked.host.app.base_url()).collect();
     let shared = Arc::new(Shared::new(history.clone(), bases, options.clients)?);
 
-    eprintln!("{} clients, faults for {} s, seed {}", options.clients, options.duration.as_secs(), options.seed);
-    handle.spawn(print_progress(shared.clone(), history.clone()));
+    eprintln!("{} clients, faults for {} s, seed {seed}", options.clients, options.duration.as_secs());
+    let (progress, since) = (shared.clone(), history.clone());
+    background.spawn(async move {
+        loop {
+            sleep(PROGRESS).await;
+            eprintln!("{:7.1} s  sent {}", since.elapsed().as_secs_f64(), progress.counts().0);
+        }
+    });
     let mut clients = JoinSet::new();
     for number in 0..options.clients {
-        clients.spawn_on(Client::new(shared.clone(), number, options.seed).run(), &handle);
+        clients.spawn_on(Client::new(shared.clone(), number, *seed).run(), background);
     }
     let mut kinds = match options.faults {
         Faults::Failovers => [Kind::failovers(), vec![Kind::PostgresStopped, Kind::StandbyCut]].concat(),
         _ => Kind::all(),
     };
-    kinds.retain(|kind| !options.replay_during_outage || *kind != Kind::PostgresFailover(Failover::Asynchronous));
-    let (clients_of, seed) = (shared.clone(), options.seed);
-    let mut nemesis = Nemesis {
-        deployment: &mut deployment,
-        history: history.clone(),
-        clients: clients_of,
-        handle: handle.clone(),
-        seed,
-    };
+    kinds.retain(|kind| !replay_during_outage || *kind != Kind::PostgresFailover(Failover::Asynchronous));
+    let mut nemesis =
+        Nemesis { deployment, history, clients: shared.clone(), background: background.clone(), seed: *seed };
     nemesis.run(kinds, options.duration).await?;
+    let Nemesis { mut deployment, history, .. } = nemesis;
 
     eprintln!("All faults have ended; clients complete what they have begun ...");
     shared.stop();
     finish(clients).await?;
     eprintln!("Sending each of {} keys once more ...", shared.counts().1);
-    handle.spawn(send_all_again(shared.clone(), options.seed)).await.context("a client failed")??;
+    background.spawn(send_all_again(shared.clone(), *seed)).await.context("a client failed")??;
 
     for (number, linked) in deployment.hosts.iter_mut().enumerate() {
         if let Some(status) = linked.host.app.exited()? {
@@ -190,12 +165,5 @@ async fn run_in(options: &Options, folder: &Path) -> Result<Report> {
     if !verdict.violations.is_empty() {
         events.write(&folder.join("history.jsonl"))?;
     }
-    Ok(Report::new(&verdict, verdict.violations.iter().map(|(kind, all)| (format!("{kind:?}"), all))))
-}
-
-async fn print_progress(shared: Arc<Shared>, history: Arc<History>) {
-    loop {
-        sleep(PROGRESS).await;
-        eprintln!("{:7.1} s  sent {}", history.elapsed().as_secs_f64(), shared.counts().0);
-    }
+    Ok(Report { text: verdict.to_string(), examples: verdict.examples() })
 }

@@ -72,6 +72,8 @@ pub struct Verdict {
     pub stale: usize,
     pub not_judged: usize,
     pub locked: usize,
+    /// Orders that were not found within [`HEALING_MS`] after a switchover: the old primary may have answered.
+    pub outdated: usize,
     pub recoveries: BTreeMap<String, Recovery>,
 }
 
@@ -79,6 +81,14 @@ impl Verdict {
     /// Notes a violation.
     pub fn note(&mut self, kind: Violation, text: String) {
         self.violations.entry(kind).or_default().push(text);
+    }
+
+    /// The first violations of each kind.
+    pub fn examples(&self) -> Vec<String> {
+        let first = |(kind, all): (&Violation, &Vec<String>)| {
+            all.iter().take(5).map(|why| format!("{kind:?}: {why}")).collect::<Vec<_>>()
+        };
+        self.violations.iter().flat_map(first).collect()
     }
 
     /// How many violations of this kind there are.
@@ -92,7 +102,7 @@ impl fmt::Display for Verdict {
         use Violation::{Disagreeing, Duplicate, Lost, Phantom, Unanswered, Unhealed};
         let [duplicates, lost, disagreeing, phantoms, unhealed, unanswered] =
             [Duplicate, Lost, Disagreeing, Phantom, Unhealed, Unanswered].map(|kind| self.count(kind));
-        let Self { sent, acknowledged, faults, keys, stale, not_judged, locked, .. } = self;
+        let Self { sent, acknowledged, faults, keys, stale, not_judged, locked, outdated, .. } = self;
         let [synchronous, asynchronous] = self.promotions;
         let Losses { lost: lost_there, healed, with_old_id, taken, longest_ms, early_phantoms } = self.losses;
         for (name, recovery) in &self.recoveries {
@@ -105,10 +115,12 @@ impl fmt::Display for Verdict {
              disagreeing {disagreeing}, phantom replays {phantoms}, unanswered after faults ended {unanswered}\n\
              keys judged by porcupine: {keys}; conditional requests: 412 {stale} (of these not judged {not_judged}), \
              409 {locked}\n\
-             postgres failovers, synchronous: {synchronous}; acknowledged orders lost {lost}\n\
+             postgres failovers, synchronous: {synchronous}; acknowledged orders lost {lost}, not found within {} s \
+             after a switchover {outdated}\n\
              postgres failovers, asynchronous: {asynchronous}; acknowledged orders lost {lost_there}, healed by their \
              retries {healed} (with their old id {with_old_id}), key taken by another order {taken}, not healed within \
              {} s {unhealed}; longest {longest_ms} ms; replays of lost orders in that time {early_phantoms}",
+            HEALING_MS / 1000,
             HEALING_MS / 1000,
         )
     }

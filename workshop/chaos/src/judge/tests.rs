@@ -3,7 +3,8 @@
 //! - `A new a`: a request with order A, answered 201 with the id a; `A replay a found`, `A replay a 404`: marked as a
 //!   replay, and the order was read; `A none`, `A head`: no answer, or the head of a 201; `B used a`: 422; `A 503`
 //! - `A=t 412`: with `If-Match: t`; `2:A new b`: of another key; `~A new a`: sent before the step before it
-//! - `lose a`, `switch a`: a failover after which a is stored; `fault`: any; `wait`: 5 s; `end`: all faults have ended
+//! - `lose a`: a failover with asynchronous replication, after which a is stored; `replace`, `switch`: one that loses
+//!   nothing, and a switchover; `fault`: any; `wait`: 5 s; `end`: all faults have ended
 
 use serde_json::json;
 
@@ -44,8 +45,10 @@ fn events(text: &str) -> Events {
         let words: Vec<_> = step.trim_start_matches('~').split(' ').collect();
         let survivors = words[1..].iter().map(|&id| id.to_owned()).collect();
         match words[0] {
-            "lose" => events.promotions.push(Promotion { from_ms, to_ms, loses: true, survivors }),
-            "switch" => events.promotions.push(Promotion { from_ms, to_ms, loses: false, survivors }),
+            "lose" | "replace" | "switch" => {
+                let (loses, old_stays) = (words[0] == "lose", words[0] == "switch");
+                events.promotions.push(Promotion { from_ms, to_ms, loses, old_stays, survivors });
+            }
             "fault" => events.faults.push(Fault { name: "fault".into(), from_ms, to_ms }),
             "wait" => now += HEALING_MS,
             "end" => events.faults_ended_ms = Some(now),
@@ -116,14 +119,14 @@ fn each_history_gets_its_verdict() {
         (&[Duplicate], "A new a; A new b", "a=A"),
         (&[Duplicate], "A new a; A replay b", "a=A"),
         (&[Duplicate], "A replay a; A replay b; A replay a", "a=A"),
-        (&[Duplicate], "A new a; switch; A new b", "b=A"),
+        (&[Duplicate], "A new a; replace; A new b", "b=A"),
         // An acknowledged order is lost.
         (&[Lost], "A new a; end; A replay a", ""),
         (&[Lost], "A head; end; A replay a", ""),
         (&[Lost], "A new a; end; A replay a", "b=A"),
         (&[Lost], "A new a; end; A replay a", "a=B"),
         (&[Lost], "A new a; end; A replay a", "2:a=A"),
-        (&[Lost], "A new a; switch; end; A replay a", ""),
+        (&[Lost], "A new a; replace; end; A replay a", ""),
         // Responses contradict each other, the request or the table.
         (&[Disagreeing], "A new a*; end; A replay a*", "a=A"),
         (&[Disagreeing], "A new a; A replay a*", "a=A"),
@@ -139,6 +142,9 @@ fn each_history_gets_its_verdict() {
         // A reading goes from 200 to 404.
         (&[Phantom], "A replay a 404", "a=A"),
         (&[Phantom], "A new a; A replay a found; A replay a 404", "a=A"),
+        (&[Phantom], "replace; A new a; A replay a 404", "a=A"),
+        (&[], "switch; A new a; A replay a 404", "a=A"),
+        (&[Phantom], "switch; A new a; wait; A replay a 404", "a=A"),
         // A key has no response after the faults.
         (&[Unanswered], "A new a; end", "a=A"),
         (&[Unanswered], "A 503; end; ~A new a", "a=A"),
@@ -166,7 +172,7 @@ fn each_history_gets_its_verdict() {
         (&[Duplicate], "A=t new a; 2:B=t new b", "a=A=t 2:b=B=t"),
         (&[], "2:B=t new b; A new a; lose b; A=t 412; A new a found", "a=A 2:b=B=t"),
         (&[Disagreeing], "lose; A=t 412; A new a", "a=A"),
-        (&[Disagreeing], "switch; A=t 412; A new a", "a=A"),
+        (&[Disagreeing], "replace; A=t 412; A new a", "a=A"),
         (&[], "A=t 412; ~lose; A new a", "a=A"),
         // A failover with asynchronous replication loses an order.
         (&[], "A new a; lose; A new a found", "a=A"),
@@ -230,7 +236,7 @@ fn the_figures_are_printed() {
         "sent 8, acknowledged 7, faults 0, duplicates 0, lost 0, disagreeing 0, phantom replays 0, unanswered after \
          faults ended 0\n\
          keys judged by porcupine: 3; conditional requests: 412 1 (of these not judged 0), 409 0\n\
-         postgres failovers, synchronous: 0; acknowledged orders lost 0\n\
+         postgres failovers, synchronous: 0; acknowledged orders lost 0, not found within 5 s after a switchover 0\n\
          postgres failovers, asynchronous: 1; acknowledged orders lost 1, healed by their retries 1 (with their old \
          id 1), key taken by another order 0, not healed within 5 s 0; longest 13 ms; replays of lost orders in that \
          time 0"
