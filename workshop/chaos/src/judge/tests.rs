@@ -14,17 +14,21 @@ use crate::order::Item;
 
 const CUSTOMER: &str = "c";
 
-/// An order, named by a capital letter.
+/// An order, named by a capital letter; with a prime it has a note.
 fn order(name: &str) -> Order {
     let quantity = name.bytes().next().unwrap().into();
-    Order { currency: "EUR".into(), items: vec![Item { sku: "A-1".into(), quantity, unit_price: 10 }], note: None }
+    let note = name.ends_with('\'').then(|| "note".to_owned());
+    Order { currency: "EUR".into(), items: vec![Item { sku: "A-1".into(), quantity, unit_price: 10 }], note }
 }
 
-/// The body of a 201, or with a trailing `*` one that says something else.
+/// The body of a 201: of this order, or of the one in `a=B`; with `*` the total is wrong, with `~` the time is another.
 fn body(order: &Order, id: &str) -> String {
-    let (id, total) = (id.trim_end_matches('*'), order.total().unwrap() + i64::from(id.ends_with('*')));
-    json!({"orderId": id, "currency": order.currency, "items": order.items, "note": order.note, "total": total})
-        .to_string()
+    let (id, other) = id.split_once('=').map_or((id, None), |(id, name)| (id, Some(self::order(name))));
+    let (order, total) = (other.as_ref().unwrap_or(order), order.total().unwrap() + i64::from(id.ends_with('*')));
+    let order_id = id.trim_end_matches(['*', '~']);
+    json!({"orderId": order_id, "currency": order.currency, "items": order.items, "note": order.note, "total": total,
+           "createdAt": if id.ends_with('~') { 1 } else { 0 }})
+    .to_string()
 }
 
 /// A row such as `a=A`, or `2:a=A=t` of the other key with the ETag that it was created with.
@@ -93,7 +97,8 @@ fn judged(history: &str, rows: &str) -> Verdict {
         history += "; wait; wait; wait; end";
         for Row { key, order_id, order, .. } in &rows {
             let name = char::from(u8::try_from(order.items[0].quantity).unwrap());
-            history += &format!("; {key}:{name} replay {order_id} found");
+            let prime = if order.note.is_some() { "'" } else { "" };
+            history += &format!("; {key}:{name}{prime} replay {order_id} found");
         }
     }
     judge(&events(&history), &rows)
@@ -112,7 +117,7 @@ fn each_history_gets_its_verdict() {
         (&[], "A new a; ~A replay a found", "a=A"),
         (&[], "A replay a; ~A new a", "a=A"),
         // An order is created twice.
-        (&[Duplicate], "A new a", "a=A b=A"),
+        (&[Duplicate], "A new a; end; A replay a", "a=A b=A"),
         (&[Duplicate], "A new a; A new a", "a=A"),
         (&[Duplicate], "A head; A new a", "a=A"),
         (&[Duplicate], "A head; A head", "a=A"),
@@ -129,9 +134,10 @@ fn each_history_gets_its_verdict() {
         (&[Lost], "A new a; replace; end; A replay a", ""),
         // Responses contradict each other, the request or the table.
         (&[Disagreeing], "A new a*; end; A replay a*", "a=A"),
-        (&[Disagreeing], "A new a; A replay a*", "a=A"),
+        (&[Disagreeing], "A new a; A replay a~; A replay a", "a=A"),
+        (&[Disagreeing], "A new a=A'", "a=A'"),
         (&[Disagreeing], "A replay a differs", "a=A"),
-        (&[Disagreeing], "A used a", "a=A"),
+        (&[Disagreeing], "A new a; A used a", "a=A"),
         (&[Disagreeing], "A new a; B used b", "a=A"),
         (&[Disagreeing], "B used a; A new a", "a=A"),
         (&[Disagreeing], "B invalid a", "a=A"),
@@ -180,6 +186,7 @@ fn each_history_gets_its_verdict() {
         (&[], "A new a; B used a; lose; A new b found; B used b", "b=A"),
         (&[], "A new a; lose; B new b; A used b", "b=B"),
         (&[], "A none; B used a; lose; B new b", "b=B"),
+        (&[], "A none; A none; B used a; lose; B used a", "a=A"),
         (&[], "A new a; lose a; A replay a found", "a=A"),
         (&[], "lose; ~A new b; A new a found", "a=A"),
         (&[], "lose; ~A replay b 404; A new a found", "a=A"),
@@ -213,18 +220,18 @@ fn what_was_lost_is_counted() {
     assert_eq!([healed.lost, healed.healed, healed.with_old_id, healed.taken, healed.early_phantoms], [1, 1, 1, 0, 1]);
     assert_eq!(healed.longest_ms, 23);
     assert_eq!(losses("A new a; lose; A new b found", "b=A").with_old_id, 0);
+    assert_eq!(judged("switch; A new a; A replay a found; A replay a 404", "a=A").outdated, 1);
     let taken = losses("A new a; lose; B new b; A used b", "b=B");
     assert_eq!([taken.lost, taken.healed, taken.taken], [1, 0, 1]);
 }
 
 #[test]
 fn recovery_is_measured_to_the_next_acknowledgement_after_all_faults() {
-    let mut events = events("fault; fault; A none; A new a; end; A replay a");
-    assert_eq!(recoveries(&events)["fault"], Recovery { faults: 2, longest_ms: 30 });
-    // The first one ends after the second.
-    events.faults[0].to_ms = events.faults[1].to_ms + 10;
-    events.faults.swap(0, 1);
-    assert_eq!(recoveries(&events)["fault"], Recovery { faults: 2, longest_ms: 10 });
+    let mut events = events("fault; fault; fault; A none; A new a; end; A replay a");
+    assert_eq!(recoveries(&events)["fault"], Recovery { faults: 3, longest_ms: 40 });
+    // They end one after the other, while the others are active.
+    events.faults.iter_mut().zip([31, 33, 35]).for_each(|(fault, to_ms)| fault.to_ms = to_ms);
+    assert_eq!(recoveries(&events)["fault"], Recovery { faults: 3, longest_ms: 20 });
 }
 
 #[test]
