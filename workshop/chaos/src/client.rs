@@ -17,6 +17,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::history::{Condition, History, Outcome, Promotion, Read, Request};
 use crate::order::{Acknowledgement, Order};
+use crate::run::millis;
 
 /// Longer than the service's own deadlines of 500 ms and 5 s.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -171,7 +172,7 @@ impl Client {
         while !self.shared.is_stopping() {
             let wanted = self.next();
             self.send_until_answered(wanted).await?;
-            sleep(self.millis(0, pause)).await;
+            sleep(millis(&mut self.rng, 0, pause)).await;
         }
         while let Some(wanted) = self.postponed.pop() {
             self.send_until_answered(wanted).await?;
@@ -232,7 +233,7 @@ impl Client {
                 }
                 Next::HungUp | Next::Retry => {}
             }
-            sleep(self.millis(back_off / 2, back_off)).await;
+            sleep(millis(&mut self.rng, back_off / 2, back_off)).await;
             back_off = (back_off * 2).min(500);
             if self.rng.random_bool(0.5) {
                 self.change_host();
@@ -256,7 +257,7 @@ impl Client {
             if self.send(&wanted, HangUp::Never, true).await? == Next::Done {
                 break;
             }
-            sleep(self.millis(20, 100)).await;
+            sleep(millis(&mut self.rng, 20, 100)).await;
         }
         Ok(())
     }
@@ -268,14 +269,10 @@ impl Client {
     fn hang_up(&mut self) -> HangUp {
         match self.rng.random_range(0..100) {
             _ if self.shared.is_stopping() => HangUp::Never,
-            0..8 => HangUp::After(self.millis(0, 30)),
+            0..8 => HangUp::After(millis(&mut self.rng, 0, 30)),
             8..12 => HangUp::BeforeTheBody,
             _ => HangUp::Never,
         }
-    }
-
-    fn millis(&mut self, from: u64, to: u64) -> Duration {
-        Duration::from_millis(self.rng.random_range(from..=to))
     }
 
     /// Sends one request, and reads the order of a replay, or of every 201: the next request for an order that was

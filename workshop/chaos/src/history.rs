@@ -107,14 +107,11 @@ pub struct Promotion {
     pub survivors: HashSet<String>,
 }
 
-/// All that happened.
+/// All that happened, in the order in which it ended.
 #[derive(Clone, Debug, Default)]
 pub struct Events {
-    /// In the order in which they ended.
     pub requests: Vec<Request>,
-    /// In the order in which they ended.
     pub faults: Vec<Fault>,
-    /// One after the other.
     pub promotions: Vec<Promotion>,
     /// When the last fault had ended.
     pub faults_ended_ms: Option<u64>,

@@ -79,6 +79,7 @@ pub fn judge(events: &Events, rows: &[Row]) -> Verdict {
     verdict.keys = keys.len();
     let ends_ms = events.requests.iter().map(|r| r.to_ms.max(r.read.as_ref().map_or(0, |read| read.to_ms)));
     let end_ms = ends_ms.max().unwrap_or_default() + 1;
+    let ended_ms = events.faults_ended_ms.unwrap_or(u64::MAX);
     for ((customer, name), key) in &keys {
         let mut note = |kind, why: &str| verdict.note(kind, format!("key {name} of {customer}: {why}"));
         if key.rows.len() > 1 {
@@ -90,11 +91,8 @@ pub fn judge(events: &Events, rows: &[Row]) -> Verdict {
             let steps: Vec<_> = operations.iter().map(|o| (o.call_time / 2, o.return_time / 2, &o.op)).collect();
             note(kind, &format!("no order of these steps is possible: {steps:?}"));
         }
-        let is_final = |request: &&&Request| {
-            let is_after = events.faults_ended_ms.is_some_and(|ended| ended <= request.from_ms);
-            is_after && matches!(request.status(), Some(201 | 422))
-        };
-        if !key.requests.is_empty() && key.requests.iter().find(is_final).is_none() {
+        let is_final = |request: &&Request| ended_ms <= request.from_ms && matches!(request.status(), Some(201 | 422));
+        if !key.requests.is_empty() && !key.requests.iter().any(is_final) {
             note(Violation::Unanswered, "neither 201 nor 422 after the faults");
         }
     }
@@ -163,15 +161,13 @@ fn judge_bodies(key: &Key, events: &Events, note: &mut impl FnMut(Violation, &st
                     note(Violation::Lost, &format!("stored as {row:?}, acknowledged as {body}"));
                 }
             }
-            422 if Refusal::of(body).is_none() => disagrees("another reason than the key's use"),
-            422 if orders(key).any(|(id, order)| {
-                Some(id) == Refusal::of(body).map(|refusal| refusal.order_id) && *order == request.order
-            }) =>
-            {
-                disagrees("the request contained that order")
-            }
+            422 => match Refusal::of(body).map(|refusal| (refusal.order_id, &request.order)) {
+                None => disagrees("another reason than the key's use"),
+                Some(same) if orders(key).any(|order| order == same) => disagrees("the request contained that order"),
+                Some(_) => {}
+            },
             409 | 412 if request.condition.is_none() => disagrees("to a request without If-Match"),
-            422 | 503 | 409 | 412 => {}
+            503 | 409 | 412 => {}
             _ => disagrees("must not occur"),
         }
     }
@@ -206,7 +202,7 @@ fn operations(key: &Key, events: &Events, end_ms: u64) -> Vec<Operation<Register
                 match replayed {
                     false => Some(Step::Created(id)),
                     // It says nothing about the present.
-                    true if is_early(request, events.losses()) => {
+                    true if is_early(request, events) => {
                         may_create(&id);
                         None
                     }
@@ -266,28 +262,28 @@ impl Read {
 }
 
 /// Whether it is a replay so soon after a loss that it may be of a lost order.
-fn is_early<'a>(request: &Request, mut losses: impl Iterator<Item = &'a Promotion>) -> bool {
+fn is_early(request: &Request, events: &Events) -> bool {
     matches!(request.outcome, Outcome::Answer { status: 201, replayed: true, .. })
-        && losses.any(|loss| (loss.to_ms..loss.to_ms + HEALING_MS).contains(&request.from_ms))
+        && events.losses().any(|loss| (loss.to_ms..loss.to_ms + HEALING_MS).contains(&request.from_ms))
 }
 
 /// Counts the orders that failovers have lost, and measures how soon their retries created them again.
 fn judge_healing(keys: &Keys, events: &Events, verdict: &mut Verdict) {
     let of_nothing = |request: &&Request| {
-        is_early(request, events.losses()) && request.read.as_ref().is_some_and(|read| read.found.is_none())
+        is_early(request, events) && request.read.as_ref().is_some_and(|read| read.found.is_none())
     };
     let losses = &mut verdict.losses;
     losses.early_phantoms = events.requests.iter().filter(of_nothing).count();
     for loss in events.losses() {
         let mut lost: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for (request, id) in events.lost_in(loss) {
-            lost.entry((request.customer, request.key.as_str())).or_default().push((request.to_ms, id));
+            lost.entry((request.customer, request.key.as_str())).or_default().push(id);
         }
         losses.lost += lost.len();
         for (name, acknowledged) in lost {
-            let first_ms = acknowledged.iter().map(|(to_ms, _)| *to_ms).min().unwrap_or_default();
             let requests = keys.get(&name).map(|key| key.requests.iter()).unwrap_or_default();
             let later = requests.filter(|request| request.from_ms >= loss.to_ms);
+            let first_ms = later.clone().map(|request| request.from_ms).min().unwrap_or_default();
             let settled = later.filter_map(|request| match (request.status(), &request.read) {
                 (Some(422), _) => Some((request.to_ms, None)),
                 (_, Some(Read { to_ms, found: Some(_), .. })) => Some((*to_ms, Some(request.acknowledged()?.order_id))),
@@ -300,8 +296,8 @@ fn judge_healing(keys: &Keys, events: &Events, verdict: &mut Verdict) {
                 }
                 Some((healed_ms, Some(id))) => {
                     losses.healed += 1;
-                    losses.with_old_id += usize::from(acknowledged.iter().any(|(_, old)| *old == id));
-                    healed_ms.saturating_sub(loss.to_ms.max(first_ms))
+                    losses.with_old_id += usize::from(acknowledged.contains(&id));
+                    healed_ms.saturating_sub(first_ms)
                 }
                 None => u64::MAX,
             };

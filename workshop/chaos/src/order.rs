@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 /// An order as clients send it. Orders from different JSON texts compare by value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
-    /// ISO 4217 code.
     pub currency: String,
     pub items: Vec<Item>,
     pub note: Option<String>,

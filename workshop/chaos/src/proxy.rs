@@ -197,30 +197,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_forwards_until_cut_and_leads_new_connections_elsewhere() {
+    async fn it_forwards_until_cut_refuses_new_connections_and_leads_them_elsewhere() {
         let (link, mut stream) = echo().await;
         assert_eq!(echoed(&mut stream).await.unwrap(), 7);
         link.cut();
         assert_eq!(stream.read_u8().await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
         let mut stream = connect(&link).await;
         assert_eq!(echoed(&mut stream).await.unwrap(), 7);
+        link.refuse(true);
+        assert!(echoed(&mut connect(&link).await).await.is_err());
+        assert_eq!(echoed(&mut stream).await.unwrap(), 7);
+        link.refuse(false);
         let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         link.lead_to(other.local_addr().unwrap());
         assert_eq!(stream.read_u8().await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
         let mut new = connect(&link).await;
         other.accept().await.unwrap().0.write_u8(9).await.unwrap();
         assert_eq!(new.read_u8().await.unwrap(), 9);
-    }
-
-    #[tokio::test]
-    async fn it_refuses_new_connections_and_keeps_open_ones() {
-        let (link, mut old) = echo().await;
-        assert_eq!(echoed(&mut old).await.unwrap(), 7);
-        link.refuse(true);
-        assert!(echoed(&mut connect(&link).await).await.is_err());
-        assert_eq!(echoed(&mut old).await.unwrap(), 7);
-        link.refuse(false);
-        assert_eq!(echoed(&mut connect(&link).await).await.unwrap(), 7);
     }
 
     #[tokio::test]

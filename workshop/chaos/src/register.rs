@@ -7,7 +7,7 @@ use porcupine_rs::{CheckResult, Model, Operation, check_operations_timeout};
 
 use crate::verdict::Violation;
 
-/// The longest time for one key.
+/// The longest time for one key or list.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 
 /// A key: empty, or with an order's id.
@@ -54,15 +54,15 @@ impl Model for Register {
 }
 
 /// A step, from when until when, and what it would be if it alone were wrong.
-pub fn operation(from_ms: u64, to_ms: u64, op: Step, if_wrong: Violation) -> Operation<Register> {
+pub fn operation<M: Model<Metadata = Violation>>(from_ms: u64, to_ms: u64, op: M::Op, kind: Violation) -> Operation<M> {
     let time = |ms| i64::try_from(ms).unwrap_or(i64::MAX / 4).min(i64::MAX / 4) * 2;
     // What begins and ends in one millisecond overlaps.
     let (call_time, return_time) = (time(from_ms), time(to_ms) + 1);
-    Operation { client_id: None, call_time, return_time, op, metadata: Some(if_wrong) }
+    Operation { client_id: None, call_time, return_time, op, metadata: Some(kind) }
 }
 
 /// What is wrong if no order of the steps is possible.
-pub fn violation(operations: &[Operation<Register>]) -> Option<Violation> {
+pub fn violation<M: Model<Metadata = Violation>>(operations: &[Operation<M>]) -> Option<Violation> {
     let is_explained = |operations: &[_]| check_operations_timeout(operations, TIME_LIMIT) == CheckResult::Ok;
     if is_explained(operations) {
         return None;

@@ -22,9 +22,6 @@ use crate::judge::judge;
 use crate::nemesis::Nemesis;
 use crate::shop;
 
-/// How often progress is printed.
-const PROGRESS: Duration = Duration::from_secs(5);
-
 /// Which faults are injected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Faults {
@@ -129,7 +126,7 @@ async fn run_in(options: &Options, folder: &Path) -> Result<Report> {
     let (progress, since) = (shared.clone(), history.clone());
     background.spawn(async move {
         loop {
-            sleep(PROGRESS).await;
+            sleep(Duration::from_secs(5)).await;
             eprintln!("{:7.1} s  sent {}", since.elapsed().as_secs_f64(), progress.counts().0);
         }
     });

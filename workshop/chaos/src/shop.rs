@@ -32,14 +32,10 @@ const EVENTS_TOKEN: &str = "events-token-of-a-laptop-or-a-test";
 const FINISHING: Duration = Duration::from_secs(60);
 
 /// Some faults, beside those of the pullers.
-const FAULTS: [Kind; 6] = [
-    Kind::HostKilled,
-    Kind::HostPaused,
-    Kind::RedisKilled,
-    Kind::RedisLost,
-    Kind::PostgresStopped,
-    Kind::PostgresRestarted,
-];
+const FAULTS: [Kind; 6] = {
+    use Kind::{HostKilled, HostPaused, PostgresRestarted, PostgresStopped, RedisKilled, RedisLost};
+    [HostKilled, HostPaused, PostgresRestarted, PostgresStopped, RedisKilled, RedisLost]
+};
 
 /// Runs faults and clients, delivers everything, and counts.
 pub async fn run(options: &Options, folder: &Path) -> Result<Report> {

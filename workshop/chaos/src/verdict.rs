@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// How long after a promotion, in milliseconds, an instance may answer from records of the lost orders, and their
-/// retries may take to create them again.
+/// How long after a promotion, in milliseconds, an instance may answer from records of the lost orders, and how long
+/// after its first retry such an order must be there again.
 pub const HEALING_MS: u64 = 5000;
 
 /// The kinds of violations.
@@ -21,7 +21,7 @@ pub enum Violation {
     Disagreeing,
     /// A key whose order was acknowledged and did not exist: `GET` returned 404.
     Phantom,
-    /// An order that a failover has lost and that no retry has created again within [`HEALING_MS`].
+    /// An order that a failover has lost and that no retry has created again within [`HEALING_MS`] of the first.
     Unhealed,
     /// A key without a 201 or 422 to any request sent after all faults ended.
     Unanswered,
@@ -39,7 +39,7 @@ pub struct Losses {
     pub with_old_id: usize,
     /// Those whose key was taken by another order, which a client sent with the same key after the loss.
     pub taken: usize,
-    /// The longest time from a promotion until a lost order was read again.
+    /// The longest time from the first retry of a lost order until it was read again.
     pub longest_ms: u64,
     /// Replays of lost orders within [`HEALING_MS`] after the promotion. Later ones are violations.
     pub early_phantoms: usize,
@@ -67,8 +67,8 @@ pub struct Verdict {
     /// Promotions with synchronous and with asynchronous replication.
     pub promotions: [usize; 2],
     pub losses: Losses,
-    /// Responses 412 and 409, and those 412 that were not judged because a failover may have lost the order that has
-    /// changed the list.
+    /// Responses 412 and 409, and those 412 that were not judged: they came after a failover that may have lost orders,
+    /// or soon after a switchover.
     pub stale: usize,
     pub not_judged: usize,
     pub locked: usize,
@@ -103,7 +103,7 @@ impl fmt::Display for Verdict {
         let [duplicates, lost, disagreeing, phantoms, unhealed, unanswered] =
             [Duplicate, Lost, Disagreeing, Phantom, Unhealed, Unanswered].map(|kind| self.count(kind));
         let Self { sent, acknowledged, faults, keys, stale, not_judged, locked, outdated, .. } = self;
-        let [synchronous, asynchronous] = self.promotions;
+        let ([synchronous, asynchronous], healing_s) = (self.promotions, HEALING_MS / 1000);
         let Losses { lost: lost_there, healed, with_old_id, taken, longest_ms, early_phantoms } = self.losses;
         for (name, recovery) in &self.recoveries {
             let Recovery { faults, longest_ms } = recovery;
@@ -115,13 +115,11 @@ impl fmt::Display for Verdict {
              disagreeing {disagreeing}, phantom replays {phantoms}, unanswered after faults ended {unanswered}\n\
              keys judged by porcupine: {keys}; conditional requests: 412 {stale} (of these not judged {not_judged}), \
              409 {locked}\n\
-             postgres failovers, synchronous: {synchronous}; acknowledged orders lost {lost}, not found within {} s \
-             after a switchover {outdated}\n\
+             postgres failovers, synchronous: {synchronous}; acknowledged orders lost {lost}, not found within \
+             {healing_s} s after a switchover {outdated}\n\
              postgres failovers, asynchronous: {asynchronous}; acknowledged orders lost {lost_there}, healed by their \
              retries {healed} (with their old id {with_old_id}), key taken by another order {taken}, not healed within \
-             {} s {unhealed}; longest {longest_ms} ms; replays of lost orders in that time {early_phantoms}",
-            HEALING_MS / 1000,
-            HEALING_MS / 1000,
+             {healing_s} s {unhealed}; longest {longest_ms} ms; replays of lost orders in that time {early_phantoms}",
         )
     }
 }

@@ -1,79 +1,113 @@
-//! Judges conditional requests. No two orders are based on one state of a list. A 412 needs an order that has changed
-//! the list, a 409 a rival at work. That a retry of an acknowledged order gets neither is judged with its key.
+//! Judges conditional requests. The list of a customer whose creations are conditional is a register of its ETag with
+//! compare-and-set, and porcupine says whether the tags that were read, the orders that are based on them and the 412
+//! fit together. A 409 needs a rival at work. That a retry of an acknowledged order gets neither is judged with its
+//! key.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
-use super::{Keys, is_early};
-use crate::history::{Events, Request};
-use crate::verdict::{Verdict, Violation};
+use porcupine_rs::{Model, Operation};
+
+use super::Keys;
+use crate::history::{Condition, Events, Request};
+use crate::register::{operation, violation};
+use crate::verdict::{HEALING_MS, Verdict, Violation};
 
 /// How long a request to the service can go on after its client has its response or has given up (5 s), and the lock of
 /// its list after that if its release fails (5 s).
 const LOCKED_MS: u64 = 10_000;
 
-pub fn judge(keys: &Keys, events: &Events, verdict: &mut Verdict) {
-    let mut followed = HashSet::new();
-    for row in keys.values().flat_map(|key| &key.rows).filter(|row| row.based_on.is_some()) {
-        if !followed.insert((&row.customer, &row.based_on)) {
-            verdict.note(Violation::Duplicate, format!("a second order was created with the same ETag: {row:?}"));
-        }
+/// The tag of a list, if it is known, and all tags so far.
+#[derive(Clone, Debug)]
+struct List;
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// It has this tag.
+    Has(String),
+    /// An order is added, which is based on this tag if it is conditional.
+    Grows(Option<String>),
+    /// It had this tag, and has another one.
+    Lacks(String),
+}
+
+impl Model for List {
+    type State = (Option<String>, BTreeSet<String>);
+    type Op = Step;
+    type Metadata = Violation;
+
+    fn init() -> Self::State {
+        Default::default()
     }
-    let conditional: Vec<_> = events.requests.iter().filter(|request| request.condition.is_some()).collect();
-    for request in &conditional {
-        let why = match request.status() {
-            Some(409) => {
-                verdict.locked += 1;
-                let is_rival = |other: &&Request| {
-                    let is_at_work = other.from_ms <= request.to_ms && request.from_ms <= other.to_ms + LOCKED_MS;
-                    is_at_work && other.customer == request.customer && other.key != request.key
-                };
-                (!conditional.iter().any(is_rival)).then_some("409 without a rival")
-            }
-            Some(412) => {
-                verdict.stale += 1;
-                match may_be_stale(request, keys, events) {
-                    Some(may_be_stale) => (!may_be_stale).then_some("412, although nothing has changed the list"),
-                    None => {
-                        verdict.not_judged += 1;
-                        None
-                    }
-                }
-            }
-            _ => None,
-        };
-        if let Some(why) = why {
-            verdict.note(Violation::Disagreeing, format!("{why}: {request:?}"));
+
+    fn step((known, all): &Self::State, step: &Step) -> (bool, Self::State) {
+        let is = |tag| known.as_ref().map_or(!all.contains(tag), |known| known == tag);
+        let with = |tag: &String| all.iter().chain([tag]).cloned().collect();
+        match step {
+            Step::Has(tag) => (is(tag), (Some(tag.clone()), with(tag))),
+            Step::Grows(Some(tag)) => (is(tag), (None, with(tag))),
+            Step::Grows(None) => (true, (None, all.clone())),
+            Step::Lacks(tag) => (all.contains(tag) && known.as_ref() != Some(tag), (known.clone(), all.clone())),
         }
     }
 }
 
-/// Whether the list can have left the state of the tag when the 412 was received. Its client has read the tag before,
-/// so it *was* the state; an order of another key must have changed it. That is either
-/// - the order that is based on this very state (there is at most one), if it was requested before the 412; or
-/// - an order without `If-Match`, if it was requested before the 412 and was not acknowledged before the tag was
-///   read: an order that was is part of the state.
-///
-/// Not checked: whether such an order was committed before the 412 and not only requested. `None` if the tag may be of
-/// an order that a failover has lost, or the order that has changed the list may be lost.
-fn may_be_stale(refused: &Request, keys: &Keys, events: &Events) -> Option<bool> {
-    let condition = refused.condition.as_ref()?;
-    if events.losses().any(|loss| condition.read_ms < loss.to_ms && loss.from_ms <= refused.to_ms) {
-        return None;
-    }
-    // What was acknowledged before the last loss may have been created again.
-    let lost = events.losses().map(|loss| loss.to_ms).filter(|to_ms| *to_ms <= refused.to_ms);
-    let since_ms = lost.max().unwrap_or(0);
-    let others = keys.iter().filter(|((customer, key), _)| *customer == refused.customer && *key != refused.key);
-    let mut stored = others.flat_map(|(_, key)| key.rows.iter().map(|row| (row, &key.requests)));
-    Some(stored.any(|(row, requests)| {
-        let is_part_of_the_state = |request: &&Request| {
-            let is_certain = request.status() == Some(201) && !is_early(request, events.losses());
-            is_certain && since_ms <= request.from_ms && request.to_ms < condition.read_ms
+pub fn judge(keys: &Keys, events: &Events, verdict: &mut Verdict) {
+    let conditional: Vec<_> = events.requests.iter().filter(|request| request.condition.is_some()).collect();
+    for request in conditional.iter().filter(|request| request.status() == Some(409)) {
+        verdict.locked += 1;
+        let is_rival = |other: &&Request| {
+            let is_at_work = other.from_ms <= request.to_ms && request.from_ms <= other.to_ms + LOCKED_MS;
+            is_at_work && other.customer == request.customer && other.key != request.key
         };
-        requests.iter().any(|request| request.from_ms <= refused.to_ms)
-            && match &row.based_on {
-                Some(tag) => *tag == condition.tag,
-                None => !requests.iter().any(is_part_of_the_state),
+        if !conditional.iter().any(is_rival) {
+            verdict.note(Violation::Disagreeing, format!("409 without a rival: {request:?}"));
+        }
+    }
+    let customers: BTreeSet<_> = conditional.iter().map(|request| request.customer).collect();
+    for customer in customers {
+        if let Some(kind) = violation(&operations(customer, keys, events, verdict)) {
+            verdict.note(kind, format!("the list of {customer} is no register with compare-and-set"));
+        }
+    }
+}
+
+/// What happened to a customer's list until a failover may lose orders: after that, they are created again without a
+/// condition, beside those that have one.
+fn operations(customer: &str, keys: &Keys, events: &Events, verdict: &mut Verdict) -> Vec<Operation<List>> {
+    let end_ms = events.losses().map(|loss| loss.from_ms).next().unwrap_or(u64::MAX);
+    let mut all = Vec::new();
+    for (_, key) in keys.iter().filter(|((name, _), _)| *name == customer) {
+        for request in &key.requests {
+            let Some(Condition { tag, read_ms }) = &request.condition else {
+                continue;
+            };
+            let (from_ms, to_ms) = (request.from_ms, request.to_ms);
+            // The old primary may have answered after a switchover.
+            let mut switchovers = events.promotions.iter().filter(|promotion| promotion.old_stays);
+            let is_unclear = switchovers.any(|it| (it.from_ms..it.to_ms + HEALING_MS).contains(read_ms));
+            let is_judged = to_ms < end_ms && !is_unclear;
+            let is_refused = request.status() == Some(412);
+            verdict.stale += usize::from(is_refused);
+            verdict.not_judged += usize::from(is_refused && !is_judged);
+            if is_judged {
+                all.push(operation(*read_ms, from_ms, Step::Has(tag.clone()), Violation::Disagreeing));
+                let lacks = operation(from_ms, to_ms, Step::Lacks(tag.clone()), Violation::Disagreeing);
+                all.extend(is_refused.then_some(lacks));
             }
-    }))
+        }
+        for row in &key.rows {
+            let may_create = |request: &&&Request| {
+                let has_its_condition = request.condition.as_ref().map(|it| &it.tag) == row.based_on.as_ref();
+                let is_refused = matches!(request.status(), Some(409 | 412 | 422));
+                request.order == row.order && has_its_condition && !is_refused && request.from_ms < end_ms
+            };
+            let has_it = |request: &&&Request| request.acknowledged().is_some_and(|it| it.order_id == row.order_id);
+            let creator = key.requests.iter().filter(may_create).map(|request| request.from_ms).min();
+            let seen = key.requests.iter().filter(has_it).map(|request| request.to_ms).min();
+            let step = Step::Grows(row.based_on.clone());
+            let grows = |from_ms| operation(from_ms, seen.unwrap_or(u64::MAX), step, Violation::Duplicate);
+            all.extend(creator.map(grows));
+        }
+    }
+    all
 }

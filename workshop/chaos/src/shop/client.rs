@@ -99,39 +99,32 @@ struct Request {
 }
 
 impl Request {
-    fn build(&self, shop: &Shop, rng: &mut StdRng) -> (RequestBuilder, u16) {
+    async fn send(&self, shop: &Shop, rng: &mut StdRng) {
         let Self { customer, amount, .. } = self;
         let (path, body, status) = match self.is_deposit {
-            true => (
-                format!("/api/v1/accounts/{customer}/deposits"),
-                json!({"amount": amount, "currency": "EUR"}).to_string(),
-                201,
-            ),
-            false => (
-                "/api/v1/ordering/orders".to_owned(),
-                format!(r#"{{"price":{}.{:02}}}"#, amount / 100, amount % 100),
-                202,
-            ),
+            true => {
+                let deposit = json!({"amount": amount, "currency": "EUR"});
+                (format!("/api/v1/accounts/{customer}/deposits"), deposit.to_string(), 201)
+            }
+            false => {
+                let order = format!(r#"{{"price":{}.{:02}}}"#, amount / 100, amount % 100);
+                ("/api/v1/ordering/orders".to_owned(), order, 202)
+            }
         };
-        let request = shop
-            .http
-            .post(shop.url(&path, rng))
-            .header("content-type", "application/json")
-            .header("authorization", format!("Bearer {TOKEN}"))
-            .header("x-user-id", customer)
-            .header("if-match", "*")
-            .header("idempotency-key", &self.key)
-            .body(body);
-        (request, status)
-    }
-
-    async fn send(&self, shop: &Shop, rng: &mut StdRng) {
         loop {
-            let (request, status) = self.build(shop, rng);
+            let request = shop
+                .http
+                .post(shop.url(&path, rng))
+                .header("content-type", "application/json")
+                .header("authorization", format!("Bearer {TOKEN}"))
+                .header("x-user-id", customer)
+                .header("if-match", "*")
+                .header("idempotency-key", &self.key)
+                .body(body.clone());
             if let Some(answer) = shop.answer(request, status, rng).await {
                 let id = answer.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
-                let (customer, order_id) = (self.customer.clone(), (!self.is_deposit).then_some(id));
-                let acknowledged = Acknowledged { customer, amount: self.amount, order_id };
+                let order_id = (!self.is_deposit).then_some(id);
+                let acknowledged = Acknowledged { customer: customer.clone(), amount: *amount, order_id };
                 shop.acknowledged().insert(self.key.clone(), acknowledged);
                 return;
             }

@@ -118,20 +118,14 @@ impl Verdict {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { deposits, orders, succeeded, failed, paid_twice, forgotten, money_created, dead_letters, .. } = self;
         let faults: Vec<String> = self.faults.iter().map(|(fault, count)| format!("{fault} {count}")).collect();
         write!(
             f,
-            "shop: {} deposits, {} orders, {} paid, {} refused; faults: {}\n\
-             paid twice {}, forgotten {}, money created {}, dead letters {}",
-            self.deposits,
-            self.orders,
-            self.succeeded,
-            self.failed,
-            faults.join(", "),
-            self.paid_twice,
-            self.forgotten,
-            self.money_created,
-            self.dead_letters
+            "shop: {deposits} deposits, {orders} orders, {succeeded} paid, {failed} refused; faults: {}\n\
+             paid twice {paid_twice}, forgotten {forgotten}, money created {money_created}, \
+             dead letters {dead_letters}",
+            faults.join(", ")
         )
     }
 }
