@@ -67,8 +67,7 @@ pub struct Verdict {
     /// Promotions with synchronous and with asynchronous replication.
     pub promotions: [usize; 2],
     pub losses: Losses,
-    /// Responses 412 and 409, and those 412 that were not judged: they came after a failover that may have lost orders,
-    /// or soon after a switchover.
+    /// Responses 412 and 409, and those 412 that were not judged because of a failover.
     pub stale: usize,
     pub not_judged: usize,
     pub locked: usize,

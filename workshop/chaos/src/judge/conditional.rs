@@ -82,9 +82,11 @@ fn operations(customer: &str, keys: &Keys, events: &Events, verdict: &mut Verdic
                 continue;
             };
             let (from_ms, to_ms) = (request.from_ms, request.to_ms);
-            // The old primary may have answered after a switchover.
-            let mut switchovers = events.promotions.iter().filter(|promotion| promotion.old_stays);
-            let is_unclear = switchovers.any(|it| (it.from_ms..it.to_ms + HEALING_MS).contains(read_ms));
+            // A list shows what no standby has after a crash, and the old primary may answer after a switchover.
+            let is_unclear = events.promotions.iter().any(|promotion| {
+                let until_ms = promotion.to_ms + if promotion.old_stays { HEALING_MS } else { 0 };
+                promotion.from_ms <= to_ms && *read_ms <= until_ms
+            });
             let is_judged = to_ms < end_ms && !is_unclear;
             let is_refused = request.status() == Some(412);
             verdict.stale += usize::from(is_refused);

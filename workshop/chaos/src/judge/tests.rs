@@ -176,11 +176,12 @@ fn each_history_gets_its_verdict() {
         (&[Disagreeing], "2:B new b; fault; fault; A=t 412; A new a", "a=A 2:b=B"),
         (&[Disagreeing], "A=t none; A=t 412; A new a", "a=A"),
         (&[], "switch; 2:B=t new b; fault; fault; A=t 503; A new a", "a=A 2:b=B=t"),
+        (&[], "A=t 503; A=u 503; ~replace; fault; fault; A=t 503; A new a", "a=A"),
         (&[Disagreeing], "A=t new a", "a=A=u"),
         (&[], "A=t new a; lose; A new a found", "a=A"),
         (&[Duplicate], "A=t new a; 2:B=t new b", "a=A=t 2:b=B=t"),
         (&[], "2:B=t new b; A new a; lose b; A=t 412; A new a found", "a=A 2:b=B=t"),
-        (&[Disagreeing], "replace; A=t 412; A new a", "a=A"),
+        (&[Disagreeing], "replace; fault; fault; A=t 412; A new a", "a=A"),
         (&[], "A=t 412; ~lose; A new a", "a=A"),
         // A failover with asynchronous replication loses an order.
         (&[], "A new a; lose; A new a found", "a=A"),
