@@ -2,31 +2,43 @@
 //! key, change hosts, hang up half-way, share keys, and send a key again long after its acknowledgement. Some
 //! send their order with If-Match.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use reqwest::StatusCode;
-use reqwest::header::{CONTENT_TYPE, ETAG, HeaderMap, IF_MATCH};
+use reqwest::header::{CONTENT_TYPE, ETAG, IF_MATCH};
+use reqwest::{RequestBuilder, StatusCode};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::history::{Condition, History, What};
-use crate::order::Order;
+use crate::history::{Condition, History, Outcome, Promotion, Read, Request};
+use crate::order::{Acknowledgement, Order};
+use crate::run::millis;
 
 /// Longer than the service's own deadlines of 500 ms and 5 s.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long clients ask again for orders that may be lost.
 const CONFIRMING: Duration = Duration::from_secs(20);
+/// How long clients may take to complete what they have begun after all faults have ended.
+const FINISHING: Duration = Duration::from_secs(60);
 /// The number of lost orders that are asked for at the same time.
 const HEALERS: usize = 16;
-/// The number of acknowledged client requests that a client remembers.
-const MEMORY: usize = 500;
-/// The approximate number of client requests that all clients together begin per second.
-const CLIENT_REQUESTS_PER_SECOND: usize = 150;
+/// The approximate number of orders that all clients together begin to send per second.
+const ORDERS_PER_SECOND: usize = 150;
+/// So many orders were begun so shortly before that another client sends them at the same time.
+const RECENT: usize = 10;
+
+/// Customers whose clients never send If-Match.
+const CUSTOMERS: [&str; 2] = ["ann", "ben"];
+/// Customers whose clients always send If-Match.
+const LISTS: [&str; 3] = ["cara", "dora", "emil"];
+/// The default name of the header that names the customer.
+const CUSTOMER: &str = "x-user-id";
+const HUNG_UP: &str = "the client hung up";
 
 /// The state that all clients share.
 pub struct Shared {
@@ -34,23 +46,16 @@ pub struct Shared {
     bases: Vec<String>,
     http: reqwest::Client,
     clients: usize,
-    stopping: AtomicBool,
-    ops: AtomicU64,
-    requests: AtomicU64,
-    acknowledged: AtomicU64,
-    /// Every client request, with the order that was first sent with its key.
-    all: Mutex<Vec<ClientRequest>>,
-    /// The number of promotions that may have lost orders.
-    losses: AtomicU64,
-    /// Acknowledged client requests since the last of them, with their order ids.
-    since_loss: Mutex<Vec<(ClientRequest, String)>>,
-    /// Client requests that a second or third client sends as well.
-    duplicates: Mutex<Vec<ClientRequest>>,
+    /// Clients begin nothing once it is set, and give up when it is over.
+    deadline: OnceLock<Instant>,
+    sent: AtomicUsize,
+    /// What is wanted, as it was first sent.
+    all: Mutex<Vec<Wanted>>,
 }
 
-/// One order that a client wants to create. The client sends it in one or more HTTP requests.
+/// An order that a client wants to create. It sends the order in one or more requests.
 #[derive(Clone, Debug)]
-struct ClientRequest {
+struct Wanted {
     customer: &'static str,
     key: String,
     order: Order,
@@ -58,56 +63,65 @@ struct ClientRequest {
     conditional: bool,
 }
 
-/// Customers whose clients never send If-Match.
-const CUSTOMERS: [&str; 2] = ["ann", "ben"];
-/// Customers whose clients always send If-Match.
-const LISTS: [&str; 3] = ["cara", "dora", "emil"];
-
 impl Shared {
     /// The state before the first request.
     pub fn new(history: Arc<History>, bases: Vec<String>, clients: usize) -> Result<Self> {
-        let http = reqwest::Client::builder()
-            .timeout(REQUEST_TIMEOUT)
-            .no_proxy()
-            .build()
-            .context("setting up the HTTP client")?;
+        let http = reqwest::Client::builder().timeout(REQUEST_TIMEOUT).no_proxy();
         Ok(Self {
             history,
             bases,
-            http,
+            http: http.build().context("setting up the HTTP client")?,
             clients,
-            stopping: AtomicBool::new(false),
-            ops: AtomicU64::new(0),
-            requests: AtomicU64::new(0),
-            acknowledged: AtomicU64::new(0),
+            deadline: OnceLock::new(),
+            sent: AtomicUsize::new(0),
             all: Mutex::default(),
-            losses: AtomicU64::new(0),
-            since_loss: Mutex::default(),
-            duplicates: Mutex::default(),
         })
     }
 
-    /// Tells the clients to begin no client request and to complete those in progress.
+    /// Tells the clients to begin nothing, and to complete what they have begun.
     pub fn stop(&self) {
-        self.stopping.store(true, Ordering::Relaxed);
+        self.deadline.get_or_init(|| Instant::now() + FINISHING);
     }
 
-    /// The number of HTTP requests sent and the number of acknowledgements.
-    pub fn counts(&self) -> (u64, u64) {
-        (self.requests.load(Ordering::Relaxed), self.acknowledged.load(Ordering::Relaxed))
+    fn is_stopping(&self) -> bool {
+        self.deadline.get().is_some()
     }
 
-    /// The number of keys used.
-    pub fn keys(&self) -> usize {
-        lock(&self.all).len()
+    /// The number of requests sent, and of keys.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.sent.load(Ordering::Relaxed), lock(&self.all).len())
     }
 
-    fn losses(&self) -> u64 {
-        self.losses.load(Ordering::SeqCst)
+    /// The ETag of a customer's list; `None` if the host does not return it.
+    async fn condition(&self, base: &str, customer: &str) -> Option<Condition> {
+        let read_ms = self.history.now();
+        let list = format!("{base}/api/v1/orders?limit=1");
+        let response = self.http.get(list).header(CUSTOMER, customer).send().await.ok()?;
+        let tag = response.headers().get(ETAG)?.to_str().ok()?.to_owned();
+        Some(Condition { tag, read_ms })
     }
 
-    fn stopping(&self) -> bool {
-        self.stopping.load(Ordering::Relaxed)
+    /// Reads the order of a 201, if the host answers.
+    async fn read(&self, base: &str, customer: &str, acknowledgement: &str) -> Option<Read> {
+        let Acknowledgement { order_id, .. } = serde_json::from_str(acknowledgement).ok()?;
+        let from_ms = self.history.now();
+        let get = self.http.get(format!("{base}/api/v1/orders/{order_id}")).header(CUSTOMER, customer);
+        let found = match exchange(get, HangUp::Never).await {
+            Outcome::Answer { status: 200, body, .. } => Some(body),
+            Outcome::Answer { status: 404, .. } => None,
+            _ => return None,
+        };
+        Some(Read { from_ms, to_ms: self.history.now(), found })
+    }
+
+    /// Fails if another customer gets the state of the key.
+    async fn expect_hidden(&self, base: &str, wanted: &Wanted) -> Result<()> {
+        let [ann, ben] = CUSTOMERS;
+        let other = if wanted.customer == ann { ben } else { ann };
+        let state = format!("{base}/api/v1/idempotency-keys/{}", wanted.key);
+        let status = self.http.get(state).header(CUSTOMER, other).send().await?.status();
+        ensure!(status == StatusCode::NOT_FOUND, "{other} got status {status} for the key of {wanted:?}");
+        Ok(())
     }
 }
 
@@ -123,14 +137,13 @@ enum HangUp {
     BeforeTheBody,
 }
 
-/// The result of an HTTP request.
+/// What a client does next.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Outcome {
-    Acknowledged,
+enum Next {
+    Done,
     /// Acknowledged, but the order may be lost: the acknowledgement was on its way during a failover, or there is no
     /// such order.
-    Unconfirmed,
-    Refused,
+    Confirm,
     Retry,
     HungUp,
 }
@@ -140,443 +153,265 @@ pub struct Client {
     shared: Arc<Shared>,
     number: usize,
     rng: StdRng,
-    /// Client requests that the client gave up after hanging up, and sends again later.
-    postponed: Vec<ClientRequest>,
-    acknowledged: Vec<ClientRequest>,
-    /// Whether it reads every acknowledged order and does not believe an acknowledgement without that.
-    confirms: bool,
+    /// The host that it asks.
+    host: usize,
+    /// What it gave up after hanging up, and sends again later.
+    postponed: Vec<Wanted>,
 }
 
 impl Client {
     /// A client. Seed and number determine what it does, except where responses do.
     pub fn new(shared: Arc<Shared>, number: usize, seed: u64) -> Self {
         let seed = seed ^ (number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        Self {
-            shared,
-            number,
-            rng: StdRng::seed_from_u64(seed),
-            postponed: Vec::new(),
-            acknowledged: Vec::new(),
-            confirms: false,
-        }
+        Self { shared, number, rng: StdRng::seed_from_u64(seed), host: 0, postponed: Vec::new() }
     }
 
-    /// Sends client requests until told to stop, and then until each has a final response.
+    /// Sends orders until told to stop, and then until each has a final response.
     pub async fn run(mut self) -> Result<()> {
-        let pause = 2000 * self.shared.clients as u64 / CLIENT_REQUESTS_PER_SECOND as u64;
-        while !self.shared.stopping() {
-            let client_request = self.next_client_request();
-            self.send_until_answered(client_request).await?;
-            sleep(self.millis(0, pause)).await;
+        let pause = 2000 * self.shared.clients as u64 / ORDERS_PER_SECOND as u64;
+        while !self.shared.is_stopping() {
+            let wanted = self.next();
+            self.send_until_answered(wanted).await?;
+            sleep(millis(&mut self.rng, 0, pause)).await;
         }
-        while let Some(client_request) = self.postponed.pop() {
-            self.send_until_answered(client_request).await?;
+        while let Some(wanted) = self.postponed.pop() {
+            self.send_until_answered(wanted).await?;
         }
         Ok(())
     }
 
-    fn next_client_request(&mut self) -> ClientRequest {
-        let chance = self.rng.random_range(0..100);
-        let old = match chance {
+    /// A new order; or one that it has postponed, or that was sent long ago or by another client just now.
+    fn next(&mut self) -> Wanted {
+        let old = match self.rng.random_range(0..100) {
             0..15 => self.postponed.pop(),
-            15..25 => self.random_acknowledged().map(|acknowledged| self.maybe_changed(acknowledged)),
-            25..45 => {
-                let duplicate = lock(&self.shared.duplicates).pop();
-                duplicate.map(|duplicate| self.maybe_changed(duplicate))
-            }
+            15..25 => self.another(usize::MAX),
+            25..40 => self.another(RECENT),
             _ => None,
         };
-        old.unwrap_or_else(|| self.new_client_request())
+        old.unwrap_or_else(|| {
+            let bytes = self.rng.random();
+            let conditional = self.rng.random_bool(0.15);
+            let customers = if conditional { &LISTS[..] } else { &CUSTOMERS[..] };
+            let at = self.rng.random_range(0..customers.len());
+            let wanted = Wanted {
+                customer: customers.get(at).copied().unwrap_or("ann"),
+                conditional,
+                key: uuid::Builder::from_random_bytes(bytes).into_uuid().to_string(),
+                order: Order::random(&mut self.rng),
+            };
+            lock(&self.shared.all).push(wanted.clone());
+            wanted
+        })
     }
 
-    /// In 30 % of the cases with another order for the same key.
-    fn maybe_changed(&mut self, mut client_request: ClientRequest) -> ClientRequest {
-        if self.rng.random_bool(0.3) {
-            client_request.order = client_request.order.changed(&mut self.rng);
-        }
-        client_request
-    }
-
-    fn new_client_request(&mut self) -> ClientRequest {
-        let bytes = self.rng.random();
-        let conditional = self.rng.random_bool(0.15);
-        let customers = if conditional { &LISTS[..] } else { &CUSTOMERS[..] };
-        let at = self.rng.random_range(0..customers.len());
-        let client_request = ClientRequest {
-            customer: customers.get(at).copied().unwrap_or("ann"),
-            conditional,
-            key: uuid::Builder::from_random_bytes(bytes).into_uuid().to_string(),
-            order: Order::random(&mut self.rng),
+    /// One of the newest orders of all clients; in 30 % of the cases another order for its key.
+    fn another(&mut self, newest: usize) -> Option<Wanted> {
+        let mut wanted = {
+            let all = lock(&self.shared.all);
+            let from = all.len().saturating_sub(newest);
+            all.get(self.rng.random_range(from..all.len().max(1)))?.clone()
         };
-        lock(&self.shared.all).push(client_request.clone());
-        if self.rng.random_bool(0.15) {
-            let others = self.rng.random_range(1..=2);
-            let duplicates = std::iter::repeat_n(client_request.clone(), others);
-            lock(&self.shared.duplicates).extend(duplicates);
+        if self.rng.random_bool(0.3) {
+            wanted.order = wanted.order.changed(&mut self.rng);
         }
-        client_request
+        Some(wanted)
     }
 
-    fn random_acknowledged(&mut self) -> Option<ClientRequest> {
-        let at = self.rng.random_range(0..self.acknowledged.len().max(1));
-        self.acknowledged.get(at).cloned()
-    }
-
-    fn remember(&mut self, client_request: ClientRequest) {
-        if self.acknowledged.len() < MEMORY {
-            self.acknowledged.push(client_request);
-        } else {
-            let at = self.rng.random_range(0..MEMORY);
-            if let Some(old) = self.acknowledged.get_mut(at) {
-                *old = client_request;
-            }
-        }
-    }
-
-    /// Sends a client request until its response is final, or postpones it after hanging up.
-    async fn send_until_answered(&mut self, client_request: ClientRequest) -> Result<()> {
-        let op = self.shared.ops.fetch_add(1, Ordering::Relaxed);
-        let mut runner = self.any_runner();
+    /// Sends an order until its response is final, or postpones it after hanging up.
+    async fn send_until_answered(&mut self, wanted: Wanted) -> Result<()> {
+        self.change_host();
         let mut back_off = 20;
-        loop {
+        // The judge reports keys that get no response even when they are sent again.
+        while self.shared.deadline.get().is_none_or(|deadline| Instant::now() < *deadline) {
             let hang_up = self.hang_up();
-            let order = &client_request.order;
-            let outcome = self.send(op, runner, &client_request, order, hang_up).await?;
-            match outcome {
-                Outcome::Acknowledged => {
-                    self.remember(client_request);
+            match self.send(&wanted, hang_up, false).await? {
+                Next::Done => return Ok(()),
+                Next::Confirm => return self.confirm(wanted, Instant::now() + CONFIRMING).await,
+                Next::HungUp if self.rng.random_bool(0.5) => {
+                    self.postponed.push(wanted);
                     return Ok(());
                 }
-                Outcome::Refused => return Ok(()),
-                Outcome::Unconfirmed => {
-                    let deadline = Instant::now() + CONFIRMING;
-                    return self.confirm(op, client_request, deadline).await;
-                }
-                Outcome::HungUp if self.rng.random_bool(0.5) => {
-                    self.postponed.push(client_request);
-                    return Ok(());
-                }
-                Outcome::HungUp | Outcome::Retry => {}
+                Next::HungUp | Next::Retry => {}
             }
-            sleep(self.millis(back_off / 2, back_off)).await;
+            sleep(millis(&mut self.rng, back_off / 2, back_off)).await;
             back_off = (back_off * 2).min(500);
             if self.rng.random_bool(0.5) {
-                runner = self.any_runner();
+                self.change_host();
             }
-            if !self.shared.stopping() && self.rng.random_bool(0.1) {
+            if !self.shared.is_stopping() && self.rng.random_bool(0.1) {
                 // Another order with the same key, for one request. The order that is stored first stays.
-                let other = client_request.order.changed(&mut self.rng);
-                self.send(op, runner, &client_request, &other, HangUp::Never).await?;
+                let other = Wanted { order: wanted.order.changed(&mut self.rng), ..wanted.clone() };
+                self.send(&other, HangUp::Never, false).await?;
             }
         }
-    }
-
-    /// Repeats a client request that was acknowledged until its order can be read. Without If-Match, so that the other
-    /// orders of the list do not matter.
-    async fn confirm(&mut self, op: u64, mut client_request: ClientRequest, deadline: Instant) -> Result<()> {
-        client_request.conditional = false;
-        let confirmed = std::mem::replace(&mut self.confirms, true);
-        // The checker reports an order that is not there until then.
-        while Instant::now() < deadline {
-            let runner = self.any_runner();
-            let order = &client_request.order;
-            let hang_up = HangUp::Never;
-            let outcome = self.send(op, runner, &client_request, order, hang_up);
-            if matches!(outcome.await?, Outcome::Acknowledged | Outcome::Refused) {
-                break;
-            }
-            sleep(self.millis(20, 100)).await;
-        }
-        self.confirms = confirmed;
         Ok(())
     }
 
-    fn any_runner(&mut self) -> usize {
-        self.rng.random_range(0..self.shared.bases.len())
+    /// Repeats what was acknowledged until it can be read. Without If-Match, so that the other orders of the list do
+    /// not matter.
+    async fn confirm(&mut self, mut wanted: Wanted, deadline: Instant) -> Result<()> {
+        wanted.conditional = false;
+        // The judge reports an order that is not there until then.
+        while Instant::now() < deadline {
+            self.change_host();
+            if self.send(&wanted, HangUp::Never, true).await? == Next::Done {
+                break;
+            }
+            sleep(millis(&mut self.rng, 20, 100)).await;
+        }
+        Ok(())
+    }
+
+    fn change_host(&mut self) {
+        self.host = self.rng.random_range(0..self.shared.bases.len());
     }
 
     fn hang_up(&mut self) -> HangUp {
-        if self.shared.stopping() {
-            return HangUp::Never;
-        }
         match self.rng.random_range(0..100) {
-            0..8 => HangUp::After(self.millis(0, 30)),
+            _ if self.shared.is_stopping() => HangUp::Never,
+            0..8 => HangUp::After(millis(&mut self.rng, 0, 30)),
             8..12 => HangUp::BeforeTheBody,
             _ => HangUp::Never,
         }
     }
 
-    fn millis(&mut self, from: u64, to: u64) -> Duration {
-        Duration::from_millis(self.rng.random_range(from..=to))
-    }
-
-    /// Sends one HTTP request. Adds the request and its response to the history.
-    async fn send(
-        &mut self,
-        op: u64,
-        runner: usize,
-        client_request: &ClientRequest,
-        order: &Order,
-        hang_up: HangUp,
-    ) -> Result<Outcome> {
+    /// Sends one request, and reads the order of a replay, or of every 201: the next request for an order that was
+    /// created is a replay. Adds that to the history.
+    async fn send(&mut self, wanted: &Wanted, hang_up: HangUp, reads: bool) -> Result<Next> {
         let shared = self.shared.clone();
-        let request = shared.requests.fetch_add(1, Ordering::Relaxed);
-        let body = if self.rng.random_bool(0.1) {
-            serde_json::to_string_pretty(order)?
-        } else {
-            serde_json::to_string(order)?
-        };
-        let base = shared.bases.get(runner).context("no such runner")?;
-        let losses = shared.losses();
-        let condition = match client_request.conditional {
-            true => {
-                let read_ms = shared.history.elapsed_ms()?;
-                match tag(&shared.http, base, client_request.customer).await {
-                    Some(tag) => Some(Condition { tag, read_ms }),
-                    None => return Ok(Outcome::Retry),
-                }
-            }
+        let Wanted { customer, key, order, conditional } = wanted;
+        let base = shared.bases.get(self.host).context("no such host")?;
+        let condition = match conditional {
+            true => shared.condition(base, customer).await,
             false => None,
         };
-        let (client, key) = (self.number, client_request.key.clone());
-        shared.history.add(What::Request {
-            client,
-            op,
-            request,
-            runner,
-            customer: client_request.customer.to_owned(),
-            key: key.clone(),
-            order: order.clone(),
-            condition: condition.clone(),
-        })?;
+        if *conditional && condition.is_none() {
+            return Ok(Next::Retry);
+        }
+        let body = match self.rng.random_bool(0.1) {
+            true => serde_json::to_string_pretty(order)?,
+            false => serde_json::to_string(order)?,
+        };
         let mut sending = shared
             .http
             .post(format!("{base}/api/v1/orders"))
-            .header(CUSTOMER, client_request.customer)
-            .header("idempotency-key", &key)
+            .header(CUSTOMER, *customer)
+            .header("idempotency-key", key)
             .header(CONTENT_TYPE, "application/json")
             .body(body);
-        if let Some(condition) = condition {
-            sending = sending.header(IF_MATCH, condition.tag);
+        if let Some(Condition { tag, .. }) = &condition {
+            sending = sending.header(IF_MATCH, tag);
         }
-        Ok(match exchange(sending, hang_up).await {
-            Ok((status, replayed, body)) => {
-                let order_id = order_id(&body);
-                shared.history.add(What::Answer {
-                    client,
-                    op,
-                    request,
-                    runner,
-                    key,
-                    status,
-                    replayed,
-                    order_id: order_id.clone(),
-                    body: body.clone(),
-                })?;
-                match (status, order_id) {
-                    (201, Some(order_id)) => {
-                        shared.acknowledged.fetch_add(1, Ordering::Relaxed);
-                        let acknowledged = ClientRequest { order: order.clone(), ..client_request.clone() };
-                        let read = Acknowledgement { request, base, order_id: &order_id, body: &body };
-                        let exists = match replayed || self.confirms {
-                            true => shared.read(&acknowledged, read).await?,
-                            // Created: the next request for it is a replay.
-                            false => Some(true),
-                        };
-                        let certain = shared.remember(acknowledged, order_id, losses);
-                        match exists {
-                            Some(true) if certain => Outcome::Acknowledged,
-                            None if certain && !self.confirms => Outcome::Acknowledged,
-                            _ => Outcome::Unconfirmed,
-                        }
-                    }
-                    (422, _) => Outcome::Refused,
-                    _ => Outcome::Retry,
+        shared.sent.fetch_add(1, Ordering::Relaxed);
+        let from_ms = shared.history.now();
+        let outcome = exchange(sending, hang_up).await;
+        let to_ms = shared.history.now();
+        let (mut read, mut is_read) = (None, true);
+        let next = match &outcome {
+            Outcome::Answer { status: 201, replayed, body } => {
+                if *replayed || reads {
+                    read = shared.read(base, customer, body).await;
+                    is_read = read.as_ref().map_or(!reads, |read| read.found.is_some());
                 }
+                if is_read { Next::Done } else { Next::Confirm }
             }
-            Err(failure) => {
-                let hung_up = failure.reason == HUNG_UP;
-                shared.history.add(What::NoAnswer {
-                    client,
-                    op,
-                    request,
-                    runner,
-                    key,
-                    reason: failure.reason,
-                    status: failure.head.map(|(status, _)| status),
-                    replayed: failure.head.is_some_and(|(_, replayed)| replayed),
-                })?;
-                if hung_up { Outcome::HungUp } else { Outcome::Retry }
-            }
-        })
-    }
-}
-
-/// A 201 whose order is to be read.
-struct Acknowledgement<'a> {
-    request: u64,
-    base: &'a str,
-    order_id: &'a str,
-    body: &'a str,
-}
-
-impl Shared {
-    /// Adds an acknowledged client request, if no promotion that may have lost it has occurred since it was sent; says
-    /// whether that is so.
-    fn remember(&self, client_request: ClientRequest, order_id: String, losses: u64) -> bool {
-        let mut since_loss = lock(&self.since_loss);
-        // Under the lock: `heal` counts the promotion before it takes the list.
-        let certain = losses == self.losses();
-        if certain {
-            since_loss.push((client_request, order_id));
-        }
-        certain
-    }
-
-    /// Reads the order of a 201; says whether it exists, if the host answers. Adds that to the history.
-    async fn read(&self, client_request: &ClientRequest, acknowledgement: Acknowledgement<'_>) -> Result<Option<bool>> {
-        let Acknowledgement { request, base, order_id, body } = acknowledgement;
-        let sending =
-            self.http.get(format!("{base}/api/v1/orders/{order_id}")).header(CUSTOMER, client_request.customer);
-        let Ok((status, _, read)) = exchange(sending, HangUp::Never).await else {
-            return Ok(None);
+            Outcome::Answer { status: 422, .. } => Next::Done,
+            Outcome::NoAnswer { reason, .. } if reason == HUNG_UP => Next::HungUp,
+            _ => Next::Retry,
         };
-        let found = match status {
-            200 => true,
-            404 => false,
-            _ => return Ok(None),
-        };
-        self.history.add(What::Read { request, key: client_request.key.clone(), found, agrees: read == body })?;
-        Ok(Some(found))
-    }
-}
-
-/// The default name of the header field that names the customer.
-const CUSTOMER: &str = "x-user-id";
-
-/// The ETag of a customer's list; `None` if the host does not return it.
-async fn tag(http: &reqwest::Client, base: &str, customer: &str) -> Option<String> {
-    let list = format!("{base}/api/v1/orders?limit=1");
-    let response = http.get(list).header(CUSTOMER, customer).send().await.ok()?;
-    let tag = response.headers().get(ETAG)?.to_str().ok()?;
-    Some(tag.to_owned())
-}
-
-/// Fails if another customer gets the state of the client request's key.
-async fn expect_hidden(http: &reqwest::Client, base: &str, client_request: &ClientRequest) -> Result<()> {
-    let [ann, ben] = CUSTOMERS;
-    let other = if client_request.customer == ann { ben } else { ann };
-    let state = format!("{base}/api/v1/idempotency-keys/{}", client_request.key);
-    let response = http.get(state).header(CUSTOMER, other).send().await?;
-    ensure!(
-        response.status() == StatusCode::NOT_FOUND,
-        "the key {} belongs to {}, but {other} got status {} for it",
-        client_request.key,
-        client_request.customer,
-        response.status()
-    );
-    Ok(())
-}
-
-const HUNG_UP: &str = "the client hung up";
-
-/// Why a response is incomplete, and its head if it was read: status, and whether it is a replay.
-struct Failure {
-    reason: String,
-    head: Option<(u16, bool)>,
-}
-
-async fn exchange(request: reqwest::RequestBuilder, hang_up: HangUp) -> Result<(u16, bool, String), Failure> {
-    let failed = |reason: String, head| Failure { reason, head };
-    let sent = match hang_up {
-        HangUp::After(time_out) => {
-            timeout(time_out, request.send()).await.map_err(|_| failed(HUNG_UP.to_owned(), None))?
-        }
-        HangUp::Never | HangUp::BeforeTheBody => request.send().await,
-    };
-    let response = sent.map_err(|e| failed(describe(&e), None))?;
-    let head = (response.status().as_u16(), is_replay(response.headers()));
-    if hang_up == HangUp::BeforeTheBody {
-        return Err(failed(HUNG_UP.to_owned(), Some(head)));
-    }
-    let bytes = response.bytes().await.map_err(|e| failed(describe(&e), Some(head)))?;
-    let body = String::from_utf8_lossy(&bytes).into_owned();
-    Ok((head.0, head.1, body))
-}
-
-fn is_replay(fields: &HeaderMap) -> bool {
-    fields.get("idempotent-replayed").is_some_and(|value| value == "true")
-}
-
-/// The error with its causes: the error itself only says that a request failed.
-fn describe(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
-}
-
-fn order_id(body: &str) -> Option<String> {
-    let body: serde_json::Value = serde_json::from_str(body).ok()?;
-    Some(body.get("orderId")?.as_str()?.to_owned())
-}
-
-/// Repeats all client requests that were acknowledged since the last loss and whose orders have not survived a
-/// promotion, until their orders can be read. Call it when the promoted server serves.
-pub async fn heal(shared: Arc<Shared>, survivors: HashSet<String>, seed: u64) -> Result<()> {
-    shared.losses.fetch_add(1, Ordering::SeqCst);
-    let acknowledged = std::mem::take(&mut *lock(&shared.since_loss));
-    let lost: HashMap<String, ClientRequest> = acknowledged
-        .into_iter()
-        .filter(|(_, order_id)| !survivors.contains(order_id))
-        .map(|(client_request, _)| (client_request.key.clone(), client_request))
-        .collect();
-    let remaining = Arc::new(Mutex::new(lost.into_values()));
-    let deadline = Instant::now() + CONFIRMING;
-    let mut tasks = tokio::task::JoinSet::new();
-    for number in 0..HEALERS {
-        let (shared, remaining) = (shared.clone(), remaining.clone());
-        tasks.spawn(async move {
-            let mut client = Client::new(shared.clone(), 2 * shared.clients + number, seed);
-            loop {
-                let Some(client_request) = lock(&remaining).next() else {
-                    return anyhow::Ok(());
-                };
-                let op = shared.ops.fetch_add(1, Ordering::Relaxed);
-                client.confirm(op, client_request, deadline).await?;
-            }
+        let is_acknowledged = matches!(outcome, Outcome::Answer { status: 201, .. });
+        let spans_loss = shared.history.add(Request {
+            client: self.number,
+            host: self.host,
+            customer,
+            key: key.clone(),
+            order: order.clone(),
+            condition,
+            from_ms,
+            to_ms,
+            outcome,
+            read,
         });
+        Ok(if spans_loss && is_acknowledged { Next::Confirm } else { next })
     }
-    while let Some(finished) = tasks.join_next().await {
-        finished??;
-    }
-    Ok(())
 }
 
-/// Sends every client request once more, without retries and with the order that was first sent. Also requests
-/// the state of each key as another customer, who must not get it.
+/// Sends a request, and reads its response unless the client hangs up before.
+async fn exchange(request: RequestBuilder, hang_up: HangUp) -> Outcome {
+    // With its causes: the error itself only says that a request failed.
+    let failed = |error, head| Outcome::NoAnswer { reason: format!("{:#}", anyhow::Error::new(error)), head };
+    let hung_up = |head| Outcome::NoAnswer { reason: HUNG_UP.to_owned(), head };
+    let patience = match hang_up {
+        HangUp::After(patience) => patience,
+        HangUp::Never | HangUp::BeforeTheBody => Duration::MAX,
+    };
+    let response = match timeout(patience, request.send()).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(error)) => return failed(error, None),
+        Err(_) => return hung_up(None),
+    };
+    let status = response.status().as_u16();
+    let replayed = response.headers().get("idempotent-replayed").is_some_and(|value| value == "true");
+    if hang_up == HangUp::BeforeTheBody {
+        return hung_up(Some((status, replayed)));
+    }
+    match response.bytes().await {
+        Ok(body) => Outcome::Answer { status, replayed, body: String::from_utf8_lossy(&body).into_owned() },
+        Err(error) => failed(error, Some((status, replayed))),
+    }
+}
+
+/// Repeats the orders that were acknowledged and that a promotion has lost, until they can be read. Call it when the
+/// promoted server serves.
+pub async fn heal(shared: Arc<Shared>, loss: Promotion, seed: u64) -> Result<()> {
+    let lost: HashMap<String, Wanted> = {
+        let events = shared.history.events();
+        let wanted = |request: &Request| {
+            let Request { customer, key, order, .. } = request.clone();
+            (key.clone(), Wanted { customer, key, order, conditional: false })
+        };
+        events.lost_in(&loss).map(|(request, _)| wanted(request)).collect()
+    };
+    let deadline = Instant::now() + CONFIRMING;
+    let first = 2 * shared.clients;
+    share_out(shared, lost.into_values().collect(), first..first + HEALERS, seed, Some(deadline)).await
+}
+
+/// Sends every order once more, without retries and as it was first sent. Also requests the state of each key as
+/// another customer, who must not get it.
 pub async fn send_all_again(shared: Arc<Shared>, seed: u64) -> Result<()> {
-    let remaining = Arc::new(Mutex::new(lock(&shared.all).clone().into_iter()));
-    let mut tasks = tokio::task::JoinSet::new();
-    for number in 0..shared.clients {
+    let (all, clients) = (lock(&shared.all).clone(), shared.clients);
+    share_out(shared, all, clients..2 * clients, seed, None).await
+}
+
+/// Lets new clients with these numbers confirm orders until the deadline, or send them once.
+async fn share_out(
+    shared: Arc<Shared>,
+    wanted: Vec<Wanted>,
+    clients: std::ops::Range<usize>,
+    seed: u64,
+    deadline: Option<Instant>,
+) -> Result<()> {
+    let remaining = Arc::new(Mutex::new(wanted.into_iter()));
+    let mut tasks = JoinSet::new();
+    for number in clients {
         let (shared, remaining) = (shared.clone(), remaining.clone());
         tasks.spawn(async move {
-            // Numbers that no earlier client had.
-            let mut client = Client::new(shared.clone(), shared.clients + number, seed);
+            let mut client = Client::new(shared.clone(), number, seed);
             loop {
-                let Some(mut client_request) = lock(&remaining).next() else {
+                let Some(mut wanted) = lock(&remaining).next() else {
                     return anyhow::Ok(());
                 };
+                if let Some(deadline) = deadline {
+                    client.confirm(wanted, deadline).await?;
+                    continue;
+                }
                 // Without If-Match, so that the state of the list does not matter.
-                client_request.conditional = false;
-                let op = shared.ops.fetch_add(1, Ordering::Relaxed);
-                let runner = client.any_runner();
-                client.send(op, runner, &client_request, &client_request.order, HangUp::Never).await?;
-                let base = shared.bases.get(runner).context("no such runner")?;
-                expect_hidden(&shared.http, base, &client_request).await?;
+                wanted.conditional = false;
+                client.change_host();
+                client.send(&wanted, HangUp::Never, false).await?;
+                let base = shared.bases.get(client.host).context("no such host")?;
+                shared.expect_hidden(base, &wanted).await?;
             }
         });
     }

@@ -1,19 +1,19 @@
 //! Injects faults into a real deployment (several hosts that share one Redis and one Postgres) while clients send
-//! and retry. A checker then reads the history: one order per key, and every acknowledged order is stored as it
+//! and retry. A judge then reads the history: one order per key, and every acknowledged order is stored as it
 //! was acknowledged.
 
-pub mod checker;
-pub mod client;
-pub mod deployment;
-pub mod failover;
-pub mod fault;
-pub mod history;
-pub mod linearizable;
-pub mod nemesis;
-pub mod order;
+mod client;
+mod deployment;
+mod failover;
+mod fault;
+mod history;
+mod judge;
+mod nemesis;
+mod order;
 pub mod proxy;
-pub mod run;
-pub mod shop;
+mod register;
+mod run;
+mod shop;
+mod verdict;
 
-pub use checker::Verdict;
-pub use run::{Faults, Options, Outcome, run};
+pub use run::{Faults, Options, Report, run};

@@ -1,4 +1,4 @@
-//! The program `chaos`: injects faults into a real deployment, and prints the checker's verdict.
+//! The program `chaos`: injects faults into a real deployment, and prints what became of it.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use chaos::{Faults, Options};
 use clap::Parser;
 use devstack::workspace::{self, Workspace};
 use devstack::{Host, Programs, examples};
+use tokio::runtime::Runtime;
 
 /// Breaks a real deployment in every way we know while clients retry, and checks what became of it.
 #[derive(Parser)]
@@ -47,10 +48,11 @@ async fn main() -> ExitCode {
 }
 
 async fn chaos(arguments: Arguments) -> Result<()> {
+    let Arguments { seconds, clients, failover, replay_during_outage, shop, .. } = arguments;
     let programs = Programs::find_or_install(!arguments.no_install)?;
     if !arguments.built {
         workspace::ensure_wasm_target()?;
-        match arguments.shop {
+        match shop {
             true => workspace::build_for_wasm(Workspace::Showcase, &examples::packages("shop"))?,
             false => workspace::build_components()?,
         }
@@ -58,73 +60,35 @@ async fn chaos(arguments: Arguments) -> Result<()> {
     }
     // 32 bits are short enough to type.
     let seed = arguments.seed.unwrap_or_else(|| rand::random::<u32>().into());
-    match arguments.shop {
-        true => judge_shop(arguments.seconds, seed, programs).await,
-        false => judge(arguments, seed, programs).await,
-    }
-}
-
-async fn judge_shop(seconds: u64, seed: u64, programs: Programs) -> Result<()> {
-    eprintln!("Chaos in the shop for {seconds} s, seed {seed}");
-    let verdict = chaos::shop::run(&chaos::shop::Options {
+    let (host, background) = (Host::chosen()?, Runtime::new()?);
+    let options = Options {
+        faults: match (shop, failover) {
+            (true, _) => Faults::Shop,
+            (_, true) => Faults::Failovers,
+            _ => Faults::All,
+        },
+        replay_during_outage,
         duration: Duration::from_secs(seconds),
         seed,
+        clients: clients.into(),
         programs,
-        host: Host::chosen()?,
-    })
-    .await?;
-    println!("{verdict}");
-    if verdict.is_clean() {
-        return Ok(());
-    }
-    for example in &verdict.examples {
-        eprintln!("{example}");
-    }
-    bail!(
-        "the shop lost or made money, or forgot something, with seed {seed}; the same faults again: cargo xtask chaos \
-         --shop --seconds {seconds} --seed {seed}"
-    );
-}
-
-async fn judge(arguments: Arguments, seed: u64, programs: Programs) -> Result<()> {
-    let faults = match arguments.failover {
-        true => Faults::Failovers,
-        false => Faults::All,
+        host,
+        background: background.handle().clone(),
     };
-    let outcome = chaos::run(Options {
-        faults,
-        replay_during_outage: arguments.replay_during_outage,
-        duration: Duration::from_secs(arguments.seconds),
-        seed,
-        clients: arguments.clients.into(),
-        programs,
-        host: Host::chosen()?,
-    })
-    .await?;
-    let verdict = &outcome.verdict;
-    for (name, recovery) in &verdict.recoveries {
-        eprintln!(
-            "{:3} x {name}: next acknowledgement within {} ms after its end",
-            recovery.faults, recovery.longest_ms
-        );
-    }
-    println!("{verdict}");
-    if verdict.is_clean() {
+    let report = chaos::run(&options).await;
+    // A runtime must not wait for another one.
+    background.shutdown_background();
+    let report = report?;
+    println!("{}", report.text);
+    if report.examples.is_empty() {
         return Ok(());
     }
-    for example in &verdict.examples {
+    for example in &report.examples {
         eprintln!("{example}");
     }
-    bail!(
-        "chaos found violations with seed {seed}; the history is {}; the same faults again: cargo xtask \
-         chaos --seconds {} --clients {} --seed {seed}{}{}",
-        outcome.history.display(),
-        arguments.seconds,
-        arguments.clients,
-        if arguments.failover { " --failover" } else { "" },
-        match arguments.replay_during_outage {
-            true => " --replay-during-outage",
-            false => "",
-        }
-    );
+    let mut again: Vec<_> = std::env::args().skip(1).filter(|argument| argument != "--built").collect();
+    if arguments.seed.is_none() {
+        again.push(format!("--seed {seed}"));
+    }
+    bail!("chaos found violations with seed {seed}; the same faults again: cargo xtask chaos {}", again.join(" "));
 }

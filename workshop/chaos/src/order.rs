@@ -8,11 +8,8 @@ use serde::{Deserialize, Serialize};
 /// An order as clients send it. Orders from different JSON texts compare by value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
-    /// ISO 4217 code.
     pub currency: String,
-    /// Its items.
     pub items: Vec<Item>,
-    /// The client's note.
     pub note: Option<String>,
 }
 
@@ -20,9 +17,7 @@ pub struct Order {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Item {
-    /// The article number.
     pub sku: String,
-    /// The quantity.
     pub quantity: u64,
     /// The price of one unit, in minor units of the currency.
     pub unit_price: i64,
@@ -62,4 +57,15 @@ impl Order {
             total.checked_add(item.unit_price.checked_mul(quantity)?)
         })
     }
+}
+
+/// The body of a 201.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Acknowledgement {
+    pub order_id: String,
+    #[serde(flatten)]
+    pub order: Order,
+    /// Its total, in minor units.
+    pub total: i64,
 }

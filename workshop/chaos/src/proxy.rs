@@ -1,7 +1,6 @@
 //! A TCP proxy between one host and one store. It can reset, stall and half-close all its connections, reject new
 //! ones, and lead new ones to another server.
 
-use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Context, Result};
@@ -35,19 +34,6 @@ struct Commands {
     closes_to_store: u64,
 }
 
-impl Commands {
-    fn none(store: SocketAddr) -> Self {
-        Self { store, refusing: false, stalled: false, cuts: 0, closes_to_host: 0, closes_to_store: 0 }
-    }
-
-    fn closes(&self, end: End) -> u64 {
-        match end {
-            End::Host => self.closes_to_host,
-            End::Store => self.closes_to_store,
-        }
-    }
-}
-
 /// A link to a store. It works as long as the runtime that it was opened on.
 pub struct Link {
     port: u16,
@@ -59,7 +45,8 @@ impl Link {
     pub async fn open(store: SocketAddr) -> Result<Self> {
         let port = free_port()?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.context("opening a proxy's port")?;
-        let (commands, received) = watch::channel(Commands::none(store));
+        let none = Commands { store, refusing: false, stalled: false, cuts: 0, closes_to_host: 0, closes_to_store: 0 };
+        let (commands, received) = watch::channel(none);
         tokio::spawn(accept(listener, received));
         Ok(Self { port, commands })
     }
@@ -132,8 +119,8 @@ async fn connection(mut host: TcpStream, mut commands: watch::Receiver<Commands>
     let cut = {
         let (from_host, to_host) = host.split();
         let (from_store, to_store) = store.split();
-        let there = pass(from_host, to_store, commands.clone(), End::Store, begin);
-        let back = pass(from_store, to_host, commands.clone(), End::Host, begin);
+        let there = pass(from_host, to_store, commands.clone(), |commands| commands.closes_to_store);
+        let back = pass(from_store, to_host, commands.clone(), |commands| commands.closes_to_host);
         tokio::select! {
             cut = commands.wait_for(|commands| commands.cuts != begin.cuts) => cut.is_ok(),
             _ = async { tokio::join!(there, back) } => false,
@@ -145,45 +132,39 @@ async fn connection(mut host: TcpStream, mut commands: watch::Receiver<Commands>
     }
 }
 
-/// Forwards one direction until it ends or is half-closed.
+/// Forwards one direction until it ends, or the counter of its half-closures changes.
 async fn pass(
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
     mut commands: watch::Receiver<Commands>,
-    towards: End,
-    begin: Commands,
+    closes: fn(&Commands) -> u64,
 ) {
-    let closed = |commands: &Commands| commands.closes(towards) != begin.closes(towards);
-    let mut closing = commands.clone();
+    let (begin, mut closing) = (closes(&commands.borrow()), commands.clone());
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let copy = async {
+        while let Ok(read) = from.read(&mut buffer).await {
+            // The end of the stream is held back as well.
+            if commands.wait_for(|commands| !commands.stalled).await.is_err() || read == 0 {
+                break;
+            }
+            if to.write_all(buffer.get(..read).unwrap_or_default()).await.is_err() {
+                break;
+            }
+        }
+    };
     tokio::select! {
-        _ = closing.wait_for(closed) => {}
-        _ = copy(&mut from, &mut to, &mut commands) => {}
+        _ = closing.wait_for(|commands| closes(commands) != begin) => {}
+        () = copy => {}
     }
     let _ = to.shutdown().await;
     // Unread bytes would reset the connection instead of half-closing it.
-    let mut rest = vec![0; BUFFER_BYTES];
-    while matches!(from.read(&mut rest).await, Ok(1..)) {}
-}
-
-async fn copy(
-    from: &mut ReadHalf<'_>,
-    to: &mut WriteHalf<'_>,
-    commands: &mut watch::Receiver<Commands>,
-) -> io::Result<()> {
-    let mut buffer = vec![0; BUFFER_BYTES];
-    loop {
-        let read = from.read(&mut buffer).await?;
-        // The end of the stream is held back as well.
-        if commands.wait_for(|commands| !commands.stalled).await.is_err() || read == 0 {
-            return Ok(());
-        }
-        to.write_all(buffer.get(..read).unwrap_or_default()).await?;
-    }
+    while matches!(from.read(&mut buffer).await, Ok(1..)) {}
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io;
     use std::time::Duration;
 
     use tokio::time::timeout;
@@ -211,58 +192,37 @@ mod tests {
         timeout(SOON, stream.read_u8()).await?
     }
 
+    async fn connect(link: &Link) -> TcpStream {
+        TcpStream::connect(link.address()).await.unwrap()
+    }
+
     #[tokio::test]
-    async fn it_forwards_until_cut() {
+    async fn it_forwards_until_cut_refuses_new_connections_and_leads_them_elsewhere() {
         let (link, mut stream) = echo().await;
         assert_eq!(echoed(&mut stream).await.unwrap(), 7);
         link.cut();
-        let error = stream.read_u8().await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
-        let mut stream = TcpStream::connect(link.address()).await.unwrap();
+        assert_eq!(stream.read_u8().await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        let mut stream = connect(&link).await;
         assert_eq!(echoed(&mut stream).await.unwrap(), 7);
-    }
-
-    #[tokio::test]
-    async fn it_refuses_new_connections_and_keeps_open_ones() {
-        let (link, mut old) = echo().await;
-        assert_eq!(echoed(&mut old).await.unwrap(), 7);
         link.refuse(true);
-        let mut new = TcpStream::connect(link.address()).await.unwrap();
-        assert!(echoed(&mut new).await.is_err());
-        assert_eq!(echoed(&mut old).await.unwrap(), 7);
+        assert!(echoed(&mut connect(&link).await).await.is_err());
+        assert_eq!(echoed(&mut stream).await.unwrap(), 7);
         link.refuse(false);
-        let mut new = TcpStream::connect(link.address()).await.unwrap();
-        assert_eq!(echoed(&mut new).await.unwrap(), 7);
-    }
-
-    #[tokio::test]
-    async fn it_leads_new_connections_to_another_server_and_resets_old_ones() {
-        let (link, mut old) = echo().await;
-        assert_eq!(echoed(&mut old).await.unwrap(), 7);
         let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         link.lead_to(other.local_addr().unwrap());
-        let error = old.read_u8().await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
-        let mut new = TcpStream::connect(link.address()).await.unwrap();
-        let (mut stream, _) = other.accept().await.unwrap();
-        stream.write_u8(9).await.unwrap();
+        assert_eq!(stream.read_u8().await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        let mut new = connect(&link).await;
+        other.accept().await.unwrap().0.write_u8(9).await.unwrap();
         assert_eq!(new.read_u8().await.unwrap(), 9);
     }
 
     #[tokio::test]
-    async fn stalled_bytes_arrive_later() {
+    async fn stalled_bytes_arrive_later_and_a_half_closed_connection_ends_in_one_direction_only() {
         let (link, mut stream) = echo().await;
         link.stall(true);
-        let error = echoed(&mut stream).await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(echoed(&mut stream).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
         link.stall(false);
         assert_eq!(stream.read_u8().await.unwrap(), 7);
-    }
-
-    #[tokio::test]
-    async fn a_half_closed_connection_ends_in_one_direction_only() {
-        let (link, mut stream) = echo().await;
-        assert_eq!(echoed(&mut stream).await.unwrap(), 7);
         link.half_close(End::Host);
         assert_eq!(stream.read_u8().await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         stream.write_u8(7).await.unwrap();

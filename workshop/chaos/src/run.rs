@@ -1,29 +1,26 @@
-//! One run: starts the deployment and the clients, injects faults, waits until all client requests have a response,
-//! and checks the history.
+//! One run: starts the deployment and the clients, injects faults, waits until all orders have a response, and judges
+//! the history.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use devstack::{Host, Postgres, Programs, process, workspace};
-use tokio::runtime::Runtime;
+use rand::RngExt;
+use rand::rngs::StdRng;
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
-use crate::checker::{Verdict, check};
 use crate::client::{Client, Shared, send_all_again};
 use crate::deployment::Deployment;
 use crate::failover::Failover;
 use crate::fault::Kind;
-use crate::history::{self, History};
-use crate::linearizable;
-use crate::nemesis::{self, Clients};
-
-/// How long clients may take to complete their client requests after all faults have ended.
-const FINISHING: Duration = Duration::from_secs(60);
-/// How often progress is printed.
-const PROGRESS: Duration = Duration::from_secs(5);
+use crate::history::History;
+use crate::judge::judge;
+use crate::nemesis::Nemesis;
+use crate::shop;
 
 /// Which faults are injected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +29,8 @@ pub enum Faults {
     All,
     /// Failovers only.
     Failovers,
+    /// Those of the shop, which is served in place of the orders.
+    Shop,
 }
 
 /// How to run.
@@ -43,7 +42,7 @@ pub struct Options {
     pub replay_during_outage: bool,
     /// How long faults are injected; longer if not every failover has occurred until then.
     pub duration: Duration,
-    /// Determines the faults and the client requests.
+    /// Determines the faults and the requests, but not the timing.
     pub seed: u64,
     /// The number of clients.
     pub clients: usize,
@@ -51,116 +50,117 @@ pub struct Options {
     pub programs: Programs,
     /// The program that serves.
     pub host: Host,
+    /// The threads of clients and links, which outlive the run. The main thread waits for servers; this must not delay
+    /// responses.
+    pub background: Handle,
 }
 
-/// The result of a run.
-pub struct Outcome {
-    /// The checker's verdict.
-    pub verdict: Verdict,
-    /// The path of the history; removed if the verdict is clean.
-    pub history: PathBuf,
+/// What came out.
+pub struct Report {
+    /// The figures.
+    pub text: String,
+    /// Some of the violations.
+    pub examples: Vec<String>,
 }
 
-/// Runs faults and clients, and checks the history. Call it on the main thread: servers end with the thread that
+/// Runs faults and clients, and judges what became of it. Call it on the main thread: servers end with the thread that
 /// starts them. Removes all data at the end, except after a run with violations.
-pub async fn run(options: Options) -> Result<Outcome> {
+///
+/// # Errors
+/// A server does not start, or ends without a fault.
+pub async fn run(options: &Options) -> Result<Report> {
     process::raise_file_limit();
     let folder = workspace::stack_folder().join(format!("chaos-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
-    let path = folder.join("history.jsonl");
-    let verdict = tokio::select! {
-        verdict = run_in(&options, &folder, &path) => verdict,
-        interrupted = tokio::signal::ctrl_c() => match interrupted {
-            Ok(()) => Err(anyhow::anyhow!("interrupted")),
-            Err(error) => Err(error.into()),
-        },
+    let judged = async {
+        match options.faults {
+            Faults::Shop => shop::run(options, &folder).await,
+            _ => run_in(options, &folder).await,
+        }
+    };
+    let report = tokio::select! {
+        report = judged => report,
+        interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Into::into).and_then(|()| bail!("interrupted")),
     };
     // The servers have stopped.
     let removed = Postgres::remove_all(&folder);
-    let verdict = verdict.with_context(|| format!("see {}", folder.display()))?;
+    let mut report = report.with_context(|| format!("see {}", folder.display()))?;
     removed?;
-    if verdict.is_clean() {
-        std::fs::remove_dir_all(&folder)?;
+    match report.examples.is_empty() {
+        true => std::fs::remove_dir_all(&folder)?,
+        false => report.examples.push(format!("the history and the logs are in {}", folder.display())),
     }
-    Ok(Outcome { verdict, history: path })
+    Ok(report)
 }
 
-/// The threads of clients and links. The main thread waits for servers; this must not delay responses.
-struct Background(Option<Runtime>);
+/// Waits until all have finished.
+pub async fn finish(mut clients: JoinSet<Result<()>>) -> Result<()> {
+    while let Some(client) = clients.join_next().await {
+        client.context("a client failed")??;
+    }
+    Ok(())
+}
 
-impl Drop for Background {
-    fn drop(&mut self) {
-        // A runtime must not wait for another one.
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
+/// A random time in milliseconds.
+pub fn millis(rng: &mut StdRng, from: u64, to: u64) -> Duration {
+    Duration::from_millis(rng.random_range(from..=to))
+}
+
+async fn run_in(options: &Options, folder: &Path) -> Result<Report> {
+    eprintln!("Starting Redis, Postgres, their standbys, and {} ...", options.host);
+    let Options { background, seed, replay_during_outage, .. } = options;
+    let variables = [
+        ("redis_key_prefix", "chaos:".to_owned()),
+        ("identity", "header".to_owned()),
+        ("replay_during_outage", replay_during_outage.to_string()),
+    ];
+    let manifest = workspace::root().join("spin.toml");
+    let mut deployment = Deployment::start(options, folder, &manifest, &[], &variables).await?;
+    deployment.complete_postgres().await?;
+    deployment.complete_redis().await?;
+    let history = Arc::new(History::begin());
+    let bases = deployment.hosts.iter().map(|linked| linked.host.app.base_url()).collect();
+    let shared = Arc::new(Shared::new(history.clone(), bases, options.clients)?);
+
+    eprintln!("{} clients, faults for {} s, seed {seed}", options.clients, options.duration.as_secs());
+    let (progress, since) = (shared.clone(), history.clone());
+    background.spawn(async move {
+        loop {
+            sleep(Duration::from_secs(5)).await;
+            eprintln!("{:7.1} s  sent {}", since.elapsed().as_secs_f64(), progress.counts().0);
         }
-    }
-}
-
-async fn run_in(options: &Options, folder: &Path, path: &Path) -> Result<Verdict> {
-    let runtime = Runtime::new().context("starting threads")?;
-    let handle = runtime.handle().clone();
-    let _background = Background(Some(runtime));
-
-    eprintln!("Starting Redis and Postgres, a standby of each, and {} ...", options.host);
-    let mut deployment = Deployment::start(options, folder, &handle).await?;
-    let history = Arc::new(History::create(path)?);
-    let bases = deployment.runners.iter().map(|runner| runner.base_url());
-    let shared = Arc::new(Shared::new(history.clone(), bases.collect(), options.clients)?);
-
-    eprintln!("{} clients, faults for {} s, seed {}", options.clients, options.duration.as_secs(), options.seed);
-    let _progress = handle.spawn(print_progress(shared.clone(), history.clone()));
+    });
     let mut clients = JoinSet::new();
     for number in 0..options.clients {
-        let client = Client::new(shared.clone(), number, options.seed);
-        clients.spawn_on(client.run(), &handle);
+        clients.spawn_on(Client::new(shared.clone(), number, *seed).run(), background);
     }
-    let injecting = Clients { shared: shared.clone(), handle: handle.clone() };
-    let (seed, duration) = (options.seed, options.duration);
     let mut kinds = match options.faults {
-        Faults::All => Kind::all(),
-        Faults::Failovers => Kind::failovers(),
+        Faults::Failovers => [Kind::failovers(), vec![Kind::PostgresStopped, Kind::StandbyCut]].concat(),
+        _ => Kind::all(),
     };
-    kinds.retain(|kind| !options.replay_during_outage || *kind != Kind::PostgresFailover(Failover::Asynchronous));
-    nemesis::run(&mut deployment, &history, injecting, kinds, seed, duration).await?;
+    kinds.retain(|kind| !replay_during_outage || *kind != Kind::PostgresFailover(Failover::Asynchronous));
+    let mut nemesis =
+        Nemesis { deployment, history, clients: shared.clone(), background: background.clone(), seed: *seed };
+    nemesis.run(kinds, options.duration).await?;
+    let Nemesis { mut deployment, history, .. } = nemesis;
 
-    eprintln!("All faults have ended; clients complete their client requests ...");
+    eprintln!("All faults have ended; clients complete what they have begun ...");
     shared.stop();
-    let finished = timeout(FINISHING, async {
-        while let Some(client) = clients.join_next().await {
-            client.context("a client failed")??;
-        }
-        anyhow::Ok(())
-    });
-    match finished.await {
-        Ok(finished) => finished?,
-        // The checker reports keys that get no response even when they are sent again.
-        Err(_) => eprintln!("{} clients have not finished", clients.len()),
-    }
-    clients.shutdown().await;
-    eprintln!("Sending each of {} keys once more ...", shared.keys());
-    handle.spawn(send_all_again(shared.clone(), options.seed)).await.context("a client failed")??;
+    finish(clients).await?;
+    eprintln!("Sending each of {} keys once more ...", shared.counts().1);
+    background.spawn(send_all_again(shared.clone(), *seed)).await.context("a client failed")??;
 
-    history.flush()?;
-    for (number, runner) in deployment.runners.iter_mut().enumerate() {
-        if let Some(status) = runner.app.exited()? {
-            bail!("runner {number} ended without a fault ({status})");
+    for (number, linked) in deployment.hosts.iter_mut().enumerate() {
+        if let Some(status) = linked.host.app.exited()? {
+            bail!("host {number} ended without a fault ({status})");
         }
     }
     let rows = deployment.orders().await?;
-    eprintln!("Checking {} orders ...", rows.len());
-    let mut verdict = check(history::read(path)?, &rows)?;
-    if verdict.losses.promotions == 0 {
-        verdict.linearizability = Some(linearizable::judge(history::read(path)?, &rows)?);
+    eprintln!("Judging {} orders ...", rows.len());
+    let events = history.events();
+    let verdict = judge(&events, &rows);
+    if !verdict.violations.is_empty() {
+        events.write(&folder.join("history.jsonl"))?;
     }
-    Ok(verdict)
-}
-
-async fn print_progress(shared: Arc<Shared>, history: Arc<History>) -> Result<()> {
-    loop {
-        sleep(PROGRESS).await;
-        history.flush()?;
-        let (sent, acknowledged) = shared.counts();
-        eprintln!("{:7.1} s  sent {sent}, acknowledged {acknowledged}", history.elapsed().as_secs_f64());
-    }
+    Ok(Report { text: verdict.to_string(), examples: verdict.examples() })
 }

@@ -12,19 +12,28 @@ use nix::unistd::Pid;
 use crate::install::{Programs, postgres_program};
 use crate::postgres::{Postgres, SUPERUSER, as_user};
 
-/// The name of every standby in `synchronous_standby_names`.
-pub const STANDBY: &str = "standby";
+/// The names of standbys in `synchronous_standby_names`.
+pub const STANDBYS: [&str; 2] = ["standby1", "standby2"];
 
 impl Postgres {
-    /// Copies a running server into `folder`, which must be new, and starts a standby there. The standby reaches its
+    /// Copies a running server into `folder`, which must be new, and starts the first standby there. It reaches its
     /// primary at `primary`, which may be the address of a proxy.
     ///
     /// # Errors
     /// `pg_basebackup` fails, or the standby does not start.
     pub fn start_standby(programs: &Programs, folder: &Path, primary: SocketAddr) -> Result<Self> {
+        let [first, _] = STANDBYS;
+        Self::start_standby_named(first, programs, folder, primary)
+    }
+
+    /// The same with another of the names.
+    ///
+    /// # Errors
+    /// As with [`Self::start_standby`].
+    pub fn start_standby_named(name: &str, programs: &Programs, folder: &Path, primary: SocketAddr) -> Result<Self> {
         let mut standby = Self::stopped(programs, folder)?;
-        let connection =
-            format!("host={} port={} user={SUPERUSER} application_name={STANDBY}", primary.ip(), primary.port());
+        let (host, port) = (primary.ip(), primary.port());
+        let connection = format!("host={host} port={port} user={SUPERUSER} application_name={name}");
         let mut copy = Command::new(postgres_program(&programs.postgres, "pg_basebackup")?);
         copy.args(["--write-recovery-conf", "--wal-method=stream"])
             // Otherwise the copy waits minutes for the primary's next checkpoint.

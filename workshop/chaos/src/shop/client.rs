@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -15,31 +15,30 @@ use reqwest::{Client, RequestBuilder};
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
-use super::{EVENTS_TOKEN, TOKEN, millis};
+use super::{EVENTS_TOKEN, TOKEN};
+use crate::run::millis;
 
 /// How many customers there are, each with one client.
 pub const CUSTOMERS: usize = 8;
 /// Longer than the services' own deadlines.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The amounts that were acknowledged to a customer, by the key of the request, in minor units.
-#[derive(Clone, Debug, Default)]
-pub struct Account {
-    /// Deposits.
-    pub deposits: BTreeMap<String, i64>,
-    /// Orders, with the order's id.
-    pub orders: BTreeMap<String, (String, i64)>,
+/// What was acknowledged.
+#[derive(Clone, Debug)]
+pub struct Acknowledged {
+    pub customer: String,
+    /// In minor units.
+    pub amount: i64,
+    /// The id of an order; `None` if it is a deposit.
+    pub order_id: Option<String>,
 }
 
-/// All customers by name.
-pub type Ledger = BTreeMap<String, Account>;
-
-/// Where the shop is, and what it has acknowledged.
+/// Where the shop is, and what it has acknowledged, by the key of the request.
 pub struct Shop {
     http: Client,
-    hosts: Vec<SocketAddr>,
+    pub hosts: Vec<SocketAddr>,
     stopping: AtomicBool,
-    ledger: Mutex<Ledger>,
+    acknowledged: Mutex<BTreeMap<String, Acknowledged>>,
 }
 
 impl Shop {
@@ -50,7 +49,7 @@ impl Shop {
             http: http.build().context("setting up the HTTP client")?,
             hosts,
             stopping: AtomicBool::new(false),
-            ledger: Mutex::default(),
+            acknowledged: Mutex::default(),
         })
     }
 
@@ -63,16 +62,9 @@ impl Shop {
         self.stopping.load(Ordering::Relaxed)
     }
 
-    /// What was acknowledged.
-    pub fn ledger(&self) -> Ledger {
-        let ledger = self.ledger.lock();
-        ledger.unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn note(&self, customer: &str, note: impl FnOnce(&mut Account)) {
-        let ledger = self.ledger.lock();
-        let mut ledger = ledger.unwrap_or_else(PoisonError::into_inner);
-        note(ledger.entry(customer.to_owned()).or_default());
+    /// What was acknowledged, by the key of the request.
+    pub fn acknowledged(&self) -> MutexGuard<'_, BTreeMap<String, Acknowledged>> {
+        self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A URL of one of the hosts.
@@ -107,46 +99,33 @@ struct Request {
 }
 
 impl Request {
-    fn build(&self, shop: &Shop, rng: &mut StdRng) -> (RequestBuilder, u16) {
+    async fn send(&self, shop: &Shop, rng: &mut StdRng) {
         let Self { customer, amount, .. } = self;
         let (path, body, status) = match self.is_deposit {
-            true => (
-                format!("/api/v1/accounts/{customer}/deposits"),
-                json!({"amount": amount, "currency": "EUR"}).to_string(),
-                201,
-            ),
-            false => (
-                "/api/v1/ordering/orders".to_owned(),
-                format!(r#"{{"price":{}.{:02}}}"#, amount / 100, amount % 100),
-                202,
-            ),
+            true => {
+                let deposit = json!({"amount": amount, "currency": "EUR"});
+                (format!("/api/v1/accounts/{customer}/deposits"), deposit.to_string(), 201)
+            }
+            false => {
+                let order = format!(r#"{{"price":{}.{:02}}}"#, amount / 100, amount % 100);
+                ("/api/v1/ordering/orders".to_owned(), order, 202)
+            }
         };
-        let request = shop
-            .http
-            .post(shop.url(&path, rng))
-            .header("content-type", "application/json")
-            .header("authorization", format!("Bearer {TOKEN}"))
-            .header("x-user-id", customer)
-            .header("if-match", "*")
-            .header("idempotency-key", &self.key)
-            .body(body);
-        (request, status)
-    }
-
-    async fn send(&self, shop: &Shop, rng: &mut StdRng) {
         loop {
-            let (request, status) = self.build(shop, rng);
+            let request = shop
+                .http
+                .post(shop.url(&path, rng))
+                .header("content-type", "application/json")
+                .header("authorization", format!("Bearer {TOKEN}"))
+                .header("x-user-id", customer)
+                .header("if-match", "*")
+                .header("idempotency-key", &self.key)
+                .body(body.clone());
             if let Some(answer) = shop.answer(request, status, rng).await {
-                let id = answer.get("id").and_then(Value::as_str).unwrap_or_default();
-                shop.note(&self.customer, |account| match self.is_deposit {
-                    true => {
-                        account.deposits.insert(self.key.clone(), self.amount);
-                    }
-                    false => {
-                        let order = (id.to_owned(), self.amount);
-                        account.orders.insert(self.key.clone(), order);
-                    }
-                });
+                let id = answer.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
+                let order_id = (!self.is_deposit).then_some(id);
+                let acknowledged = Acknowledged { customer: customer.clone(), amount: *amount, order_id };
+                shop.acknowledged().insert(self.key.clone(), acknowledged);
                 return;
             }
             sleep(millis(rng, 10, 200)).await;

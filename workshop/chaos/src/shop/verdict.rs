@@ -6,20 +6,17 @@ use std::fmt;
 use anyhow::Result;
 use tokio_postgres::Client;
 
-use super::client::Ledger;
+use super::client::Acknowledged;
 
 /// Where the money went.
 #[derive(Clone, Debug, Default)]
 pub struct Verdict {
-    /// How often each fault occurred.
     pub faults: BTreeMap<String, usize>,
-    /// Acknowledged deposits.
+    /// What was acknowledged.
     pub deposits: usize,
-    /// Acknowledged orders.
     pub orders: usize,
-    /// Payments that were made.
+    /// Payments.
     pub succeeded: usize,
-    /// Payments that were rejected.
     pub failed: usize,
     /// Payments of an order, and notifications of a payment, beyond the first.
     pub paid_twice: usize,
@@ -28,9 +25,7 @@ pub struct Verdict {
     pub forgotten: usize,
     /// Money that is there and was not paid in, or is missing: of all customers, in minor units.
     pub money_created: i64,
-    /// Events that a consumer has rejected.
     pub dead_letters: usize,
-    /// Some of the violations.
     pub examples: Vec<String>,
 }
 
@@ -54,7 +49,11 @@ const MONEY: &str = "\
 
 impl Verdict {
     /// Reads the tables, in which everything has come to rest.
-    pub async fn of(ledger: &Ledger, faults: BTreeMap<String, usize>, database: &Client) -> Result<Self> {
+    pub async fn of(
+        acknowledged: &BTreeMap<String, Acknowledged>,
+        faults: BTreeMap<String, usize>,
+        database: &Client,
+    ) -> Result<Self> {
         let mut verdict = Self { faults, ..Self::default() };
         // Without it, counting takes the square of the number of orders.
         database
@@ -82,18 +81,23 @@ impl Verdict {
             }
             stored.insert(id, (customer, cents));
         }
-        for (customer, account) in ledger {
-            verdict.orders += account.orders.len();
-            verdict.deposits += account.deposits.len();
-            for (key, (id, cents)) in &account.orders {
-                if stored.get(id) != Some(&(customer.clone(), *cents)) {
-                    verdict.forgotten += 1;
-                    verdict.example(format!("order {id} ({key}) was acknowledged, and is not stored"));
-                }
+        let mut paid_in: BTreeMap<&String, i64> = BTreeMap::new();
+        for (key, Acknowledged { customer, amount, order_id }) in acknowledged {
+            let deposits = paid_in.entry(customer).or_default();
+            let Some(id) = order_id else {
+                verdict.deposits += 1;
+                *deposits += amount;
+                continue;
+            };
+            verdict.orders += 1;
+            if stored.get(id) != Some(&(customer.clone(), *amount)) {
+                verdict.forgotten += 1;
+                verdict.example(format!("order {id} ({key}) was acknowledged, and is not stored"));
             }
+        }
+        for (customer, paid_in) in paid_in {
             let row = database.query_one(MONEY, &[customer]).await?;
             let (has, spent): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
-            let paid_in: i64 = account.deposits.values().sum();
             if has + spent != paid_in {
                 verdict.money_created += (has + spent - paid_in).abs();
                 verdict.example(format!("{customer} has {has} and has spent {spent}, but has paid in {paid_in}"));
@@ -101,37 +105,27 @@ impl Verdict {
         }
         let letters = database.query_one("SELECT count(*) FROM dead_letters", &[]);
         verdict.dead_letters = usize::try_from(letters.await?.try_get::<_, i64>(0)?)?;
+        if verdict.dead_letters > 0 {
+            verdict.example(format!("{} dead letters", verdict.dead_letters));
+        }
         Ok(verdict)
     }
 
     fn example(&mut self, example: String) {
-        if self.examples.len() < 20 {
-            self.examples.push(example);
-        }
-    }
-
-    /// Whether nothing is wrong.
-    pub fn is_clean(&self) -> bool {
-        (self.paid_twice, self.forgotten, self.money_created, self.dead_letters) == (0, 0, 0, 0)
+        self.examples.push(example);
     }
 }
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { deposits, orders, succeeded, failed, paid_twice, forgotten, money_created, dead_letters, .. } = self;
         let faults: Vec<String> = self.faults.iter().map(|(fault, count)| format!("{fault} {count}")).collect();
         write!(
             f,
-            "shop: {} deposits, {} orders, {} paid, {} refused; faults: {}\n\
-             paid twice {}, forgotten {}, money created {}, dead letters {}",
-            self.deposits,
-            self.orders,
-            self.succeeded,
-            self.failed,
-            faults.join(", "),
-            self.paid_twice,
-            self.forgotten,
-            self.money_created,
-            self.dead_letters
+            "shop: {deposits} deposits, {orders} orders, {succeeded} paid, {failed} refused; faults: {}\n\
+             paid twice {paid_twice}, forgotten {forgotten}, money created {money_created}, \
+             dead letters {dead_letters}",
+            faults.join(", ")
         )
     }
 }
