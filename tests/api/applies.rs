@@ -1,7 +1,6 @@
 //! Where a test applies: its first line says so. A test that does not apply to a run is skipped, and says that.
 
 use std::env;
-use std::fmt::Debug;
 
 use devstack::or_skip;
 use fixtures::Shared;
@@ -38,33 +37,26 @@ pub fn is_on_spin() -> bool {
     env::var_os("ORDERS_HOST").is_some_and(|host| host == "spin")
 }
 
-/// Whether the run is one of these; otherwise the test is skipped.
-pub fn is_one_of(places: &[Place]) -> bool {
-    let place = Place::of_this_run();
-    applies(places.contains(&place), place)
-}
-
-/// Whether the bundled runner serves, which counts calls; otherwise the test is skipped.
-pub fn is_on_the_runner() -> bool {
-    applies(!is_on_spin(), "Spin")
-}
-
-fn applies(applies: bool, run: impl Debug) -> bool {
-    let thread = std::thread::current();
-    let why = || anyhow::anyhow!("it does not apply to {run:?}");
-    or_skip(thread.name().unwrap_or_default(), applies.then_some(()).ok_or_else(why)).is_some()
+/// Whether the run is one of these, and, if that matters, the bundled runner serves, which counts calls; otherwise the
+/// test is skipped.
+pub fn is_one_of(places: &[Place], on_the_runner: bool) -> bool {
+    let (place, host) = (Place::of_this_run(), if is_on_spin() { " on Spin" } else { "" });
+    let applies = places.contains(&place) && !(on_the_runner && is_on_spin());
+    let why = || anyhow::anyhow!("it does not apply to {place:?}{host}");
+    let test = std::thread::current();
+    or_skip(test.name().unwrap_or_default(), applies.then_some(()).ok_or_else(why)).is_some()
 }
 
 /// Ends a test that does not apply to this run.
 macro_rules! applies_to {
     ($($place:ident),+; on the runner) => {
-        if !crate::applies::is_on_the_runner() {
-            return;
-        }
-        applies_to!($($place),+);
+        applies_to!(@ true, $($place),+);
     };
     ($($place:ident),+) => {
-        if !crate::applies::is_one_of(&[$(crate::applies::Place::$place),+]) {
+        applies_to!(@ false, $($place),+);
+    };
+    (@ $on_the_runner:literal, $($place:ident),+) => {
+        if !crate::applies::is_one_of(&[$(crate::applies::Place::$place),+], $on_the_runner) {
             return;
         }
     };

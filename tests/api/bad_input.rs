@@ -9,16 +9,17 @@ use tokio::time::{sleep, timeout};
 use crate::support::{Answer, Service, an_order, new_key, service};
 
 const JSON: &[u8] = b"Content-Type: application/json";
+pub const CHUNKED: &[u8] = b"Transfer-Encoding: chunked";
 
 /// Longer than any answer may take, a body that never comes included.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A request on a connection of its own, with bytes that a client library would refuse to send.
-struct Raw(TcpStream);
+pub struct Raw(TcpStream);
 
 impl Raw {
     /// Sends the head; `fields` are whole lines.
-    async fn post(service: &Service, fields: &[&[u8]]) -> Self {
+    pub async fn post(service: &Service, fields: &[&[u8]]) -> Self {
         let line = &b"POST /api/v1/orders HTTP/1.1"[..];
         let common = [line, b"Host: localhost", b"Connection: close"];
         let head = [&common, fields, &[b"", b""]].concat().join(&b"\r\n"[..]);
@@ -28,7 +29,7 @@ impl Raw {
     }
 
     /// Sends a whole request.
-    async fn order(service: &Service, fields: &[&[u8]], body: &[u8]) -> Answer {
+    pub async fn order(service: &Service, fields: &[&[u8]], body: &[u8]) -> Answer {
         let length = format!("Content-Length: {}", body.len());
         let fields = [&[length.as_bytes()], fields].concat();
         let mut raw = Self::post(service, &fields).await;
@@ -36,43 +37,44 @@ impl Raw {
         raw.answer().await
     }
 
-    async fn send(&mut self, bytes: &[u8]) {
+    pub async fn send(&mut self, bytes: &[u8]) {
         // A client that was answered early may find the connection closed.
         let _ = self.0.write_all(bytes).await;
     }
 
-    async fn answer(mut self) -> Answer {
+    /// Sends nothing more.
+    pub async fn end(&mut self) {
+        self.0.shutdown().await.unwrap();
+    }
+
+    pub async fn answer(self) -> Answer {
+        self.try_answer().await.expect("an answer")
+    }
+
+    /// The response; nothing if the connection is closed without one.
+    pub async fn try_answer(mut self) -> Option<Answer> {
         let mut bytes = Vec::new();
         let read = timeout(PATIENCE, self.0.read_to_end(&mut bytes)).await;
         let text = String::from_utf8(bytes).unwrap();
         assert!(read.is_ok(), "no whole answer: {text:?}");
-        let (head, body) = text.split_once("\r\n\r\n").expect("an answer");
+        let (head, body) = text.split_once("\r\n\r\n")?;
         let mut lines = head.lines();
-        let status = lines.next().and_then(|line| line.split(' ').nth(1));
-        Answer {
-            status: status.unwrap().parse().unwrap(),
-            fields: lines
-                .map(|line| line.split_once(':').unwrap())
-                .map(|(name, value)| (name.parse().unwrap(), value.trim().parse().unwrap()))
-                .collect(),
-            body: body.to_owned(),
-        }
+        let status = lines.next().and_then(|line| line.split(' ').nth(1)).unwrap();
+        let fields = lines.map(|line| line.split_once(':').unwrap());
+        let fields = fields.map(|(name, value)| (name.parse().unwrap(), value.trim().parse().unwrap())).collect();
+        Some(Answer { status: status.parse().unwrap(), fields, body: body.to_owned() })
     }
 }
 
-fn key_field(key: impl AsRef<[u8]>) -> Vec<u8> {
+pub fn key_field(key: impl AsRef<[u8]>) -> Vec<u8> {
     [b"Idempotency-Key: ", key.as_ref()].concat()
 }
 
 /// Nothing was stored, no instance failed, and the service goes on.
 async fn assert_untouched(service: &Service, key: &str) {
-    let records = service.redis_command(&["DBSIZE"]).await;
-    assert_eq!(records, Some(redis::Value::Int(0)));
-    let database = service.database().await.unwrap();
-    let sql = "SELECT count(*) FROM orders";
-    let row = database.query_one(sql, &[]).await.unwrap();
-    assert_eq!(row.get::<_, i64>(0), 0);
-    service.order(key, &an_order()).await.assert_created();
+    assert_eq!(service.redis_command(&["DBSIZE"]).await, Some(redis::Value::Int(0)));
+    assert_eq!(service.all_stored().await, 0);
+    service.order(key, &an_order()).created().await;
     assert_nothing_failed(service);
 }
 
@@ -83,46 +85,51 @@ fn assert_nothing_failed(service: &Service) {
     }
 }
 
+/// What else is no key: `tests/properties/key_header.rs`.
 #[tokio::test]
 async fn fields_that_are_no_key_or_no_text() {
     applies_to!(Servers);
     let service = service().own_redis().start().await;
-    const MALFORMED: (u16, &str) = (400, "idempotency-key-malformed");
     let order = an_order().to_string();
-    for (key, (status, problem)) in [
-        (&b"k".repeat(256)[..], MALFORMED),
-        (&b"k".repeat(20_000), MALFORMED),
-        (&[b"\"", &b"k".repeat(256)[..], b"\""].concat(), MALFORMED),
-        (b"k\xc3\xa9", MALFORMED),
-        (b"\xe2\x80\x8bk", MALFORMED),
-        (b"a\tb", MALFORMED),
-        (b"a, b", (400, "idempotency-key-ambiguous")),
-        (b"\"a\",b", (400, "idempotency-key-ambiguous")),
-        (b"a,,a", MALFORMED),
-        (b"\"a\";q=1", MALFORMED),
-        (b"\"a\\x\"", MALFORMED),
-        (b":YWJj:x y", MALFORMED),
-        (b"one\r\nIdempotency-Key: two", (400, "idempotency-key-ambiguous")),
-        (b"k\r\nidempotency-key: \"k", MALFORMED),
-        (b"k\r\nIDEMPOTENCY-KEY:", MALFORMED),
+    let missing = Raw::order(&service, &[JSON], order.as_bytes()).await;
+    missing.assert_problem(400, "idempotency-key-missing");
+    for (key, problem) in [
+        (&b""[..], "malformed"),
+        (b"\"\"", "malformed"),
+        (b"two words", "malformed"),
+        (&b"k".repeat(256), "malformed"),
+        (&b"k".repeat(20_000), "malformed"),
+        (b"k\xc3\xa9", "malformed"),
+        (b"a\tb", "malformed"),
+        (b"a,,a", "malformed"),
+        (b"\"a\";q=1", "malformed"),
+        (b"k\r\nidempotency-key: \"k", "malformed"),
+        (b"k\r\nIDEMPOTENCY-KEY:", "malformed"),
+        (b"\"a\",b", "ambiguous"),
+        (b"one\r\nIdempotency-Key: two", "ambiguous"),
     ] {
         let refused = Raw::order(&service, &[&key_field(key), JSON], order.as_bytes()).await;
-        refused.assert_problem(status, problem);
+        refused.assert_problem(400, &format!("idempotency-key-{problem}"));
     }
 
     let key = new_key();
     for content_type in [
-        &b"Content-Type: application/json\r\nContent-Type: application/json"[..],
-        b"Content-Type: application/json\r\nContent-Type: text/plain",
-        b"Content-Type: application/json\r\nContent-Type: \xc3\xa9",
+        &b"Content-Type: application/json\r\nContent-Type: text/plain"[..],
+        b"Content-Type: application/json\r\nContent-Type: application/json",
         b"Content-Type: application/json, application/json",
         b"Content-Type: application/json; x=\"\xc3\xa9\"",
+        b"Content-Type: text/plain",
         b"Content-Type:",
         b"Content-Type: application/jsonl",
     ] {
-        let fields = [&key_field(&key), content_type];
-        let refused = Raw::order(&service, &fields, order.as_bytes()).await;
+        let refused = Raw::order(&service, &[&key_field(&key), content_type], order.as_bytes()).await;
         refused.assert_problem(415, "unsupported-media-type");
+    }
+    for coding in ["gzip", "identity, gzip"] {
+        let coding = format!("Content-Encoding: {coding}");
+        let refused = Raw::order(&service, &[&key_field(&key), JSON, coding.as_bytes()], order.as_bytes()).await;
+        refused.assert_problem(415, "unsupported-content-encoding");
+        assert_eq!(refused.the("accept-encoding"), "identity");
     }
     assert_untouched(&service, &key).await;
 }
@@ -136,17 +143,13 @@ async fn heads_that_are_no_http() {
     // What the host answers is its own affair, as long as it rejects.
     for field in [
         &b"Idempotency-Key: k\0"[..],
-        b"Idempotency-Key: \0",
         b"Idempotency-Key: a\rb",
         b"Idempotency-Key: a\x7fb",
-        b"Idempotency-Key: a\x01b",
         b"Idempotency-Key : k",
         b"Idempotency-Key: a\r\n folded",
         b"X-Other: a\0b",
-        b"X-\xc3\xa9: name",
         b"X-No-Colon",
         b"Content-Length: -1",
-        b"Content-Length: 99999999999999999999",
         b"Transfer-Encoding: gzip",
         &b"X-Many: 1\r\n".repeat(2_000)[..21_998],
     ] {
@@ -155,12 +158,11 @@ async fn heads_that_are_no_http() {
         assert!((400..500).contains(&refused.status), "{field:?}: {refused:?}");
     }
     // Spin answers bytes that are not UTF-8 with an error of its own (workshop/runner/README.md).
-    let on_spin = std::env::var_os("ORDERS_HOST").is_some_and(|host| host == "spin");
     for field in [&b"Idempotency-Key: k\xff"[..], b"Idempotency-Key: \xe9", b"X-Other: \xff", b"X-Other: \xed\xa0\x80"]
     {
         let fields = [JSON, field];
         let refused = Raw::order(&service, &fields, order.as_bytes()).await;
-        let status = if on_spin { 500 } else { 400 };
+        let status = if crate::applies::is_on_spin() { 500 } else { 400 };
         assert_eq!(refused.status, status, "{field:?}: {refused:?}");
     }
     assert_untouched(&service, &key).await;
@@ -175,7 +177,6 @@ async fn fields_that_are_only_odd_are_accepted() {
     let special = format!(r#"{}!#$%&'()*+-./:;<=>?@[]^_`{{|}}~"#, new_key());
     for (key, again) in [
         (longest.clone(), format!("\"{longest}\"")),
-        (special.clone(), format!("\"{special}\"")),
         (format!("{special}\\"), format!("\"{special}\\\\\"")),
         (format!("\"{special},\""), format!("\"{special},\", \"{special},\"")),
     ] {
@@ -215,134 +216,66 @@ async fn post(service: &Service, key: &str, body: impl AsRef<[u8]>) -> Answer {
     Raw::order(service, &[&key_field(key), JSON], body.as_ref()).await
 }
 
+/// What else is no JSON: `tests/properties/json_body.rs`.
 #[tokio::test]
 async fn bodies_that_are_no_json() {
     applies_to!(Servers);
     let service = service().own_redis().start().await;
     let key = new_key();
     let order = an_order().to_string();
-    let utf16: Vec<u8> = order.encode_utf16().flat_map(u16::to_le_bytes).collect();
-    let nested = |depth| format!("{}0{}", "[".repeat(depth), "]".repeat(depth));
-    let objects = |depth| format!("{}0{}", "{\"a\":".repeat(depth), "}".repeat(depth));
     for body in [
         b"".to_vec(),
         b" \r\n\t".to_vec(),
-        b"\0".to_vec(),
+        b"{}{}".to_vec(),
         [b"\xef\xbb\xbf", order.as_bytes()].concat(),
         [order.as_bytes(), b"\0"].concat(),
-        [b"\0", order.as_bytes()].concat(),
-        utf16,
+        order.encode_utf16().flat_map(u16::to_le_bytes).collect(),
         noted(b"\"\xff\""),
-        noted(b"\"\xc0\x80\""),
-        noted(b"\"\xed\xa0\x80\""),
-        noted(b"\"\xe2\x82\""),
-        noted(b"\"a\0b\""),
-        noted(b"\"a\nb\""),
         noted(br#""\ud800""#),
-        noted(br#""\udc00""#),
-        noted(br#""\ud800A""#),
         noted(br#""\ud800\u0041""#),
-        noted(br#""\ud800\ud800""#),
-        noted(br#""\u12""#),
-        noted(br#""\x41""#),
-        noted("'x'"),
-        noted("null // remark"),
-        noted("undefined"),
-        noted("1e400"),
         noted("-1e400"),
-        noted(format!("1{}", "0".repeat(400))),
-        noted(nested(126 + 1)),
-        noted(nested(30_000)),
-        noted(objects(10_000)),
-        noted(r#"null,"note":null"#),
-        noted(r#"null,"currency":"EUR""#),
+        noted("[".repeat(127) + "0" + &"]".repeat(127)),
+        noted("[".repeat(30_000) + "0" + &"]".repeat(30_000)),
+        noted("{\"a\":".repeat(10_000)),
         noted(r#"null,"n\u006fte":"x""#),
         noted(r#"{"a":{"b":[{"c":1,"c":1}]}}"#),
-        br#"{"currency":"EUR","items":[{"sku":"A","quantity":1,"unitPrice":1,"sku":"A"}]}"#.to_vec(),
+        numbered("1", "NaN").into(),
     ] {
-        let refused = post(&service, &key, &body).await;
-        refused.assert_problem(400, "malformed-json");
-    }
-    for number in ["01", "+1", "1.", ".5", "0x10", "1e", "--1", "1_000", "NaN", "Infinity", "1e400"] {
-        let refused = post(&service, &key, numbered(number, "1")).await;
-        refused.assert_problem(400, "malformed-json");
-        let refused = post(&service, &key, numbered("1", number)).await;
-        refused.assert_problem(400, "malformed-json");
+        post(&service, &key, &body).await.assert_problem(400, "malformed-json");
     }
     assert_untouched(&service, &key).await;
 }
 
+/// What else is no order: `src/order.rs`, `tests/openapi/document.rs` and `tests/properties/json_body.rs`.
 #[tokio::test]
 async fn json_that_is_no_order() {
     applies_to!(Servers);
     let service = service().own_redis().start().await;
     let key = new_key();
-    let item = r#"{"sku":"A","quantity":1,"unitPrice":1}"#;
-    let with_items = |items: &str| format!(r#"{{"currency":"EUR","items":{items}}}"#);
-    let mut cases = vec![
-        ("null".to_owned(), ""),
-        ("[]".to_owned(), ""),
-        ("\"order\"".to_owned(), ""),
+    for (body, pointer) in [
         ("9007199254740993".to_owned(), ""),
-        (with_items(&format!("[{}]", [item; 101].join(","))), "/items"),
-        (with_items(&format!("[{}0]", "0,".repeat(30_000))), "/items"),
-        (with_items("{}"), "/items"),
-        (with_items("[[]]"), "/items/0"),
-        (with_items(&format!("[{item},null]")), "/items/1"),
-        (numbered("1", "9223372036854775807").replace("}]", &format!("}},{item}]")), "/items"),
+        (numbered("-0", "1"), "/items/0/quantity"),
+        (numbered("1e3", "1"), "/items/0/quantity"),
+        (numbered("1", "9223372036854775808"), "/items/0/unitPrice"),
         (numbered("9999", "9223372036854775807"), "/items"),
-    ];
-    for note in [r#""\u0000""#, r#""a\u0000b""#, "0.5", "{}", "[[[[[[[[]]]]]]]]", "1e-400", "false"] {
-        cases.push((String::from_utf8(noted(note)).unwrap(), "/note"));
-    }
-    let deepest = format!("{}0{}", "[".repeat(126), "]".repeat(126));
-    cases.push((String::from_utf8(noted(deepest)).unwrap(), "/note"));
-    for number in [
-        "-1",
-        "-0",
-        "0.5",
-        "1e3",
-        "1.0",
-        "1E0",
-        "-9223372036854775808",
-        "9223372036854775808",
-        "18446744073709551615",
-        "18446744073709551616",
-        "1e308",
-        "\"1\"",
-        "null",
-        "true",
-        "[1]",
+        (String::from_utf8(noted("[".repeat(126) + "0" + &"]".repeat(126))).unwrap(), "/note"),
     ] {
-        cases.push((numbered(number, "1"), "/items/0/quantity"));
-        cases.push((numbered("1", number), "/items/0/unitPrice"));
-    }
-    for number in ["0", "10001", "9223372036854775807"] {
-        cases.push((numbered(number, "1"), "/items/0/quantity"));
-    }
-    for (body, pointer) in cases {
         let refused = post(&service, &key, &body).await;
-        refused.assert_problem(422, "invalid-order");
-        let violations = &refused.json()["violations"];
+        let violations = &refused.assert_problem(422, "invalid-order").json()["violations"];
         assert_eq!(violations[0]["pointer"], pointer, "{body}: {violations}");
-        assert_eq!(violations.as_array().map(Vec::len), Some(1), "{body}: {violations}");
     }
-
-    // As many faults as fit into a body.
+    // As many faults as fit into a body, and one name as long as a body.
     let members: Vec<_> = (0..7_000).map(|n| format!("\"{n}\":0")).collect();
-    let refused = post(&service, &key, format!("{{{}}}", members.join(","))).await;
-    refused.assert_problem(422, "invalid-order");
-    assert!(refused.body.len() < 16 * 1024, "{}", refused.body.len());
-    assert_eq!(refused.json()["violations"].as_array().map(Vec::len), Some(50));
-    assert_eq!(refused.json()["violationCount"], 7_002);
-    // And one name as long as a body.
-    let refused = post(&service, &key, format!("{{\"{}\":0}}", "/".repeat(65_000))).await;
-    refused.assert_problem(422, "invalid-order");
-    assert!(refused.body.len() < 16 * 1024, "{}", refused.body.len());
+    let many = post(&service, &key, format!("{{{}}}", members.join(","))).await;
+    let long = post(&service, &key, format!("{{\"{}\":0}}", "/".repeat(65_000))).await;
+    for refused in [&many, &long] {
+        assert!(refused.assert_problem(422, "invalid-order").body.len() < 16 * 1024, "{}", refused.body.len());
+    }
+    assert_eq!(many.json()["violations"].as_array().map(Vec::len), Some(50));
+    assert_eq!(many.json()["violationCount"], 7_002);
     assert_untouched(&service, &key).await;
 
-    let most = numbered("1", "9223372036854775807");
-    let created = post(&service, &new_key(), most).await;
+    let created = post(&service, &new_key(), numbered("1", "9223372036854775807")).await;
     assert_eq!(created.assert_created().json()["total"], i64::MAX);
 }
 
@@ -353,7 +286,6 @@ async fn a_slow_body_is_waited_for_and_one_that_stalls_is_not() {
     let order = an_order().to_string();
     let length = format!("Content-Length: {}", order.len());
     let length = length.as_bytes();
-    let chunked = b"Transfer-Encoding: chunked".as_slice();
     let chunk = format!("{:x}\r\n{order}\r\n", order.len());
     let (slow, half, open, dripping, neighbour) = (new_key(), new_key(), new_key(), new_key(), new_key());
     let begin = async |key: &str, length: &[u8]| Raw::post(&service, &[&key_field(key), JSON, length]).await;
@@ -379,7 +311,7 @@ async fn a_slow_body_is_waited_for_and_one_that_stalls_is_not() {
         timed_out(raw).await;
     };
     let all_but_the_end = async {
-        let mut raw = begin(&open, chunked).await;
+        let mut raw = begin(&open, CHUNKED).await;
         raw.send(chunk.as_bytes()).await;
         timed_out(raw).await;
     };
@@ -393,15 +325,12 @@ async fn a_slow_body_is_waited_for_and_one_that_stalls_is_not() {
         timed_out(raw).await;
     };
     // More than an instance takes at once.
-    let nothing_at_all = futures::future::join_all((0..40).map(|_| async {
-        let raw = begin(&new_key(), length).await;
-        timed_out(raw).await;
-    }));
+    let nothing_at_all =
+        futures::future::join_all((0..40).map(|_| async { timed_out(begin(&new_key(), length).await).await }));
     let meanwhile = async {
         sleep(Duration::from_secs(2)).await;
         let asked = Instant::now();
-        let created = service.order(&neighbour, &an_order()).await;
-        created.assert_created();
+        service.order(&neighbour, &an_order()).created().await;
         assert!(asked.elapsed() < Duration::from_secs(3));
     };
     tokio::join!(slow_but_whole, half_a_body, all_but_the_end, drop_by_drop, nothing_at_all, meanwhile);
@@ -409,6 +338,6 @@ async fn a_slow_body_is_waited_for_and_one_that_stalls_is_not() {
     for (key, orders) in [(&slow, 1), (&neighbour, 1), (&half, 0), (&open, 0), (&dripping, 0)] {
         service.assert_stored(key, orders).await;
     }
-    service.order(&half, &an_order()).await.assert_created();
+    service.order(&half, &an_order()).created().await;
     assert_nothing_failed(&service);
 }

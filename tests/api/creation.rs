@@ -1,11 +1,10 @@
 //! One order per key: the first response, and every repetition of it.
 
-use std::time::Duration;
-
+use fixtures::until;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::support::{an_order, an_order_of, new_key, service};
+use crate::support::{ORDERS, an_order, an_order_of, new_key, service};
 
 #[tokio::test]
 async fn a_first_request_creates_and_a_second_repeats_byte_for_byte() {
@@ -20,94 +19,53 @@ async fn a_first_request_creates_and_a_second_repeats_byte_for_byte() {
         ],
         "note": "zweimal klingeln"
     });
-    let first = service.order(&key, &body).await;
-    first.assert_created();
-    assert_eq!(first.field("content-type"), Some("application/json"));
-    assert_eq!(first.field("content-length"), Some(first.body.len().to_string().as_str()));
+    let first = service.order(&key, &body).created().await;
+    assert_eq!(first.the("content-type"), "application/json");
+    assert_eq!(first.the("content-length"), first.body.len().to_string());
 
-    let order = first.json();
-    let id = order["orderId"].as_str().unwrap();
-    assert_eq!(uuid::Uuid::parse_str(id).unwrap().get_version_num(), 7);
-    assert_eq!(first.field("location"), Some(format!("/api/v1/orders/{id}").as_str()));
-    assert_eq!(order["status"], "accepted");
-    assert_eq!(order["currency"], "EUR");
-    assert_eq!(order["items"], body["items"]);
-    assert_eq!(order["note"], "zweimal klingeln");
-    assert_eq!(order["total"], 2500);
+    let (order, id) = (first.json(), first.order_id());
+    assert_eq!(uuid::Uuid::parse_str(&id).unwrap().get_version_num(), 7);
+    assert_eq!(first.the("location"), format!("{ORDERS}/{id}"));
+    let computed = json!({"orderId": id, "status": "accepted", "total": 2500, "createdAt": order["createdAt"]});
+    let mut expected = body.clone();
+    expected.as_object_mut().unwrap().extend(computed.as_object().unwrap().clone());
+    assert_eq!(order, expected);
     assert!(order["createdAt"].as_str().unwrap().ends_with('Z'));
 
     for _ in 0..3 {
-        service.order(&key, &body).await.assert_replay_of(&first);
+        service.order(&key, &body).replay_of(&first).await;
     }
-    let shown = service.get(first.field("location").unwrap()).await;
-    assert_eq!((shown.status, &shown.body), (200, &first.body));
+    assert_eq!(service.get_order(&first).await.body, first.body);
     service.assert_stored(&key, 1).await;
 }
 
 #[tokio::test]
-async fn another_key_is_another_order() {
+async fn a_request_is_the_same_however_it_is_written() {
     applies_to!(Servers, Partitions, Embedded, Deployment);
     let service = service().start().await;
-    let one = service.order(&new_key(), &an_order()).await;
-    let two = service.order(&new_key(), &an_order()).await;
-    assert_ne!(one.assert_created().json()["orderId"], two.assert_created().json()["orderId"]);
-}
-
-#[tokio::test]
-async fn quoted_bare_and_repeated_are_the_same_key() {
-    applies_to!(Servers, Partitions, Embedded, Deployment);
-    let service = service().start().await;
-    let key = new_key();
-    let first = service.order(&key, &an_order()).await;
-    first.assert_created();
+    let (key, first) = service.first_order().await;
     for same in [format!("\"{key}\""), format!("{key},{key}"), format!("{key}, \"{key}\"")] {
-        service.order(&same, &an_order()).await.assert_replay_of(&first);
+        service.order(&same, &an_order()).replay_of(&first).await;
     }
+    // Without a type, and with other white space, escapes and order of members.
+    let spelled = "{ \"items\" : [ {\"unitPrice\":1250,\n\"quantity\":2, \"sku\":\"\\u0041-1\"} ],\n\t\
+                   \"currency\":\"EUR\", \
+                   \"note\": null }";
+    service.request(Method::POST, ORDERS, &[("idempotency-key", &key)], spelled).replay_of(&first).await;
     service.assert_stored(&key, 1).await;
-}
-
-#[tokio::test]
-async fn a_body_without_a_type_is_json() {
-    applies_to!(Servers, Partitions, Embedded, Deployment);
-    let service = service().start().await;
-    let key = new_key();
-    let fields = [("idempotency-key", key.as_str())];
-    let plain = service.request(Method::POST, "/api/v1/orders", &fields, an_order().to_string());
-    let first = plain.await;
-    first.assert_created();
-    service.order(&key, &an_order()).await.assert_replay_of(&first);
-}
-
-#[tokio::test]
-async fn member_order_and_white_space_do_not_matter() {
-    applies_to!(Servers, Partitions, Embedded, Deployment);
-    let service = service().start().await;
-    let key = new_key();
-    let fields = [("content-type", "application/json"), ("idempotency-key", key.as_str())];
-    let spellings = [
-        r#"{"currency":"EUR","items":[{"sku":"A","quantity":2,"unitPrice":5}]}"#,
-        "{ \"items\" : [ {\"unitPrice\":5,\n\"quantity\":2, \"sku\":\"\\u0041\"} ],\n\t\"currency\":\"EUR\", \
-         \"note\": null }",
-    ];
-    let post = |body: &'static str| service.request(reqwest::Method::POST, "/api/v1/orders", &fields, body);
-    let first = post(spellings[0]).await;
-    first.assert_created();
-    post(spellings[1]).await.assert_replay_of(&first);
+    assert_ne!(service.new_order().await.order_id(), first.order_id());
 }
 
 #[tokio::test]
 async fn a_replay_survives_a_flush_of_redis() {
     applies_to!(Servers, Partitions);
     let service = service().own_redis().start().await;
-    let key = new_key();
-    let first = service.order(&key, &an_order()).await;
-    first.assert_created();
+    let (key, first) = service.first_order().await;
     for _ in 0..2 {
         service.redis_command(&["FLUSHALL"]).await;
-        service.order(&key, &an_order()).await.assert_replay_of(&first);
-        service.order(&key, &an_order()).await.assert_replay_of(&first);
-        let other = service.order(&key, &an_order_of(3)).await;
-        other.assert_problem(422, "idempotency-key-reused");
+        service.order(&key, &an_order()).replay_of(&first).await;
+        service.order(&key, &an_order()).replay_of(&first).await;
+        service.order(&key, &an_order_of(3)).problem(422, "idempotency-key-reused").await;
     }
     service.assert_stored(&key, 1).await;
 }
@@ -115,29 +73,20 @@ async fn a_replay_survives_a_flush_of_redis() {
 #[tokio::test]
 async fn a_replay_survives_the_expiry_of_its_record() {
     applies_to!(Servers, Partitions);
-    let setup = service().patient_with_redis().variable("reservation_ttl", 3);
-    let service = setup.start().await;
-    let key = new_key();
-    let first = service.order(&key, &an_order()).await;
-    first.assert_created();
+    let service = service().patient_with_redis().variable("reservation_ttl", 3).start().await;
+    let (key, first) = service.first_order().await;
     let record = service.record_of(&key);
-    let exists = || async { service.redis_command(&["EXISTS", &record]).await };
-    assert_eq!(exists().await, Some(redis::Value::Int(1)));
-    while exists().await != Some(redis::Value::Int(0)) {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    service.order(&key, &an_order()).await.assert_replay_of(&first);
+    assert!(service.redis_has(&record).await);
+    until("the record has expired", async || !service.redis_has(&record).await).await;
+    service.order(&key, &an_order()).replay_of(&first).await;
     service.assert_stored(&key, 1).await;
 }
 
 #[tokio::test]
 async fn a_replay_survives_a_restart_of_everything() {
     applies_to!(Servers, Partitions);
-    let setup = service().own_redis().own_postgres();
-    let mut service = setup.start().await;
-    let key = new_key();
-    let first = service.order(&key, &an_order()).await;
-    first.assert_created();
+    let mut service = service().own_redis().own_postgres().start().await;
+    let (key, first) = service.first_order().await;
 
     let address = service.address();
     assert!(service.apps[0].stop().unwrap().success());
@@ -147,18 +96,16 @@ async fn a_replay_survives_a_restart_of_everything() {
     service.redis().restart().unwrap();
     service.serve_at(address);
 
-    service.order(&key, &an_order()).await.assert_replay_of(&first);
+    service.order(&key, &an_order()).replay_of(&first).await;
     service.assert_stored(&key, 1).await;
 }
 
 #[tokio::test]
 async fn a_finished_order_is_replayed_without_postgres() {
     applies_to!(Servers, Partitions);
-    let setup = service().own_postgres().patient_with_redis();
-    let mut service = setup.start().await;
-    let key = new_key();
-    let first = service.order(&key, &an_order()).await;
-    service.order(&key, &an_order()).await.assert_replay_of(&first);
+    let mut service = service().own_postgres().patient_with_redis().start().await;
+    let (key, first) = service.first_order().await;
+    service.order(&key, &an_order()).replay_of(&first).await;
     service.postgres().stop().unwrap();
-    service.order(&key, &an_order()).await.assert_replay_of(&first);
+    service.order(&key, &an_order()).replay_of(&first).await;
 }

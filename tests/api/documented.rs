@@ -2,10 +2,9 @@
 
 use std::sync::LazyLock;
 
+use fixtures::client::Answer;
 use openapi_check::Document;
 use reqwest::{Method, Url};
-
-use crate::support::Answer;
 
 static DOCUMENT: LazyLock<Document> = LazyLock::new(|| {
     let file = devstack::workspace::root().join("showcase/console/static/openapi.json");
@@ -24,21 +23,14 @@ fn is_of_web(answer: &Answer) -> bool {
 }
 
 /// Asserts that the document has a response: its status, fields and body.
-pub fn assert_documented(method: &Method, url: &str, answer: &Answer) {
-    let url = Url::parse(url).unwrap();
+pub fn assert_documented(method: &Method, url: &Url, answer: &Answer) {
     if is_of_host(url.path(), answer) || is_of_web(answer) {
         return;
     }
-    let fields: Vec<(&str, &str)> =
-        answer.fields.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
-    let undocumented = DOCUMENT
-        .undocumented(&openapi_check::Answer {
-            method: method.as_str(),
-            path: url.path(),
-            status: answer.status,
-            fields: &fields,
-            body: &answer.body,
-        })
-        .unwrap();
+    let fields = answer.fields.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap()));
+    let fields: Vec<_> = fields.collect();
+    let (method, path, status, body) = (method.as_str(), url.path(), answer.status, &*answer.body);
+    let documented = openapi_check::Answer { method, path, status, fields: &fields, body };
+    let undocumented = DOCUMENT.undocumented(&documented).unwrap();
     assert!(undocumented.is_empty(), "{undocumented:?} of the answer to {method} {url}: {answer:?}");
 }

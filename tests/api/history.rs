@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use fixtures::until;
+
 use crate::support::{Answer, Service, an_order, new_key, service};
 
 /// Within this time after the loss, a retry creates the order again.
@@ -9,32 +11,28 @@ const LIMIT: Duration = Duration::from_secs(5);
 
 /// Retries a lost order until it is created again, and asserts that it is the old one and that it is stored.
 async fn assert_created_again(service: &Service, key: &str, first: &Answer, lost: Instant) {
-    let again = loop {
+    let mut again = first.clone();
+    until("a lost order is created again", async || {
         // A first retry reads the row, and with it the history: the instance never asks for that only.
         completed(service, &new_key()).await;
-        let answer = service.order(key, &an_order()).await;
-        if !answer.replayed() {
-            break answer;
-        }
+        again = service.order(key, &an_order()).await;
         assert!(lost.elapsed() < LIMIT, "a lost order is still replayed");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    };
+        !again.replayed()
+    })
+    .await;
     again.assert_created();
     assert_eq!(again.body, first.body, "with its old id");
-    let shown = service.get(first.field("location").unwrap()).await;
-    assert_eq!((shown.status, &shown.body), (200, &first.body));
-    let state = service.get(&format!("/api/v1/idempotency-keys/{key}")).await;
-    assert_eq!(state.status, 200);
-    service.order(key, &an_order()).await.assert_replay_of(first);
+    assert_eq!(service.get_order(first).await.body, first.body);
+    service.state(key).expect(200).await;
+    service.order(key, &an_order()).replay_of(first).await;
     service.assert_stored(key, 1).await;
 }
 
 /// Creates an order, and lets a retry complete its record.
 async fn completed(service: &Service, key: &str) -> Answer {
-    let first = service.order(key, &an_order()).await;
-    first.assert_created();
+    let first = service.order(key, &an_order()).created().await;
     for _ in 0..2 {
-        service.order(key, &an_order()).await.assert_replay_of(&first);
+        service.order(key, &an_order()).replay_of(&first).await;
     }
     first
 }
@@ -45,15 +43,13 @@ async fn a_lost_order_is_created_again_by_its_retry_and_is_no_phantom() {
     let service = service().patient_with_redis().start().await;
     let key = new_key();
     let first = completed(&service, &key).await;
-    let database = service.database().await.unwrap();
     for loss in [
-        "DELETE FROM orders".to_owned(),
+        "DELETE FROM orders",
         // A restore into the same database, of a dump from before the order. The triggers are those of the dump.
         "SET session_replication_role = replica; TRUNCATE orders; \
-         SET session_replication_role = origin; SELECT forget_records()"
-            .to_owned(),
+         SET session_replication_role = origin; SELECT forget_records()",
     ] {
-        database.batch_execute(&loss).await.unwrap();
+        service.sql(loss).await;
         assert_created_again(&service, &key, &first, Instant::now()).await;
     }
 }
@@ -70,11 +66,10 @@ async fn two_databases_that_share_a_prefix_never_answer_for_each_other() {
         .await;
     let key = new_key();
     let first = completed(&one, &key).await;
-    let answer = other.order(&key, &an_order()).await;
-    answer.assert_created();
-    assert!(!answer.replayed(), "the other database has no such order");
+    // The other database has no such order.
+    other.order(&key, &an_order()).created().await;
     other.assert_stored(&key, 1).await;
-    one.order(&key, &an_order()).await.assert_replay_of(&first);
+    one.order(&key, &an_order()).replay_of(&first).await;
     one.assert_stored(&key, 1).await;
 }
 
@@ -83,16 +78,14 @@ async fn two_databases_that_share_a_prefix_never_answer_for_each_other() {
 async fn in_an_outage_a_completed_order_is_replayed_only_where_that_is_configured() {
     applies_to!(Servers, Partitions);
     let setup = service().own_postgres().patient_with_redis();
-    let setup = setup.variable("replay_during_outage", "false");
-    let mut service = setup.start().await;
+    let mut service = setup.variable("replay_during_outage", "false").start().await;
     let key = new_key();
     let first = completed(&service, &key).await;
     service.postgres().stop().unwrap();
     tokio::time::sleep(Duration::from_secs(3)).await;
-    let answer = service.order(&key, &an_order()).await;
-    assert_eq!(answer.status, 503);
+    service.order(&key, &an_order()).expect(503).await;
     service.postgres().restart().unwrap();
-    service.order(&key, &an_order()).await.assert_replay_of(&first);
+    service.order(&key, &an_order()).replay_of(&first).await;
 }
 
 /// A promoted standby that lacks the order: its timeline is another history.
@@ -101,8 +94,7 @@ async fn an_order_lost_by_a_failover_is_created_again_by_its_retry() {
     applies_to!(Servers, Partitions);
     // Otherwise the retry would be answered from the record until the new primary is there.
     let setup = service().own_postgres().patient_with_redis();
-    let setup = setup.variable("replay_during_outage", "false");
-    let mut service = setup.start().await;
+    let mut service = setup.variable("replay_during_outage", "false").start().await;
     let kept = new_key();
     let before = completed(&service, &kept).await;
     let mut standby = service.standby();
@@ -117,6 +109,5 @@ async fn an_order_lost_by_a_failover_is_created_again_by_its_retry() {
     *service.postgres() = standby;
     assert_created_again(&service, &key, &first, Instant::now()).await;
     // The record belongs to the old history; Postgres still has the order.
-    let kept = service.order(&kept, &an_order()).await;
-    kept.assert_replay_of(&before);
+    service.order(&kept, &an_order()).replay_of(&before).await;
 }

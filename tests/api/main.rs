@@ -1,12 +1,5 @@
 //! The service as its users see it: the built component over HTTP, on real Redis and Postgres. Run with
 //! `cargo xtask test`; see README.md for running it against a deployment of your own.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test that fails panics"
-)]
 
 #[macro_use]
 mod applies;
@@ -36,5 +29,6 @@ mod roles;
 mod security;
 mod support;
 mod tls;
+mod tokens;
 mod trips;
 mod validation;

@@ -4,36 +4,28 @@ use std::time::Duration;
 
 use reqwest::Method;
 
-use crate::support::{an_order, new_key, service};
+use crate::support::service;
 
 #[tokio::test]
-async fn an_order_is_found_by_its_id_only() {
+async fn an_order_is_found_by_its_id_only_and_nothing_at_other_paths() {
     applies_to!(Servers, Partitions, Embedded, Deployment);
     let service = service().start().await;
-    let first = service.order(&new_key(), &an_order()).await;
-    let location = first.assert_created().field("location").unwrap();
-    let found = service.get(location).await;
-    assert_eq!((found.status, &found.body), (200, &first.body));
-    let head = service.request(Method::HEAD, location, &[], "").await;
-    assert_eq!((head.status, head.body.as_str()), (200, ""));
-    assert_eq!(head.field("content-length"), found.field("content-length"));
+    let first = service.new_order().await;
+    let location = first.the("location");
+    let found = service.get_order(&first).await;
+    assert_eq!(found.body, first.body);
+    let head = service.request(Method::HEAD, location, &[], "").expect(200).await;
+    assert_eq!((head.the("content-length"), &*head.body), (found.the("content-length"), ""));
 
     for id in ["01970000-0000-7000-8000-000000000000", "nope", "%00", "1'--"] {
-        let missing = service.get(&format!("/api/v1/orders/{id}")).await;
-        missing.assert_problem(404, "order-not-found");
+        service.get(&format!("/api/v1/orders/{id}")).problem(404, "order-not-found").await;
     }
     let shouted = location.to_uppercase().replace("/API/V1/ORDERS", "/api/v1/orders");
     if shouted != location {
-        service.get(&shouted).await.assert_problem(404, "order-not-found");
+        service.get(&shouted).problem(404, "order-not-found").await;
     }
-}
-
-#[tokio::test]
-async fn unknown_paths_are_404_and_wrong_methods_405() {
-    applies_to!(Servers, Partitions, Embedded, Deployment);
-    let service = service().start().await;
     for path in ["/api", "/api/v1/orders/", "/api/v1/orders/a/b", "/api/v2/orders", "/api/v1/idempotency-keys"] {
-        service.get(path).await.assert_problem(404, "not-found");
+        service.get(path).problem(404, "not-found").await;
     }
     for (method, path, allow) in [
         (Method::PUT, "/api/v1/orders", "GET, HEAD, POST"),
@@ -42,38 +34,31 @@ async fn unknown_paths_are_404_and_wrong_methods_405() {
         (Method::POST, "/healthz", "GET, HEAD"),
         (Method::from_bytes(b"BREW").unwrap(), "/readyz", "GET, HEAD"),
     ] {
-        let refused = service.request(method, path, &[], "").await;
-        refused.assert_problem(405, "method-not-allowed");
-        assert_eq!(refused.field("allow"), Some(allow));
+        let refused = service.request(method, path, &[], "").problem(405, "method-not-allowed").await;
+        assert_eq!(refused.the("allow"), allow);
     }
 }
 
 #[tokio::test]
 async fn health_asks_no_store_and_readiness_asks_both() {
     applies_to!(Servers, Partitions);
-    let setup = service().own_redis().own_postgres();
-    let mut service = setup.variable("database_timeout_ms", 1000).start().await;
-    let ready = service.get("/readyz").await;
-    assert_eq!((ready.status, &ready.json()["status"]), (200, &"ready".into()));
-    assert!(ready.json()["checks"]["redis"]["latencyMs"].is_number());
-    assert!(ready.json()["checks"]["postgres"]["latencyMs"].is_number());
+    let mut service = service().own_redis().own_postgres().variable("database_timeout_ms", 1000).start().await;
+    let ready = service.get("/readyz").expect(200).await.json();
+    assert_eq!(ready["status"], "ready");
+    assert!(["redis", "postgres"].iter().all(|store| ready["checks"][store]["latencyMs"].is_number()), "{ready}");
 
     // Callers share a result for a second.
     let next_probe = || tokio::time::sleep(Duration::from_millis(1100));
     service.redis().stop().unwrap();
     next_probe().await;
-    let degraded = service.get("/readyz").await;
-    assert_eq!(degraded.status, 200);
-    assert_eq!(degraded.json()["status"], "degraded");
-    assert_eq!(degraded.json()["checks"]["redis"]["status"], "down");
-    assert_eq!(degraded.json()["checks"]["postgres"]["status"], "up");
+    let degraded = service.get("/readyz").expect(200).await.json();
+    let (redis, postgres) = (&degraded["checks"]["redis"], &degraded["checks"]["postgres"]);
+    assert_eq!([&degraded["status"], &redis["status"], &postgres["status"]], ["degraded", "down", "up"]);
 
     service.postgres().stop().unwrap();
     next_probe().await;
-    let unavailable = service.get("/readyz").await;
-    assert_eq!(unavailable.status, 503);
-    assert_eq!(unavailable.json()["status"], "unavailable");
-    assert_eq!(service.get("/healthz").await.status, 200);
+    assert_eq!(service.get("/readyz").expect(503).await.json()["status"], "unavailable");
+    service.get("/healthz").expect(200).await;
 
     service.redis().restart().unwrap();
     service.postgres().restart().unwrap();
@@ -82,36 +67,23 @@ async fn health_asks_no_store_and_readiness_asks_both() {
 }
 
 #[tokio::test]
-async fn a_database_with_an_older_schema_is_not_ready() {
+async fn a_database_with_an_older_schema_or_none_is_not_ready() {
     applies_to!(Servers, Partitions);
     let service = service().start().await;
-    let database = service.database().await.unwrap();
-    let second = "DROP FUNCTION insert_orders_2";
-    database.batch_execute(second).await.unwrap();
-    for path in ["/readyz", "/readyz?lost-store=degraded"] {
-        assert_eq!(service.get(path).await.status, 503, "{path}");
-    }
+    let is_not_ready = async || {
+        for path in ["/readyz", "/readyz?lost-store=degraded"] {
+            service.get(path).expect(503).await;
+        }
+    };
+    service.sql("DROP FUNCTION insert_orders_2").await;
+    is_not_ready().await;
     // One by one, with the statement that settles conflicts.
-    let created = service.order(&new_key(), &an_order()).await;
-    created.assert_created();
-    let first = "ALTER TABLE orders DROP COLUMN seq, DROP COLUMN based_on";
-    database.batch_execute(first).await.unwrap();
-    let refused = service.get("/api/v1/orders").await;
-    refused.assert_problem(503, "unavailable");
+    service.new_order().await;
+    service.sql("ALTER TABLE orders DROP COLUMN seq, DROP COLUMN based_on").await;
+    service.get("/api/v1/orders").problem(503, "unavailable").await;
     assert!(service.logs().contains("apply the migrations"));
-}
-
-#[tokio::test]
-async fn a_database_without_our_table_is_not_ready() {
-    applies_to!(Servers, Partitions);
-    let service = service().start().await;
-    let database = service.database().await.unwrap();
-    database.batch_execute("ALTER TABLE orders RENAME TO gone").await.unwrap();
-    for path in ["/readyz", "/readyz?lost-store=degraded"] {
-        assert_eq!(service.get(path).await.status, 503, "{path}");
-    }
-    let refused = service.order(&new_key(), &an_order()).await;
-    refused.assert_problem(503, "unavailable");
+    service.sql("ALTER TABLE orders RENAME TO gone").await;
+    is_not_ready().await;
+    let refused = service.new_order().problem(503, "unavailable").await;
     assert!(!refused.body.contains("relation"), "no store's words");
-    assert!(service.logs().contains("apply the migrations"));
 }

@@ -1,18 +1,15 @@
 //! The database roles of `migrations/roles.sql`: one can serve and change no row, the other can migrate.
 
 use devstack::workspace;
-use fixtures::Shared;
-use reqwest::Method;
+use fixtures::{Shared, connect};
+use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
 
-use crate::support::{an_order, new_key, service};
+use crate::support::{ORDERS, an_order, service};
 
-async fn connect(url: &str) -> Client {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
-    tokio::spawn(connection);
-    client
+fn roles() -> String {
+    std::fs::read_to_string(workspace::migrations().join("roles.sql")).unwrap()
 }
 
 /// The same database for another user.
@@ -24,51 +21,35 @@ fn url_of(role: &str, url: &str) -> String {
 async fn assert_refused(client: &Client, statements: &[&str]) {
     for sql in statements {
         let error = client.batch_execute(sql).await.expect_err(sql);
-        let code = error.code();
-        assert_eq!(code, Some(&SqlState::INSUFFICIENT_PRIVILEGE), "{sql}");
+        assert_eq!(error.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE), "{sql}");
     }
 }
 
 #[tokio::test]
 async fn the_serving_role_serves_and_changes_no_row() {
     applies_to!(Servers);
-    let roles = std::fs::read_to_string(workspace::migrations().join("roles.sql")).unwrap();
-    let name = Uuid::new_v4().simple().to_string();
-    let url = Shared::told().unwrap().create_database(&name).await.unwrap();
-    let admin = connect(&url).await;
+    let url = Shared::told().unwrap().create_database(&Uuid::new_v4().simple().to_string()).await.unwrap();
+    let admin = connect(&url).await.unwrap();
     for _ in 0..2 {
-        admin.batch_execute(&roles).await.unwrap();
+        admin.batch_execute(&roles()).await.unwrap();
     }
 
     let serving_url = url_of("orders_serving", &url);
-    let setup = service().variable("database_url", &serving_url);
-    let service = setup.variable("events_token", "t".repeat(32)).start().await;
+    let token = "t".repeat(32);
+    let service = service().variable("database_url", &serving_url).variable("events_token", &token).start().await;
     let ready = service.get("/readyz").await.json();
     assert_eq!(ready["checks"]["postgres"]["status"], "up", "{ready}");
-    let key = new_key();
-    let first = service.order(&key, &an_order()).await;
-    first.assert_created();
-    let record = service.record_of(&key);
-    service.redis_command(&["DEL", &record]).await;
-    let again = service.order(&key, &an_order()).await;
-    again.assert_replay_of(&first);
-    let bearer = format!("Bearer {}", "t".repeat(32));
-    let token = [("authorization", bearer.as_str())];
-    let feed = service.request(Method::GET, "/api/v1/events", &token, "");
-    assert_eq!(feed.await.json().as_array().map(Vec::len), Some(1));
-    let list = service.get("/api/v1/orders").await;
-    let etag = list.field("etag").unwrap();
-    let second = new_key();
-    let fields = [("content-type", "application/json"), ("idempotency-key", second.as_str()), ("if-match", etag)];
-    let body = an_order().to_string();
-    let conditional = service.request(Method::POST, "/api/v1/orders", &fields, body);
-    conditional.await.assert_created();
-    let shown = service.get(first.field("location").unwrap()).await;
-    assert_eq!(shown.body, first.body);
-    let state = service.get(&format!("/api/v1/idempotency-keys/{key}")).await;
-    assert_eq!(state.json()["state"], "completed");
+    let (key, first) = service.first_order().await;
+    service.redis_command(&["DEL", &service.record_of(&key)]).await;
+    service.order(&key, &an_order()).replay_of(&first).await;
+    let feed = service.get("/api/v1/events").field("authorization", format!("Bearer {token}")).await;
+    assert_eq!(feed.json().as_array().map(Vec::len), Some(1));
+    let list = service.get(ORDERS).await;
+    service.new_order().field("if-match", list.the("etag")).await;
+    assert_eq!(service.get_order(&first).await.body, first.body);
+    assert_eq!(service.state(&key).await.json()["state"], "completed");
 
-    let serving = connect(&serving_url).await;
+    let serving = connect(&serving_url).await.unwrap();
     assert_refused(
         &serving,
         &[
@@ -94,29 +75,26 @@ async fn the_serving_role_serves_and_changes_no_row() {
         ],
     )
     .await;
-    let count = "SELECT count(*) FROM orders";
-    let row = admin.query_one(count, &[]).await.unwrap();
-    assert_eq!(row.get::<_, i64>(0), 2);
+    let count = admin.query_one("SELECT count(*) FROM orders", &[]).await.unwrap();
+    assert_eq!(count.get::<_, i64>(0), 2);
 }
 
 #[tokio::test]
 async fn the_migrating_role_migrates_what_the_serving_role_may_use_next() {
     applies_to!(Servers);
-    let roles = std::fs::read_to_string(workspace::migrations().join("roles.sql")).unwrap();
     let name = Uuid::new_v4().simple().to_string();
     let shared = Shared::told().unwrap();
     migrator::create_database(&shared.postgres_url, &name, None).await.unwrap();
     let url = shared.postgres_url.replace("/postgres", &format!("/{name}"));
-    let admin = connect(&url).await;
+    let admin = connect(&url).await.unwrap();
     // Before there is any table: the first migration is the role's own.
-    admin.batch_execute(&roles).await.unwrap();
+    admin.batch_execute(&roles()).await.unwrap();
     let migrating_url = url_of("orders_migrating", &url);
     migrator::migrate(&migrating_url).await.unwrap();
-    let migrating = connect(&migrating_url).await;
-    let create = "SELECT create_resource_table('refunds', 'refund', 2)";
-    migrating.batch_execute(create).await.unwrap();
+    let migrating = connect(&migrating_url).await.unwrap();
+    migrating.batch_execute("SELECT create_resource_table('refunds', 'refund', 2)").await.unwrap();
 
-    let serving = connect(&url_of("orders_serving", &url)).await;
+    let serving = connect(&url_of("orders_serving", &url)).await.unwrap();
     let insert = |table: &str| {
         format!(
             r#"SELECT insert_{table}_2('[{{"id":"{}","customer_id":"c","idempotency_key":"k",
@@ -125,7 +103,7 @@ async fn the_migrating_role_migrates_what_the_serving_role_may_use_next() {
         )
     };
     assert_refused(&serving, &[&insert("orders"), &insert("refunds")]).await;
-    admin.batch_execute(&roles).await.unwrap();
+    admin.batch_execute(&roles()).await.unwrap();
     for table in ["orders", "refunds"] {
         serving.batch_execute(&insert(table)).await.unwrap();
         let rows = serving.query(&format!("SELECT seq FROM {table}"), &[]).await;

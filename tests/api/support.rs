@@ -3,14 +3,17 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use devstack::app::Output;
+use devstack::tls::Identity;
 use devstack::{App, Host, Postgres, Programs, Redis, process, workspace};
-use fixtures::Shared;
+pub use fixtures::client::Answer;
+use fixtures::client::Asked;
+use fixtures::{Shared, connect, until};
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
-use tokio_postgres::{NoTls, Transaction};
+use tokio_postgres::Transaction;
 use uuid::Uuid;
 
 use crate::applies::Place;
@@ -19,6 +22,13 @@ use crate::documented::assert_documented;
 /// Longer than any response may take: the component's deadlines are 500 ms and 5 s.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// The collection.
+pub const ORDERS: &str = "/api/v1/orders";
+
+/// Counts the statements that wait for a lock.
+pub const LOCK_WAITERS: &str = "SELECT count(*) FROM pg_stat_activity \
+                                WHERE datname = current_database() AND wait_event_type = 'Lock'";
+
 /// What a test needs beyond the application itself.
 #[derive(Default)]
 pub struct Setup {
@@ -26,7 +36,8 @@ pub struct Setup {
     own_postgres: bool,
     store: Store,
     instances: usize,
-    password: Option<String>,
+    identities: Option<[Identity; 2]>,
+    environment: Vec<(String, String)>,
     variables: Vec<(String, String)>,
 }
 
@@ -44,50 +55,48 @@ pub enum Store {
 
 /// Starts to describe what a test needs.
 pub fn service() -> Setup {
-    Setup {
-        store: match Place::of_this_run() {
-            Place::Embedded => Store::Embedded,
-            _ => Store::Servers,
-        },
-        instances: 1,
-        ..Setup::default()
-    }
+    let store = match Place::of_this_run() {
+        Place::Embedded => Store::Embedded,
+        _ => Store::Servers,
+    };
+    Setup { store, instances: 1, ..Setup::default() }
 }
 
 impl Setup {
     /// A Redis that the test may stop, fill or flush.
-    pub fn own_redis(mut self) -> Self {
-        self.own_redis = true;
-        self
+    pub fn own_redis(self) -> Self {
+        Self { own_redis: true, ..self }
     }
 
     /// A Postgres that the test may stop.
-    pub fn own_postgres(mut self) -> Self {
-        self.own_postgres = true;
-        self
+    pub fn own_postgres(self) -> Self {
+        Self { own_postgres: true, ..self }
     }
 
-    /// A password for the stores of `own_redis` and `own_postgres`, in their URLs. Redis requires it until it restarts.
-    pub fn password(mut self, password: &str) -> Self {
-        self.password = Some(password.to_owned());
-        self
+    /// Both of the test's own; they offer TLS with these certificates.
+    pub fn own_stores_with_tls(self, redis: Identity, postgres: Identity) -> Self {
+        Self { own_redis: true, own_postgres: true, identities: Some([redis, postgres]), ..self }
     }
 
     /// The embedded store, also where the other tests use servers.
-    pub fn store(mut self, store: Store) -> Self {
-        self.store = store;
-        self
+    pub fn store(self, store: Store) -> Self {
+        Self { store, ..self }
     }
 
     /// Several host processes over the same stores.
-    pub fn instances(mut self, instances: usize) -> Self {
-        self.instances = instances;
-        self
+    pub fn instances(self, instances: usize) -> Self {
+        Self { instances, ..self }
     }
 
     /// A variable other than its default.
     pub fn variable(mut self, name: &str, value: impl ToString) -> Self {
         self.variables.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// A variable of the host's environment.
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -99,115 +108,66 @@ impl Setup {
     /// Starts it all, or finds the deployment under test.
     pub async fn start(self) -> Service {
         process::raise_file_limit();
-        match std::env::var("ORDERS_BASE_URL") {
-            Ok(base) => self.deployed(base),
-            Err(_) => self.local().await,
+        let mut service = Service::default();
+        (service.store, service.client) = (self.store, client());
+        if let Ok(base) = std::env::var("ORDERS_BASE_URL") {
+            assert!(
+                !self.own_redis && !self.own_postgres && self.instances == 1 && self.variables.is_empty(),
+                "a deployment is not changed for a test: this one does not apply to Deployment"
+            );
+            service.bases.push(base.trim_end_matches('/').to_owned());
+            service.redis_url = std::env::var("ORDERS_REDIS_URL").ok();
+            service.database_url = std::env::var("ORDERS_DATABASE_URL").ok();
+            return service;
         }
-    }
-
-    fn deployed(self, base: String) -> Service {
-        assert!(
-            !self.own_redis && !self.own_postgres && self.instances == 1 && self.variables.is_empty(),
-            "a deployment is not changed for a test: this one does not apply to Deployment"
-        );
-        Service {
-            apps: Vec::new(),
-            bases: vec![base.trim_end_matches('/').to_owned()],
-            redis: None,
-            postgres: None,
-            redis_url: std::env::var("ORDERS_REDIS_URL").ok(),
-            database_url: std::env::var("ORDERS_DATABASE_URL").ok(),
-            prefix: None,
-            folder: None,
-            store: Store::Servers,
-            variables: Vec::new(),
-            client: client(),
-        }
-    }
-
-    async fn local(self) -> Service {
-        let name = Uuid::new_v4().simple().to_string();
         let shared = Shared::told().unwrap();
-        let folder = shared.folder.join(&name);
-        std::fs::create_dir_all(&folder).unwrap();
-        if self.store != Store::Servers {
-            return self.embedded(folder);
+        let name = Uuid::new_v4().simple().to_string();
+        service.folder = Some(shared.folder.join(&name));
+        std::fs::create_dir_all(service.folder()).unwrap();
+        let mut variables = vec![("identity", "none".to_owned())];
+        if self.store == Store::Servers {
+            self.start_servers(&mut service, &shared, &name).await;
+            variables.push(("redis_url", service.redis_url.clone().unwrap()));
+            variables.push(("database_url", service.database_url().to_owned()));
+            variables.push(("redis_key_prefix", service.prefix.clone()));
+        } else {
+            assert!(!self.own_redis && !self.own_postgres, "this test needs servers: it does not apply to Embedded");
+            variables.push(("store", "embedded".to_owned()));
+            // More time than a busy machine's disk ever takes.
+            variables.push(("database_timeout_ms", "20000".to_owned()));
         }
-        let programs = || Programs::find_or_install(false).unwrap();
-        let redis = self.own_redis.then(|| Redis::start(&programs(), &folder.join("redis")).unwrap());
-        let postgres = self.own_postgres.then(|| Postgres::start(&programs(), &folder.join("postgres")).unwrap());
-        let mut redis_url = match &redis {
-            Some(redis) => redis.url(),
-            None => shared.redis_url.clone(),
-        };
-        let mut database_url = match &postgres {
-            Some(postgres) => {
-                let url = postgres.url("postgres");
-                shared.migrate(&url).await.unwrap();
-                url
-            }
-            None => shared.create_database(&name).await.unwrap(),
-        };
-        if let Some(password) = &self.password {
-            assert!(self.own_redis && self.own_postgres);
-            let client = redis::Client::open(redis_url.clone()).unwrap();
-            let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-            let mut require = redis::cmd("CONFIG");
-            require.arg("SET").arg("requirepass").arg(password);
-            let () = require.query_async(&mut connection).await.unwrap();
-            redis_url = redis_url.replace("redis://", &format!("redis://:{password}@"));
-            database_url = database_url.replace('@', &format!(":{password}@"));
-        }
-        let prefix = format!("{name}:");
-        let mut variables = vec![
-            ("redis_url".to_owned(), redis_url.clone()),
-            ("database_url".to_owned(), database_url.clone()),
-            ("redis_key_prefix".to_owned(), prefix.clone()),
-            ("identity".to_owned(), "none".to_owned()),
-        ];
-        variables.extend(self.variables);
-        let mut service = Service {
-            apps: Vec::new(),
-            bases: Vec::new(),
-            redis,
-            postgres,
-            redis_url: Some(redis_url),
-            database_url: Some(database_url),
-            prefix: Some(prefix),
-            folder: Some(folder),
-            store: Store::Servers,
-            variables,
-            client: client(),
-        };
+        let variables = variables.into_iter().map(|(name, value)| (name.to_owned(), value));
+        service.variables = variables.chain(self.variables).collect();
+        service.environment = self.environment;
         for _ in 0..self.instances {
             service.serve_another();
         }
         service
     }
 
-    fn embedded(self, folder: PathBuf) -> Service {
-        assert!(!self.own_redis && !self.own_postgres, "this test needs servers: it does not apply to Embedded");
-        // More time than a busy machine's disk ever takes.
-        let patience = ("database_timeout_ms", "20000");
-        let variables = [("store", "embedded"), ("identity", "none"), patience];
-        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let mut service = Service {
-            apps: Vec::new(),
-            bases: Vec::new(),
-            redis: None,
-            postgres: None,
-            redis_url: None,
-            database_url: None,
-            prefix: None,
-            folder: Some(folder),
-            store: self.store,
-            variables: variables.into_iter().chain(self.variables).collect(),
-            client: client(),
+    async fn start_servers(&self, service: &mut Service, shared: &Shared, name: &str) {
+        let folder = service.folder().to_owned();
+        let programs = || Programs::find_or_install(false).unwrap();
+        let own_redis = || match &self.identities {
+            Some([identity, _]) => Redis::start_with_tls(&programs(), &folder.join("redis"), identity),
+            None => Redis::start(&programs(), &folder.join("redis")),
         };
-        for _ in 0..self.instances {
-            service.serve_another();
+        let own_postgres = || match &self.identities {
+            Some([_, identity]) => Postgres::start_with_tls(&programs(), &folder.join("postgres"), identity),
+            None => Postgres::start(&programs(), &folder.join("postgres")),
+        };
+        service.redis = self.own_redis.then(|| own_redis().unwrap());
+        service.postgres = self.own_postgres.then(|| own_postgres().unwrap());
+        service.redis_url = Some(service.redis.as_ref().map_or_else(|| shared.redis_url.clone(), Redis::url));
+        let database_url = match &service.postgres {
+            Some(postgres) => postgres.url("postgres"),
+            None => shared.create_database(name).await.unwrap(),
+        };
+        if service.postgres.is_some() {
+            shared.migrate(&database_url).await.unwrap();
         }
-        service
+        service.database_url = Some(database_url);
+        service.prefix = format!("{name}:");
     }
 }
 
@@ -216,6 +176,7 @@ fn client() -> Client {
 }
 
 /// A served application and its stores.
+#[derive(Default)]
 pub struct Service {
     /// The host processes; none against a deployment.
     pub apps: Vec<App>,
@@ -224,9 +185,10 @@ pub struct Service {
     postgres: Option<Postgres>,
     redis_url: Option<String>,
     database_url: Option<String>,
-    prefix: Option<String>,
+    prefix: String,
     folder: Option<PathBuf>,
     store: Store,
+    environment: Vec<(String, String)>,
     variables: Vec<(String, String)>,
     client: Client,
 }
@@ -265,16 +227,15 @@ impl Service {
 
     /// Serves the application with one more process, after those there are.
     pub fn serve_another(&mut self) {
-        let port = process::free_port().unwrap();
-        self.serve_at(process::local(port));
+        self.serve_at(process::local(process::free_port().unwrap()));
     }
 
     /// Serves the application at an address, such as that of a process that was killed.
     pub fn serve_at(&mut self, address: SocketAddr) {
-        let host = Host::chosen().unwrap();
         let log = self.folder().join(format!("app-{}.log", self.apps.len()));
         let manifest = workspace::root().join("spin.toml");
-        let mut command = host.command(&manifest, address, &self.variables);
+        let mut command = Host::chosen().unwrap().command(&manifest, address, &self.variables);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         match self.store {
             Store::Servers => {}
             Store::Embedded => {
@@ -304,87 +265,73 @@ impl Service {
 
     /// Asserts that no request had to do without Redis.
     pub fn assert_redis_was_used(&self) {
-        let logs = self.logs();
-        assert!(!logs.contains("redis: down"), "{logs}");
+        assert!(!self.logs().contains("redis: down"), "{}", self.logs());
     }
 
-    /// Where the application is.
-    pub fn base(&self) -> &str {
-        &self.bases[0]
-    }
-
-    /// Its address.
+    /// The address of the application.
     pub fn address(&self) -> SocketAddr {
-        self.base().trim_start_matches("http://").parse().unwrap()
+        self.bases[0].trim_start_matches("http://").parse().unwrap()
     }
 
     /// Requests an order.
-    pub async fn order(&self, key: &str, body: &Value) -> Answer {
-        self.order_at(0, key, body).await
+    pub fn order(&self, key: &str, body: &Value) -> Asked {
+        self.order_at(0, key, body)
     }
 
     /// Requests an order from one of several host processes.
-    pub async fn order_at(&self, instance: usize, key: &str, body: &Value) -> Answer {
-        self.try_order_at(instance, key, body).await.unwrap()
+    pub fn order_at(&self, instance: usize, key: &str, body: &Value) -> Asked {
+        self.order_without_key(instance, body).field("idempotency-key", key)
     }
 
-    /// Requests an order where the connection may break.
-    pub async fn try_order_at(&self, instance: usize, key: &str, body: &Value) -> reqwest::Result<Answer> {
-        self.try_order_with(instance, &[("idempotency-key", key)], body).await
+    /// Requests an order, without a key so far.
+    pub fn order_without_key(&self, instance: usize, body: &Value) -> Asked {
+        self.asked(Method::POST, format!("{}{ORDERS}", self.bases[instance])).json(body)
     }
 
-    /// Requests an order with these fields, where the connection may break.
-    pub async fn try_order_with(
-        &self,
-        instance: usize,
-        fields: &[(&str, &str)],
-        body: &Value,
-    ) -> reqwest::Result<Answer> {
-        let fields = [&[("content-type", "application/json")], fields].concat();
-        let url = format!("{}/api/v1/orders", self.bases[instance]);
-        self.send(Method::POST, &url, &fields, body.to_string()).await
+    /// Creates an order under a new key, unless something else is expected.
+    pub fn new_order(&self) -> Asked {
+        self.order(&new_key(), &an_order()).created()
+    }
+
+    /// Creates an order; returns its key and the response.
+    pub async fn first_order(&self) -> (String, Answer) {
+        let key = new_key();
+        let first = self.order(&key, &an_order()).created().await;
+        (key, first)
     }
 
     /// Any request.
-    pub async fn request(
+    pub fn request(
         &self,
         method: Method,
         path: &str,
         fields: &[(&str, &str)],
         body: impl Into<reqwest::Body>,
-    ) -> Answer {
-        let url = format!("{}{path}", self.base());
-        self.send(method, &url, fields, body).await.unwrap()
+    ) -> Asked {
+        self.asked(method, format!("{}{path}", self.bases[0])).fields(fields).body(body)
     }
 
     /// Requests what is at a path.
-    pub async fn get(&self, path: &str) -> Answer {
-        self.request(Method::GET, path, &[], "").await
+    pub fn get(&self, path: &str) -> Asked {
+        self.request(Method::GET, path, &[], "")
     }
 
-    async fn send(
-        &self,
-        method: Method,
-        url: &str,
-        fields: &[(&str, &str)],
-        body: impl Into<reqwest::Body>,
-    ) -> reqwest::Result<Answer> {
-        let mut request = self.client.request(method.clone(), url).body(body);
-        for (name, value) in fields {
-            request = request.header(*name, *value);
-        }
-        let response = request.send().await?;
-        let answer =
-            Answer { status: response.status().as_u16(), fields: response.headers().clone(), body: String::new() };
-        let body = response.text().await?;
-        let answer = Answer { body, ..answer };
-        assert_documented(&method, url, &answer);
-        Ok(answer)
+    /// Requests an order that was created, as its location names it.
+    pub fn get_order(&self, created: &Answer) -> Asked {
+        self.get(created.the("location")).expect(200)
+    }
+
+    /// Requests the state of a key.
+    pub fn state(&self, key: &str) -> Asked {
+        self.get(&format!("/api/v1/idempotency-keys/{key}"))
+    }
+
+    fn asked(&self, method: Method, url: String) -> Asked {
+        Asked::new(self.client.request(method, url)).inspect(assert_documented)
     }
 
     /// The file of the embedded store; the first request that needs it creates it.
     pub fn file(&self) -> rusqlite::Connection {
-        assert_eq!(self.store, Store::Embedded);
         rusqlite::Connection::open(self.file_path()).unwrap()
     }
 
@@ -399,40 +346,42 @@ impl Service {
 
     /// How many orders there are.
     pub async fn all_stored(&self) -> i64 {
-        let sql = "SELECT count(*) FROM orders";
-        match self.store {
-            Store::Servers => {
-                let database = self.database().await.expect("a database");
-                database.query_one(sql, &[]).await.unwrap().get(0)
-            }
-            _ if !self.file_path().exists() => 0,
-            _ => self.file().query_row(sql, [], |row| row.get(0)).unwrap(),
+        self.number("SELECT count(*) FROM orders").await
+    }
+
+    /// The one number that a query returns.
+    pub async fn number(&self, sql: &str) -> i64 {
+        let [number] = self.numbers(sql).await.expect("a database");
+        number
+    }
+
+    /// The numbers in the one row of a query, or `None` where the deployment's database is not known.
+    async fn numbers<const N: usize>(&self, sql: &str) -> Option<[i64; N]> {
+        if self.store == Store::Servers {
+            let row = self.database().await?.query_one(sql, &[]).await.unwrap();
+            return Some(std::array::from_fn(|column| row.get(column)));
         }
+        if !self.file_path().exists() {
+            return Some([0; N]);
+        }
+        let read = |row: &rusqlite::Row<'_>| Ok(std::array::from_fn(|column| row.get(column).unwrap()));
+        Some(self.file().query_row(sql, [], read).unwrap())
+    }
+
+    /// Runs statements.
+    pub async fn sql(&self, statements: &str) {
+        self.database().await.expect("a database").batch_execute(statements).await.unwrap();
     }
 
     /// A connection to the database, or `None` where the deployment's is not known.
     pub async fn database(&self) -> Option<tokio_postgres::Client> {
         assert_eq!(self.store, Store::Servers, "this test needs Postgres");
-        let url = self.database_url.as_ref()?;
-        let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
-        tokio::spawn(connection);
-        Some(client)
+        Some(connect(self.database_url.as_ref()?).await.unwrap())
     }
 
     /// Returns when a statement waits for a lock in the database.
     pub async fn wait_for_lock_waiter(&self) {
-        let database = self.database().await.expect("a database");
-        let waiting = "SELECT count(*) FROM pg_stat_activity \
-                       WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        let deadline = Instant::now() + CLIENT_TIMEOUT;
-        loop {
-            let row = database.query_one(waiting, &[]).await.unwrap();
-            if row.get::<_, i64>(0) > 0 {
-                return;
-            }
-            assert!(Instant::now() < deadline, "no statement waits for a lock");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        until("a statement waits for a lock", async || self.number(LOCK_WAITERS).await > 0).await;
     }
 
     /// The address of the database, for another service over it.
@@ -443,20 +392,12 @@ impl Service {
     /// How many orders these keys have in the database, and how many of the keys have any; `None` where that is not
     /// known.
     pub async fn stored(&self, keys: &[&str]) -> Option<(i64, i64)> {
-        if self.store == Store::Embedded && !self.file_path().exists() {
-            return Some((0, 0));
-        }
-        if self.store == Store::Embedded {
-            let sql = "SELECT count(*), count(DISTINCT idempotency_key) FROM orders \
-                       WHERE idempotency_key IN (SELECT value FROM json_each(?1))";
-            let read = |row: &rusqlite::Row| Ok((row.get(0)?, row.get(1)?));
-            let stored = self.file().query_row(sql, [json!(keys).to_string()], read);
-            return Some(stored.unwrap());
-        }
-        let sql = "SELECT count(*), count(DISTINCT idempotency_key) FROM orders \
-                   WHERE idempotency_key = ANY($1)";
-        let row = self.database().await?.query_one(sql, &[&keys]).await.unwrap();
-        Some((row.get(0), row.get(1)))
+        let keys: Vec<_> = keys.iter().map(|key| format!("'{}'", key.replace('\'', "''"))).collect();
+        let sql = format!(
+            "SELECT count(*), count(DISTINCT idempotency_key) FROM orders WHERE idempotency_key IN ({})",
+            keys.join(", ")
+        );
+        self.numbers(&sql).await.map(|[orders, keys]| (orders, keys))
     }
 
     /// Asserts how many orders a key has in the database, where that is known.
@@ -476,67 +417,27 @@ impl Service {
         Some(cmd.query_async(&mut connection).await.unwrap())
     }
 
+    /// Whether Redis has something under a name.
+    pub async fn redis_has(&self, name: &str) -> bool {
+        self.redis_command(&["EXISTS", name]).await == Some(redis::Value::Int(1))
+    }
+
     /// The name of a key's record in Redis.
     pub fn record_of(&self, key: &str) -> String {
-        let prefix = self.prefix.as_ref().expect("served locally");
-        format!("{prefix}orders:9:anonymous:{key}")
+        format!("{}orders:9:anonymous:{key}", self.prefix)
     }
 
     /// The name in Redis of the lock of the anonymous customer.
     pub fn lock(&self) -> String {
-        let prefix = self.prefix.as_ref().expect("served locally");
-        format!("{prefix}orders:lock:anonymous")
+        format!("{}orders:lock:anonymous", self.prefix)
     }
 }
 
-/// A response, read to its end.
-#[derive(Clone, Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub fields: reqwest::header::HeaderMap,
-    pub body: String,
-}
-
-impl Answer {
-    /// A field's value.
-    pub fn field(&self, name: &str) -> Option<&str> {
-        self.fields.get(name).map(|value| value.to_str().unwrap())
-    }
-
-    /// Whether it is marked as a replay.
-    pub fn replayed(&self) -> bool {
-        self.field("idempotent-replayed") == Some("true")
-    }
-
-    /// The body as JSON.
-    pub fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.body))
-    }
-
-    /// Asserts that this is the first response to its key.
-    pub fn assert_created(&self) -> &Self {
-        assert_eq!((self.status, self.replayed()), (201, false), "{self:?}");
-        self
-    }
-
-    /// Asserts that this repeats that answer.
-    pub fn assert_replay_of(&self, first: &Self) -> &Self {
-        assert_eq!((self.status, self.replayed()), (201, true), "{self:?}");
-        assert_eq!(self.body, first.body);
-        assert_eq!(self.field("location"), first.field("location"));
-        self
-    }
-
-    /// Asserts a problem of this status and type.
-    pub fn assert_problem(&self, status: u16, kind: &str) -> &Self {
-        assert_eq!(self.status, status, "{self:?}");
-        assert_eq!(self.field("content-type"), Some("application/problem+json"));
-        let body = self.json();
-        assert_eq!(body["type"], format!("urn:problem-type:orders:{kind}"));
-        assert_eq!(body["status"], status);
-        assert!(body["title"].is_string() && body["detail"].is_string());
-        self
-    }
+/// Runs a statement in a transaction that stays open.
+pub async fn begin<'c>(database: &'c mut tokio_postgres::Client, statement: &str) -> Transaction<'c> {
+    let open = database.transaction().await.unwrap();
+    open.batch_execute(statement).await.unwrap();
+    open
 }
 
 /// Inserts an order by hand, based on a state if one is given, in a transaction that stays open.
@@ -545,14 +446,14 @@ pub async fn insert_and_stay<'c>(
     key: &str,
     based_on: Option<&str>,
 ) -> Transaction<'c> {
-    let open = database.transaction().await.unwrap();
+    let based_on = based_on.map_or("NULL".to_owned(), |state| format!("decode('{state}', 'hex')"));
     // As every order's id, it has the time that a reader sees as `createdAt`.
-    let id = Uuid::now_v7();
-    let sql = "INSERT INTO orders (order_id, customer_id, idempotency_key, fingerprint, document, \
-                                   created_at, based_on) \
-               VALUES ($3, 'anonymous', $1, '', '{}', now(), decode($2, 'hex'))";
-    open.execute(sql, &[&key, &based_on, &id]).await.unwrap();
-    open
+    let sql = format!(
+        "INSERT INTO orders (order_id, customer_id, idempotency_key, fingerprint, document, created_at, based_on) \
+         VALUES ('{}', 'anonymous', '{key}', '', '{{}}', now(), {based_on})",
+        Uuid::now_v7()
+    );
+    begin(database, &sql).await
 }
 
 /// A new key.

@@ -2,7 +2,6 @@
 //! request: then there is one order, and the program prints it.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -19,75 +18,51 @@ use crate::{blocks, read, served};
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Length: 0\r\n\
     Connection: close\r\n\r\n";
 
-/// A way to a service for requests on connections of their own: the first one's answer is lost, the second request is
-/// rejected.
-struct BadWay {
-    url: String,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl BadWay {
-    async fn to(service: &Served) -> Self {
-        let target: SocketAddr = service.base_url()["http://".len()..].parse().unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let task = tokio::spawn(async move {
-            for number in 0.. {
-                let (mut client, _) = listener.accept().await.unwrap();
-                let request = request(&mut client).await;
-                let answer = match number {
-                    1 => REFUSAL.to_vec(),
-                    _ => exchange(target, &request).await,
-                };
-                if number > 0 {
-                    client.write_all(&answer).await.unwrap();
-                }
-                let _ = client.shutdown().await;
-            }
-        });
-        Self { url, task }
-    }
-}
-
-impl Drop for BadWay {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-/// Reads a request with a `Content-Length`, up to its end; with `Connection: close` for the service.
-async fn request(client: &mut TcpStream) -> Vec<u8> {
-    let mut read = Vec::new();
-    loop {
-        let text = String::from_utf8_lossy(&read).into_owned();
-        if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let mut fields = head.lines().filter_map(|line| line.split_once(": "));
-            let length = fields.find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
-            if length.is_some_and(|(_, length)| body.len() == length.parse::<usize>().unwrap()) {
-                let keeps = |line: &&str| !line.to_ascii_lowercase().starts_with("connection:");
-                let head: Vec<&str> = head.lines().filter(keeps).collect();
-                return format!("{}\r\nConnection: close\r\n\r\n{body}", head.join("\r\n")).into();
-            }
+/// A way to a service: the first request's answer is lost, the second request is rejected. Returns its URL.
+async fn bad_way(service: &Served) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let target = service.address();
+    tokio::spawn(async move {
+        for number in 0.. {
+            forward(listener.accept().await.unwrap().0, target, number).await;
         }
-        assert_ne!(client.read_buf(&mut read).await.unwrap(), 0, "{text}");
-    }
+    });
+    url
 }
 
-async fn exchange(target: SocketAddr, request: &[u8]) -> Vec<u8> {
-    let mut service = TcpStream::connect(target).await.unwrap();
-    service.write_all(request).await.unwrap();
-    let mut answer = Vec::new();
-    service.read_to_end(&mut answer).await.unwrap();
-    answer
+/// Reads one request with a `Content-Length` from a connection of its own, and answers it.
+async fn forward(mut client: TcpStream, target: SocketAddr, number: u32) {
+    let mut request = String::new();
+    let is_whole = |request: &str| {
+        let (head, body) = request.split_once("\r\n\r\n")?;
+        let lines = head.lines().map(str::to_ascii_lowercase);
+        let length = lines.filter_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).next();
+        length.is_some_and(|length: usize| body.len() == length).then_some(())
+    };
+    while is_whole(&request).is_none() {
+        let mut more = [0; 4096];
+        let read = client.read(&mut more).await.unwrap();
+        assert_ne!(read, 0, "{request}");
+        request += str::from_utf8(&more[..read]).unwrap();
+    }
+    let mut answer = REFUSAL.to_vec();
+    if number != 1 {
+        let mut service = TcpStream::connect(target).await.unwrap();
+        let closing = request.replacen("\r\n\r\n", "\r\nConnection: close\r\n\r\n", 1);
+        service.write_all(closing.as_bytes()).await.unwrap();
+        answer.clear();
+        service.read_to_end(&mut answer).await.unwrap();
+    }
+    if number > 0 {
+        client.write_all(&answer).await.unwrap();
+    }
 }
 
 /// Demands that the service has exactly the order that a program has printed, and that the program has waited.
 async fn assert_one_order(service: &Served, printed: &str, start: Instant) {
-    let url = format!("{}/api/v1/orders", service.base_url());
-    let list = reqwest::get(url).await.unwrap().text().await.unwrap();
-    let list: serde_json::Value = serde_json::from_str(&list).unwrap();
-    let orders = list["orders"].as_array().unwrap();
-    let ids: Vec<&str> = orders.iter().filter_map(|order| order["orderId"].as_str()).collect();
+    let list = service.get("/api/v1/orders").await.json();
+    let ids: Vec<_> = list["orders"].as_array().unwrap().iter().map(|order| &order["orderId"]).collect();
     assert_eq!(ids, [printed.trim()]);
     assert!(start.elapsed() > Duration::from_secs(2), "Retry-After was not heeded");
 }
@@ -101,15 +76,15 @@ async fn program(language: &str, program: &str, arguments: &[&str], file: &str) 
     };
     let name = format!("docs_client_{language}");
     let service = served(&name).await;
-    let way = BadWay::to(&service).await;
-    let folder: PathBuf = workspace::target().join("clients").join(&name);
+    let way = bad_way(&service).await;
+    let folder = workspace::target().join("clients").join(&name);
     std::fs::create_dir_all(&folder).unwrap();
     let [text] = &blocks(&read("docs/clients.md"), language)[..] else {
         panic!("docs/clients.md has not one program in {language}");
     };
     std::fs::write(folder.join(file), text).unwrap();
     let mut command = Command::new(path);
-    command.args(arguments).arg(file).current_dir(&folder).env("ORDERS_URL", &way.url);
+    command.args(arguments).arg(file).current_dir(&folder).env("ORDERS_URL", &way);
     let start = Instant::now();
     let output = tokio::task::block_in_place(|| command.output()).unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -142,9 +117,9 @@ async fn the_function_in_rust() {
     let shown = &blocks(&read("docs/clients.md"), "rust")[..];
     assert_eq!(shown, [read("tests/docs/create_order.rs")]);
     let service = served("docs_client_rust").await;
-    let way = BadWay::to(&service).await;
+    let way = bad_way(&service).await;
     let order = json!({"currency": "EUR", "items": [{"sku": "A-1", "quantity": 2, "unitPrice": 1250}]});
     let start = Instant::now();
-    let created = create_order(&way.url, &order, "rust").await.unwrap();
+    let created = create_order(&way, &order, "rust").await.unwrap();
     assert_one_order(&service, created["orderId"].as_str().unwrap(), start).await;
 }

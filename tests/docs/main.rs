@@ -1,11 +1,4 @@
 //! What the documentation shows is run: transcripts, programs of clients, and the Postman collection.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test that fails panics"
-)]
 
 mod changing;
 mod clients;

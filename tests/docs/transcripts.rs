@@ -7,6 +7,7 @@ use std::process::Command;
 use devstack::scheduler::Puller;
 use devstack::workspace;
 use fixtures::Served;
+use regex::{Captures, Regex};
 
 use crate::{blocks, read, served};
 
@@ -81,24 +82,18 @@ fn steps(transcript: &str) -> Vec<(String, String)> {
 /// A text with its ids, tags and times numbered in the order in which they appear: what is equal in one text has to be
 /// equal in the other one.
 fn form(text: &str, names: &mut HashMap<String, usize>) -> String {
-    let lines = text.lines().map(|line| {
-        if line.starts_with("date: ") {
-            return "date: <time>".to_owned();
-        }
-        let mut out = String::new();
-        let of_word = |c: char| c.is_ascii_alphanumeric() || "-:.".contains(c);
-        for part in line.split_inclusive(|c| !of_word(c)) {
-            let word = part.trim_end_matches(|c| !of_word(c));
-            let kind = openapi_check::form(word);
-            if kind == word {
-                out.push_str(part);
-                continue;
-            }
-            let next = names.len();
-            let number = *names.entry(word.to_owned()).or_insert(next);
-            out.push_str(&format!("{kind}{number}{}", &part[word.len()..]));
-        }
-        out
-    });
-    lines.collect::<Vec<_>>().join("\n")
+    let text = Regex::new(r"(?m)^date: .*").unwrap().replace_all(text, "date: <time>").into_owned();
+    let [id, tag, time] = [
+        r"[[:xdigit:]]{8}(?:-[[:xdigit:]]{4}){3}-[[:xdigit:]]{12}",
+        "[[:xdigit:]]{32}",
+        r"[0-9]{4}(?:-[0-9]{2}){2}T(?:[0-9]{2}:){2}[0-9]{2}\.[0-9]{3}Z",
+    ]
+    .map(|kind| format!(r"\b{kind}\b"));
+    let new = Regex::new(&format!("{id}|{tag}|(?<time>{time})")).unwrap();
+    let numbered = |found: &Captures<'_>| {
+        let next = names.len();
+        let number = *names.entry(found[0].to_owned()).or_insert(next);
+        format!("<{}{number}>", if found.name("time").is_some() { "time" } else { "id" })
+    };
+    new.replace_all(&text, numbered).into_owned()
 }

@@ -1,14 +1,16 @@
 //! Both readers at once, the feed's and the log's, while 64 clients create 10,000 orders with rollbacks and late
 //! commits, the log's reader dies several times, and the database fails over.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use devstack::{Postgres, Programs, process};
 
-use crate::load::{CLIENTS, Committed, Count, assert_in_order, create_all, insert, reaches};
+use crate::contract::assert_valid;
+use crate::load::{CLIENTS, Count, assert_in_order, create_all, insert, reaches};
 use crate::service::{Last, Service};
-use crate::stream::{Consumer, Database, Row};
+use crate::stream::{Database, Row, changes};
 
 /// In the table at the end, at least.
 const ORDERS: usize = 10_000;
@@ -18,37 +20,22 @@ const BEFORE: usize = 7_000;
 const MISSED: usize = 500;
 /// Of each client after the failover; two thirds of them are committed, each with two orders on average.
 const TRANSACTIONS_AFTER: u32 = 50;
-/// How many rows the log's reader reads before it dies.
-const LIFE: usize = 1_500;
-/// The customer of the order that is created when all others are.
-const MARKER: &str = "marker";
 
 /// Reads the log, and dies now and then, until the server is gone.
-async fn read_log(port: u16) -> Vec<Row> {
+async fn read_log(url: String) -> Vec<Row> {
     let mut rows = Vec::new();
-    while let Some(mut consumer) = Consumer::connect(port).await {
-        let death = rows.len() + LIFE;
-        while rows.len() < death {
-            // What is read last is not confirmed, and is delivered again.
-            let confirm = rows.len() + LIFE / 10 < death;
-            match consumer.try_next(confirm).await {
-                Some(more) => rows.extend(more),
-                None => return rows,
-            }
+    for n in 1.. {
+        match changes(&url, n % 5 > 0).await {
+            Ok(more) => rows.extend(more),
+            Err(_) => break,
         }
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     rows
 }
 
 fn ids(rows: &[Row]) -> HashSet<&str> {
     rows.iter().map(|row| &*row.order_id).collect()
-}
-
-/// Asserts that the first delivery of each order is in order for each customer.
-fn assert_first_in_order(rows: &[Row], committed: &HashMap<String, Committed>) {
-    let mut known = HashSet::new();
-    let first = rows.iter().filter(|row| known.insert(&*row.order_id));
-    assert_in_order(first.map(|row| (&*row.order_id, &*row.customer_id)), committed);
 }
 
 /// The standby misses the last orders before the failover; new orders get their numbers.
@@ -58,7 +45,7 @@ async fn both_readers_get_each_of_ten_thousand_orders_through_a_failover() {
         return;
     };
     database.create_slot().await;
-    let mut service = Service::on(database);
+    let mut service = Service::on(database).await;
     let programs = Programs::find_or_install(false).unwrap();
     let port = service.database.postgres.port();
     let folder = service.database.folder().join("postgres-standby");
@@ -74,7 +61,7 @@ async fn both_readers_get_each_of_ten_thousand_orders_through_a_failover() {
             reader
         }
     });
-    let reading_log = tokio::spawn(read_log(port));
+    let reading_log = tokio::spawn(read_log(url.clone()));
     let creating = tokio::spawn(create_all(url.clone(), u32::MAX, count.clone()));
     reaches(&count, BEFORE).await;
     standby.stop().unwrap();
@@ -91,12 +78,10 @@ async fn both_readers_get_each_of_ten_thousand_orders_through_a_failover() {
     // The slot is gone with the server: a new one, then the table, then what is committed after the slot's creation.
     service.database.create_slot().await;
     let snapshot = service.database.snapshot().await;
-    let mut consumer = service.database.consumer().await;
-    let reading_log = tokio::spawn(async move { consumer.until(MARKER, true).await });
     committed.extend(creating.await.unwrap());
     let database = service.database.connect().await;
-    *last.lock().unwrap() = Some(insert(&database, MARKER).await);
-    let logged_after = reading_log.await.unwrap();
+    *last.lock().unwrap() = Some(insert(&database, "marker").await);
+    let logged_after = service.database.changes(true).await;
     let reader = reading_feed.await.unwrap();
 
     let rows = database.query("SELECT order_id::text FROM orders ORDER BY seq", &[]);
@@ -119,8 +104,13 @@ async fn both_readers_get_each_of_ten_thousand_orders_through_a_failover() {
     let unknown = before.iter().filter(|id| !committed.contains_key(**id));
     assert!(unknown.count() <= 3 * (CLIENTS as usize + 1));
     // A snapshot is not in order.
-    assert_first_in_order(&logged_before, &committed);
-    assert_first_in_order(&logged_after, &committed);
+    for rows in [&logged_before, &logged_after] {
+        assert_in_order(rows.iter().map(|row| (&*row.order_id, &*row.customer_id)), &committed);
+    }
+    for event in logged_before.iter().step_by(100).map(Row::event) {
+        assert_valid(&event);
+        assert_eq!((&event["time"], &event["id"]), (&event["data"]["createdAt"], &event["data"]["orderId"]));
+    }
     let lost = committed.keys().filter(|id| !stored.contains(&***id));
     assert!(lost.count() > 0, "the failover lost nothing");
 }

@@ -6,21 +6,18 @@ use devstack::workspace;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
-use crate::stream::{Database, NAME};
+use crate::stream::{CONSUMER, Database, NAME};
 
 /// The settings of the connector, without their prefix.
 fn settings() -> HashMap<String, String> {
     let file = workspace::root().join("deploy/events/application.properties");
     let text = std::fs::read_to_string(file).unwrap();
-    let lines = text.lines().filter(|l| !l.is_empty() && !l.starts_with('#'));
-    let mut settings = HashMap::new();
-    for line in lines {
-        let (name, value) = line.split_once('=').unwrap();
-        let name = name.strip_prefix("debezium.").unwrap();
-        let before = settings.insert(name.to_owned(), value.to_owned());
-        assert_eq!(before, None, "{name} is set twice");
-    }
-    settings
+    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let settings = lines.map(|line| line.strip_prefix("debezium.").unwrap().split_once('=').unwrap());
+    let settings: Vec<_> = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let by_name: HashMap<_, _> = settings.iter().cloned().collect();
+    assert_eq!(by_name.len(), settings.len(), "one is set twice");
+    by_name
 }
 
 #[tokio::test]
@@ -30,7 +27,7 @@ async fn debezium_reads_what_the_migrations_publish() {
     assert_eq!(source("plugin.name"), "pgoutput");
     assert_eq!(source("publication.autocreate.mode"), "disabled");
     assert_eq!(source("publication.name"), NAME);
-    assert_eq!(source("database.user"), "orders_streaming");
+    assert_eq!(source("database.user"), CONSUMER);
 
     for partitions in [0, 3] {
         let Some(server) = Database::start(partitions).await else {
@@ -55,14 +52,12 @@ async fn debezium_reads_what_the_migrations_publish() {
         assert_eq!(flags, [true, false, false, false, true]);
 
         // What Debezium does as its role: the slot, the snapshot, the heartbeat; and what it cannot do.
-        let consumer = server.connect_as_consumer().await;
+        let consumer = server.connect_as(CONSUMER).await;
         let slot = "SELECT pg_create_logical_replication_slot($1, $2)";
         let (name, plugin) = (source("slot.name"), source("plugin.name"));
         consumer.query_one(slot, &[&name, &plugin]).await.unwrap();
-        let snapshot = format!("SELECT {} FROM {table}", columns.join(", "));
-        consumer.batch_execute(&snapshot).await.unwrap();
-        let heartbeat = source("heartbeat.action.query");
-        consumer.batch_execute(heartbeat).await.unwrap();
+        consumer.batch_execute(&format!("SELECT {} FROM {table}", columns.join(", "))).await.unwrap();
+        consumer.batch_execute(source("heartbeat.action.query")).await.unwrap();
         for refused in [
             "SELECT idempotency_key FROM orders",
             "SELECT insert_orders_2('[{\"id\":\"01970000-0000-7000-8000-000000000000\"}]')",
@@ -70,8 +65,7 @@ async fn debezium_reads_what_the_migrations_publish() {
             "DELETE FROM orders",
         ] {
             let error = consumer.batch_execute(refused).await.expect_err(refused);
-            let code = error.code();
-            assert_eq!(code, Some(&SqlState::INSUFFICIENT_PRIVILEGE), "{refused}");
+            assert_eq!(error.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE), "{refused}");
         }
     }
 }
@@ -101,10 +95,8 @@ async fn whoever_creates_a_table_publishes_it_or_is_told_how() {
     let role = "CREATE ROLE plain LOGIN; GRANT CREATE ON SCHEMA public TO plain";
     admin.batch_execute(role).await.unwrap();
     let plain = server.connect_as("plain").await;
-    let create = "SELECT create_resource_table('refunds', 'refund')";
-    plain.batch_execute(create).await.unwrap();
+    plain.batch_execute("SELECT create_resource_table('refunds', 'refund')").await.unwrap();
     assert!(published(&admin, "refunds_created").await.is_empty());
-    let later = "SELECT publish_created('refunds', 'refund')";
-    admin.batch_execute(later).await.unwrap();
+    admin.batch_execute("SELECT publish_created('refunds', 'refund')").await.unwrap();
     assert_eq!(published(&admin, "refunds_created").await, ["refunds"]);
 }

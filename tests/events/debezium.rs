@@ -3,21 +3,22 @@
 
 use std::collections::{HashMap, HashSet};
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use devstack::or_skip;
 use devstack::process::Process;
 use fixtures::debezium::Debezium;
+use fixtures::until;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
+use crate::kafka::log_file;
 use crate::load::{Count, assert_in_order, create_all, insert};
 use crate::stream::Database;
 
 /// Of each client.
 const TRANSACTIONS: u32 = 25;
 const KILLS: usize = 2;
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The topics of all messages, and the keys and values of those with orders.
 fn printed(text: &str) -> (HashSet<String>, Vec<(Value, Value)>) {
@@ -38,7 +39,7 @@ fn printed(text: &str) -> (HashSet<String>, Vec<(Value, Value)>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn debezium_delivers_every_committed_order_though_it_is_killed() {
     let test = "debezium_delivers_every_committed_order_though_it_is_killed";
-    let Some(debezium) = or_skip(test, Debezium::find()) else {
+    let Some(debezium) = or_skip(test, Debezium::find_or_install(false)) else {
         return;
     };
     let Some(server) = Database::start(0).await else {
@@ -54,8 +55,7 @@ async fn debezium_delivers_every_committed_order_though_it_is_killed() {
         "heartbeat.interval.ms=1000".to_owned(),
     ];
     let start = || {
-        let mut options = std::fs::OpenOptions::new();
-        let log = options.create(true).append(true).open(&output).unwrap();
+        let log = log_file(&output);
         let mut command = debezium.command(&further);
         command
             .env("DATABASE_HOST", "127.0.0.1")
@@ -72,85 +72,57 @@ async fn debezium_delivers_every_committed_order_though_it_is_killed() {
     let database = server.connect().await;
     let streams = async || {
         let active = "SELECT count(*) FROM pg_replication_slots WHERE active";
-        let waiting = Instant::now();
-        while database.query_one(active, &[]).await.unwrap().get::<_, i64>(0) == 0 {
-            assert!(waiting.elapsed() < PATIENCE, "see {}", output.display());
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let is_active = async || database.query_one(active, &[]).await.unwrap().get::<_, i64>(0) > 0;
+        until("Debezium streams", is_active).await;
     };
+    let delivered = || printed(&std::fs::read_to_string(&output).unwrap());
 
     // From here on it needs no snapshot, which would not be in order.
     let mut running = start();
     streams().await;
     insert(&database, "first").await;
-    let waiting = Instant::now();
-    let is_stored = || {
-        let (_, orders) = printed(&std::fs::read_to_string(&output).unwrap());
-        !orders.is_empty() && std::fs::metadata(&offsets).is_ok_and(|file| file.len() > 0)
-    };
-    while !is_stored() {
-        assert!(waiting.elapsed() < PATIENCE, "no offset is stored");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until("an offset is stored", async || {
+        !delivered().1.is_empty() && std::fs::metadata(&offsets).is_ok_and(|file| file.len() > 0)
+    })
+    .await;
     let creating = tokio::spawn(create_all(server.url(), TRANSACTIONS, Count::default()));
     for _ in 0..KILLS {
         tokio::time::sleep(Duration::from_millis(700)).await;
         running.kill().unwrap();
         // Its last line is complete.
-        std::fs::OpenOptions::new()
-            .append(true)
-            .open(&output)
-            .and_then(|mut log| std::io::Write::write_all(&mut log, b"\n"))
-            .unwrap();
+        std::io::Write::write_all(&mut log_file(&output), b"\n").unwrap();
         running = start();
         streams().await;
     }
     let committed = creating.await.unwrap();
     let last = insert(&database, "marker").await;
-    let waiting = Instant::now();
-    let (topics, delivered) = loop {
-        let (topics, delivered) = printed(&std::fs::read_to_string(&output).unwrap());
-        if delivered.iter().any(|(_, value)| value["order_id"] == last) {
-            break (topics, delivered);
-        }
-        assert!(waiting.elapsed() < PATIENCE, "see {}", output.display());
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    };
+    until("the last order is delivered", async || delivered().1.iter().any(|(_, value)| value["order_id"] == last))
+        .await;
+    let (topics, delivered) = delivered();
     running.kill().unwrap();
 
     // The heartbeat's own messages are not among them.
     let expected = ["orders.public.orders", "__debezium-heartbeat.orders"].map(str::to_owned);
     assert_eq!(topics, HashSet::from(expected));
-    let stored = "SELECT order_id::text, customer_id, document::text, \
-                         to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') FROM orders";
+    let stored = "SELECT order_id::text, json_build_object('order_id', order_id, 'customer_id', customer_id, \
+                         'document', document::text, 'created_at', \
+                         to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'))::text \
+                  FROM orders";
     let rows = database.query(stored, &[]).await.unwrap();
-    let text = |row: &tokio_postgres::Row, n: usize| row.get::<_, String>(n);
-    let stored: HashMap<String, Value> = rows
-        .iter()
-        .map(|row| {
-            let value = json!({
-                "order_id": text(row, 0),
-                "customer_id": text(row, 1),
-                "document": text(row, 2),
-                "created_at": text(row, 3),
-            });
-            (text(row, 0), value)
-        })
-        .collect();
-    let mut first = Vec::new();
-    let mut known = HashSet::new();
+    let row = |row: &tokio_postgres::Row| (row.get(0), serde_json::from_str(row.get(1)).unwrap());
+    let stored: HashMap<String, Value> = rows.iter().map(row).collect();
     for (key, value) in &delivered {
-        let id = value["order_id"].as_str().unwrap();
-        assert_eq!(Some(value), stored.get(id));
+        assert_eq!(Some(value), stored.get(value["order_id"].as_str().unwrap()));
         assert_eq!(key, &json!({"customer_id": value["customer_id"]}));
-        if known.insert(id) {
-            first.push((id, value["customer_id"].as_str().unwrap()));
-        }
     }
     println!("{} orders, {} messages", stored.len(), delivered.len());
+    let text = |value: &'_ Value, name| value[name].as_str().map(str::to_owned).unwrap();
+    let delivered: Vec<_> =
+        delivered.iter().map(|(_, value)| (text(value, "order_id"), text(value, "customer_id"))).collect();
+    let known: HashSet<&str> = delivered.iter().map(|(id, _)| &**id).collect();
     let skipped = stored.keys().filter(|id| !known.contains(&***id)).count();
     assert_eq!(skipped, 0, "of {} orders", stored.len());
     assert!(committed.len() > 1000, "{}", committed.len());
     assert!(committed.keys().all(|id| stored.contains_key(id)));
-    assert_in_order(first.into_iter(), &committed);
+    assert_in_order(delivered.iter().map(|(id, customer)| (&**id, &**customer)), &committed);
 }

@@ -6,13 +6,13 @@ use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chaos::proxy::Link;
 use devstack::or_skip;
 use devstack::process::{Process, free_port, local};
-use fixtures::Served;
 use fixtures::kafka::{Broker, Kafka};
+use fixtures::{Served, until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -28,7 +28,6 @@ const PARTITIONS: u32 = 3;
 const TRANSACTIONS: u32 = 60;
 /// How often the program is killed, at least.
 const KILLS: u32 = 8;
-const PATIENCE: Duration = Duration::from_secs(30);
 
 fn pause(millis: std::ops::Range<u64>) -> tokio::time::Sleep {
     tokio::time::sleep(Duration::from_millis(rand::random_range(millis)))
@@ -51,6 +50,11 @@ fn program(kafka: &Kafka, feed: &str, broker: SocketAddr, folder: &Path) -> Comm
     command
 }
 
+/// A file that is written at its end.
+pub fn log_file(path: &Path) -> std::fs::File {
+    std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap()
+}
+
 /// A message, and the event in it.
 struct Message {
     partition: Value,
@@ -63,8 +67,7 @@ fn messages(kafka: &Kafka, broker: SocketAddr) -> Vec<Message> {
     let lines = kafka.messages(broker, TOPIC).unwrap();
     let read = |line: &str| {
         let fields: Value = serde_json::from_str(line).unwrap();
-        let content_type = fields["headers"]["content-type"].as_str().unwrap();
-        assert_eq!(content_type, "application/cloudevents+json; charset=UTF-8");
+        assert_eq!(fields["headers"]["content-type"], "application/cloudevents+json; charset=UTF-8");
         let event: Value = serde_json::from_str(fields["value"].as_str().unwrap()).unwrap();
         let key = fields["key"].as_str().unwrap().to_owned();
         assert_eq!(event["partitionkey"], key);
@@ -107,30 +110,26 @@ async fn fail(link: &Link) {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_committed_order_is_in_the_topic_whatever_is_killed() {
     let test = "every_committed_order_is_in_the_topic_whatever_is_killed";
-    let Some(kafka) = or_skip(test, Kafka::find()) else {
+    let Some(kafka) = or_skip(test, Kafka::find_or_install(false)) else {
         return;
     };
-    let service = Service::on(Database::plain(0).await);
+    let service = Service::on(Database::plain(0).await).await;
     let folder = service.database.folder();
     let address = local(free_port().unwrap());
     let link = Link::open(address).await.unwrap();
-    let log = folder.join("broker.log");
-    let _broker = Broker::start(&kafka, address, link.address(), &log).unwrap();
     let broker_address = link.address();
+    let _broker = Broker::start(&kafka, address, broker_address, &folder.join("broker.log")).unwrap();
     kafka.create_topic(broker_address, TOPIC, PARTITIONS).unwrap();
     let start = || {
-        let mut options = std::fs::OpenOptions::new();
-        let output = options.create(true).append(true);
-        let output = output.open(folder.join("program.log")).unwrap();
+        let output = log_file(&folder.join("program.log"));
         // Small pages, so that a kill meets one.
-        let feed = format!("{}?limit=10", service.feed());
+        let feed = format!("{}{EVENTS}?limit=10", service.served.base_url());
         let mut command = program(&kafka, &feed, broker_address, folder);
         command.stdout(output.try_clone().unwrap()).stderr(output);
         Process::start("the program", &mut command, Signal::SIGKILL).unwrap()
     };
 
-    let creating = create_all(service.database.url(), TRANSACTIONS, Count::default());
-    let creating = tokio::spawn(creating);
+    let creating = tokio::spawn(create_all(service.database.url(), TRANSACTIONS, Count::default()));
     let killing = async {
         let mut kills = 0;
         while kills < KILLS || !creating.is_finished() {
@@ -157,17 +156,13 @@ async fn every_committed_order_is_in_the_topic_whatever_is_killed() {
     assert!(committed.keys().all(|id| feed.contains_key(&**id)));
 
     let mut program = start();
-    let waiting = Instant::now();
-    let topic = loop {
-        let topic = messages(&kafka, broker_address);
+    let mut topic = Vec::new();
+    until("every order is in the topic", async || {
+        topic = messages(&kafka, broker_address);
         let there = counts(&topic);
-        let skipped = feed.keys().filter(|id| !there.contains_key(*id)).count();
-        if skipped == 0 {
-            break topic;
-        }
-        let all = feed.len();
-        assert!(waiting.elapsed() < PATIENCE, "{skipped} of {all} are missing");
-    };
+        feed.keys().all(|id| there.contains_key(id))
+    })
+    .await;
     let counted = counts(&topic);
     println!("{} orders, {} messages, {kills} kills", feed.len(), topic.len());
     assert_eq!(counted.len(), feed.len());
@@ -177,38 +172,30 @@ async fn every_committed_order_is_in_the_topic_whatever_is_killed() {
         let partition = partitions.entry(&message.key).or_insert(&message.partition);
         assert_eq!(*partition, &message.partition, "{}", message.key);
     }
-    let used: HashSet<String> = partitions.values().map(|p| p.to_string()).collect();
+    let used: HashSet<_> = partitions.values().collect();
     assert_eq!(used.len(), PARTITIONS as usize);
-    let mut known = HashSet::new();
-    let first = topic.iter().filter(|m| known.insert(id(&m.event)));
-    assert_in_order(first.map(|m| (id(&m.event), &*m.key)), &committed);
-    for message in topic.iter().step_by(500) {
-        assert_valid(&message.event);
-    }
+    assert_in_order(topic.iter().map(|message| (id(&message.event), &*message.key)), &committed);
+    topic.iter().step_by(500).for_each(|message| assert_valid(&message.event));
 
     // The cursor is of another history now: everything once more.
-    let forget = "SELECT forget_records()";
-    database.batch_execute(forget).await.unwrap();
-    let waiting = Instant::now();
-    let twice = |topic: &[Message]| {
-        let counts = counts(topic);
-        feed.keys().all(|id| counts[id] > counted[id])
-    };
-    while !twice(&messages(&kafka, broker_address)) {
-        assert!(waiting.elapsed() < PATIENCE, "no new start");
-    }
+    database.batch_execute("SELECT forget_records()").await.unwrap();
+    until("it starts again", async || {
+        let topic = messages(&kafka, broker_address);
+        let there = counts(&topic);
+        feed.keys().all(|id| there[id] > counted[id])
+    })
+    .await;
     program.kill().unwrap();
 }
 
 #[tokio::test]
 async fn a_refused_reader_ends_and_stores_no_cursor() {
     let test = "a_refused_reader_ends_and_stores_no_cursor";
-    let Some(kafka) = or_skip(test, Kafka::find()) else {
+    let Some(kafka) = or_skip(test, Kafka::find_or_install(false)) else {
         return;
     };
     let variables = [("identity", "none"), ("events_token", "another-token-of-32-or-more-characters")];
-    let served = Served::start_with("spin.toml", "kafka_refused", &variables);
-    let served = served.await.unwrap();
+    let served = Served::start_with("spin.toml", "kafka_refused", &variables).await.unwrap();
     let folder = std::env::temp_dir().join(format!("kafka-refused-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let feed = format!("{}{EVENTS}", served.base_url());

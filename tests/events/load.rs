@@ -1,16 +1,15 @@
 //! Clients that create orders in transactions, some of which commit late or are rolled back; what they have committed;
 //! and the assertion that a reader got it in order.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use fixtures::{connect, until};
 use orders::ORDERS;
 use serde_json::json;
 use tokio_postgres::Client;
 use uuid::Uuid;
-
-use crate::stream::connect;
 
 /// At the same time.
 pub const CLIENTS: u32 = 64;
@@ -32,11 +31,9 @@ async fn try_insert(database: &Client, customer: &str) -> Result<String, tokio_p
     let (seconds, nanos) = id.get_timestamp().unwrap().to_unix();
     let row = json!([{
         "id": id.to_string(), "customer_id": customer, "idempotency_key": id.to_string(), "fingerprint": "00ff",
-        "document": document,
-        "created_at": seconds * 1000 + u64::from(nanos / 1_000_000),
+        "document": document, "created_at": seconds * 1000 + u64::from(nanos / 1_000_000),
     }]);
-    let sql = "SELECT * FROM insert_orders_2($1::text::json)";
-    let inserted = database.query(sql, &[&row.to_string()]).await?;
+    let inserted = database.query("SELECT * FROM insert_orders_2($1::text::json)", &[&row.to_string()]).await?;
     assert_eq!(inserted.len(), 1);
     Ok(id.to_string())
 }
@@ -47,14 +44,14 @@ pub struct Committed {
     pub acknowledged: Instant,
 }
 
-/// Asserts that each customer's orders, given with their customers, were delivered in the order of the requests: what
-/// was acknowledged before another one was requested comes first.
+/// Asserts that each customer's orders, given with their customers, were first delivered in the order of the requests:
+/// what was acknowledged before another one was requested comes first.
 pub fn assert_in_order<'d>(
     delivered: impl Iterator<Item = (&'d str, &'d str)>,
     committed: &HashMap<String, Committed>,
 ) {
-    let mut latest: HashMap<&str, Instant> = HashMap::new();
-    for (id, customer) in delivered {
+    let (mut latest, mut known): (HashMap<&str, Instant>, _) = (HashMap::new(), HashSet::new());
+    for (id, customer) in delivered.filter(|(id, _)| known.insert(*id)) {
         // Not the marker, and not what was committed when the server was lost.
         let Some(order) = committed.get(id) else {
             continue;
@@ -69,7 +66,7 @@ pub fn assert_in_order<'d>(
 /// Creates orders in transactions, every third of which is rolled back, until all are made or the server is gone.
 /// `late`: each stays open for this long, and is committed.
 async fn create(url: String, transactions: u32, late: Option<Duration>, count: Count) -> Vec<(String, Committed)> {
-    let database = connect(&url).await;
+    let database = connect(&url).await.unwrap();
     let mut committed = Vec::new();
     for n in 0..transactions {
         let requested = Instant::now();
@@ -82,20 +79,15 @@ async fn create(url: String, transactions: u32, late: Option<Duration>, count: C
             // Without the server, the commit fails as well.
             inserted.extend(try_insert(&database, &customer).await);
         }
-        let pause = late.unwrap_or(Duration::from_millis(rand::random_range(0..15)));
-        tokio::time::sleep(pause).await;
-        let is_late = late.is_some();
-        let end = if n % 3 == 2 && !is_late { "ROLLBACK" } else { "COMMIT" };
+        tokio::time::sleep(late.unwrap_or(Duration::from_millis(rand::random_range(0..15)))).await;
+        let end = if n % 3 == 2 && late.is_none() { "ROLLBACK" } else { "COMMIT" };
         if database.batch_execute(end).await.is_err() {
             break;
         }
         if end == "COMMIT" {
             let acknowledged = Instant::now();
             count.fetch_add(inserted.len(), Ordering::Relaxed);
-            committed.extend(inserted.into_iter().map(|id| {
-                let times = Committed { requested, acknowledged };
-                (id, times)
-            }));
+            committed.extend(inserted.into_iter().map(|id| (id, Committed { requested, acknowledged })));
         }
     }
     committed
@@ -120,10 +112,5 @@ pub async fn create_all(url: String, transactions: u32, count: Count) -> HashMap
 
 /// Waits until so many orders are committed.
 pub async fn reaches(count: &Count, orders: usize) {
-    let start = Instant::now();
-    while count.load(Ordering::Relaxed) < orders {
-        let all = count.load(Ordering::Relaxed);
-        assert!(start.elapsed() < Duration::from_secs(60), "only {all}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until("enough orders are committed", async || count.load(Ordering::Relaxed) >= orders).await;
 }

@@ -1,11 +1,10 @@
 //! The built component, served with a Postgres of its own, and a reader of its feed.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use devstack::app::Output;
-use devstack::{App, Host, process, workspace};
-use fixtures::Shared;
+use devstack::process;
+use fixtures::Served;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -18,43 +17,24 @@ pub const TOKEN: &str = "an-operator's-token-of-32-characters";
 
 /// A served component with a Postgres of its own.
 pub struct Service {
-    app: App,
+    pub served: Arc<Served>,
     pub database: Database,
 }
 
 impl Service {
     /// Serves it on a database.
-    pub fn on(database: Database) -> Self {
+    pub async fn on(database: Database) -> Self {
         process::raise_file_limit();
-        let variables = [
-            ("redis_url", Shared::told().unwrap().redis_url),
-            ("database_url", database.url()),
-            ("redis_key_prefix", format!("{}:", Uuid::new_v4().simple())),
-            ("identity", "none".to_owned()),
-            ("events_token", TOKEN.to_owned()),
-        ];
-        let variables = variables.map(|(name, value)| (name.to_owned(), value));
-        let address = process::local(process::free_port().unwrap());
-        let manifest = workspace::root().join("spin.toml");
-        let command = Host::chosen().unwrap().command(&manifest, address, &variables);
-        let log = Output::File(database.folder().join("app.log"));
-        Self { app: App::run(command, address, log).unwrap(), database }
-    }
-
-    /// The URL of the feed.
-    pub fn feed(&self) -> String {
-        format!("{}{EVENTS}", self.app.base_url())
+        let (name, url) = (format!("events_{}", Uuid::new_v4().simple()), database.url());
+        let variables = [("database_url", &*url), ("identity", "none"), ("events_token", TOKEN)];
+        let served = Served::start_with("spin.toml", &name, &variables).await.unwrap();
+        Self { served: served.into(), database }
     }
 
     /// A reader that begins with the first order.
     pub fn reader(&self) -> Reader {
-        Reader {
-            base: self.app.base_url(),
-            client: reqwest::Client::new(),
-            next: format!("{EVENTS}?limit=50&wait=1"),
-            events: Vec::new(),
-            restarts: 0,
-        }
+        let next = format!("{EVENTS}?limit=50&wait=1");
+        Reader { served: self.served.clone(), next, events: Vec::new(), restarts: 0 }
     }
 }
 
@@ -63,8 +43,7 @@ pub type Last = Mutex<Option<String>>;
 
 /// Reads the feed as docs/events.md says.
 pub struct Reader {
-    base: String,
-    client: reqwest::Client,
+    served: Arc<Served>,
     next: String,
     /// Since it has started again.
     pub events: Vec<Value>,
@@ -77,29 +56,19 @@ impl Reader {
         let start = Instant::now();
         loop {
             assert!(start.elapsed() < Duration::from_secs(120), "{}", self.next);
-            let url = format!("{}{}", self.base, self.next);
-            let request = self.client.get(url).bearer_auth(TOKEN);
-            let answer = request.send().await.unwrap();
-            let links = answer.headers().get_all("link").iter();
-            let links: Vec<String> = links.map(|l| l.to_str().unwrap().to_owned()).collect();
-            let link = |relation: &str| {
-                let end = format!(">; rel=\"{relation}\"");
-                let mut targets = links.iter().filter_map(|l| l.strip_prefix('<')?.strip_suffix(&end));
-                targets.next().unwrap().to_owned()
-            };
-            match answer.status().as_u16() {
+            let answer = self.served.get(&self.next).field("authorization", format!("Bearer {TOKEN}")).await;
+            match answer.status {
                 200 => {
-                    self.next = link("next");
-                    let page: Vec<Value> = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
-                    self.events.extend(page);
+                    self.next = answer.link("next");
+                    self.events.extend(answer.json().as_array().unwrap().clone());
                 }
                 410 => {
-                    self.next = link("first");
+                    self.next = answer.link("first");
                     self.events.clear();
                     self.restarts += 1;
                 }
                 503 => tokio::time::sleep(Duration::from_millis(100)).await,
-                other => panic!("{other}: {}", answer.text().await.unwrap()),
+                _ => panic!("{answer:?}"),
             }
             let last = last.lock().unwrap().clone();
             if last.is_some() && last.as_deref() == self.ids().last().copied() {

@@ -2,14 +2,13 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use devstack::{Postgres, Programs, or_skip};
 use exactly_once::{Document, ResourceId};
-use fixtures::Shared;
+use fixtures::{Shared, connect};
 use orders::ORDERS;
-use pgwire_replication::{Lsn, PgWireError, ReplicationClient, ReplicationConfig, ReplicationEvent};
+use pg_walstream::{LogicalReplicationMessage, LogicalReplicationParser};
 use serde_json::{Value, json};
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
@@ -19,7 +18,8 @@ use crate::contract::page;
 /// The name of the publication, and of the slot.
 pub const NAME: &str = "orders_created";
 
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The role that reads the stream.
+pub const CONSUMER: &str = "orders_streaming";
 
 /// A row as the stream carries it, in Postgres' text format.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,14 +101,11 @@ impl Database {
             false => Err(anyhow!("Postgres before version 15 publishes whole rows")),
         };
         or_skip("a test of the change stream", needed)?;
-        let level = "ALTER SYSTEM SET wal_level = 'logical'";
-        database.batch_execute(level).await.unwrap();
+        database.batch_execute("ALTER SYSTEM SET wal_level = 'logical'").await.unwrap();
         this.postgres.restart().unwrap();
         let database = this.connect().await;
-        let page = page();
-        let (_, rest) = page.split_once("```sql\n").unwrap();
-        let (role, _) = rest.split_once("```").unwrap();
-        database.batch_execute(role).await.unwrap();
+        let role = page().split("```").find_map(|block| block.strip_prefix("sql\n").map(str::to_owned));
+        database.batch_execute(&role.unwrap()).await.unwrap();
         Some(this)
     }
 
@@ -124,31 +121,23 @@ impl Database {
 
     /// A connection of the superuser's.
     pub async fn connect(&self) -> Client {
-        connect(&self.url()).await
-    }
-
-    /// A connection of the role that reads the stream.
-    pub async fn connect_as_consumer(&self) -> Client {
-        self.connect_as("orders_streaming").await
+        connect(&self.url()).await.unwrap()
     }
 
     /// A connection of a role's.
     pub async fn connect_as(&self, role: &str) -> Client {
-        let url = self.url();
-        let (_, place) = url.split_once('@').unwrap();
-        connect(&format!("postgres://{role}@{place}")).await
+        connect(&as_role(role, &self.url())).await.unwrap()
     }
 
     /// Creates the consumer's slot, as the consumer.
     pub async fn create_slot(&self) {
-        let create = "SELECT pg_create_logical_replication_slot($1, 'pgoutput')";
-        let consumer = self.connect_as_consumer().await;
-        consumer.query_one(create, &[&NAME]).await.unwrap();
+        let create = format!("SELECT pg_create_logical_replication_slot('{NAME}', 'pgoutput')");
+        self.connect_as(CONSUMER).await.batch_execute(&create).await.unwrap();
     }
 
     /// The rows of the table, unordered, as the consumer reads them before there is a slot.
     pub async fn snapshot(&self) -> Vec<Row> {
-        let consumer = self.connect_as_consumer().await;
+        let consumer = self.connect_as(CONSUMER).await;
         consumer.batch_execute("SET TimeZone = 'UTC'").await.unwrap();
         let select = "SELECT order_id::text, customer_id, created_at::text, document::text FROM orders";
         let rows = consumer.query(select, &[]).await.unwrap();
@@ -161,10 +150,9 @@ impl Database {
         rows.iter().map(row).collect()
     }
 
-    /// Reads the stream from where the slot is.
-    pub async fn consumer(&self) -> Consumer {
-        let consumer = Consumer::connect(self.postgres.port()).await;
-        consumer.expect("the server")
+    /// The rows that follow in the stream.
+    pub async fn changes(&self, confirm: bool) -> Vec<Row> {
+        changes(&self.url(), confirm).await.unwrap()
     }
 }
 
@@ -178,169 +166,44 @@ impl Drop for Database {
     }
 }
 
-pub async fn connect(url: &str) -> Client {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+/// The committed rows that follow in the stream of a server, read by the consumer's role. It confirms them, or dies
+/// before: then they are delivered again.
+pub async fn changes(url: &str, confirm: bool) -> Result<Vec<Row>, tokio_postgres::Error> {
+    let (consumer, connection) = tokio_postgres::connect(&as_role(CONSUMER, url), NoTls).await?;
     tokio::spawn(connection);
-    client
-}
-
-/// A consumer of the stream.
-pub struct Consumer {
-    client: ReplicationClient,
-    database: Client,
-    /// What was confirmed last.
-    confirmed: Option<Lsn>,
-    /// A table's name and those of its columns, by the relation's id.
-    relations: HashMap<u32, (String, Vec<String>)>,
-}
-
-impl Consumer {
-    /// Reads the stream of the server at a port from where the slot is; nothing when the server is gone.
-    pub async fn connect(port: u16) -> Option<Self> {
-        let start = Instant::now();
-        loop {
-            let url = format!("postgres://orders_streaming@127.0.0.1:{port}/postgres");
-            let (database, connection) = tokio_postgres::connect(&url, NoTls).await.ok()?;
-            tokio::spawn(connection);
-            match Self::stream(port).await {
-                Ok(client) => {
-                    return Some(Self { client, database, confirmed: None, relations: HashMap::new() });
-                }
-                // The slot is in use for as long as the server takes the consumer before this one for alive.
-                Err(error) => assert!(start.elapsed() < PATIENCE, "{error}"),
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    async fn stream(port: u16) -> Result<ReplicationClient, PgWireError> {
-        let mut config = ReplicationConfig::new("127.0.0.1", "orders_streaming", "", "postgres", NAME, NAME);
-        config.port = port;
-        config.status_interval = Duration::from_millis(100);
-        config.options = Some("-c TimeZone=UTC".to_owned());
-        let mut client = ReplicationClient::connect(config).await?;
-        client.wait_started().await?;
-        Ok(client)
-    }
-
-    /// The rows of the next transaction that has some; they are confirmed if `confirm`.
-    pub async fn next(&mut self, confirm: bool) -> Vec<Row> {
-        let rows = tokio::time::timeout(PATIENCE, self.try_next(confirm)).await;
-        rows.expect("a transaction").expect("a stream")
-    }
-
-    /// The same, without an end to its patience; nothing when the server is gone.
-    pub async fn try_next(&mut self, confirm: bool) -> Option<Vec<Row>> {
-        let mut rows = Vec::new();
-        loop {
-            match self.client.recv().await.ok()?? {
-                ReplicationEvent::XLogData { data, .. } => rows.extend(self.decode(&data)),
-                ReplicationEvent::Commit { end_lsn, .. } => {
-                    if confirm {
-                        self.client.update_applied_lsn(end_lsn);
-                        self.confirmed = Some(end_lsn);
-                    }
-                    if !rows.is_empty() {
-                        return Some(rows);
-                    }
-                }
-                _ => {}
-            }
-        }
-    }
-
-    /// Reads until a row of this customer is there.
-    pub async fn until(&mut self, last: &str, confirm: bool) -> Vec<Row> {
-        let mut rows: Vec<Row> = Vec::new();
-        while rows.iter().all(|row| row.customer_id != last) {
-            rows.extend(self.next(confirm).await);
-        }
-        rows
-    }
-
-    /// Ends the session when the server knows what was confirmed; until then it would deliver it again.
-    pub async fn end(mut self) {
-        if let Some(confirmed) = self.confirmed {
-            let known = "SELECT confirmed_flush_lsn >= $1::text::pg_lsn FROM pg_replication_slots \
-                         WHERE slot_name = $2";
-            let confirmed = confirmed.to_pg_string();
-            let start = Instant::now();
-            loop {
-                let row = self.database.query_one(known, &[&confirmed, &NAME]).await;
-                if row.unwrap().get(0) {
-                    break;
-                }
-                assert!(start.elapsed() < PATIENCE, "{confirmed} is not confirmed");
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        }
-        self.client.shutdown().await.unwrap();
-    }
-
-    /// A message of pgoutput: the description of a relation, or an insertion, which is returned.
-    fn decode(&mut self, data: &[u8]) -> Option<Row> {
-        let mut message = Message(data);
-        match message.take(1)[0] {
-            b'R' => {
-                let relation = message.u32();
-                let (schema, table) = (message.text(), message.text());
-                message.take(1);
-                let names = (0..message.u16()).map(|_| {
-                    message.take(1);
-                    let name = message.text();
-                    message.take(8);
-                    name
-                });
-                let names = names.collect();
+    consumer.batch_execute("SET TimeZone = 'UTC'").await?;
+    let read = if confirm { "get" } else { "peek" };
+    let changes = format!(
+        "SELECT data FROM pg_logical_slot_{read}_binary_changes('{NAME}', NULL, NULL, 'proto_version', '1', \
+                                                                'publication_names', '{NAME}')"
+    );
+    let messages = consumer.query(&changes, &[]).await?;
+    let mut parser = LogicalReplicationParser::with_protocol_version(1);
+    let (mut tables, mut rows) = (HashMap::new(), Vec::new());
+    for message in &messages {
+        match parser.parse_wal_message(message.get(0)).unwrap().message {
+            LogicalReplicationMessage::Relation { relation_id, namespace, relation_name, columns, .. } => {
                 // A partition is described as well, but no insertion is into it.
-                let described = (format!("{schema}.{table}"), names);
-                self.relations.insert(relation, described);
-                None
+                let names: Vec<_> = columns.iter().map(|column| column.name.to_string()).collect();
+                tables.insert(relation_id, (format!("{namespace}.{relation_name}"), names));
             }
-            b'I' => {
-                let relation = message.u32();
-                assert_eq!(message.take(1), b"N");
-                let count = usize::from(message.u16());
-                let (table, names) = &self.relations[&relation];
-                assert_eq!(table, "public.orders");
-                assert_eq!(names.len(), count);
-                let columns = names.iter().map(|name| {
-                    assert_eq!(message.take(1), b"t", "{name}");
-                    let length = message.u32() as usize;
-                    let text = message.take(length).to_vec();
-                    (name.clone(), String::from_utf8(text).unwrap())
-                });
-                Some(Row::of(columns.collect()))
+            LogicalReplicationMessage::Insert { relation_id, tuple } => {
+                let (table, names) = &tables[&relation_id];
+                assert_eq!((&**table, names.len()), ("public.orders", tuple.columns.len()));
+                let values = tuple.columns.iter().map(|column| column.as_string().unwrap());
+                rows.push(Row::of(names.iter().cloned().zip(values).collect()));
             }
-            // A type, or an origin.
-            b'Y' | b'O' => None,
-            other => panic!("message {:?} in a stream of insertions", other as char),
+            LogicalReplicationMessage::Update { .. }
+            | LogicalReplicationMessage::Delete { .. }
+            | LogicalReplicationMessage::Truncate { .. } => panic!("no insertion"),
+            _ => {}
         }
     }
+    Ok(rows)
 }
 
-/// The rest of a message.
-struct Message<'a>(&'a [u8]);
-
-impl<'a> Message<'a> {
-    fn take(&mut self, count: usize) -> &'a [u8] {
-        let (taken, rest) = self.0.split_at(count);
-        self.0 = rest;
-        taken
-    }
-
-    fn u16(&mut self) -> u16 {
-        u16::from_be_bytes(self.take(2).try_into().unwrap())
-    }
-
-    fn u32(&mut self) -> u32 {
-        u32::from_be_bytes(self.take(4).try_into().unwrap())
-    }
-
-    fn text(&mut self) -> String {
-        let end = self.0.iter().position(|byte| *byte == 0).unwrap();
-        let text = String::from_utf8(self.take(end).to_vec()).unwrap();
-        self.take(1);
-        text
-    }
+/// The same server for another role.
+fn as_role(role: &str, url: &str) -> String {
+    let (_, place) = url.split_once('@').unwrap();
+    format!("postgres://{role}@{place}")
 }

@@ -1,33 +1,40 @@
-//! The console and the reference page in a real browser, on the built application: `showcase/console/tests/browser` has
-//! the flows.
+//! The console, the reference page and the shop's page in a real browser, on the built applications:
+//! `showcase/console/tests/browser` has the flows.
 
+use devstack::scheduler::Puller;
 use devstack::{Browser, or_skip};
 use fixtures::Served;
+
+use crate::assert_passes;
+use crate::shop::support::{Shop, TOKEN};
 
 /// The folder for new screenshots, relative to the checkout; without it none are made.
 const SCREENSHOTS: &str = "CONSOLE_SCREENSHOTS";
 
-#[tokio::test]
-async fn the_console_in_a_browser() {
-    let Some(browser) = or_skip("the_console_in_a_browser", Browser::find()) else {
-        return;
-    };
-    let open = served("console", "none").await;
-    let identified = served("console_header", "header").await;
-    let mut tests = browser.flows(&["console.test.mjs", "reference.test.mjs"]);
-    tests.env("CONSOLE_URL", open.base_url()).env("IDENTITY_URL", identified.base_url());
-    if let Ok(folder) = std::env::var(SCREENSHOTS) {
-        tests.env("SCREENSHOTS", devstack::workspace::root().join(folder));
+/// Runs flows with these variables.
+fn flows(test: &str, files: &[&str], variables: &[(&str, String)]) {
+    if let Some(browser) = or_skip(test, Browser::find()) {
+        let mut tests = browser.flows(files);
+        tests.envs(variables.iter().map(|(name, value)| (name, value)));
+        if let Ok(folder) = std::env::var(SCREENSHOTS) {
+            tests.env("SCREENSHOTS", devstack::workspace::root().join(folder));
+        }
+        assert_passes(tests);
     }
-    let output = tests.output().unwrap();
-    assert!(
-        output.status.success(),
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
 }
 
-async fn served(name: &str, identity: &str) -> Served {
-    Served::start_with("spin.toml", name, &[("identity", identity)]).await.unwrap()
+#[tokio::test]
+async fn the_console_in_a_browser() {
+    let served = async |name, identity| Served::start_with("spin.toml", name, &[("identity", identity)]).await.unwrap();
+    let (open, identified) = (served("console", "none").await, served("console_header", "header").await);
+    let variables = [("CONSOLE_URL", open.base_url()), ("IDENTITY_URL", identified.base_url())];
+    flows("the_console_in_a_browser", &["console.test.mjs", "reference.test.mjs"], &variables);
+}
+
+#[tokio::test]
+async fn the_shop_in_a_browser() {
+    let shop = Shop::served("shop_browser").await;
+    let _puller = Puller::start(shop.0.address(), TOKEN);
+    let variables = [("SHOP_URL", shop.0.base_url()), ("OPERATOR_TOKEN", TOKEN.to_owned())];
+    flows("the_shop_in_a_browser", &["shop.test.mjs"], &variables);
 }

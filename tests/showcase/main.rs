@@ -1,11 +1,4 @@
 //! The applications of `showcase/` over HTTP, the pages in a browser, and a project made from the template.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test that fails panics"
-)]
 
 mod console;
 mod notifications;
@@ -14,3 +7,10 @@ mod order_by_key;
 mod payments;
 mod shop;
 mod template;
+
+/// Runs a command; shows what it printed if it fails.
+fn assert_passes(mut command: std::process::Command) {
+    let output = command.output().unwrap();
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{command:?}:\n{}{}", text(&output.stdout), text(&output.stderr));
+}

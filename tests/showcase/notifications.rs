@@ -1,34 +1,23 @@
 //! Notifications over HTTP: one per payment, and customers read their own.
 
 use fixtures::Served;
+use fixtures::client::Asked;
 use futures::future::join_all;
-use reqwest::{Client, Response};
 use serde_json::{Value, json};
 
+const NOTIFICATIONS: &str = "/api/v1/notifications";
+
 async fn served(name: &str) -> Served {
-    let token = [("operator_token", "t0ken")];
-    Served::start_with("showcase/notifications/spin.toml", name, &token).await.unwrap()
+    Served::start_with("showcase/notifications/spin.toml", name, &[("operator_token", "t0ken")]).await.unwrap()
 }
 
-fn url(service: &Served) -> String {
-    format!("{}/api/v1/notifications", service.base_url())
-}
-
-async fn deliver(service: &Served, token: &str, body: String) -> Response {
-    Client::new()
-        .post(url(service))
-        .header("content-type", "application/cloudevents+json")
-        .header("authorization", format!("Bearer {token}"))
-        .body(body)
-        .send()
-        .await
-        .unwrap()
+fn deliver(service: &Served, event: &Value) -> Asked {
+    let asked = service.post(NOTIFICATIONS).field("authorization", "Bearer t0ken");
+    asked.field("content-type", "application/cloudevents+json").body(event.to_string())
 }
 
 async fn read(service: &Served, customer: &str) -> Vec<Value> {
-    let request = Client::new().get(url(service));
-    let answer = request.header("x-user-id", customer).send().await.unwrap();
-    let list: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+    let list = service.get(NOTIFICATIONS).field("x-user-id", customer).await.json();
     list["notifications"].as_array().unwrap().clone()
 }
 
@@ -49,10 +38,8 @@ fn event(id: &str, customer: &str) -> Value {
 #[tokio::test]
 async fn one_notification_per_payment_however_often_it_is_delivered() {
     let service = served("notifications").await;
-    let text = event("p1", "user-1").to_string();
-    let answers = join_all((0..20).map(|_| deliver(&service, "t0ken", text.clone()))).await;
-    assert!(answers.iter().all(|answer| answer.status() == 201));
-    deliver(&service, "t0ken", event("p2", "user-2").to_string()).await;
+    join_all((0..20).map(|_| deliver(&service, &event("p1", "user-1")).expect(201))).await;
+    deliver(&service, &event("p2", "user-2")).expect(201).await;
     let read = read(&service, "user-1").await;
     assert_eq!(read.len(), 1);
     assert_eq!(read[0]["orderId"], "p1");
@@ -63,31 +50,26 @@ async fn one_notification_per_payment_however_often_it_is_delivered() {
 async fn what_does_not_fit_is_refused() {
     let service = served("notifications_bad").await;
     let good = event("p1", "user-1");
-    let status = async |token, body: String| {
-        let answer = deliver(&service, token, body).await;
-        assert_eq!(answer.headers()["content-type"], "application/problem+json");
-        answer.status().as_u16()
+    let with = |pointer: &str, value: Value| {
+        let mut event = good.clone();
+        *event.pointer_mut(pointer).unwrap() = value;
+        deliver(&service, &event)
     };
-    assert_eq!(status("guess", good.to_string()).await, 401);
-    assert_eq!(status("", good.to_string()).await, 401);
-    assert_eq!(status("t0ken", "{}".into()).await, 400);
-    for (pointer, value) in [
-        ("/type", json!("payments.payment.failed.v2")),
-        ("/type", json!("payments.payment.succeeded.v1")),
-        ("/partitionkey", Value::Null),
-        ("/data/amount", json!("600")),
-        ("/data", Value::Null),
+    let unidentified = service.post(NOTIFICATIONS).field("content-type", "application/cloudevents+json");
+    for (refused, status) in [
+        (unidentified.field("authorization", "Bearer guess").body(good.to_string()), 401),
+        (deliver(&service, &json!({})), 400),
+        (with("/type", json!("payments.payment.failed.v2")), 422),
+        (with("/type", json!("payments.payment.succeeded.v1")), 422),
+        (with("/partitionkey", Value::Null), 422),
+        (with("/data/amount", json!("600")), 422),
+        (with("/data", Value::Null), 422),
     ] {
-        let mut bad = good.clone();
-        *bad.pointer_mut(pointer).unwrap() = value;
-        assert_eq!(status("t0ken", bad.to_string()).await, 422, "{bad}");
+        assert_eq!(refused.expect(status).await.the("content-type"), "application/problem+json");
     }
     assert!(read(&service, "user-1").await.is_empty());
-    deliver(&service, "t0ken", good.to_string()).await;
+    deliver(&service, &good).expect(201).await;
     // The same payment cannot have had two amounts.
-    let mut other = good;
-    other["data"]["amount"] = json!(601);
-    assert_eq!(status("t0ken", other.to_string()).await, 422);
-    let nobody = Client::new().get(url(&service)).send().await.unwrap();
-    assert_eq!(nobody.status(), 401);
+    with("/data/amount", json!(601)).expect(422).await;
+    service.get(NOTIFICATIONS).expect(401).await;
 }

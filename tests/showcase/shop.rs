@@ -1,7 +1,6 @@
 //! From order to payment and notification over HTTP: once each, also when deliveries are repeated or rejected.
 
-mod page;
-mod support;
+pub mod support;
 
 use devstack::scheduler::Puller;
 use serde_json::json;
@@ -28,21 +27,17 @@ async fn an_order_is_paid_and_its_customer_notified() {
     assert_eq!(shop.shown("user-1", &refused).await["status"], "failed");
     assert_eq!(shop.balances("user-1").await, json!({"EUR": 350}));
 
-    let told: Vec<_> = shop
-        .notifications("user-1")
-        .await
-        .into_iter()
-        .map(|n| (n["orderId"].clone(), n["status"].clone(), n["reason"].clone()))
-        .collect();
-    assert_eq!(
-        told,
-        [
-            (json!(refused), json!("failed"), json!("insufficient_funds")),
-            (json!(order), json!("succeeded"), json!(null)),
-        ]
-    );
+    let notifications = shop.notifications("user-1").await;
+    let told = notifications.iter().map(|told| json!([told["orderId"], told["status"], told["reason"]]));
+    let expected = [json!([refused, "failed", "insufficient_funds"]), json!([order, "succeeded", null])];
+    assert_eq!(told.collect::<Vec<_>>(), expected);
     assert!(shop.notifications("user-2").await.is_empty());
     assert_eq!(shop.pull(), (0, 0));
+
+    // The page is served with its scripts.
+    for path in ["/shop.html", "/console/shop.js", "/console/dom.js", "/console/console.css"] {
+        assert!(shop.0.get(path).expect(200).await.field("content-security-policy").is_some(), "{path}");
+    }
 }
 
 #[tokio::test]
@@ -53,9 +48,8 @@ async fn a_page_that_is_delivered_again_changes_nothing() {
         shop.order("user-1", &format!("o{number}"), 10.0).await;
     }
     assert_eq!((shop.pull(), shop.pull(), shop.pull()), ((50, 0), (10, 0), (0, 0)));
-    let database = shop.database().await;
     // As after a crash between the deliveries and the storage of the cursor.
-    database.execute("DELETE FROM cursors", &[]).await.unwrap();
+    shop.sql("DELETE FROM cursors").await;
     assert_eq!((shop.pull(), shop.pull()), ((50, 0), (10, 0)));
     assert_eq!(shop.balances("user-1").await, json!({"EUR": 40_000}));
     assert_eq!(shop.notifications("user-1").await.len(), 60);
@@ -80,30 +74,15 @@ async fn two_pullers_at_once_deliver_each_customers_orders_once_and_in_order() {
 }
 
 #[tokio::test]
-async fn the_page_is_served_with_its_scripts() {
-    let shop = Shop::served("shop_page").await;
-    for path in ["/shop.html", "/console/shop.js", "/console/dom.js", "/console/console.css"] {
-        let url = format!("{}{path}", shop.0.base_url());
-        let file = reqwest::get(url).await.unwrap();
-        assert_eq!(file.status(), 200, "{path}");
-        assert!(file.headers().contains_key("content-security-policy"));
-    }
-}
-
-#[tokio::test]
 async fn a_refused_event_is_kept_and_delivered_after_its_correction() {
     let shop = Shop::served("shop_dead_letter").await;
     shop.deposit("user-1", "d1", 1000, "EUR").await;
-    let database = shop.database().await;
     // An order of another program's, which this release of the order service cannot read.
-    database
-        .execute(
-            "INSERT INTO orders (order_id, customer_id, idempotency_key, fingerprint, created_at, document) \
-             VALUES ('01970000-0000-7000-8000-000000000001', 'user-1', 'k', sha256('k'), now(), '{\"euros\": 2}')",
-            &[],
-        )
-        .await
-        .unwrap();
+    shop.sql(
+        "INSERT INTO orders (order_id, customer_id, idempotency_key, fingerprint, created_at, document) \
+         VALUES ('01970000-0000-7000-8000-000000000001', 'user-1', 'k', sha256('k'), now(), '{\"euros\": 2}')",
+    )
+    .await;
     let order = shop.order("user-1", "o1", 6.5).await;
     assert_eq!(shop.pull(), (1, 1));
     assert_eq!(shop.shown("user-1", &order).await["status"], "succeeded");
@@ -113,23 +92,13 @@ async fn a_refused_event_is_kept_and_delivered_after_its_correction() {
     let reason = letters[0]["reason"].as_str().unwrap();
     assert!(reason.contains("/data/total"), "{reason}");
 
-    let replay = "/api/v1/dead-letters/replay";
-    let again = shop.post(replay, &[], &json!(null)).await;
-    assert_eq!(again.text().await.unwrap(), r#"{"delivered":0,"refused":1}"#);
+    assert_eq!(shop.replay().await, r#"{"delivered":0,"refused":1}"#);
     assert_eq!(shop.dead_letters().await.len(), 1);
     // The order service shows the order again once it can read it; here the operator corrects the event.
-    database
-        .execute(
-            "UPDATE dead_letters SET event = jsonb_set(event::jsonb, '{data}', '{\"total\": 200, \"currency\": \
-             \"EUR\"}')",
-            &[],
-        )
-        .await
-        .unwrap();
+    let data = r#"{"total": 200, "currency": "EUR"}"#;
+    shop.sql(&format!("UPDATE dead_letters SET event = jsonb_set(event::jsonb, '{{data}}', '{data}')")).await;
     for delivered in [1, 0] {
-        let answer = shop.post(replay, &[], &json!(null)).await;
-        let expected = format!(r#"{{"delivered":{delivered},"refused":0}}"#);
-        assert_eq!(answer.text().await.unwrap(), expected);
+        assert_eq!(shop.replay().await, format!(r#"{{"delivered":{delivered},"refused":0}}"#));
     }
     assert!(shop.dead_letters().await.is_empty());
     assert_eq!(shop.balances("user-1").await, json!({"EUR": 150}));
@@ -140,19 +109,14 @@ async fn a_refused_event_is_kept_and_delivered_after_its_correction() {
 async fn the_puller_goes_on_where_it_stopped_when_a_service_did_not_answer() {
     let shop = Shop::served("shop_outage").await;
     shop.deposit("user-1", "d1", 1000, "EUR").await;
-    let database = shop.database().await;
-    let rename = async |from: &str, to: &str| {
-        let sql = format!("ALTER TABLE {from} RENAME TO {to}");
-        database.batch_execute(&sql).await.unwrap();
-    };
     shop.order("user-1", "o1", 1.0).await;
     shop.order("user-1", "o2", 2.0).await;
     // Paid, and not notified.
-    rename("notifications", "away").await;
+    shop.sql("ALTER TABLE notifications RENAME TO away").await;
     let failed = devstack::scheduler::pull(shop.0.address(), support::TOKEN, 0);
     let failed = failed.unwrap_err().to_string();
     assert!(failed.contains("503") && failed.contains("notifications"), "{failed}");
-    rename("away", "notifications").await;
+    shop.sql("ALTER TABLE away RENAME TO notifications").await;
     assert_eq!(shop.pull(), (2, 0));
     assert_eq!(shop.balances("user-1").await, json!({"EUR": 700}));
     assert_eq!(shop.notifications("user-1").await.len(), 2);
@@ -164,8 +128,7 @@ async fn a_cursor_of_another_history_starts_again() {
     shop.deposit("user-1", "d1", 1000, "EUR").await;
     shop.order("user-1", "o1", 1.0).await;
     assert_eq!(shop.pull(), (1, 0));
-    let database = shop.database().await;
-    database.execute("SELECT forget_records()", &[]).await.unwrap();
+    shop.sql("SELECT forget_records()").await;
     shop.order("user-1", "o2", 1.0).await;
     let first = shop.pull();
     assert!(first == (0, 0) && shop.pull() == (2, 0) || first == (1, 0), "{first:?}");

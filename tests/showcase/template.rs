@@ -5,16 +5,19 @@ mod expand;
 use std::path::{Path, PathBuf};
 
 use devstack::workspace;
-use expand::{expand, metadata};
-use fixtures::Served;
-use regex::Regex;
+use expand::expand;
+use fixtures::{Served, connect};
+use serde_json::json;
+
+use crate::assert_passes;
 
 fn template() -> PathBuf {
     workspace::root().join("showcase/templates/exactly-once")
 }
 
 fn cargo(project: &Path, arguments: &[&str]) {
-    let output = workspace::cargo_command()
+    let mut command = workspace::cargo_command();
+    command
         .args(arguments)
         // The checkout's profiles: with the project's own, dependencies would be compiled again, a minute of a run of
         // all tests.
@@ -22,25 +25,8 @@ fn cargo(project: &Path, arguments: &[&str]) {
         .arg(workspace::root().join(".cargo/config.toml"))
         .current_dir(project)
         // Dependencies are compiled once for all.
-        .env("CARGO_TARGET_DIR", workspace::target())
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "cargo {arguments:?}:\n{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-}
-
-#[test]
-fn every_default_matches_its_pattern() {
-    for (name, parameter) in metadata(&template()).unwrap().parameters {
-        if let Some(pattern) = parameter.pattern {
-            let pattern = Regex::new(&pattern).unwrap();
-            assert!(pattern.is_match(&parameter.default), "{name}");
-        }
-    }
+        .env("CARGO_TARGET_DIR", workspace::target());
+    assert_passes(command);
 }
 
 #[tokio::test]
@@ -51,7 +37,7 @@ async fn a_new_project_creates_its_resource_once() {
         std::fs::remove_dir_all(&project).unwrap();
     }
     let values = [("collection", "rooms"), ("resource", "room"), ("core-path", root.to_str().unwrap())];
-    expand(&template(), &project, "my-rooms", &values).unwrap();
+    expand(&template(), &project, "my-rooms", &values);
     // The versions that are tested here; a user's first build has the newest.
     std::fs::copy(root.join("Cargo.lock"), project.join("Cargo.lock")).unwrap();
     cargo(&project, &["test", "--quiet"]);
@@ -64,8 +50,7 @@ async fn a_new_project_creates_its_resource_once() {
 
     let manifest = project.join("spin.toml");
     let service = Served::start_with(manifest.to_str().unwrap(), "template", &[("identity", "none")]).await.unwrap();
-    let (client, connection) = tokio_postgres::connect(&service.database_url, tokio_postgres::NoTls).await.unwrap();
-    tokio::spawn(connection);
+    let client = connect(&service.database_url).await.unwrap();
     // The project's database has nothing of the orders.
     let empty = "DROP SCHEMA public CASCADE; CREATE SCHEMA public; DROP PUBLICATION orders_created";
     client.batch_execute(empty).await.unwrap();
@@ -75,22 +60,13 @@ async fn a_new_project_creates_its_resource_once() {
         client.batch_execute(&schema).await.unwrap();
     }
 
-    let send = async || {
-        let response = reqwest::Client::new()
-            .post(format!("{}/api/v1/rooms", service.base_url()))
-            .header("content-type", "application/json")
-            .header("idempotency-key", "k")
-            .body(r#"{"name": "Ada", "quantity": 2}"#)
-            .send()
-            .await
-            .unwrap();
-        let is_replayed = response.headers().contains_key("idempotent-replayed");
-        (response.status().as_u16(), is_replayed, response.text().await.unwrap())
+    let send = || {
+        let asked = service.post("/api/v1/rooms").json(&json!({"name": "Ada", "quantity": 2}));
+        asked.field("idempotency-key", "k")
     };
-    let (status, is_replayed, first) = send().await;
-    assert_eq!((status, is_replayed), (201, false), "{first}");
-    assert!(first.contains(r#""roomId":"#), "{first}");
-    assert_eq!(send().await, (201, true, first));
+    let first = send().created().await;
+    assert!(first.json()["roomId"].is_string(), "{first:?}");
+    assert_eq!(send().replayed().await.body, first.body);
     let count = client.query_one("SELECT count(*) FROM rooms", &[]).await.unwrap();
     assert_eq!(count.get::<_, i64>(0), 1);
 }

@@ -18,18 +18,14 @@ pub struct Document {
     validators: Mutex<HashMap<String, Arc<Validator>>>,
 }
 
-/// A response, as a client got it.
+/// A response, as a client got it: the request's method and path, and the response's status, fields and body.
+#[allow(missing_docs, reason = "above")]
 #[derive(Clone, Copy, Debug)]
 pub struct Answer<'a> {
-    /// The request's method, in upper case.
     pub method: &'a str,
-    /// The request's path, without its query.
     pub path: &'a str,
-    /// The status.
     pub status: u16,
-    /// The fields, names in lower case.
     pub fields: &'a [(&'a str, &'a str)],
-    /// The body.
     pub body: &'a str,
 }
 
@@ -41,8 +37,7 @@ impl Document {
     pub fn read(file: &Path) -> Result<Self> {
         let text = std::fs::read(file).with_context(|| format!("reading {}", file.display()))?;
         let root = serde_json::from_slice(&text).with_context(|| file.display().to_string())?;
-        let validators = Mutex::default();
-        Ok(Self { root, validators })
+        Ok(Self { root, validators: Mutex::default() })
     }
 
     /// What is at a JSON Pointer, with references followed.
@@ -66,8 +61,7 @@ impl Document {
     /// # Errors
     /// There is no schema, or it is none.
     pub fn violations(&self, pointer: &str, value: &Value) -> Result<Vec<String>> {
-        let schema = self.at(pointer);
-        let schema = schema.with_context(|| format!("no schema at {pointer}"))?;
+        let schema = self.at(pointer).with_context(|| format!("no schema at {pointer}"))?;
         self.validate(pointer, || schema.clone(), value)
     }
 
@@ -197,15 +191,12 @@ mod tests {
         }}});
         let head = json!({"responses": {"200": {"content": {"a/b": {"schema": {}}}}}});
         let root = json!({"components": components, "paths": {"/x/{id}": {"get": get, "head": head}}});
-        let validators = Mutex::default();
-        let document = Document { root, validators };
+        let document = Document { root, validators: Mutex::default() };
         let (body, tag) = (("content-type", "a/b"), ("tag", "t"));
         for (method, path, status, fields, body, good) in [
-            ("GET", "/x/1", 200, &[body, tag][..], "1", true),
-            ("GET", "/x/1", 200, &[body, tag, ("other", "o"), ("date", "d")], "1", true),
+            ("GET", "/x/1", 200, &[body, tag, ("other", "o"), ("date", "d")][..], "1", true),
             ("GET", "/x/1", 200, &[body], "1", false),
-            ("GET", "/x/1", 200, &[body, ("tag", "u")], "1", false),
-            ("GET", "/x/1", 200, &[body, tag, tag, ("tag", "u")], "1", false),
+            ("GET", "/x/1", 200, &[body, tag, ("tag", "u")], "1", false),
             ("GET", "/x/1", 200, &[body, tag, ("more", "o")], "1", false),
             ("GET", "/x/1", 200, &[body, tag], "2", false),
             ("GET", "/x/1", 200, &[body, tag], "<", false),

@@ -17,7 +17,7 @@ use fixtures::Shared;
 use fixtures::debezium::Debezium;
 use fixtures::kafka::Kafka;
 use nix::sys::signal::Signal;
-use openapi_check::tools::{NodeTools, Schemathesis};
+use openapi_check::tools::{node_tools, schemathesis};
 
 /// The partitions of `orders` in the second run of the tests over HTTP.
 const PARTITIONS: u32 = 8;
@@ -133,10 +133,9 @@ fn install_tools(may_install: bool) {
     };
     let browser = Browser::find_or_install(may_install).map(drop);
     report("The pages will not be tested in a browser", browser);
-    let node = NodeTools::find_or_install(may_install).map(drop);
+    let node = node_tools(may_install).map(drop);
     report("The API's description will not be linted, nor the Postman collection run", node);
-    let schemathesis = Schemathesis::find_or_install(may_install).map(drop);
-    report("Schemathesis will not test the APIs", schemathesis);
+    report("Schemathesis will not test the APIs", schemathesis(may_install).map(drop));
     let kafka = Kafka::find_or_install(may_install).map(drop);
     report("No orders will go to a Kafka topic", kafka);
     let debezium = Debezium::find_or_install(may_install).map(drop);
