@@ -3,29 +3,24 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use exactly_once::ListState;
 use exactly_once::condition::Expected;
-use exactly_once::error::DatabaseError;
 use exactly_once::feed::{Cursor, FeedError};
-use exactly_once::ports::{Clock, Feed, FeedRows, Insertion, List, Outlook, Page, Writers};
+use exactly_once::ports::Clock;
 use exactly_once_stores::platform::{CommandError, Place, Platform, SendCommand, SendStatement, StatementError};
 use exactly_once_stores::redis::{Command, Reply};
-use exactly_once_stores::sql::{Parameter, Row, Statement, Statements, Value, feed_rows, outlook, page};
+use exactly_once_stores::sql::{Parameter, Row, Statement, Statements, Value};
 use exactly_once_stores::sqlite::{LOG_MODE, setup, statements};
 use exactly_once_stores::{Database, Instance, Request};
-use futures::executor::block_on;
 use native_stores::OneshotSignals;
 use orders::ORDERS;
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
 use rusqlite::Error;
 use rusqlite::types::Value as SqliteValue;
-use simulation::world::{Answer, Call, World};
+use simulation::world::{Answer, Call};
 
-use crate::feed::{orders, page_of};
-use crate::native::{REFUNDS, execute_over, settings};
-use crate::reading::order_of;
-use crate::{CALLS, SEQUENCES, Seen, batch, collection, compare_conditional, conditional_calls, new_resource};
+use crate::feed::{assert_short_list, orders, page};
+use crate::native::{REFUNDS, collection_of, execute_over, settings};
+use crate::reading::{insert, order_of};
+use crate::{OF_DATABASE, Real, compare};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -42,14 +37,10 @@ impl Embedded {
         let embedded = Self { connection, orders: statements(&ORDERS.collection), refunds: statements(&REFUNDS) };
         for collection in [ORDERS.collection, REFUNDS, REFUNDS] {
             for sql in setup(&collection) {
-                embedded.rows(Statement::plain(&sql));
+                embedded.try_rows(&Statement::plain(&sql)).unwrap();
             }
         }
         embedded
-    }
-
-    fn rows(&self, statement: Statement<'_>) -> Vec<Row> {
-        self.try_rows(&statement).unwrap()
     }
 
     fn try_rows(&self, Statement { sql, parameters }: &Statement<'_>) -> Result<Vec<Row>, Error> {
@@ -76,35 +67,21 @@ impl Embedded {
         });
         rows?.collect()
     }
+}
+
+impl Real for Rc<Embedded> {
+    async fn execute(&self, call: &Call) -> Answer {
+        let (instance, request) = (Instance::new(OneshotSignals), Request::new(Host(self.clone()), false));
+        let collection = collection_of(call);
+        execute_over(&Database::new(&instance, &request, settings(Place::Sqlite), &collection), call).await
+    }
 
     fn statements(&self, collection: &str) -> &Statements {
-        match collection {
-            "orders" => &self.orders,
-            _ => &self.refunds,
-        }
+        if collection == REFUNDS.name { &self.refunds } else { &self.orders }
     }
 
-    fn page(&self, list: &List, after: Option<exactly_once::ResourceId>, limit: usize) -> Option<Page> {
-        let statement = self.statements(list.collection).page(&list.customer, after, limit);
-        page(&self.rows(statement), limit).unwrap()
-    }
-
-    fn state(&self, list: &List) -> ListState {
-        self.page(list, None, 0).unwrap().state
-    }
-
-    /// Makes a call as the component makes it.
-    fn execute(self: &Rc<Self>, call: &Call) -> Answer {
-        let host = Host(self.clone());
-        let instance = Instance::new(OneshotSignals);
-        let request = Request::new(host, false);
-        let collection = match call.scope() {
-            Some(scope) if scope.collection == REFUNDS.name => REFUNDS,
-            _ => ORDERS.collection,
-        };
-        let settings = settings(Place::Sqlite);
-        let database = Database::new(&instance, &request, settings, &collection);
-        block_on(execute_over(&database, call))
+    async fn rows(&self, statement: Statement<'_>) -> Vec<Row> {
+        self.try_rows(&statement).unwrap()
     }
 }
 
@@ -162,119 +139,44 @@ impl SendCommand for Host {
     }
 }
 
-#[test]
-fn the_embedded_store_answers_as_the_simulated_one_does() {
-    let mut seen = Seen::default();
-    for seed in 0..SEQUENCES {
-        let mut rng = StdRng::seed_from_u64(seed);
-        let (store, mut world) = (Rc::new(Embedded::fresh()), World::default());
-        for number in 0..CALLS {
-            let collection = collection(&mut rng);
-            let new = new_resource(&mut rng, collection);
-            let list = List::from(&new.scope);
-            let call = match rng.random_range(0..10) {
-                0..3 => Call::Insert(Box::new(new)),
-                3 => Call::InsertAll(batch(&mut rng)),
-                4 => Call::Find(new.scope),
-                5 => {
-                    let after = rng.random_bool(0.5).then_some(new.id);
-                    let limit = rng.random_range(1..=2);
-                    let read = |page: Page| (page.resources, page.more);
-                    let simulated = world.tables.page(&list, after, limit).map(read);
-                    let real = store.page(&list, after, limit).map(read);
-                    assert_eq!(simulated, real, "{seed}.{number}");
-                    seen.count(real.map_or("unknown cursor", |_| "page"));
-                    continue;
-                }
-                _ => {
-                    let states = [world.tables.list_state(&list), store.state(&list)];
-                    let [simulated, real] = conditional_calls(&mut rng, &new, states);
-                    let snapshot = world.tables.snapshot();
-                    let answers = [world.execute(&simulated, snapshot), store.execute(&real)];
-                    let states = (world.tables.list_state(&list), store.state(&list));
-                    compare_conditional(answers, states, &mut seen);
-                    continue;
-                }
-            };
-            let snapshot = world.tables.snapshot();
-            let simulated = world.execute(&call, snapshot);
-            let real = store.execute(&call);
-            assert_eq!(simulated, real, "sequence {seed}, call {number}: {call:?}");
-            seen.count_insertions(&real);
-        }
-        let snapshot = world.tables.snapshot();
-        let simulated = world.execute(&Call::AskHistory, snapshot);
-        assert_eq!(simulated, store.execute(&Call::AskHistory));
-    }
-    seen.assert_none_was_rare(&["held lock"]);
-}
-
-/// One writer: an order that is not committed keeps others from drawing a number.
-impl Feed for Embedded {
-    async fn look(&self, after: i64, limit: usize, among: Option<&Writers>) -> Result<Outlook, DatabaseError> {
-        let rows = self.rows(self.orders.look(after, limit, among));
-        Ok(outlook(rows.first()).unwrap())
-    }
-
-    async fn read(&self, after: i64, last: i64, limit: usize) -> Result<FeedRows, DatabaseError> {
-        let rows = self.rows(self.orders.read(after, last, limit));
-        Ok(feed_rows(&rows).unwrap())
-    }
+#[tokio::test]
+async fn the_embedded_store_answers_as_the_simulated_one_does() {
+    compare(async || Rc::new(Embedded::fresh()), OF_DATABASE).await.assert_none_was_rare(&["held lock"]);
 }
 
 #[tokio::test]
-async fn the_feed_is_in_order_and_a_cursor_without_its_order_is_not_valid() {
+async fn a_cursor_of_the_feed_without_its_order_is_not_valid() {
     let store = Rc::new(Embedded::fresh());
-    let page = async |after: Option<Cursor>| page_of(&*store, after).await;
-    let insert = |millisecond| {
-        let call = Call::Insert(Box::new(order_of("c", millisecond)));
-        let inserted = store.execute(&call);
-        assert_eq!(inserted, Answer::Postgres(Insertion::Inserted));
-    };
-    let start = page(None).await.unwrap();
-    assert_eq!(orders(&start), []);
+    let page = async |after: Option<Cursor>| page(&store, after).await;
     for millisecond in [5, 1, 4, 2] {
-        insert(millisecond);
+        insert(&store, &order_of("c", millisecond)).await;
     }
-    let first = page(Some(start.next)).await.unwrap();
-    assert_eq!(orders(&first), [5, 1, 4]);
-    assert_eq!(first, page(None).await.unwrap());
+    let first = page(None).await.unwrap();
     let second = page(Some(first.next)).await.unwrap();
-    assert_eq!(orders(&second), [2]);
-    let last = page(Some(second.next)).await.unwrap();
-    assert_eq!((orders(&last), last.next), (vec![], second.next));
-
+    assert_eq!((orders(&first), orders(&second)), (vec![5, 1, 4], vec![2]));
     // The number of the newest order is drawn again after it was deleted.
     store.connection.execute("DELETE FROM orders WHERE seq = 4", []).unwrap();
-    let gone = page(Some(second.next)).await;
-    assert_eq!(gone, Err(FeedError::AnotherHistory));
-    insert(7);
-    let reused = page(Some(second.next)).await;
-    assert_eq!(reused, Err(FeedError::AnotherHistory));
+    assert_eq!(page(Some(second.next)).await, Err(FeedError::AnotherHistory));
+    insert(&store, &order_of("c", 7)).await;
+    assert_eq!(page(Some(second.next)).await, Err(FeedError::AnotherHistory));
     assert_eq!(orders(&page(Some(first.next)).await.unwrap()), [7]);
 }
 
-#[test]
-fn long_documents_make_short_pages() {
+#[tokio::test]
+async fn long_documents_make_short_pages() {
     let store = Rc::new(Embedded::fresh());
-    let orders = [1, 2, 3].map(|millisecond| order_of("c", millisecond));
-    for order in &orders {
-        store.execute(&Call::Insert(Box::new(order.clone())));
+    for millisecond in 1..=3 {
+        insert(&store, &order_of("c", millisecond)).await;
     }
     let long = "UPDATE orders SET document = json_object('note', printf('%.600000c', 'x'))";
     store.connection.execute_batch(long).unwrap();
-    let list = List::from(&orders[0].scope);
-    let first = store.page(&list, None, 3).unwrap();
-    assert_eq!((first.resources.len(), first.more), (2, true));
-    let next = store.page(&list, Some(orders[1].id), 3).unwrap();
-    assert_eq!((next.resources.len(), next.more), (1, false));
+    assert_short_list(&store).await;
 }
 
 #[test]
 fn no_statement_scans_the_table() {
     let store = Embedded::fresh();
-    let mut rng = StdRng::seed_from_u64(1);
-    let new = new_resource(&mut rng, "orders");
+    let new = order_of("c", 1);
     let (customer, orders) = (&new.scope.customer, &store.orders);
     for Statement { sql, parameters } in [
         orders.insert(&new, TIMEOUT),
@@ -287,7 +189,7 @@ fn no_statement_scans_the_table() {
         orders.read(7, 9, 20),
     ] {
         let sql = &format!("EXPLAIN QUERY PLAN {sql}");
-        let plan = store.rows(Statement { sql, parameters });
+        let plan = store.try_rows(&Statement { sql, parameters }).unwrap();
         for step in plan.iter().filter_map(|row| row.text("detail")) {
             assert!(!step.contains("SCAN orders"), "{step}: {sql}");
         }

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use exactly_once::error::DatabaseError;
 use exactly_once::feed::{Cursor, FeedError, FeedPage, FeedRequest, next_page};
-use exactly_once::ports::{Clock, Feed, FeedRows, NewResource, Outlook, Writers};
-use simulation::world::Call;
+use exactly_once::ports::{Clock, Feed, FeedRows, List, Outlook, Writers};
+use exactly_once_stores::sql;
 
-use crate::native::{Stores, orders_of};
+use crate::Real;
+use crate::native::Stores;
 use crate::reading::{insert, order_of};
 
 /// How long a page waits for writers here.
@@ -32,25 +33,35 @@ fn request(after: Option<Cursor>) -> FeedRequest {
     FeedRequest { after, limit: 3, wait: Duration::ZERO }
 }
 
-/// The next page of a database.
-pub async fn page_of(database: &impl Feed, after: Option<Cursor>) -> Result<FeedPage, FeedError> {
+/// A database that is looked at through one connection and read through another.
+struct Two<'s, R> {
+    look: &'s R,
+    read: &'s R,
+}
+
+impl<R: Real> Feed for Two<'_, R> {
+    async fn look(&self, after: i64, limit: usize, among: Option<&Writers>) -> Result<Outlook, DatabaseError> {
+        Ok(self.look.look(after, limit, among).await)
+    }
+
+    async fn read(&self, after: i64, last: i64, limit: usize) -> Result<FeedRows, DatabaseError> {
+        Ok(self.read.read(after, last, limit).await)
+    }
+}
+
+async fn page_of(database: &impl Feed, after: Option<Cursor>) -> Result<FeedPage, FeedError> {
     next_page(database, &Machine(Instant::now()), &request(after), PATIENCE).await
 }
 
-async fn page(stores: &Stores, after: Option<Cursor>) -> Result<FeedPage, FeedError> {
-    page_of(stores, after).await
+/// The next page of a database.
+pub async fn page(store: &impl Real, after: Option<Cursor>) -> Result<FeedPage, FeedError> {
+    page_of(&Two { look: store, read: store }, after).await
 }
 
 /// The orders of a page, by the milliseconds in their ids.
 pub fn orders(page: &FeedPage) -> Vec<u128> {
     let last = |entry: &exactly_once::ports::FeedEntry| u128::from_be_bytes(*entry.id.as_bytes()) & 0xffff;
     page.entries.iter().map(last).collect()
-}
-
-fn call(millisecond: u128) -> (NewResource, Call) {
-    let new = order_of("c", millisecond);
-    let call = Call::Insert(Box::new(new.clone()));
-    (new, call)
 }
 
 /// An order of a transaction that stays open.
@@ -61,66 +72,15 @@ async fn begin(stores: &Stores, millisecond: u128) -> Stores {
     open
 }
 
-#[tokio::test]
-async fn pages_are_in_order_and_the_last_one_is_empty() {
-    let stores = Stores::fresh().await;
-    let empty = page(&stores, None).await.unwrap();
-    assert_eq!(orders(&empty), []);
-    let mut after = Some(empty.next);
-    for millisecond in [5, 1, 4, 2] {
-        insert(&stores, &order_of("c", millisecond)).await;
-    }
-    for expected in [&[5, 1, 4][..], &[2], &[], &[]] {
-        let next = page(&stores, after).await.unwrap();
-        assert_eq!(orders(&next), expected);
-        after = Some(next.next);
-    }
-    let first = page(&stores, None).await.unwrap();
-    assert_eq!(orders(&first), [5, 1, 4]);
-    let entry = &first.entries[0];
-    let order = order_of("c", 5);
-    assert_eq!((&*entry.customer, entry.id), ("c", order.id));
-    assert_eq!(entry.document, order.document);
-}
-
-/// T1 draws the lower number and stays open; T2 commits.
-#[tokio::test]
-async fn nothing_is_shown_beyond_an_order_that_is_not_committed() {
-    for end in ["COMMIT", "ROLLBACK"] {
-        let stores = Stores::fresh().await;
-        insert(&stores, &order_of("c", 4)).await;
-        let after = page(&stores, None).await.unwrap().next;
-        let open = begin(&stores, 5).await;
-        insert(&stores, &order_of("c", 6)).await;
-
-        let waited = Instant::now();
-        let nothing = page(&stores, Some(after)).await.unwrap();
-        assert!(waited.elapsed() >= PATIENCE);
-        assert_eq!((orders(&nothing), nothing.next), (vec![], after));
-
-        // It ends while a page waits for it.
-        let ending = async {
-            tokio::time::sleep(PATIENCE / 3).await;
-            open.run_sql(end).await;
-        };
-        let (next, ()) = tokio::join!(page(&stores, Some(after)), ending);
-        let expected = match end {
-            "COMMIT" => vec![5, 6],
-            _ => vec![6],
-        };
-        assert_eq!(orders(&next.unwrap()), expected);
-    }
-}
-
 /// In a subtransaction, beside a stronger lock, at another level, by another role, and into a partition by its name.
 #[tokio::test]
 async fn every_way_to_write_is_waited_for() {
-    let begins = [
-        "BEGIN; SAVEPOINT s;",
-        "SET default_transaction_isolation = 'serializable'; BEGIN;",
-        "CREATE ROLE {} ; GRANT SELECT, INSERT ON orders TO {}; BEGIN; SET LOCAL ROLE {};",
-    ];
-    for begin in begins {
+    for (begin, end, shown) in [
+        ("BEGIN;", "ROLLBACK", &[6][..]),
+        ("BEGIN; SAVEPOINT s;", "COMMIT", &[5, 6]),
+        ("SET default_transaction_isolation = 'serializable'; BEGIN;", "COMMIT", &[5, 6]),
+        ("CREATE ROLE {} ; GRANT SELECT, INSERT ON orders TO {}; BEGIN; SET LOCAL ROLE {};", "COMMIT", &[5, 6]),
+    ] {
         let stores = Stores::fresh().await;
         let role = format!("feed_{}", uuid::Uuid::new_v4().simple());
         let open = stores.second_connection().await;
@@ -128,23 +88,20 @@ async fn every_way_to_write_is_waited_for() {
         insert(&open, &order_of("c", 5)).await;
         insert(&stores, &order_of("d", 6)).await;
         if begin.contains("SAVEPOINT") {
-            let stronger = "RELEASE s; LOCK TABLE orders IN SHARE ROW EXCLUSIVE MODE";
-            open.run_sql(stronger).await;
+            open.run_sql("RELEASE s; LOCK TABLE orders IN SHARE ROW EXCLUSIVE MODE").await;
         }
         assert_eq!(orders(&page(&stores, None).await.unwrap()), [], "{begin}");
-        open.run_sql("COMMIT").await;
-        assert_eq!(orders(&page(&stores, None).await.unwrap()), [5, 6]);
+        open.run_sql(end).await;
+        assert_eq!(orders(&page(&stores, None).await.unwrap()), shown);
         if begin.contains("ROLE") {
-            let drop = format!("DROP OWNED BY {role}; DROP ROLE {role}");
-            stores.run_sql(&drop).await;
+            stores.run_sql(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
         }
     }
     let stores = Stores::fresh().await;
     stores.run_sql("DROP TABLE orders; SELECT create_resource_table('orders', 'order', 3)").await;
     let open = stores.second_connection().await;
-    let (new, _) = call(5);
     let of_c = "SELECT right(tableoid::regclass::text, 1)::bigint FROM orders";
-    insert(&stores, &new).await;
+    insert(&stores, &order_of("c", 5)).await;
     let number = stores.number(of_c).await;
     open.run_sql(&format!(
         "BEGIN; INSERT INTO orders_{number} (order_id, customer_id, idempotency_key, fingerprint, created_at, \
@@ -153,31 +110,9 @@ async fn every_way_to_write_is_waited_for() {
     ))
     .await;
     insert(&stores, &order_of("d", 7)).await;
-    let first = page(&stores, None).await.unwrap();
-    assert_eq!(orders(&first), []);
+    assert_eq!(orders(&page(&stores, None).await.unwrap()), []);
     open.run_sql("COMMIT").await;
     assert_eq!(orders(&page(&stores, None).await.unwrap()), [5, 6, 7]);
-}
-
-/// A database that is looked at through one connection and read through another. `hidden`: its writers are not seen.
-struct Two<'s> {
-    look: &'s Stores,
-    read: &'s Stores,
-    hidden: bool,
-}
-
-impl Feed for Two<'_> {
-    async fn look(&self, after: i64, limit: usize, among: Option<&Writers>) -> Result<Outlook, DatabaseError> {
-        let mut outlook = Feed::look(self.look, after, limit, among).await?;
-        if self.hidden {
-            outlook.writers = Writers::default();
-        }
-        Ok(outlook)
-    }
-
-    async fn read(&self, after: i64, last: i64, limit: usize) -> Result<FeedRows, DatabaseError> {
-        Feed::read(self.read, after, last, limit).await
-    }
 }
 
 /// The order commits between the snapshot of a look and its look at the writers: it is in neither.
@@ -191,26 +126,11 @@ async fn an_order_that_commits_between_a_snapshot_and_the_look_at_the_writers_is
         // The statements of this transaction have the snapshot of the first one.
         look.run_sql("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM orders").await;
         open.run_sql("COMMIT").await;
-        let two = Two { look: &look, read: if is_later { &stores } else { &look }, hidden: false };
-        let page = page_of(&two, None).await.unwrap();
+        let two = Two { look: &look, read: if is_later { &stores } else { &look } };
         // Read in the snapshot of the look, the order would be skipped.
-        let expected = if is_later { vec![5, 6] } else { vec![6] };
-        assert_eq!(orders(&page), expected);
+        let expected: &[_] = if is_later { &[5, 6] } else { &[6] };
+        assert_eq!(orders(&page_of(&two, None).await.unwrap()), expected);
     }
-}
-
-/// Without step B an order is skipped: what the other tests demand is not there by chance.
-#[tokio::test]
-async fn without_waiting_for_the_writers_an_order_is_skipped() {
-    let stores = Stores::fresh().await;
-    let open = begin(&stores, 5).await;
-    insert(&stores, &order_of("c", 6)).await;
-    let two = Two { look: &stores, read: &stores, hidden: true };
-    let first = page_of(&two, None).await.unwrap();
-    assert_eq!(orders(&first), [6]);
-    open.run_sql("COMMIT").await;
-    let next = page_of(&two, Some(first.next)).await.unwrap();
-    assert_eq!(orders(&next), []);
 }
 
 /// A clock whose first sleep is a transaction's chance to be prepared.
@@ -246,7 +166,7 @@ async fn an_order_of_a_transaction_that_is_prepared_meanwhile_is_waited_for() {
     let open = begin(&stores, 5).await;
     insert(&stores, &order_of("c", 6)).await;
     let clock = Preparing { machine: Machine(Instant::now()), open: &open, done: Cell::new(false) };
-    let nothing = next_page(&stores, &clock, &request(None), PATIENCE).await;
+    let nothing = next_page(&Two { look: &stores, read: &stores }, &clock, &request(None), PATIENCE).await;
     assert!(clock.done.get());
     assert_eq!(orders(&nothing.unwrap()), []);
     // One that is prepared already.
@@ -262,51 +182,44 @@ async fn a_cursor_is_valid_as_long_as_numbers_mean_the_same() {
     let stores = Stores::fresh().await;
     insert(&stores, &order_of("c", 1)).await;
     let mut after = page(&stores, None).await.unwrap().next;
-    let valid = ["DELETE FROM orders", "DELETE FROM refunds"];
-    let invalid = [
-        "SELECT forget_records()",
-        "TRUNCATE orders",
-        "DROP TABLE orders; SELECT create_resource_table('orders', 'order')",
-    ];
-    for (sql, is_valid) in valid.map(|sql| (sql, true)).into_iter().chain(invalid.map(|sql| (sql, false))) {
+    for (sql, error) in [
+        ("DELETE FROM orders", None),
+        ("DELETE FROM refunds", None),
+        ("SELECT forget_records()", Some(FeedError::AnotherHistory)),
+        ("TRUNCATE orders", Some(FeedError::AnotherHistory)),
+        ("DROP TABLE orders; SELECT create_resource_table('orders', 'order')", Some(FeedError::AnotherHistory)),
+    ] {
         stores.run_sql(sql).await;
-        let next = page(&stores, Some(after)).await;
-        assert_eq!(next.is_ok(), is_valid, "{sql}");
-        if let Err(error) = next {
-            assert_eq!(error, FeedError::AnotherHistory);
-        }
+        assert_eq!(page(&stores, Some(after)).await.err(), error, "{sql}");
         insert(&stores, &order_of("c", 2)).await;
-        let first = page(&stores, None).await.unwrap();
-        after = first.next;
+        after = page(&stores, None).await.unwrap().next;
         stores.run_sql("DELETE FROM orders").await;
     }
     // Another table's cursor.
-    let refunds = Cursor { mark: after.mark, ..after };
-    let statement = stores.statements("refunds").look(0, 1, None);
-    let other = stores.outlook(statement).await.mark;
-    assert_ne!(refunds.mark, other);
+    let other = sql::outlook(stores.rows(stores.statements("refunds").look(0, 1, None)).await.first()).unwrap().mark;
+    assert_ne!(after.mark, other);
 }
 
 #[tokio::test]
 async fn long_documents_make_short_pages() {
     let stores = Stores::fresh().await;
-    let list = orders_of(&order_of("c", 1).scope.customer);
     for millisecond in 1..=3 {
         insert(&stores, &order_of("c", millisecond)).await;
     }
-    let long = "UPDATE orders SET document = json_build_object('note', repeat('x', 600000))";
-    stores.run_sql(long).await;
+    stores.run_sql("UPDATE orders SET document = json_build_object('note', repeat('x', 600000))").await;
     let first = page(&stores, None).await.unwrap();
-    assert_eq!(orders(&first), [1, 2]);
     let next = page(&stores, Some(first.next)).await.unwrap();
-    assert_eq!(orders(&next), [3]);
-    // A customer's list as well, newest first.
+    assert_eq!((orders(&first), orders(&next)), (vec![1, 2], vec![3]));
+    assert_short_list(&stores).await;
+}
+
+/// Asserts that a customer's list of the orders 1 to 3, which are long, has two in a page of three, newest first.
+pub async fn assert_short_list(store: &impl Real) {
+    let (list, id) = (List::from(&order_of("c", 1).scope), |millisecond| order_of("c", millisecond).id);
     for (after, expected, more) in [(None, &[3, 2][..], true), (Some(2), &[1], false)] {
-        let after = after.map(|millisecond| order_of("c", millisecond).id);
-        let page = stores.page(&list, after, 3).await.unwrap();
-        let ids: Vec<_> = page.resources.iter().map(|stored| stored.id).collect();
-        let expected: Vec<_> = expected.iter().map(|millisecond| order_of("c", *millisecond).id).collect();
-        assert_eq!((ids, page.more), (expected, more));
+        let page = store.page(&list, after.map(id), 3).await.unwrap();
+        assert!(page.resources.iter().map(|stored| stored.id).eq(expected.iter().copied().map(id)), "{page:?}");
+        assert_eq!(page.more, more);
     }
 }
 

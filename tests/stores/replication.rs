@@ -7,13 +7,12 @@ use std::time::Duration;
 use devstack::process::local;
 use devstack::{Postgres, Programs};
 use exactly_once::condition::Expected;
-use exactly_once::ports::Feed;
-use fixtures::Shared;
 use fixtures::replication::{Replication, crash_while_a_commit_waits, set_replication, wait_for_standby};
+use fixtures::{Shared, connect, until};
 use simulation::world::Call;
 use tokio::time::timeout;
-use tokio_postgres::NoTls;
 
+use crate::Real;
 use crate::native::Stores;
 use crate::reading::order_of;
 
@@ -34,14 +33,20 @@ fn start_standby(programs: &Programs, name: &str, primary: &Postgres) -> Postgre
     Postgres::start_standby(programs, &folder(name), local(primary.port())).unwrap()
 }
 
+/// A connection, once the server has started.
 async fn client(postgres: &Postgres) -> tokio_postgres::Client {
-    loop {
-        if let Ok((client, connection)) = tokio_postgres::connect(&postgres.url("postgres"), NoTls).await {
-            tokio::spawn(connection);
-            return client;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let mut client = None;
+    until("a connection", async || {
+        client = connect(&postgres.url("postgres")).await.ok();
+        client.is_some()
+    })
+    .await;
+    client.unwrap()
+}
+
+/// How many orders a server shows.
+async fn count(postgres: &Postgres) -> i64 {
+    client(postgres).await.query_one("SELECT count(*) FROM orders", &[]).await.unwrap().get(0)
 }
 
 /// An insertion waits for the standby, a crash restarts the server, and its row is visible although no standby has it.
@@ -69,9 +74,7 @@ async fn a_row_that_no_standby_has_is_not_acknowledged_after_a_crash() {
     crash_while_a_commit_waits(&primary).await.unwrap();
     assert!(waiting.await.unwrap().is_err());
 
-    let observer = client(&primary).await;
-    let count = observer.query_one("SELECT count(*) FROM orders", &[]).await.unwrap();
-    assert_eq!(count.get::<_, i64>(0), 1, "the row is visible");
+    assert_eq!(count(&primary).await, 1, "the row is visible");
     for call in
         [insert.clone(), Call::Find(order.scope.clone()), Call::InsertBasedOn(Box::new(order.clone()), Expected::Any)]
     {
@@ -84,10 +87,8 @@ async fn a_row_that_no_standby_has_is_not_acknowledged_after_a_crash() {
     standby.restart().unwrap();
     let stores = stores.second_connection().await;
     stores.execute(&insert).await;
-    let replicated = client(&standby).await;
-    let count = replicated.query_one("SELECT count(*) FROM orders", &[]).await.unwrap();
-    assert_eq!(count.get::<_, i64>(0), 1);
-    assert_eq!(stores.read(0, 10, 10).await.unwrap().entries.len(), 1);
+    assert_eq!(count(&standby).await, 1);
+    assert_eq!(stores.read(0, 10, 10).await.entries.len(), 1);
 }
 
 /// The timeline, the history and the feed's numbering, once a component has been there.
@@ -164,6 +165,6 @@ async fn a_sequence_that_was_not_copied_is_seen_and_continues() {
         assert_eq!(stores.number(continues).await, 1);
         let (second, next) = (order_of("c", 2), stores.read(1, 9, 9));
         stores.execute(&Call::Insert(Box::new(second.clone()))).await;
-        assert_eq!(next.await.unwrap().entries[0].id, second.id);
+        assert_eq!(next.await.entries[0].id, second.id);
     }
 }
