@@ -147,22 +147,6 @@ fn accepted(value: &Value, document: &Value, total: u128) {
     expected["total"] = u64::try_from(total).expect("a total fits").into();
     expected["createdAt"] = id.created_at().into();
     assert_eq!(represented, expected);
-    another_release(document);
-}
-
-/// A member that another release has added to a stored order is shown, and changes nothing else.
-fn another_release(document: &Value) {
-    let id = ResourceId::parse("01970000-0000-7000-8000-000000000001").expect("an id");
-    let represent = |document: &Value| {
-        let representation = ORDERS.represent(id, document).expect("readable");
-        serde_json::from_str::<Value>(&representation).expect("JSON")
-    };
-    let (mut document, mut expected) = (document.clone(), represent(document));
-    for order in [&mut document, &mut expected] {
-        order["giftWrap"] = true.into();
-        order["items"][0]["colour"] = "red".into();
-    }
-    assert_eq!(represent(&document), expected);
 }
 
 /// Every violation names another member that is there, or is missing in an object that is there.

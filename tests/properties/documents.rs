@@ -55,14 +55,20 @@ pub fn order() -> impl Strategy<Value = Value> {
     })
 }
 
-/// An order of which one place was changed: to another value, mostly one near a limit of that place, or
-/// removed, or added to.
+/// The second of [`changed_order`].
 pub fn almost_order() -> impl Strategy<Value = Value> {
+    changed_order().prop_map(|(_, almost)| almost)
+}
+
+/// An order, and the same of which one place was changed: to another value, mostly one near a limit of that place, or
+/// removed, or added to.
+pub fn changed_order() -> impl Strategy<Value = (Value, Value)> {
     let value = prop_oneof![
         4 => any::<Index>().prop_map(Err),
         1 => any_value().prop_map(Ok),
     ];
-    (order(), any::<Index>(), value, 0..8, text(0..=3)).prop_map(|(mut order, place, value, change, name)| {
+    (order(), any::<Index>(), value, 0..8, text(0..=3)).prop_map(|(original, place, value, change, name)| {
+        let mut order = original.clone();
         let places = pointers(&order);
         let pointer = &places[place.index(places.len())];
         let (parent, last) = pointer.rsplit_once('/').unwrap_or_default();
@@ -79,7 +85,7 @@ pub fn almost_order() -> impl Strategy<Value = Value> {
             }
             _ => *order.pointer_mut(pointer).expect("it is there") = value,
         }
-        order
+        (original, order)
     })
 }
 
@@ -94,24 +100,14 @@ fn near_limits(member: &str) -> Vec<Value> {
             json!([item(i64::MAX), item(0)]),
             json!([item(i64::MAX), item(1)]),
         ],
-        "quantity" | "unitPrice" => vec![
-            json!(-1),
-            json!(0),
-            json!(1),
-            json!(10_000),
-            json!(10_001),
-            json!(i64::MAX),
-            json!(i64::MAX.unsigned_abs() + 1),
-            json!(2.0),
-        ],
-        "sku" | "note" => vec![
-            json!(""),
-            json!("\0"),
-            json!("€".repeat(64)),
-            json!("€".repeat(65)),
-            json!("€".repeat(500)),
-            json!("€".repeat(501)),
-        ],
+        "quantity" | "unitPrice" => {
+            let (fit, most) = ([0, 1, 2, 9_999, 10_000].map(|n| json!(n)), json!(i64::MAX));
+            [&fit[..], &[json!(-1), json!(10_001), most, json!(i64::MAX.unsigned_abs() + 1), json!(2.0)]].concat()
+        }
+        "sku" | "note" => {
+            let long = [1, 64, 65, 500, 501].map(|length| json!("€".repeat(length)));
+            [&long[..], &[json!(""), json!("\0")]].concat()
+        }
         "currency" => vec![json!("CHF"), json!("eur"), json!("EURO"), json!("")],
         _ => vec![json!([]), json!({}), json!(null), json!("")],
     }
@@ -120,20 +116,14 @@ fn near_limits(member: &str) -> Vec<Value> {
 /// The place of every value in a document.
 fn pointers(value: &Value) -> Vec<String> {
     let below = |token: &str, value| {
-        let inner = pointers(value);
-        inner
-            .into_iter()
-            .map(|pointer| format!("{}{pointer}", exactly_once::json::pointer("", token)))
-            .collect::<Vec<_>>()
+        let start = exactly_once::json::pointer("", token);
+        pointers(value).into_iter().map(|inner| start.clone() + &inner).collect::<Vec<_>>()
     };
     let mut all = vec![String::new()];
     match value {
-        Value::Object(members) => {
-            all.extend(members.iter().flat_map(|(name, value)| below(name, value)));
-        }
+        Value::Object(members) => all.extend(members.iter().flat_map(|(name, value)| below(name, value))),
         Value::Array(items) => {
-            let items = items.iter().enumerate();
-            all.extend(items.flat_map(|(index, value)| below(&index.to_string(), value)));
+            all.extend(items.iter().enumerate().flat_map(|(index, value)| below(&index.to_string(), value)));
         }
         _ => {}
     }

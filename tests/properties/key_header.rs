@@ -1,6 +1,5 @@
 //! The `Idempotency-Key` field: any bytes.
 
-use exactly_once::IdempotencyKey;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -21,7 +20,7 @@ fn field_value() -> impl Strategy<Value = Vec<u8>> {
         vec(any::<u8>(), 0..300),
         vec(byte(), 0..12),
         vec(0x21..=0x7e_u8, 250..260),
-        vec(byte(), 0..8).prop_map(|inner| [b"\"", &inner[..], b"\" "].concat()),
+        vec(byte(), 0..8).prop_map(|inner| [b" \t\"", &inner[..], b"\" "].concat()),
         vec(0x21..=0x7e_u8, 250..260).prop_map(|key| checks::quote(&key)),
     ]
 }
@@ -32,13 +31,6 @@ proptest! {
     #[test]
     fn a_value_is_a_key_exactly_if_it_is_1_to_255_visible_characters(value in field_value()) {
         checks::key_header(&value);
-    }
-
-    #[test]
-    fn a_quoted_key_is_that_key(key in vec(0x21..=0x7e_u8, 1..=255), before in "[ \t]*", after in "[ \t]*") {
-        let value = [before.as_bytes(), &checks::quote(&key), after.as_bytes()].concat();
-        let parsed = IdempotencyKey::parse(&value).expect("a key");
-        prop_assert_eq!(parsed.as_str().as_bytes(), key);
     }
 
     #[test]

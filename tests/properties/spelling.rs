@@ -66,10 +66,12 @@ impl Speller<'_> {
     fn string(&mut self, text: &str) {
         self.text.push('"');
         for c in text.chars() {
-            match self.choose(3) {
-                0 => self.plain(c),
-                1 => self.escaped(c, |unit| format!("\\u{unit:04x}")),
-                _ => self.escaped(c, |unit| format!("\\u{unit:04X}")),
+            let way = self.choose(3);
+            for unit in c.encode_utf16(&mut [0; 2]).iter().take(way * 2) {
+                self.text += &if way == 1 { format!("\\u{unit:04x}") } else { format!("\\u{unit:04X}") };
+            }
+            if way == 0 {
+                self.plain(c);
             }
         }
         self.text.push('"');
@@ -81,12 +83,6 @@ impl Speller<'_> {
         match c {
             '/' if self.choose(2) == 1 => self.text.push_str("\\/"),
             _ => self.text.push_str(&json[1..json.len() - 1]),
-        }
-    }
-
-    fn escaped(&mut self, c: char, write: impl Fn(u16) -> String) {
-        for unit in c.encode_utf16(&mut [0; 2]) {
-            self.text.push_str(&write(*unit));
         }
     }
 }
