@@ -61,6 +61,14 @@ pub fn expand(template: &Path, into: &Path, name: &str, values: &[(&str, &str)])
     expand_folder(&template.join("content"), into, &liquid::ParserBuilder::with_stdlib().build().unwrap(), &globals);
 }
 
+/// A text with these values.
+pub fn render(text: &str, values: &[(&str, &str)]) -> String {
+    let scalar = |(name, value): &(&str, &str)| ((*name).to_owned().into(), Value::scalar((*value).to_owned()));
+    let globals: liquid::Object = values.iter().map(scalar).collect();
+    let parser = liquid::ParserBuilder::with_stdlib().build().unwrap();
+    parser.parse(text).and_then(|text| text.render(&globals)).unwrap()
+}
+
 fn expand_folder(from: &Path, into: &Path, parser: &liquid::Parser, globals: &liquid::Object) {
     fs::create_dir_all(into).unwrap();
     for entry in fs::read_dir(from).unwrap() {
