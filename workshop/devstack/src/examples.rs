@@ -7,7 +7,7 @@ use crate::workspace;
 /// The packages that an example is built from: the one of its name, and others that it serves beside it.
 pub fn packages(example: &str) -> Vec<&str> {
     match example {
-        "shop" => vec!["shop", "order-by-etag", "payments", "notifications", "console"],
+        "shop" => vec!["shop", "identity", "order-by-etag", "payments", "notifications", "console"],
         example => vec![example],
     }
 }
