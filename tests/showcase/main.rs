@@ -2,6 +2,7 @@
 
 mod client;
 mod console;
+mod homework;
 mod identity;
 mod notifications;
 mod order_by_etag;
