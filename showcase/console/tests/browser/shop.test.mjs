@@ -73,6 +73,7 @@ test("of ten orders on one ETag one is created", () => visit({}, async (page) =>
   await page.getByRole("spinbutton", { name: "Order" }).fill("2");
   await page.getByRole("button", { name: "Race" }).click();
   await saying(page, "#verdict", "10 orders on one ETag, 1 created.");
+  await rows(page, "orders").first().waitFor();
   assert.equal(await rows(page, "orders").count(), 1);
 }));
 
