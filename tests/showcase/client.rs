@@ -1,6 +1,8 @@
-//! A client of the served examples: requests with JSON, responses as a status, headers and JSON.
+//! What the examples' tests share: tokens that they sign themselves, requests as Go's client sends them, and what is said
+//! of a response.
 
-use reqwest::header::HeaderMap;
+use fixtures::Served;
+use fixtures::client::Answer;
 use serde_json::{Value, json};
 
 /// The secret of the key `k1`, and of `k2`, for tokens that tests sign themselves.
@@ -39,45 +41,32 @@ pub fn claims(token: &str) -> Value {
     serde_json::from_slice(&Base64UrlUnpadded::decode_vec(payload).unwrap()).unwrap()
 }
 
-/// A response.
-#[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: HeaderMap,
-    pub body: Value,
+/// What a test says of a response, whatever API it is of.
+pub trait Checked {
+    /// The body of a response with this status.
+    fn expect(self, status: u16) -> Value;
+    /// That it is a problem (RFC 9457) with this status.
+    fn is_problem(&self, status: u16);
 }
 
-impl Answer {
-    /// The body of a response with this status.
+impl Checked for Answer {
     #[track_caller]
-    pub fn expect(self, status: u16) -> Value {
+    fn expect(self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}", self.body);
-        self.body
+        serde_json::from_str(&self.body).unwrap_or_default()
     }
 
-    /// That it is a problem (RFC 9457) with this status.
     #[track_caller]
-    pub fn problem(&self, status: u16) {
-        assert_eq!(self.status, status, "{}", self.body);
-        assert_eq!(self.headers["content-type"], "application/problem+json");
-        assert_eq!(self.body["status"], status);
+    fn is_problem(&self, status: u16) {
+        assert_eq!((self.status, self.the("content-type")), (status, "application/problem+json"), "{}", self.body);
+        assert_eq!(self.json()["status"], status);
     }
 }
 
 /// Sends a request; with a body it is a POST of JSON, as Go's client sends it, without a `Content-Type`.
-pub async fn send(base: &str, path: &str, fields: &[(&str, &str)], body: Option<&Value>) -> Answer {
-    let url = format!("{base}{path}");
-    let client = reqwest::Client::new();
-    let mut request = match body {
-        Some(body) => client.post(url).body(body.to_string()),
-        None => client.get(url),
-    };
-    for (name, value) in fields {
-        request = request.header(*name, *value);
+pub async fn send(service: &Served, path: &str, fields: &[(&str, &str)], body: Option<&Value>) -> Answer {
+    match body {
+        Some(body) => service.post(path).fields(fields).body(body.to_string()).await,
+        None => service.get(path).fields(fields).await,
     }
-    let response = request.send().await.unwrap();
-    let (status, headers) = (response.status().as_u16(), response.headers().clone());
-    let text = response.text().await.unwrap();
-    let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
-    Answer { status, headers, body }
 }

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use devstack::scheduler::Puller;
 use fixtures::Served;
+use fixtures::client::Answer;
 use futures::future::join_all;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::client::{Answer, claims, send, token};
+use crate::client::{Checked, claims, send, token};
 use crate::shop::support::{Shop, TOKEN};
 
 const REGISTER: &str = "/api/v1/identity/register";
@@ -33,23 +34,23 @@ struct Client<'s> {
 impl Client<'_> {
     /// Registers and logs in: two requests. Returns the user, too.
     async fn new<'s>(shop: &'s Shop, email: &str) -> (Client<'s>, Value) {
-        let base = shop.0.base_url();
+        let base = &shop.0;
         let user = json!({"email": email, "password": "correct horse", "firstName": "Ada", "lastName": "Byron"});
-        let user = send(&base, REGISTER, &[], Some(&user)).await.expect(201);
+        let user = send(base, REGISTER, &[], Some(&user)).await.expect(201);
         let login = json!({"email": email, "password": "correct horse"});
-        let issued = send(&base, LOGIN, &[], Some(&login)).await.expect(200);
+        let issued = send(base, LOGIN, &[], Some(&login)).await.expect(200);
         let issued = issued["accessToken"].as_str().unwrap();
         assert_eq!((&claims(issued)["userId"], &claims(issued)["email"]), (&user["id"], &user["email"]));
         (Client { shop, bearer: format!("Bearer {issued}") }, user)
     }
 
     async fn get(&self, path: &str) -> Answer {
-        send(&self.shop.0.base_url(), path, &[("authorization", &self.bearer)], None).await
+        send(&self.shop.0, path, &[("authorization", &self.bearer)], None).await
     }
 
     async fn post(&self, path: &str, fields: &[(&str, &str)], body: Value) -> Answer {
         let fields = [&[("authorization", self.bearer.as_str())], fields].concat();
-        send(&self.shop.0.base_url(), path, &fields, Some(&body)).await
+        send(&self.shop.0, path, &fields, Some(&body)).await
     }
 
     async fn amount(&self) -> Value {
@@ -59,7 +60,7 @@ impl Client<'_> {
     /// The tag of the list, and how many orders it has.
     async fn list(&self) -> (String, usize) {
         let list = self.get(ORDERS).await;
-        let tag = list.headers["etag"].to_str().unwrap().to_owned();
+        let tag = list.the("etag").to_owned();
         (tag, list.expect(200).as_array().unwrap().len())
     }
 
@@ -128,9 +129,9 @@ async fn the_collection_of_thirteen() {
     let (empty, count) = client.list().await;
     assert_eq!(count, 0);
     // 7 to 9: without a condition, with the tag, and with the same tag again.
-    client.post(ORDERS, &[], json!({"price": 600})).await.problem(428);
+    client.post(ORDERS, &[], json!({"price": 600})).await.is_problem(428);
     let order = client.post(ORDERS, &[("if-match", &empty)], json!({"price": 600})).await.expect(202);
-    client.post(ORDERS, &[("if-match", &empty)], json!({"price": 600})).await.problem(412);
+    client.post(ORDERS, &[("if-match", &empty)], json!({"price": 600})).await.is_problem(412);
     // 10 and 11: the list has one order and another tag, with which the next order is another one.
     let (after, count) = client.list().await;
     assert!(count == 1 && after != empty);
@@ -142,7 +143,7 @@ async fn the_collection_of_thirteen() {
     assert!(client.told(2).await.ends_with("not enough money."));
     // A deposit that is sent again counts once.
     let again = client.post(DEPOSIT, &[("idempotency-key", "d1")], json!({"amount": 1000})).await;
-    assert_eq!(again.headers["idempotent-replayed"], "true");
+    assert_eq!(again.the("idempotent-replayed"), "true");
     assert_eq!(client.amount().await, 400);
 }
 
@@ -163,25 +164,25 @@ async fn of_ten_orders_with_one_etag_one_succeeds() {
 #[tokio::test]
 async fn the_other_ancestors_nine() {
     let service = Served::start("showcase/order-by-key/spin.toml", "homework_9").await.unwrap();
-    let base = service.base_url();
+    let base = &service;
     let list = format!("/?profileId={}", "3f2a8f5e-52a3-4c1c-9d0f-0f4b6f6c1a11");
     let order = async |key: &str, quantity: u32| {
         let body = json!({"productQuantity": quantity});
-        send(&base, &list, &[("idempotency-key", key)], Some(&body)).await
+        send(base, &list, &[("idempotency-key", key)], Some(&body)).await
     };
     // 1 to 3: nothing is there; an order; it is there.
-    assert_eq!(send(&base, &list, &[], None).await.expect(200), json!([]));
+    assert_eq!(send(base, &list, &[], None).await.expect(200), json!([]));
     let first = order("k1", 2).await.expect(201);
     let shown = json!({"id": first, "productQuantity": 2});
-    assert_eq!(send(&base, &list, &[], None).await.expect(200), json!([shown]));
+    assert_eq!(send(base, &list, &[], None).await.expect(200), json!([shown]));
     // 4 to 6: the key again, with the same and with another body, is the same order.
     assert_eq!(order("k1", 2).await.expect(201), first);
     assert_eq!(order("k1", 3).await.expect(201), first);
-    assert_eq!(send(&base, &list, &[], None).await.expect(200), json!([shown]));
+    assert_eq!(send(base, &list, &[], None).await.expect(200), json!([shown]));
     // 7 to 9: another key is another order, and without a key there is none.
     assert_ne!(order("k2", 3).await.expect(201), first);
-    send(&base, &list, &[], Some(&json!({"productQuantity": 2}))).await.problem(400);
-    assert_eq!(send(&base, &list, &[], None).await.expect(200).as_array().unwrap().len(), 2);
+    send(base, &list, &[], Some(&json!({"productQuantity": 2}))).await.is_problem(400);
+    assert_eq!(send(base, &list, &[], None).await.expect(200).as_array().unwrap().len(), 2);
 }
 
 #[tokio::test]
@@ -190,12 +191,12 @@ async fn what_a_client_gets_wrong_is_a_problem_and_stores_nothing() {
     let (client, user) = Client::new(&shop, "ada@example.org").await;
     for amount in [json!(0), json!(-1), json!(10.005), json!(0.001), json!(1e300), json!("1000"), json!(null)] {
         let refused = client.post(DEPOSIT, &[], json!({"amount": amount})).await;
-        refused.problem(422);
-        assert_eq!(refused.body["violations"][0]["pointer"], "/amount", "{amount}");
+        refused.is_problem(422);
+        assert_eq!(refused.json()["violations"][0]["pointer"], "/amount", "{amount}");
     }
-    client.post(DEPOSIT, &[], json!({"amount": 1, "currency": "EUR"})).await.problem(422);
-    client.post(ORDERS, &[], json!({"price": 600, "status": "succeeded"})).await.problem(422);
-    client.post(ORDERS, &[("if-match", "*")], json!({"price": 600})).await.problem(428);
+    client.post(DEPOSIT, &[], json!({"amount": 1, "currency": "EUR"})).await.is_problem(422);
+    client.post(ORDERS, &[], json!({"price": 600, "status": "succeeded"})).await.is_problem(422);
+    client.post(ORDERS, &[("if-match", "*")], json!({"price": 600})).await.is_problem(428);
     let with = |member: &str, value: Value| {
         let mut claims = json!({"sub": user["id"], "iss": "shop", "aud": "shop", "exp": 4_000_000_000_i64});
         claims[member] = value;
@@ -214,14 +215,14 @@ async fn what_a_client_gets_wrong_is_a_problem_and_stores_nothing() {
     for bearer in strangers {
         let stranger = Client { shop: &shop, bearer };
         for path in [ACCOUNT, ORDERS, NOTIFICATIONS, ME] {
-            stranger.get(path).await.problem(401);
+            stranger.get(path).await.is_problem(401);
         }
-        stranger.post(DEPOSIT, &[], json!({"amount": 1000})).await.problem(401);
-        stranger.post(ORDERS, &[], json!({"price": 600})).await.problem(401);
+        stranger.post(DEPOSIT, &[], json!({"amount": 1000})).await.is_problem(401);
+        stranger.post(ORDERS, &[], json!({"price": 600})).await.is_problem(401);
     }
     // The gateway's header means nothing here.
     let named = [("x-user-id", user["id"].as_str().unwrap())];
-    send(&shop.0.base_url(), ORDERS, &named, None).await.problem(401);
+    send(&shop.0, ORDERS, &named, None).await.is_problem(401);
     assert_eq!((client.amount().await, client.list().await.1), (json!(0), 0));
     assert_eq!(client.get(NOTIFICATIONS).await.expect(200), json!([]));
 }
@@ -232,8 +233,8 @@ async fn without_the_keys_of_tokens_nobody_is_let_in_and_the_client_is_told_to_c
     let shop = Shop::served_with("homework_keys", &[missing]).await;
     let (client, _) = Client::new(&shop, "ada@example.org").await;
     let answer = client.get(ORDERS).await;
-    answer.problem(503);
-    assert_eq!(answer.headers["retry-after"], "1");
-    Client { shop: &shop, bearer: "Bearer x".to_owned() }.get(ORDERS).await.problem(401);
+    answer.is_problem(503);
+    assert_eq!(answer.the("retry-after"), "1");
+    Client { shop: &shop, bearer: "Bearer x".to_owned() }.get(ORDERS).await.is_problem(401);
     client.get(ME).await.expect(200);
 }

@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use fixtures::Served;
+use fixtures::client::Answer;
 use futures::future::join_all;
 use serde_json::{Value, json};
 
-use crate::client::{Answer, claims, send, signing_keys, token};
+use crate::client::{Checked, claims, send, signing_keys, token};
 
 const STORES: [&str; 2] = ["postgres", "embedded"];
 const REGISTER: &str = "/api/v1/identity/register";
@@ -24,16 +25,16 @@ fn ada() -> Value {
 
 async fn register(service: &Served, key: Option<&str>, body: &Value) -> Answer {
     let key: Vec<_> = key.map(|key| ("idempotency-key", key)).into_iter().collect();
-    send(&service.base_url(), REGISTER, &key, Some(body)).await
+    send(service, REGISTER, &key, Some(body)).await
 }
 
 async fn login(service: &Served, email: &str, password: &str) -> Answer {
     let body = json!({"email": email, "password": password});
-    send(&service.base_url(), LOGIN, &[], Some(&body)).await
+    send(service, LOGIN, &[], Some(&body)).await
 }
 
 async fn me(service: &Served, token: &str) -> Answer {
-    send(&service.base_url(), ME, &[("authorization", &format!("Bearer {token}"))], None).await
+    send(service, ME, &[("authorization", &format!("Bearer {token}"))], None).await
 }
 
 #[tokio::test]
@@ -44,19 +45,19 @@ async fn a_user_registers_once_logs_in_and_is_known_by_the_token() {
         let expected = json!({"id": user["id"], "email": "ada@example.org", "firstName": "Ada", "lastName": "Byron"});
         assert_eq!(user, expected);
         let again = register(&service, Some("r1"), &ada()).await;
-        assert_eq!(again.headers["idempotent-replayed"], "true");
+        assert_eq!(again.the("idempotent-replayed"), "true");
         assert_eq!(again.expect(201), user);
 
         let issued = login(&service, "ADA@example.org", "correct horse").await;
-        assert_eq!(issued.headers["cache-control"], "no-store");
+        assert_eq!(issued.the("cache-control"), "no-store");
         let issued = issued.expect(200)["accessToken"].as_str().unwrap().to_owned();
         let named = claims(&issued);
         assert_eq!((&named["userId"], &named["sub"], &named["email"]), (&user["id"], &user["id"], &user["email"]));
         assert_eq!((&named["iss"], &named["aud"]), (&json!("shop"), &json!("shop")));
         assert_eq!(named["exp"].as_i64(), named["iat"].as_i64().map(|iat| iat + 3600));
         assert_eq!(me(&service, &issued).await.expect(200), user);
-        me(&service, "x").await.problem(401);
-        send(&service.base_url(), ME, &[], None).await.problem(401);
+        me(&service, "x").await.is_problem(401);
+        send(&service, ME, &[], None).await.is_problem(401);
     }
 }
 
@@ -79,11 +80,11 @@ async fn another_registration_of_an_e_mail_learns_nothing_of_the_first() {
             (Some("r1"), with("email", "Ada@Example.org")),
         ] {
             let answer = register(&service, key, &body).await;
-            answer.problem(409);
+            answer.is_problem(409);
             told.push(answer.body);
         }
         assert!(told.iter().all(|body| *body == told[0]), "{told:?}");
-        login(&service, "ada@example.org", "another horse").await.problem(401);
+        login(&service, "ada@example.org", "another horse").await.is_problem(401);
         // A key is the registration's, not the world's.
         register(&service, Some("r1"), &with("email", "eve@example.org")).await.expect(201);
     }
@@ -96,7 +97,7 @@ async fn many_registrations_of_an_e_mail_at_once_make_one_account() {
         let keys: Vec<String> = (0..8).map(|n| format!("r{}", n % 4)).collect();
         let body = ada();
         let answers = join_all(keys.iter().map(|key| register(&service, Some(key), &body))).await;
-        let created = |answer: &&Answer| answer.status == 201 && !answer.headers.contains_key("idempotent-replayed");
+        let created = |answer: &&Answer| answer.status == 201 && !answer.replayed();
         assert_eq!(answers.iter().filter(created).count(), 1, "{answers:?}");
         // The duplicate of the one that has won is a retry; all others have lost.
         assert_eq!(answers.iter().filter(|answer| answer.status == 201).count(), 2, "{answers:?}");
@@ -111,12 +112,12 @@ async fn an_unknown_e_mail_and_a_wrong_password_are_the_same_and_their_number_is
         register(&service, None, &ada()).await.expect(201);
         let timed = async |email: &str| {
             let mut shortest = Duration::MAX;
-            let mut body = Value::Null;
+            let mut body = String::new();
             for _ in 0..5 {
                 let start = Instant::now();
                 let answer = login(&service, email, "wrong horse").await;
                 shortest = shortest.min(start.elapsed());
-                answer.problem(401);
+                answer.is_problem(401);
                 body = answer.body;
             }
             (body, shortest)
@@ -134,8 +135,8 @@ async fn an_unknown_e_mail_and_a_wrong_password_are_the_same_and_their_number_is
             let guesses = join_all((0..10).map(|_| login(&service, email, "wrong horse"))).await;
             assert_eq!(guesses.iter().filter(|answer| answer.status == 401).count(), 5, "{guesses:?}");
             let refused = login(&service, email, "correct horse").await;
-            refused.problem(429);
-            let rest: u64 = refused.headers["retry-after"].to_str().unwrap().parse().unwrap();
+            refused.is_problem(429);
+            let rest: u64 = refused.the("retry-after").parse().unwrap();
             assert!((1..=300).contains(&rest), "{rest}");
         }
     }
@@ -159,15 +160,15 @@ async fn what_is_no_registration_stores_nothing() {
             let mut body = ada();
             body[member] = value;
             let answer = register(&service, Some("r1"), &body).await;
-            answer.problem(422);
-            assert_eq!(answer.body["violations"][0]["pointer"], format!("/{member}"));
-            assert!(!answer.body.to_string().contains("xxx"), "no password is repeated");
+            answer.is_problem(422);
+            assert_eq!(answer.json()["violations"][0]["pointer"], format!("/{member}"));
+            assert!(!answer.body.contains("xxx"), "no password is repeated");
         }
-        register(&service, Some("r1"), &json!([])).await.problem(422);
-        login(&service, "", "").await.problem(422);
-        send(&service.base_url(), REGISTER, &[("content-type", "text/plain")], Some(&ada())).await.problem(415);
-        send(&service.base_url(), REGISTER, &[], None).await.problem(405);
-        send(&service.base_url(), "/api/v1/identity", &[], None).await.problem(404);
+        register(&service, Some("r1"), &json!([])).await.is_problem(422);
+        login(&service, "", "").await.is_problem(422);
+        send(&service, REGISTER, &[("content-type", "text/plain")], Some(&ada())).await.is_problem(415);
+        send(&service, REGISTER, &[], None).await.is_problem(405);
+        send(&service, "/api/v1/identity", &[], None).await.is_problem(404);
         // The key and the e-mail are free.
         register(&service, Some("r1"), &ada()).await.expect(201);
     }
@@ -176,7 +177,7 @@ async fn what_is_no_registration_stores_nothing() {
 #[tokio::test]
 async fn keys_rotate_with_two_of_them_published() {
     let service = served("identity_keys", "embedded", &["k1", "k2"]).await;
-    let published = send(&service.base_url(), "/.well-known/jwks.json", &[], None).await.expect(200);
+    let published = send(&service, "/.well-known/jwks.json", &[], None).await.expect(200);
     let kids: Vec<&Value> = published["keys"].as_array().unwrap().iter().map(|key| &key["kid"]).collect();
     assert_eq!(kids, ["k1", "k2"]);
     assert!(!published.to_string().contains("\"d\""));
@@ -184,8 +185,8 @@ async fn keys_rotate_with_two_of_them_published() {
     let claims = |iss: &str, exp: i64| json!({"sub": user["id"], "iss": iss, "aud": "shop", "exp": exp});
     let never = 4_000_000_000;
     assert_eq!(me(&service, &token("k2", &claims("shop", never))).await.expect(200), user);
-    me(&service, &token("k2", &claims("another", never))).await.problem(401);
-    me(&service, &token("k2", &claims("shop", 1_000_000_000))).await.problem(401);
+    me(&service, &token("k2", &claims("another", never))).await.is_problem(401);
+    me(&service, &token("k2", &claims("shop", 1_000_000_000))).await.is_problem(401);
     let stranger = json!({"sub": "nobody", "iss": "shop", "aud": "shop", "exp": never});
-    me(&service, &token("k1", &stranger)).await.problem(401);
+    me(&service, &token("k1", &stranger)).await.is_problem(401);
 }
