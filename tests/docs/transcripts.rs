@@ -29,7 +29,11 @@ async fn the_api_page_shows_what_happens() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_shop_shows_what_happens() {
-    let tokens = [("operator_token", "local"), ("events_token", "events-token-of-a-laptop-or-a-test")];
+    let tokens = [
+        ("operator_token", "local"),
+        ("events_token", "events-token-of-a-laptop-or-a-test"),
+        ("signing_keys", devstack::examples::SIGNING_KEYS),
+    ];
     let shop = Served::start_with("showcase/shop/spin.toml", "docs_shop", &tokens);
     let shop = shop.await.unwrap();
     let _puller = Puller::start(shop.address(), "local");

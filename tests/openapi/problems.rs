@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use exactly_once_http::PROBLEMS;
+use exactly_once_http::{PROBLEMS, Problem};
 use orders::ORDERS;
 use regex::Regex;
 use serde_json::{Map, json};
@@ -28,7 +28,7 @@ impl Kind {
 }
 
 /// The types of problems of this API by the name of their schema. Only an example of this repository refuses as a
-/// gateway.
+/// gateway, and only others fetch keys.
 fn kinds() -> BTreeMap<String, Kind> {
     let collection = ORDERS.collection;
     let text = |template: &str| {
@@ -36,7 +36,8 @@ fn kinds() -> BTreeMap<String, Kind> {
         text.replace("{path}", collection.path)
     };
     let mut kinds: BTreeMap<String, Kind> = BTreeMap::new();
-    for row in PROBLEMS.iter().filter(|row| row.kind != "forbidden") {
+    for row in PROBLEMS.iter().filter(|row| *row != Problem::Forbidden.row() && *row != Problem::KeysUnavailable.row())
+    {
         let (name, status, field) = (text(row.kind), row.status.as_u16(), row.field);
         let word = |word: &str| word[..1].to_uppercase() + &word[1..];
         let schema = name.split('-').map(word).collect::<String>() + "Problem";

@@ -35,6 +35,6 @@ async fn the_console_in_a_browser() {
 async fn the_shop_in_a_browser() {
     let shop = Shop::served("shop_browser").await;
     let _puller = Puller::start(shop.0.address(), TOKEN);
-    let variables = [("SHOP_URL", shop.0.base_url()), ("OPERATOR_TOKEN", TOKEN.to_owned())];
+    let variables = [("SHOP_URL", shop.0.base_url())];
     flows("the_shop_in_a_browser", &["shop.test.mjs"], &variables);
 }

@@ -1,6 +1,9 @@
 //! The applications of `showcase/` over HTTP, the pages in a browser, and a project made from the template.
 
+mod client;
 mod console;
+mod homework;
+mod identity;
 mod notifications;
 mod order_by_etag;
 mod order_by_key;

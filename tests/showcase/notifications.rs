@@ -18,7 +18,7 @@ fn deliver(service: &Served, event: &Value) -> Asked {
 
 async fn read(service: &Served, customer: &str) -> Vec<Value> {
     let list = service.get(NOTIFICATIONS).field("x-user-id", customer).await.json();
-    list["notifications"].as_array().unwrap().clone()
+    list.as_array().unwrap().clone()
 }
 
 fn event(id: &str, customer: &str) -> Value {
@@ -43,7 +43,7 @@ async fn one_notification_per_payment_however_often_it_is_delivered() {
     let read = read(&service, "user-1").await;
     assert_eq!(read.len(), 1);
     assert_eq!(read[0]["orderId"], "p1");
-    assert_eq!(read[0]["text"], "Your order could not be paid: insufficient funds.");
+    assert_eq!(read[0]["message"], "Your order for 6.00EUR was not fulfilled due to: not enough money.");
 }
 
 #[tokio::test]

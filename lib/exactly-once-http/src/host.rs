@@ -10,6 +10,15 @@ use exactly_once::ports::{
 use crate::problem::Problem;
 use crate::settings::Settings;
 
+/// Why [`Host::fetch`] returns nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfetched {
+    /// There is no such answer.
+    NoAnswer,
+    /// Another request has asked, and has been answered or not.
+    AskedByAnother,
+}
+
 /// The host of one request. Its stores keep the request's deadlines.
 #[allow(async_fn_in_trait, reason = "the callers are generic and single-threaded; none needs a Send bound")]
 pub trait Host: Clock {
@@ -29,6 +38,16 @@ pub trait Host: Clock {
     /// # Errors
     /// [`Problem::WrongVariables`] or [`Problem::Misconfigured`]; the log names the variables.
     async fn settings(&self) -> Result<Arc<Settings>, Problem>;
+
+    /// The body that a GET of a URL returns with 200, if it is not longer than [`crate::MAX_BODY_BYTES`] and arrives
+    /// soon.
+    ///
+    /// # Errors
+    /// It is not to be had; or another request of the instance has asked at the same time, and this one has waited.
+    async fn fetch(&self, url: &str) -> Result<Vec<u8>, Unfetched> {
+        let _ = url;
+        Err(Unfetched::NoAnswer)
+    }
 
     /// Whether the host does not permit the database's address, as far as is known; the log names the variable.
     fn misconfigured(&self) -> bool {

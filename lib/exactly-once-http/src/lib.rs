@@ -30,12 +30,12 @@ pub use etag::ETag;
 pub use feed::{admit, events, feed_path};
 pub use head::{Body, BodyError, Head, MAX_BODY_BYTES, Method};
 pub use health::{LostStore, embedded_readiness, health, readiness};
-pub use host::Host;
+pub use host::{Host, Unfetched};
 pub use outcome::Outcome;
 pub use problem::{PROBLEMS, Problem, Row};
 pub use query::{PageRequest, QueryError, decoded};
 pub use reading::{list, represent, show, show_key};
-pub use respond::{identify, respond};
+pub use respond::{chosen, identify, respond};
 pub use response::Response;
 
 /// The examples of the README are compiled and run.

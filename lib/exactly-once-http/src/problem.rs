@@ -78,6 +78,8 @@ pub enum Problem {
     },
     /// The log has the id.
     Unreadable,
+    /// The issuer of tokens did not answer, and its keys are not known.
+    KeysUnavailable,
     /// The database did not answer a question.
     DatabaseUnavailable,
     /// The database cannot hold a value of the request.
@@ -152,7 +154,7 @@ impl Problem {
             Self::CursorOfAnotherHistory { feed } => format!("<{feed}>; rel=\"first\""),
             Self::UnsupportedContentCoding => "identity".into(),
             Self::CollectionLocked { remaining } => whole_seconds(*remaining),
-            Self::DatabaseUnavailable | Self::CreationUndecided => RETRY_AFTER_SECONDS.into(),
+            Self::KeysUnavailable | Self::DatabaseUnavailable | Self::CreationUndecided => RETRY_AFTER_SECONDS.into(),
             _ => return None,
         })
     }
@@ -289,7 +291,7 @@ problems! {
     Self::Unidentified(Unidentified::NoToken), UNAUTHORIZED, "unauthenticated",
         "Authentication required", "www-authenticate",
         "Send Authorization: Bearer with a token.";
-    Self::Unidentified(Unidentified::InvalidToken), UNAUTHORIZED, "invalid-token",
+    Self::Unidentified(Unidentified::InvalidToken | Unidentified::UnknownKey), UNAUTHORIZED, "invalid-token",
         "The token is not valid", "www-authenticate",
         "Send a token that is issued for this service.";
     Self::Unidentified(Unidentified::KeyNotNamed), UNAUTHORIZED, "invalid-token",
@@ -352,6 +354,8 @@ problems! {
         "The operator finds the reason in the log.";
     Self::ValueRejected, INTERNAL_SERVER_ERROR, "value-rejected", "The database cannot hold a value of the request", "",
         "Nothing was stored, and the same request would be rejected again. The operator finds the reason in the log.";
+    Self::KeysUnavailable, SERVICE_UNAVAILABLE, "unavailable", "The keys of tokens are not available", "retry-after",
+        "Send the request again.";
     Self::DatabaseUnavailable, SERVICE_UNAVAILABLE, "unavailable", "The database is not available", "retry-after",
         "Send the request again.";
     Self::CreationUndecided, SERVICE_UNAVAILABLE, "unavailable", "The database is not available", "retry-after",
@@ -373,9 +377,10 @@ fn challenge(why: Unidentified) -> &'static str {
     match why {
         Unidentified::NotNamed => "Gateway",
         Unidentified::NoToken => "Bearer",
-        Unidentified::InvalidToken | Unidentified::KeyNotNamed | Unidentified::ExpiredToken => {
-            "Bearer error=\"invalid_token\""
-        }
+        Unidentified::InvalidToken
+        | Unidentified::UnknownKey
+        | Unidentified::KeyNotNamed
+        | Unidentified::ExpiredToken => "Bearer error=\"invalid_token\"",
     }
 }
 

@@ -11,7 +11,7 @@ use crate::feed::{EVENTS, events};
 use crate::head::{Body, Head, Method};
 use crate::health::{LostStore, embedded_readiness, health, readiness};
 use crate::host::Host;
-use crate::identity::Identity;
+use crate::identity::{Identity, Unidentified};
 use crate::problem::Problem;
 use crate::query::{PageRequest, decoded};
 use crate::reading;
@@ -114,7 +114,7 @@ async fn answer(
         Route::OfCustomer(route) => route,
     };
     let identity = chosen(settings)?;
-    let customer = identify(identity, head, || host.unix_seconds())?;
+    let customer = identify(identity, head, host).await?;
     let collection = &resource.collection;
     let operation = admit(collection, route, customer, query, head, settings.precondition)?;
     perform(resource, operation, head, body, host, settings).await
@@ -124,7 +124,7 @@ async fn answer(
 ///
 /// # Errors
 /// `identity` is not set; the log names the variable.
-fn chosen(settings: &Settings) -> Result<&Identity, Problem> {
+pub fn chosen(settings: &Settings) -> Result<&Identity, Problem> {
     settings.identity().map_err(|error| {
         eprintln!("{error}");
         Problem::Misconfigured
@@ -220,14 +220,25 @@ pub(crate) fn segment_below<'p>(path: &'p str, start: &str) -> Option<&'p str> {
     (!segment.is_empty() && !segment.contains('/')).then_some(segment)
 }
 
-/// Identifies the customer before anything else is validated. `now` is in seconds since the Unix epoch.
+/// Identifies the customer before anything else is validated.
 ///
 /// # Errors
-/// The request identifies no customer.
-pub fn identify(identity: &Identity, head: &impl Head, now: impl FnOnce() -> i64) -> Result<Customer, Problem> {
-    let values = identity.field().map(|name| head.values(name));
-    let values = values.iter().flatten();
-    identity.customer(values.map(Vec::as_slice), now).map_err(Problem::Unidentified)
+/// The request identifies no customer, or the keys of tokens are not to be had.
+pub async fn identify(identity: &Identity, head: &impl Head, host: &impl Host) -> Result<Customer, Problem> {
+    let values = identity.field().map(|name| head.values(name)).unwrap_or_default();
+    let mut is_renewed = false;
+    loop {
+        let customer = identity.customer(values.iter().map(Vec::as_slice), || host.unix_seconds());
+        match (customer, identity) {
+            (Err(Unidentified::UnknownKey), Identity::Jwt(rules)) if !is_renewed => {
+                is_renewed = true;
+                if !rules.keys.renew(host.now(), async |url| host.fetch(url).await).await {
+                    return Err(Problem::KeysUnavailable);
+                }
+            }
+            (customer, _) => return customer.map_err(Problem::Unidentified),
+        }
+    }
 }
 
 /// Validates the rest of the head.

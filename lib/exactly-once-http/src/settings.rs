@@ -7,7 +7,7 @@ use exactly_once::condition::Precondition;
 use exactly_once::create::{KeyReuse, OutageReplay, ReplayPolicy};
 
 use crate::cors::{Origins, listed};
-use crate::identity::{Identity, KeySet, TokenRules, Verified};
+use crate::identity::{Identity, KeySet, Keys, TokenRules, Verified};
 
 /// The variables in `spin.toml`, as the component uses them. Holds secrets: not `Debug`.
 pub struct Settings {
@@ -103,29 +103,30 @@ impl fmt::Display for SettingErrors {
 }
 
 macro_rules! variables {
-    ($($name:ident: $type:ty = $default:literal, $only_with:literal, $secret:literal, $rule:literal, $read:expr;)*) => {
+    ($($(#[$only:meta])* $name:ident: $type:ty = $default:literal, $only_with:literal, $secret:literal, $rule:literal,
+        $read:expr;)*) => {
         /// All variables.
-        pub const VARIABLES: &[Variable] = &[$(rows::$name),*];
+        pub const VARIABLES: &[Variable] = &[$($(#[$only])* rows::$name),*];
 
         /// The raw values of all variables. Those that a manifest does not declare have the values of
         /// [`RawSettings::default`].
         pub struct RawSettings {
-            $(#[doc = concat!("`", stringify!($name), "`: ", $rule)] pub $name: String,)*
+            $($(#[$only])* #[doc = concat!("`", stringify!($name), "`: ", $rule)] pub $name: String,)*
         }
 
         impl Default for RawSettings {
             fn default() -> Self {
-                Self { $($name: $default.into()),* }
+                Self { $($(#[$only])* $name: $default.into()),* }
             }
         }
 
         impl RawSettings {
             /// All variables by their names in `spin.toml`.
             pub fn variables(&mut self) -> [(&'static str, &mut String); VARIABLES.len()] {
-                [$((stringify!($name), &mut self.$name)),*]
+                [$($(#[$only])* (stringify!($name), &mut self.$name)),*]
             }
 
-            $(fn $name(&self, wrong: &mut Vec<Variable>) -> Option<$type> {
+            $($(#[$only])* fn $name(&self, wrong: &mut Vec<Variable>) -> Option<$type> {
                 let read: fn(&str) -> Option<$type> = $read;
                 let value = read(&self.$name);
                 if value.is_none() {
@@ -137,7 +138,7 @@ macro_rules! variables {
 
         #[allow(non_upper_case_globals, reason = "named like the variables")]
         mod rows {
-            $(pub const $name: super::Variable = super::Variable {
+            $($(#[$only])* pub const $name: super::Variable = super::Variable {
                 name: stringify!($name), default: $default, rule: $rule, only_with: $only_with, secret: $secret,
             };)*
         }
@@ -172,6 +173,12 @@ variables! {
     jwt_keys: KeySet = "", "identity=jwt", true,
         "must be a JWK set with at least one key for EdDSA (Ed25519), ES256, RS256 (2048 to 4096 bits) or HS256 (256 \
          bits or more), and none of these broken", KeySet::parse;
+    #[cfg(any(test, feature = "fetch"))]
+    jwt_keys_url: String = "", "identity=jwt", false, "must be empty, or an http or https URL, with jwt_keys empty",
+        |text| anything(text).filter(|url| {
+            url.is_empty() || url.starts_with("http://") || url.starts_with("https://")
+        });
+    jwt_customer_claim: String = "sub", "identity=jwt", false, "may be anything", anything;
     jwt_issuer: String = "", "identity=jwt", false, "may be anything", anything;
     jwt_audience: String = "", "identity=jwt", false, "may be anything", anything;
     events_token: String = "", "", true,
@@ -232,21 +239,12 @@ impl RawSettings {
 
     /// The settings. What is wrong is added to the list, and is not the end: the next variable may be wrong as well.
     fn read(&self, wrong: &mut Vec<Variable>) -> Option<Settings> {
-        // To Spin, a variable that is not set and an empty one are the same.
-        let set = |text: &String| !text.is_empty();
         let identity = match self.identity(wrong) {
             Some(Mode::Open) if self.is_local() => Some(Identity::None),
             None | Some(Mode::Open) => None,
             Some(Mode::None) => Some(Identity::None),
             Some(Mode::Header) => self.identity_header(wrong).map(Identity::Header),
-            Some(Mode::Jwt) => self.jwt_keys(wrong).map(|keys| {
-                Identity::Jwt(Box::new(TokenRules {
-                    keys,
-                    issuer: self.jwt_issuer(wrong).filter(set),
-                    audience: self.jwt_audience(wrong).filter(set),
-                    verified: Verified::default(),
-                }))
-            }),
+            Some(Mode::Jwt) => self.token_rules(wrong).map(|rules| Identity::Jwt(Box::new(rules))),
         };
         let store = match self.store(wrong) {
             Some(Some(true)) => Some(Store::Embedded),
@@ -280,6 +278,35 @@ impl RawSettings {
             precondition: precondition?,
             log_requests: log_requests?,
             lock_lease: lock_lease?,
+        })
+    }
+}
+
+impl RawSettings {
+    /// The keys of tokens: given, or at a URL.
+    fn keys(&self, wrong: &mut Vec<Variable>) -> Option<Keys> {
+        #[cfg(any(test, feature = "fetch"))]
+        match (self.jwt_keys_url(wrong)?, self.jwt_keys.is_empty()) {
+            (url, _) if url.is_empty() => {}
+            (url, true) => return Some(Keys::at(url)),
+            (_, false) => {
+                wrong.push(rows::jwt_keys_url);
+                return None;
+            }
+        }
+        self.jwt_keys(wrong).map(Keys::given)
+    }
+
+    fn token_rules(&self, wrong: &mut Vec<Variable>) -> Option<TokenRules> {
+        // To Spin, a variable that is not set and an empty one are the same.
+        let set = |text: &String| !text.is_empty();
+        let keys = self.keys(wrong)?;
+        Some(TokenRules {
+            keys,
+            customer_claim: self.jwt_customer_claim(wrong)?,
+            issuer: self.jwt_issuer(wrong).filter(set),
+            audience: self.jwt_audience(wrong).filter(set),
+            verified: Verified::default(),
         })
     }
 }
@@ -418,7 +445,7 @@ mod tests {
         }
         let with_rule = VARIABLES.iter().filter(|variable| variable.rule != "may be anything");
         for Variable { name, only_with, .. } in with_rule {
-            let bad = if name.ends_with("_url") { "" } else { "s3cret~:" };
+            let bad = if matches!(*name, "redis_url" | "database_url") { "" } else { "s3cret~:" };
             let text = check(&format!("{only_with} {name}={bad}")).err().expect("invalid").to_string();
             assert!(text.starts_with(&format!("variable {name} must")), "{text}");
             assert!(!text.contains("s3cret"));

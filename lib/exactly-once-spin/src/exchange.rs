@@ -9,7 +9,7 @@ use exactly_once_stores::deadline::Timer;
 use http::{StatusCode, header};
 use spin_sdk::wasip3::http::types::{ErrorCode, Fields, Method as WasiMethod, Request, Response};
 use spin_sdk::wasip3::{spawn, wit_future, wit_stream};
-use spin_sdk::wit_bindgen::StreamResult;
+use spin_sdk::wit_bindgen::{FutureReader, StreamReader, StreamResult};
 
 use crate::host::SpinHost;
 use crate::platform::Spin;
@@ -70,7 +70,9 @@ pub fn receive(request: Request, host: &SpinHost) -> (RequestHead, RequestBody<'
 
 impl Body for RequestBody<'_> {
     async fn read(self, declared: Option<u64>, limit: usize) -> Result<Vec<u8>, BodyError> {
-        let arrival = read(self.request, declared, limit);
+        let (_result, result) = wit_future::new(|| Ok(()));
+        let (stream, trailers) = Request::consume_body(self.request, result);
+        let arrival = read(stream, trailers, declared, limit);
         let body = self.timer.within_time(BODY_DEADLINE, arrival).await;
         body.unwrap_or(Err(BodyError::TimedOut))
     }
@@ -78,10 +80,13 @@ impl Body for RequestBody<'_> {
 
 /// Reads a body to its end, or up to the limit and not one chunk further. Its declared length is not its end: beside
 /// `Transfer-Encoding`, which hosts remove from the head, it means nothing, and more chunks may follow.
-async fn read(request: Request, declared: Option<u64>, limit: usize) -> Result<Vec<u8>, BodyError> {
+pub(crate) async fn read(
+    mut stream: StreamReader<u8>,
+    trailers: FutureReader<Result<Option<Fields>, ErrorCode>>,
+    declared: Option<u64>,
+    limit: usize,
+) -> Result<Vec<u8>, BodyError> {
     let declared = declared.and_then(|length| usize::try_from(length).ok());
-    let (_result, result) = wit_future::new(|| Ok(()));
-    let (mut stream, trailers) = Request::consume_body(request, result);
     // One byte more: the end is read into it.
     let mut body = Vec::with_capacity(declared.unwrap_or(UNKNOWN_LENGTH).min(limit) + 1);
     loop {

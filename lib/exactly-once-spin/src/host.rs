@@ -106,6 +106,11 @@ impl Host for SpinHost {
         since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
     }
 
+    #[cfg(feature = "fetch")]
+    async fn fetch(&self, url: &str) -> Result<Vec<u8>, exactly_once_http::Unfetched> {
+        crate::fetch::fetch(url, self.timer()).await
+    }
+
     fn misconfigured(&self) -> bool {
         self.instance.misconfigured()
     }

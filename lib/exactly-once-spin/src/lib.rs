@@ -9,6 +9,8 @@
 
 mod database;
 mod exchange;
+#[cfg(feature = "fetch")]
+mod fetch;
 mod host;
 mod ids;
 mod log;

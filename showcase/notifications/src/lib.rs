@@ -4,8 +4,8 @@
 #[cfg(target_arch = "wasm32")]
 mod service;
 
-use cloudevents::{CloudEvent, Refusal};
-use exactly_once::members::{computed, created_at, id, money, nullable, required, text};
+use cloudevents::{CloudEvent, Refusal, money};
+use exactly_once::members::{self, computed, created_at, id, nullable, required, text};
 use exactly_once::{Collection, IdempotencyKey, KeyScope, Resource, Violation};
 use serde_json::{Map, Value};
 
@@ -17,14 +17,14 @@ const OUTCOMES: [(&str, &str); 2] =
 pub static NOTIFICATIONS: Resource = Resource::new(
     COLLECTION,
     &[
-        required("amount", money(i64::MIN, i64::MAX)),
+        required("amount", members::money(i64::MIN, i64::MAX)),
         created_at("createdAt"),
         required("currency", text(1, 3)),
-        id("notificationId"),
+        id("id"),
+        computed("message", text(1, 200), |notification| message(notification).map(Value::from)),
         required("orderId", text(1, 36)),
         nullable("reason", text(1, 100)),
         required("status", text(1, 20)),
-        computed("text", text(1, 200), |notification| told(notification).map(Value::from)),
     ],
 );
 
@@ -64,10 +64,16 @@ pub fn notification_of(event: &CloudEvent) -> Result<(KeyScope, Value), Refusal>
     Ok((scope, document))
 }
 
-fn told(notification: &Map<String, Value>) -> Option<String> {
+/// As the ancestor writes it, with its spelling: its clients compare the text.
+fn message(notification: &Map<String, Value>) -> Option<String> {
+    let currency = notification.get("currency")?.as_str()?;
+    let price = money::told(notification.get("amount")?.as_i64()?, currency);
     Some(match notification.get("reason").and_then(Value::as_str) {
-        None => "Your order is paid.".to_owned(),
-        Some(reason) => format!("Your order could not be paid: {}.", reason.replace('_', " ")),
+        None => format!("Your order for {price} has been succesfully processed."),
+        Some("insufficient_funds" | "no_account") => {
+            format!("Your order for {price} was not fulfilled due to: not enough money.")
+        }
+        Some(reason) => format!("Your order for {price} was not fulfilled due to: {}.", reason.replace('_', " ")),
     })
 }
 

@@ -1,13 +1,13 @@
-//! The routes of notifications: the puller delivers outcomes with the operator's token; customers read, as the gateway
-//! names them.
+//! The routes of notifications: the puller delivers outcomes with the operator's token; customers read theirs.
 
 use cloudevents::{Refusal, handshake, read_event};
-use exactly_once_http::identity::Identity;
+use exactly_once::ports::ResourceLists;
 use exactly_once_http::{
-    Body, Head, Host, LostStore, Method, PageRequest, Problem, Response, admit, create, health, identify, list,
-    readiness,
+    Body, Head, Host, LostStore, Method, PageRequest, Problem, QueryError, Response, admit, chosen, create, health,
+    identify, readiness, represent,
 };
 use exactly_once_spin::SpinHost;
+use http::{StatusCode, header};
 
 use crate::{COLLECTION, NOTIFICATIONS, notification_of};
 
@@ -47,10 +47,20 @@ async fn answer(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Re
             }
         }
         (Method::Get | Method::Head, path) if path == COLLECTION.path => {
-            let gateway = Identity::Header("x-user-id".to_owned());
-            let customer = identify(&gateway, head, || host.unix_seconds())?;
-            let page = PageRequest::parse(query).map_err(Problem::Query)?;
-            list(&NOTIFICATIONS, &customer, page, head, &postgres).await
+            let customer = identify(chosen(&settings)?, head, host).await?;
+            let request = PageRequest::parse(query).map_err(Problem::Query)?;
+            let page = postgres.page(&customer, request.after, request.limit).await?;
+            let page = page.ok_or(Problem::Query(QueryError::Cursor))?;
+            let all: Vec<_> = page.resources.iter().filter_map(|stored| represent(&NOTIFICATIONS, stored)).collect();
+            let response = Response::json(StatusCode::OK, format!("[{}]", all.join(",")));
+            let response = response.with(header::CACHE_CONTROL.as_str(), "no-store");
+            Ok(match page.resources.last().filter(|_| page.more) {
+                Some(last) => {
+                    let next = format!("<{path}?{}>; rel=\"next\"", request.following(last.id));
+                    response.with(header::LINK.as_str(), next)
+                }
+                None => response,
+            })
         }
         (_, path) if path == COLLECTION.path => Err(Problem::MethodNotAllowed { allow: "GET, HEAD, POST" }),
         _ => Err(Problem::UnknownPath),

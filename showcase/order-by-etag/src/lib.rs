@@ -3,15 +3,10 @@
 #[cfg(target_arch = "wasm32")]
 mod service;
 
-use exactly_once::members::{computed, constant, created_at, id, money, number, required};
+use cloudevents::money;
+use exactly_once::members::{self, computed, constant, created_at, id, number, required};
 use exactly_once::{Collection, Resource, ResourceId};
 use serde_json::{Map, Value};
-
-/// The largest price, in cents.
-const MAX_CENTS: f64 = 100_000_000_000.0;
-
-/// The currency of all prices.
-const CURRENCY: &str = "EUR";
 
 const COLLECTION: Collection = Collection { name: "orders", one: "order", path: "/api/v1/ordering/orders" };
 
@@ -25,13 +20,13 @@ pub static ORDERS: Resource = Resource::new(
     COLLECTION,
     &[
         id("id"),
-        required("price", number(PRICE, |price| cents(price).map(price_of))),
+        required("price", number(PRICE, |price| cents(price).map(money::units))),
         constant("status", PENDING),
         created_at("createdAt"),
         created_at("updatedAt"),
     ],
 )
-.with_event_members(&[computed("total", money(100, i64::MAX), total), constant("currency", CURRENCY)]);
+.with_event_members(&[computed("total", members::money(100, i64::MAX), total), constant("currency", money::CURRENCY)]);
 
 /// The payment of an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,22 +51,9 @@ pub fn shown(id: ResourceId, document: &Value, payment: Option<&Payment>) -> Opt
     Some(format!(r#"{before}"updatedAt":"{}{after}"#, payment.decided_at))
 }
 
-/// A price in whole cents. Up to [`MAX_CENTS`] a double is exact to far less than a cent.
-#[allow(clippy::cast_possible_truncation, reason = "the range is checked")]
+/// A price in whole cents, at least a whole unit.
 fn cents(price: f64) -> Option<i64> {
-    let exact = price * 100.0;
-    let cents = exact.round();
-    let valid = (exact - cents).abs() < 0.000_1 && (100.0..=MAX_CENTS).contains(&cents);
-    valid.then_some(cents as i64)
-}
-
-/// The price as it is stored and shown: without a fraction where it has none.
-#[allow(clippy::cast_precision_loss, reason = "up to MAX_CENTS a double has every cent")]
-fn price_of(cents: i64) -> Value {
-    match cents % 100 {
-        0 => (cents / 100).into(),
-        _ => (cents as f64 / 100.0).into(),
-    }
+    money::cents(price, 100..=money::MAX_CENTS)
 }
 
 fn total(order: &Map<String, Value>) -> Option<Value> {

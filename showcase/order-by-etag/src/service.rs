@@ -1,19 +1,19 @@
-//! The routes: an order is created only on the state of the list that the client has read. The gateway in front names
-//! the customer in `X-User-Id`.
+//! The routes: an order is created only on the state of the list that the client has read, or, where the variable
+//! `if_match` says so, without it. A gateway in front names the customer, or a token does.
 
 use std::slice;
 
 use exactly_once::condition::Expected;
 use exactly_once::create::conditional::create_conditionally;
-use exactly_once::create::{CreateRequest, KeyReuse, ReplayPolicy};
+use exactly_once::create::{CreateRequest, KeyReuse, ReplayPolicy, create};
 use exactly_once::error::CreateError;
 use exactly_once::key::KeyError;
 use exactly_once::ports::{ResourceIds, ResourceLists, StoredResource};
 use exactly_once::{Document, IdempotencyKey, KeyScope, ResourceId};
 use exactly_once_http::identity::Identity;
 use exactly_once_http::{
-    Body, ETag, Head, Host, LostStore, Method, Problem, Response, events, feed_path, health, identify, read_condition,
-    read_document, read_key, readiness,
+    Body, ETag, Head, Host, LostStore, Method, Problem, Response, chosen, events, feed_path, health, identify,
+    read_condition, read_document, read_key, readiness,
 };
 use exactly_once_spin::{Database, SpinHost};
 use exactly_once_stores::sql::{Parameter, Statement};
@@ -36,9 +36,12 @@ async fn answer(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Re
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
     let settings = host.settings().await?;
     let postgres = host.postgres(&settings);
-    let customer = || {
-        let gateway = Identity::Header("X-User-Id".to_owned());
-        identify(&gateway, head, || host.unix_seconds()).map_err(|_| Problem::Forbidden)
+    let customer = async || {
+        let identity = chosen(&settings)?;
+        identify(identity, head, host).await.map_err(|problem| match identity {
+            Identity::Header(_) => Problem::Forbidden,
+            _ => problem,
+        })
     };
     let id = || {
         let segment = path.strip_prefix(COLLECTION.path)?;
@@ -54,13 +57,16 @@ async fn answer(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Re
             events(&ORDERS, query, head, host, &settings).await
         }
         (Method::Post, path) if path == COLLECTION.path => {
-            let customer = customer()?;
-            let expected = read_condition(head)?.ok_or(Problem::PreconditionRequired)?;
+            let customer = customer().await?;
+            let expected = match read_condition(head)? {
+                None if host.variable("if_match").await? != "optional" => return Err(Problem::PreconditionRequired),
+                expected => expected,
+            };
             let order = read_document(&ORDERS, head, body).await?;
             // A key is respected: with one, a retry gets its order.
             let (key, keyless) = match read_key(head) {
                 // Every state meets "*": each retry would be another order.
-                Err(Problem::Key(KeyError::Missing)) if expected == Expected::Any => {
+                Err(Problem::Key(KeyError::Missing)) if expected == Some(Expected::Any) => {
                     return Err(Problem::PreconditionRequired);
                 }
                 Err(Problem::Key(KeyError::Missing)) => (IdempotencyKey::substitute(host.ids().draw()), true),
@@ -72,12 +78,14 @@ async fn answer(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Re
                 (CreateRequest::new(scope, &COLLECTION, Document::of(&order)), host.redis(&settings));
             let policy = ReplayPolicy { key_reuse: KeyReuse::Reject, ..settings.replay_policy };
             let ids = host.ids();
-            let (creation, state) = create_conditionally(request, &expected, policy, &redis, &redis, &postgres, ids)
-                .await
-                .map_err(|error| match error {
-                    CreateError::Unavailable if keyless => Problem::UndecidedWithoutKey,
-                    error => error.into(),
-                })?;
+            let created = match &expected {
+                Some(expected) => create_conditionally(request, expected, policy, &redis, &redis, &postgres, ids).await,
+                None => create(request, policy, &redis, &postgres, ids).await.map(|creation| (creation, None)),
+            };
+            let (creation, state) = created.map_err(|error| match error {
+                CreateError::Unavailable if keyless => Problem::UndecidedWithoutKey,
+                error => error.into(),
+            })?;
             let body = shown(creation.id(), &order, None).ok_or(Problem::Unreadable)?;
             let response = Response::json(StatusCode::ACCEPTED, body);
             Ok(match state {
@@ -86,7 +94,7 @@ async fn answer(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Re
             })
         }
         (Method::Get | Method::Head, path) if path == COLLECTION.path => {
-            let page = postgres.page(&customer()?, None, MAX_LISTED).await?;
+            let page = postgres.page(&customer().await?, None, MAX_LISTED).await?;
             let page = page.ok_or(Problem::DatabaseUnavailable)?;
             let payments = Payments::of(&page.resources, host, &postgres).await?;
             let orders = page.resources.iter().rev();
@@ -95,7 +103,7 @@ async fn answer(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Re
             Ok(tagged(response, &ETag::of_state(&page.state)))
         }
         (Method::Get | Method::Head, _) => {
-            let (customer, id) = (customer()?, id().ok_or(Problem::UnknownPath)?);
+            let (customer, id) = (customer().await?, id().ok_or(Problem::UnknownPath)?);
             let stored = postgres.find(&customer, id).await?;
             let stored = stored.ok_or(Problem::NotFound)?;
             let payments = Payments::of(slice::from_ref(&stored), host, &postgres).await?;

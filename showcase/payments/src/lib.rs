@@ -4,8 +4,9 @@
 #[cfg(target_arch = "wasm32")]
 mod service;
 
+use cloudevents::money::{self, CURRENCY as USD};
 use cloudevents::{CloudEvent, Refusal};
-use exactly_once::members::{code, created_at, id, money, required};
+use exactly_once::members::{self, code, created_at, id, number, required};
 use exactly_once::{Collection, Customer, Resource, ResourceId, Violation};
 use exactly_once_stores::sql::{Parameter, Row, Statement};
 use serde_json::{Value, json};
@@ -139,12 +140,26 @@ impl Payment {
 pub static DEPOSITS: Resource = Resource::new(
     DEPOSIT_COLLECTION,
     &[
-        required("amount", money(1, 1_000_000_000_000)),
+        required("amount", members::money(1, 1_000_000_000_000)),
         created_at("createdAt"),
         required("currency", code("Currency", CURRENCY, is_currency)),
         id("depositId"),
     ],
 );
+
+/// Money that a customer pays in, as the customer tells it; see [`deposit_of`].
+pub static PAID_IN: Resource = Resource::new(
+    DEPOSIT_COLLECTION,
+    &[required("amount", number(AMOUNT, |amount| money::cents(amount, 1..=money::MAX_CENTS).map(money::units)))],
+);
+
+const AMOUNT: &str = "must be a number from 0.01 to 1000000000 with at most two decimal places";
+
+/// The deposit of what a customer pays in.
+pub fn deposit_of(paid_in: &Value) -> Option<Value> {
+    let amount = money::cents(paid_in.get("amount")?.as_f64()?, 1..=money::MAX_CENTS)?;
+    Some(json!({"amount": amount, "currency": USD}))
+}
 
 const DEPOSIT_COLLECTION: Collection = Collection { name: "deposits", one: "deposit", path: "/api/v1/deposits" };
 
@@ -165,5 +180,6 @@ mod tests {
     fn the_laws_of_every_resource_hold() {
         let body = json!({"amount": 500, "currency": "EUR"});
         assert_eq!(exactly_once::laws::check(&DEPOSITS, &body), Ok(()));
+        assert_eq!(deposit_of(&json!({"amount": 9.99})), Some(json!({"amount": 999, "currency": "USD"})));
     }
 }

@@ -1,25 +1,30 @@
-//! The routes of payments. All of them are the operator's: the puller delivers events, a bank's gateway makes deposits.
+//! The routes of payments. Customers have `/api/v1/billing`. All others are the operator's: the puller delivers events,
+//! a bank's gateway makes deposits.
 
+use cloudevents::money::{self, CURRENCY};
 use cloudevents::{MEDIA_TYPE, Refusal, handshake, read_event};
 use exactly_once::create::{CreateRequest, Creation, create};
-use exactly_once::{Customer, Document, KeyScope, ResourceId};
+use exactly_once::key::KeyError;
+use exactly_once::ports::ResourceIds;
+use exactly_once::{Customer, Document, IdempotencyKey, KeyScope, ResourceId};
 use exactly_once_http::{
-    Body, Head, Host, IDEMPOTENT_REPLAYED, LostStore, Method, Outcome, Problem, QueryError, Response, admit, decoded,
-    health, read_document, read_key, readiness, represent,
+    Body, Head, Host, IDEMPOTENT_REPLAYED, LostStore, Method, Outcome, Problem, QueryError, Response, admit, chosen,
+    decoded, health, identify, read_document, read_key, readiness, represent,
 };
 use exactly_once_spin::SpinHost;
 use exactly_once_stores::sql::{Parameter, Statement};
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::{Charge, DEPOSIT_COLLECTION, DEPOSITS, PAYMENTS, Payment};
+use crate::{Charge, DEPOSIT_COLLECTION, DEPOSITS, PAID_IN, PAYMENTS, Payment, deposit_of};
 
 const ACCOUNTS: &str = "/api/v1/accounts/";
+const BILLING: &str = "/api/v1/billing/";
 
 /// Answers a request.
 async fn respond(head: &impl Head, body: impl Body, host: &SpinHost) -> Response {
     let answer = answer(head, body, host).await;
-    let is_deposit = head.target().starts_with(ACCOUNTS);
+    let is_deposit = [ACCOUNTS, BILLING].iter().any(|path| head.target().starts_with(path));
     let collection = if is_deposit { &DEPOSIT_COLLECTION } else { &PAYMENTS };
     answer.unwrap_or_else(|problem| problem.into_response(collection))
 }
@@ -39,12 +44,18 @@ async fn answer(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Re
             let (redis, postgres) = host.probe_both(&settings).await;
             return Ok(readiness(redis, postgres, LostStore::Unready));
         }
+        (method, path) if path.starts_with(BILLING) => return billing(method, path, head, body, host).await,
         _ => admit(&host.variable("operator_token").await?, head)?,
     }
     if let Some(account) = path.strip_prefix(ACCOUNTS) {
         return match (head.method(), account.split_once('/')) {
             (Method::Get | Method::Head, None) => show_account(customer(account)?, host).await,
-            (Method::Post, Some((account, "deposits"))) => deposit(customer(account)?, head, body, host).await,
+            (Method::Post, Some((account, "deposits"))) => {
+                let (customer, key) = (customer(account)?, read_key(head)?);
+                let document = read_document(&DEPOSITS, head, body).await?;
+                let (is_new, deposit) = deposit(customer, key, &document, host).await?;
+                Ok(repeated_unless(is_new, Response::json(StatusCode::CREATED, deposit)))
+            }
             (_, None) => Err(Problem::MethodNotAllowed { allow: "GET, HEAD" }),
             (_, Some((_, "deposits"))) => Err(Problem::MethodNotAllowed { allow: "POST" }),
             _ => Err(Problem::UnknownPath),
@@ -56,6 +67,46 @@ async fn answer(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Re
         (_, None) if path == PAYMENTS.path => Err(Problem::MethodNotAllowed { allow: "POST" }),
         (Method::Get | Method::Head, Some(id)) => show_payment(id, host).await,
         (_, Some(_)) => Err(Problem::MethodNotAllowed { allow: "GET, HEAD" }),
+        _ => Err(Problem::UnknownPath),
+    }
+}
+
+/// The customer's own account, in whole units. A deposit without a key cannot be repeated.
+async fn billing(
+    method: Method,
+    path: &str,
+    head: &impl Head,
+    body: impl Body,
+    host: &SpinHost,
+) -> Result<Response, Problem> {
+    let settings = host.settings().await?;
+    let customer = async || identify(chosen(&settings)?, head, host).await;
+    match (method, path) {
+        (Method::Get | Method::Head, "/api/v1/billing/account") => {
+            let balances = balances(&customer().await?, host).await?;
+            let balance = balances.get(CURRENCY).and_then(Value::as_i64).unwrap_or(0);
+            let body = json!({"amount": money::units(balance)}).to_string();
+            Ok(Response::json(StatusCode::OK, body).with("cache-control", "no-store"))
+        }
+        (Method::Post, "/api/v1/billing/account/deposit") => {
+            let customer = customer().await?;
+            let key = match read_key(head) {
+                Err(Problem::Key(KeyError::Missing)) => None,
+                key => Some(key?),
+            };
+            let document = deposit_of(&read_document(&PAID_IN, head, body).await?).ok_or(Problem::Unreadable)?;
+            let has_key = key.is_some();
+            let key = key.unwrap_or_else(|| IdempotencyKey::substitute(host.ids().draw()));
+            let (is_new, _) = deposit(customer, key, &document, host).await.map_err(|problem| match problem {
+                Problem::CreationUndecided if !has_key => Problem::UndecidedWithoutKey,
+                problem => problem,
+            })?;
+            let mut response = repeated_unless(is_new, Response::json(StatusCode::NO_CONTENT, String::new()));
+            response.headers.retain(|(name, _)| *name != "content-type");
+            Ok(response)
+        }
+        (_, "/api/v1/billing/account") => Err(Problem::MethodNotAllowed { allow: "GET, HEAD" }),
+        (_, "/api/v1/billing/account/deposit") => Err(Problem::MethodNotAllowed { allow: "POST" }),
         _ => Err(Problem::UnknownPath),
     }
 }
@@ -105,8 +156,14 @@ async fn one_payment(statement: Statement<'_>, host: &SpinHost) -> Result<Option
     payment.map(|payment| payment.ok_or(Problem::Unreadable)).transpose()
 }
 
-/// The balances of a customer, by currency. Without a deposit there are none.
 async fn show_account(customer: Customer, host: &SpinHost) -> Result<Response, Problem> {
+    let balances = balances(&customer, host).await?;
+    let body = json!({"customer": customer.as_str(), "balances": balances}).to_string();
+    Ok(Response::json(StatusCode::OK, body).with("cache-control", "no-store"))
+}
+
+/// The balances of a customer, by currency. Without a deposit there are none.
+async fn balances(customer: &Customer, host: &SpinHost) -> Result<Value, Problem> {
     let statement = Statement {
         sql: "SELECT coalesce(json_object_agg(currency, balance ORDER BY currency), '{}')::text AS balances \
               FROM accounts WHERE customer_id = $1",
@@ -115,28 +172,29 @@ async fn show_account(customer: Customer, host: &SpinHost) -> Result<Response, P
     let settings = host.settings().await?;
     let rows = host.postgres(&settings).rows(statement).await?;
     let balances = rows.first().and_then(|row| row.text("balances"));
-    let balances: Option<Value> = balances.and_then(|text| serde_json::from_str(&text).ok());
-    let balances = balances.ok_or(Problem::Unreadable)?;
-    let body = json!({"customer": customer.as_str(), "balances": balances}).to_string();
-    Ok(Response::json(StatusCode::OK, body).with("cache-control", "no-store"))
+    balances.and_then(|text| serde_json::from_str(&text).ok()).ok_or(Problem::Unreadable)
 }
 
-/// Creates a deposit as any resource; the trigger of its table credits the account.
-async fn deposit(customer: Customer, head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Response, Problem> {
-    let scope = KeyScope { collection: DEPOSIT_COLLECTION.name, customer, key: read_key(head)? };
-    let deposit = read_document(&DEPOSITS, head, body).await?;
-    let request = CreateRequest::new(scope, &DEPOSIT_COLLECTION, Document::of(&deposit));
+/// Creates a deposit as any resource; the trigger of its table credits the account. Returns whether it is new, and its
+/// representation.
+async fn deposit(
+    customer: Customer,
+    key: IdempotencyKey,
+    deposit: &Value,
+    host: &SpinHost,
+) -> Result<(bool, String), Problem> {
+    let scope = KeyScope { collection: DEPOSIT_COLLECTION.name, customer, key };
+    let request = CreateRequest::new(scope, &DEPOSIT_COLLECTION, Document::of(deposit));
     let settings = host.settings().await?;
     let (redis, postgres) = (host.redis(&settings), host.postgres(&settings));
     let policy = settings.replay_policy;
     let creation = create(request, policy, &redis, &postgres, host.ids()).await?;
     let (representation, is_new) = match creation {
-        Creation::Created(id) => (DEPOSITS.represent(id, &deposit), true),
-        Creation::Replayed(id) => (DEPOSITS.represent(id, &deposit), false),
+        Creation::Created(id) => (DEPOSITS.represent(id, deposit), true),
+        Creation::Replayed(id) => (DEPOSITS.represent(id, deposit), false),
         Creation::Reused(stored) => (represent(&DEPOSITS, &stored), false),
     };
-    let body = representation.ok_or(Problem::Unreadable)?;
-    Ok(repeated_unless(is_new, Response::json(StatusCode::CREATED, body)))
+    Ok((is_new, representation.ok_or(Problem::Unreadable)?))
 }
 
 /// The customer in a path.

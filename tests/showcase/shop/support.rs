@@ -5,23 +5,40 @@ use fixtures::client::Asked;
 use fixtures::{Served, connect};
 use serde_json::{Value, json};
 
+use crate::client::{signing_keys, token};
+
 /// The operator's token.
 pub const TOKEN: &str = "t0ken";
 const BEARER: (&str, &str) = ("authorization", "Bearer t0ken");
 const ORDERS: &str = "/api/v1/ordering/orders";
+
+/// The credentials of a customer who has logged in somewhere else with the shop's key.
+fn bearer(customer: &str) -> String {
+    let claims = json!({"sub": customer, "iss": "shop", "aud": "shop", "exp": 4_000_000_000_i64});
+    format!("Bearer {}", token("k1", &claims))
+}
 
 /// The served shop.
 pub struct Shop(pub Served);
 
 impl Shop {
     pub async fn served(name: &str) -> Self {
-        let tokens = [("operator_token", TOKEN), ("events_token", "feed-t0ken-of-32-or-more-characters")];
-        Self(Served::start_with("showcase/shop/spin.toml", name, &tokens).await.unwrap())
+        Self::served_with(name, &[]).await
+    }
+
+    pub async fn served_with(name: &str, further: &[(&str, &str)]) -> Self {
+        let keys = signing_keys(&["k1"]);
+        let own = [
+            ("operator_token", TOKEN),
+            ("events_token", "feed-t0ken-of-32-or-more-characters"),
+            ("signing_keys", keys.as_str()),
+        ];
+        Self(Served::start_with("showcase/shop/spin.toml", name, &[&own, further].concat()).await.unwrap())
     }
 
     /// What a customer gets.
     fn get(&self, customer: &str, path: &str) -> Asked {
-        self.0.get(path).field("x-user-id", customer).expect(200)
+        self.0.get(path).field("authorization", bearer(customer)).expect(200)
     }
 
     pub async fn deposit(&self, customer: &str, key: &str, amount: i64, currency: &str) {
@@ -32,7 +49,7 @@ impl Shop {
 
     /// Orders, and returns the order's id.
     pub async fn order(&self, customer: &str, key: &str, price: f64) -> String {
-        let fields = [("x-user-id", customer), ("if-match", "*"), ("idempotency-key", key)];
+        let fields = [("authorization", &*bearer(customer)), ("if-match", "*"), ("idempotency-key", key)];
         let order = self.0.post(ORDERS).fields(&fields).json(&json!({"price": price})).expect(202).await.json();
         assert_eq!(order["status"], "pending");
         order["id"].as_str().unwrap().to_owned()
@@ -55,7 +72,7 @@ impl Shop {
 
     pub async fn notifications(&self, customer: &str) -> Vec<Value> {
         let list = self.get(customer, "/api/v1/notifications?limit=100").await.json();
-        list["notifications"].as_array().unwrap().clone()
+        list.as_array().unwrap().clone()
     }
 
     pub async fn dead_letters(&self) -> Vec<Value> {

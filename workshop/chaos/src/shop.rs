@@ -1,5 +1,5 @@
-//! Chaos in the shop (showcase/shop): customers pay in and order while hosts, stores and pullers fail, and events are
-//! delivered again and out of order. At the end everything is delivered, and the money is counted.
+//! Chaos in the shop (showcase/shop): customers register, log in, pay in and order while hosts, stores and pullers fail,
+//! and events are delivered again and out of order. At the end everything is delivered, and the money is counted.
 
 mod client;
 mod verdict;
@@ -41,7 +41,11 @@ const FAULTS: [Kind; 6] = {
 pub async fn run(options: &Options, folder: &Path) -> Result<Report> {
     eprintln!("Starting Redis, Postgres and {HOSTS} shops on {} ...", options.host);
     let manifest = examples::folder("shop").join("spin.toml");
-    let variables = [("operator_token", TOKEN.to_owned()), ("events_token", EVENTS_TOKEN.to_owned())];
+    let variables = [
+        ("operator_token", TOKEN.to_owned()),
+        ("events_token", EVENTS_TOKEN.to_owned()),
+        ("signing_keys", examples::SIGNING_KEYS.to_owned()),
+    ];
     let mut deployment = Deployment::start(options, folder, &manifest, &examples::migrated("shop"), &variables).await?;
     let shop = Arc::new(Shop::new(deployment.hosts.iter().map(|linked| linked.host.address).collect())?);
     let mut clients = JoinSet::new();
@@ -100,7 +104,8 @@ pub async fn run(options: &Options, folder: &Path) -> Result<Report> {
     pullers.clear();
     deliver_everything(&shop).await?;
     let acknowledged = shop.acknowledged().clone();
-    let verdict = Verdict::of(&acknowledged, faults, &connect(&deployment.postgres).await?).await?;
+    let accounts = shop.accounts().clone();
+    let verdict = Verdict::of(&acknowledged, &accounts, faults, &connect(&deployment.postgres).await?).await?;
     Ok(Report { text: verdict.to_string(), examples: verdict.examples.into_iter().take(20).collect() })
 }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use clap::Parser;
+use simulation::broken::Break;
 use simulation::report::{Report, THREE, THREE_INTERLEAVED, TWO, replay, simulate};
 
 // The simulation allocates often: with this allocator it runs 1.27 times as many schedules in the same time.
@@ -24,13 +25,23 @@ struct Arguments {
     /// Run only this seed, and show what happens if it fails.
     #[arg(long)]
     replay: Option<u64>,
+    /// Make a mistake of `broken.rs`, such as NoUniqueConstraint, and show how it fails.
+    #[arg(long, conflicts_with = "replay", value_parser = mistake)]
+    mistake: Option<Break>,
+}
+
+fn mistake(name: &str) -> Result<Break, String> {
+    let named = Break::ALL.iter().find(|mistake| format!("{mistake:?}") == name);
+    named.copied().ok_or_else(|| format!("one of {:?}", Break::ALL))
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let outcome = match arguments.replay {
-        Some(seed) => conclude(&replay(None, seed)),
-        None => simulate_for(Duration::from_secs(arguments.seconds), arguments.seed),
+    let time = Duration::from_secs(arguments.seconds);
+    let outcome = match (arguments.replay, arguments.mistake) {
+        (Some(seed), _) => conclude(&replay(None, seed)),
+        (None, Some(mistake)) => conclude(&simulate(Some(mistake), arguments.seed, Instant::now() + time, &|_| {})),
+        (None, None) => simulate_for(time, arguments.seed),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

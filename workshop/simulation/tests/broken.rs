@@ -24,6 +24,15 @@ fn the_protocol_itself_passes() {
 }
 
 #[test]
+fn the_page_for_students_names_mistakes() {
+    let page = include_str!("../../../docs/from-the-homework.md");
+    let named = page.split("--mistake ").skip(1).filter_map(|text| text.split(['`', '\n']).next());
+    let known: Vec<String> = Break::ALL.iter().map(|mistake| format!("{mistake:?}")).collect();
+    let (known, unknown): (Vec<_>, Vec<_>) = named.partition(|name| known.iter().any(|known| known == name));
+    assert!(known.len() == 5 && unknown.is_empty(), "{unknown:?}");
+}
+
+#[test]
 fn every_broken_variant_is_caught() {
     let mut uncaught = Vec::new();
     for broken in Break::ALL {

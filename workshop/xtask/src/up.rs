@@ -25,7 +25,11 @@ const IDENTITY: &str = "SPIN_VARIABLE_IDENTITY";
 const PATIENCE: &str = "keepalives_idle=5&keepalives_interval=2&keepalives_retries=2&tcp_user_timeout=4";
 
 /// What opens the operator's routes of the examples that have such. Only a laptop's has a default.
-const TOKENS: [(&str, &str); 2] = [("operator_token", "local"), ("events_token", "events-token-of-a-laptop-or-a-test")];
+const TOKENS: [(&str, &str); 3] = [
+    ("operator_token", "local"),
+    ("events_token", "events-token-of-a-laptop-or-a-test"),
+    ("signing_keys", examples::SIGNING_KEYS),
+];
 
 /// What to expect when the runner is not compiled yet.
 const FIRST_RUN: &str = "\
@@ -47,8 +51,8 @@ pub struct Arguments {
     /// Use this Postgres database instead of starting a server.
     #[arg(long)]
     database_url: Option<String>,
-    /// Serve an example instead of the order handler: order-by-key, order-by-etag, payments, notifications, or the
-    /// shop, which is all of the last three and the puller between them.
+    /// Serve an example instead of the order handler: order-by-key, order-by-etag, payments, notifications,
+    /// identity, or the shop, which is all of the last four and the puller between them.
     #[arg(long, value_name = "NAME")]
     example: Option<String>,
     /// Serve with the bundled runner even if Spin is installed.
@@ -107,7 +111,7 @@ pub async fn up(arguments: Arguments) -> Result<()> {
         None => print_welcome(&app.base_url()),
     }
     let is_shop = arguments.example.as_deref() == Some("shop");
-    let [(_, operator_token), _] = TOKENS;
+    let [(_, operator_token), ..] = TOKENS;
     let _puller = is_shop.then(|| Puller::start(arguments.listen, operator_token));
 
     tokio::select! {

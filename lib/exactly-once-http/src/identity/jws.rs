@@ -34,7 +34,9 @@ fn verified(token: &str, keys: &KeySet) -> Option<Result<Vec<u8>, Unidentified>>
     };
     let signature = decode(signature)?;
     let mut fitting = keys.matching(algorithm, kid);
-    let key = fitting.next()?;
+    let Some(key) = fitting.next() else {
+        return Some(Err(Unidentified::UnknownKey));
+    };
     if fitting.next().is_some() {
         return Some(Err(Unidentified::KeyNotNamed));
     }

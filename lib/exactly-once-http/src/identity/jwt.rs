@@ -4,8 +4,8 @@ use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 
-use super::keys::KeySet;
-use super::{Unidentified, jws};
+use super::Unidentified;
+use super::keys::Keys;
 use exactly_once::Customer;
 use exactly_once::json;
 use sha2::{Digest, Sha256};
@@ -19,7 +19,9 @@ pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
 /// The rules for tokens.
 pub struct TokenRules {
     /// The keys. One of them must have signed the token.
-    pub keys: KeySet,
+    pub keys: Keys,
+    /// The claim that names the customer; `sub` unless the issuer has one of its own.
+    pub customer_claim: String,
     /// The issuer (`iss`) that a token must name. If this is not set, a token with an issuer is rejected: two issuers
     /// may give the same subject to two customers.
     pub issuer: Option<String>,
@@ -55,7 +57,7 @@ impl Verified {
 }
 
 impl TokenRules {
-    /// The customer that a token names as its subject (`sub`). `now` is in seconds since the Unix epoch.
+    /// The customer that a token names. `now` is in seconds since the Unix epoch.
     ///
     /// # Errors
     /// The token is not valid, or has expired. A token that never expires is not valid.
@@ -67,7 +69,7 @@ impl TokenRules {
         let (customer, expires) = match self.verified.find(&digest) {
             Some(known) => known,
             None => {
-                let payload = jws::payload(token, &self.keys)?;
+                let payload = self.keys.payload(token)?;
                 let (customer, expires) = self.read(&payload, now).ok_or(Unidentified::InvalidToken)?;
                 self.verified.remember(digest, customer.clone(), expires);
                 (customer, expires)
@@ -97,7 +99,7 @@ impl TokenRules {
         if !issued_by_them || !meant_for_us || seconds(now) < not_before - LEEWAY {
             return None;
         }
-        let customer = Customer::named(claims.get("sub")?.as_str()?)?;
+        let customer = Customer::named(claims.get(&self.customer_claim)?.as_str()?)?;
         Some((customer, claims.get("exp")?.as_f64()?))
     }
 }

@@ -1,4 +1,8 @@
-//! The keys that verify tokens: a JWK set (RFC 7517). The algorithm comes from the key, never from a token.
+//! The keys that verify tokens: a JWK set (RFC 7517), given or fetched. The algorithm comes from the key, never from a
+//! token.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use base64ct::{Base64UrlUnpadded, Encoding};
 use exactly_once_signatures::Key;
@@ -6,7 +10,96 @@ use serde_json::Value;
 
 use exactly_once::json;
 
-/// Named keys; at least one.
+use super::{Unidentified, jws};
+use crate::host::Unfetched;
+
+/// How long an unknown key is not asked for again: a stranger can name as many as it likes.
+const RENEWAL: Duration = Duration::from_secs(60);
+/// The same while there is no key at all.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The keys, and where newer ones are.
+pub struct Keys {
+    url: Option<String>,
+    state: Mutex<State>,
+}
+
+struct State {
+    current: KeySet,
+    /// When the keys may be fetched again.
+    closed_until: Duration,
+    /// Whether a request fetches them; others wait for it.
+    fetching: bool,
+}
+
+impl Keys {
+    /// Keys that do not change.
+    pub fn given(set: KeySet) -> Self {
+        Self::new(None, set)
+    }
+
+    /// Keys that are fetched when the first token arrives, and again when a token names an unknown one. The last good
+    /// set is kept while the issuer does not answer.
+    pub fn at(url: String) -> Self {
+        Self::new(Some(url), KeySet(Vec::new()))
+    }
+
+    fn new(url: Option<String>, set: KeySet) -> Self {
+        let state = State { current: set, closed_until: Duration::ZERO, fetching: false };
+        Self { url, state: Mutex::new(state) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The payload of a token that one of the keys has signed.
+    ///
+    /// # Errors
+    /// None has, or several fit and the token does not name one.
+    pub(crate) fn payload(&self, token: &str) -> Result<Vec<u8>, Unidentified> {
+        jws::payload(token, &self.state().current)
+    }
+
+    /// Fetches the keys, or waits for the request that does, unless that was done a moment ago. Returns whether there
+    /// are any.
+    pub(crate) async fn renew(
+        &self,
+        now: Duration,
+        fetch: impl AsyncFnOnce(&str) -> Result<Vec<u8>, Unfetched>,
+    ) -> bool {
+        let Some(url) = self.url.as_ref().filter(|_| cfg!(any(test, feature = "fetch"))) else {
+            return true;
+        };
+        let is_open = {
+            let mut state = self.state();
+            let is_open = state.fetching || now >= state.closed_until;
+            state.fetching = is_open;
+            is_open
+        };
+        if is_open {
+            let fetched = fetch(url).await;
+            if fetched != Err(Unfetched::AskedByAnother) {
+                let body = fetched.ok().and_then(|body| String::from_utf8(body).ok());
+                let set = body.and_then(|body| KeySet::parse(&body));
+                let mut state = self.state();
+                let pause = match (set.is_some(), state.current.0.is_empty()) {
+                    // A key may be new since then.
+                    (true, true) => Duration::ZERO,
+                    (false, true) => RETRY,
+                    (_, false) => RENEWAL,
+                };
+                if let Some(set) = set {
+                    state.current = set;
+                }
+                (state.closed_until, state.fetching) = (now + pause, false);
+            }
+        }
+        !self.state().current.0.is_empty()
+    }
+}
+
+/// Named keys.
 pub struct KeySet(Vec<NamedKey>);
 
 struct NamedKey {

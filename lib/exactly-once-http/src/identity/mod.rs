@@ -14,7 +14,7 @@ mod keys;
 use exactly_once::Customer;
 
 pub use jwt::{TokenRules, Verified};
-pub use keys::KeySet;
+pub use keys::{KeySet, Keys};
 
 /// How customers are identified. Holds secrets: not `Debug`.
 pub enum Identity {
@@ -36,6 +36,8 @@ pub enum Unidentified {
     NoToken,
     /// The token is not valid for this service.
     InvalidToken,
+    /// No key fits. The issuer may have a new one.
+    UnknownKey,
     /// It does not name its key, and several keys fit.
     KeyNotNamed,
     /// It has expired.
@@ -47,7 +49,7 @@ impl std::fmt::Display for Unidentified {
         f.write_str(match self {
             Self::NotNamed => "the gateway named no customer",
             Self::NoToken => "there is no bearer token",
-            Self::InvalidToken => "the token is not valid",
+            Self::InvalidToken | Self::UnknownKey => "the token is not valid",
             Self::KeyNotNamed => "the token does not name its key",
             Self::ExpiredToken => "the token has expired",
         })

@@ -1,11 +1,16 @@
 //! Tokens: those of the RFCs, and everything that must not pass for one.
 
+use std::cell::Cell;
+use std::time::Duration;
+
 use base64ct::{Base64UrlUnpadded, Encoding};
+use futures::FutureExt;
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
 use super::*;
+use crate::host::Unfetched;
 
 /// RFC 7515 A.1.1, A.2.1 and A.3.1; RFC 8037 A.2.
 const SECRET: &str = "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow";
@@ -58,6 +63,12 @@ fn encode(bytes: &[u8]) -> String {
     Base64UrlUnpadded::encode_string(bytes)
 }
 
+fn oct_named(kid: &str) -> Value {
+    let mut key = oct();
+    key["kid"] = kid.into();
+    key
+}
+
 /// A token with an HS256 signature, whatever its header says.
 fn signed_with(secret: &[u8], header: &str, payload: &str) -> String {
     let signed = format!("{}.{}", encode(header.as_bytes()), encode(payload.as_bytes()));
@@ -76,7 +87,8 @@ const NOW: i64 = 1_800_000_000;
 
 fn rules(issuer: Option<&str>, audience: Option<&str>) -> TokenRules {
     TokenRules {
-        keys: keys(&[oct()]),
+        keys: Keys::given(keys(&[oct()])),
+        customer_claim: "sub".to_owned(),
         issuer: issuer.map(ToOwned::to_owned),
         audience: audience.map(ToOwned::to_owned),
         verified: Verified::default(),
@@ -402,16 +414,16 @@ fn a_verified_token_is_known_until_it_expires() {
     let customer = |rules: &TokenRules, n, now| rules.customer(&token(n), now).map(|name| name.as_str().to_owned());
     assert_eq!(customer(&rules, 1, NOW), Ok("1".into()));
     // What is known needs no key.
-    rules.keys = keys(&[okp()]);
-    assert_eq!(customer(&rules, 2, NOW), Err(Unidentified::InvalidToken));
+    rules.keys = Keys::given(keys(&[okp()]));
+    assert_eq!(customer(&rules, 2, NOW), Err(Unidentified::UnknownKey));
     assert_eq!(customer(&rules, 1, NOW), Ok("1".into()));
     assert_eq!(customer(&rules, 1, NOW + 61), Err(Unidentified::ExpiredToken));
-    rules.keys = keys(&[oct()]);
+    rules.keys = Keys::given(keys(&[oct()]));
     for n in 2..=129 {
         assert_eq!(customer(&rules, n, NOW), Ok(n.to_string()));
     }
-    rules.keys = keys(&[okp()]);
-    assert_eq!(customer(&rules, 1, NOW), Err(Unidentified::InvalidToken), "forgotten");
+    rules.keys = Keys::given(keys(&[okp()]));
+    assert_eq!(customer(&rules, 1, NOW), Err(Unidentified::UnknownKey), "forgotten");
     assert_eq!(customer(&rules, 129, NOW), Ok("129".into()));
 }
 
@@ -434,4 +446,61 @@ fn a_token_comes_as_bearer_credentials() {
     }
     let stale = signed(HS256, r#"{"sub":"c","exp":1700000000}"#);
     assert_eq!(of(&[&format!("Bearer {stale}")]), Err(Unidentified::ExpiredToken));
+}
+
+#[test]
+fn another_claim_may_name_the_customer() {
+    let token = signed(HS256, r#"{"sub":"c","userId":"u","exp":1800000000}"#);
+    let named = |claim: &str| {
+        let rules = TokenRules { customer_claim: claim.to_owned(), ..rules(None, None) };
+        rules.customer(&token, NOW).map(|customer| customer.as_str().to_owned())
+    };
+    assert_eq!(named("userId"), Ok("u".into()));
+    assert_eq!(named("email"), Err(Unidentified::InvalidToken));
+}
+
+/// Renews the keys at that second, where the issuer answers with this. Returns whether there are keys, and whether it
+/// was asked.
+fn renew(keys: &Keys, second: u64, answer: Result<&[Value], Unfetched>) -> (bool, bool) {
+    let was_asked = Cell::new(false);
+    let fetch = async |url: &str| {
+        assert_eq!(url, "https://issuer.test/keys");
+        was_asked.set(true);
+        answer.map(|keys| json!({"keys": keys}).to_string().into_bytes())
+    };
+    let has_keys = keys.renew(Duration::from_secs(second), fetch).now_or_never();
+    (has_keys.expect("no wait"), was_asked.get())
+}
+
+#[test]
+fn keys_are_fetched_once_a_minute_and_the_last_good_set_is_kept() {
+    let keys = Keys::at("https://issuer.test/keys".to_owned());
+    let (old, new) = (oct_named("old"), oct_named("new"));
+    let (old_token, new_token) =
+        (signed(r#"{"alg":"HS256","kid":"old"}"#, "{}"), signed(r#"{"alg":"HS256","kid":"new"}"#, "{}"));
+    assert_eq!(keys.payload(&old_token), Err(Unidentified::UnknownKey));
+    assert_eq!(renew(&keys, 0, Err(Unfetched::NoAnswer)), (false, true));
+    assert_eq!(renew(&keys, 0, Ok(std::slice::from_ref(&old))), (false, false), "too soon");
+    assert_eq!(renew(&keys, 1, Ok(&[])), (false, true), "no key is no set");
+    assert_eq!(renew(&keys, 2, Ok(std::slice::from_ref(&old))), (true, true));
+    assert!(keys.payload(&old_token).is_ok());
+    assert_eq!(keys.payload(&new_token), Err(Unidentified::UnknownKey));
+    // The first set does not count, a second one does, and so does a failure.
+    assert_eq!(renew(&keys, 3, Err(Unfetched::NoAnswer)), (true, true));
+    assert!(keys.payload(&old_token).is_ok(), "kept");
+    assert_eq!(renew(&keys, 62, Ok(std::slice::from_ref(&new))), (true, false));
+    assert_eq!(renew(&keys, 63, Ok(&[old, new.clone()])), (true, true));
+    assert!(keys.payload(&old_token).is_ok() && keys.payload(&new_token).is_ok());
+    assert_eq!(renew(&keys, 123, Ok(&[new])), (true, true));
+    assert_eq!(keys.payload(&old_token), Err(Unidentified::UnknownKey), "withdrawn");
+    assert!(renew(&Keys::given(self::keys(&[oct()])), 0, Ok(&[])).0);
+}
+
+#[test]
+fn a_request_that_waits_for_anothers_fetch_closes_nothing() {
+    let keys = Keys::at("https://issuer.test/keys".to_owned());
+    let never = keys.renew(Duration::ZERO, async |_| std::future::pending().await).now_or_never();
+    assert_eq!(never, None, "under way");
+    assert_eq!(renew(&keys, 0, Err(Unfetched::AskedByAnother)), (false, true));
+    assert_eq!(renew(&keys, 0, Ok(&[oct()])), (true, true));
 }

@@ -1,5 +1,5 @@
-//! The clients: customers, who retry what was not acknowledged and repeat what was, and one who delivers events out of
-//! order.
+//! The clients: customers, who register against a rival, log in, retry what was not acknowledged and repeat what was;
+//! and one who delivers events out of order.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -39,6 +39,18 @@ pub struct Shop {
     pub hosts: Vec<SocketAddr>,
     stopping: AtomicBool,
     acknowledged: Mutex<BTreeMap<String, Acknowledged>>,
+    accounts: Mutex<Accounts>,
+}
+
+/// What was acknowledged of accounts.
+#[derive(Clone, Debug, Default)]
+pub struct Accounts {
+    /// The e-mail and the id of each registration.
+    pub registered: Vec<(String, String)>,
+    /// The e-mails and tokens of log-ins.
+    pub tokens: Vec<(String, String)>,
+    /// Orders that were shown under another customer's token.
+    pub shown: Vec<String>,
 }
 
 impl Shop {
@@ -50,6 +62,7 @@ impl Shop {
             hosts,
             stopping: AtomicBool::new(false),
             acknowledged: Mutex::default(),
+            accounts: Mutex::default(),
         })
     }
 
@@ -67,6 +80,11 @@ impl Shop {
         self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What was acknowledged of accounts.
+    pub fn accounts(&self) -> MutexGuard<'_, Accounts> {
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A URL of one of the hosts.
     fn url(&self, path: &str, rng: &mut StdRng) -> String {
         let host = rng.random_range(0..self.hosts.len());
@@ -74,20 +92,93 @@ impl Shop {
         format!("http://{}{path}", host.unwrap_or_default())
     }
 
-    /// The response's body, if the status is this one. Some clients hang up early.
+    /// The response's body, if the status is this one.
     async fn answer(&self, request: RequestBuilder, status: u16, rng: &mut StdRng) -> Option<Value> {
+        let (answered, body) = self.exchange(request, rng).await?;
+        (answered == status).then_some(body)
+    }
+
+    /// The response's status and body. Some clients hang up early.
+    async fn exchange(&self, request: RequestBuilder, rng: &mut StdRng) -> Option<(u16, Value)> {
         let patience = match rng.random_bool(0.1) {
             true => millis(rng, 0, 20),
             false => REQUEST_TIMEOUT,
         };
         let answer = timeout(patience, async {
             let answer = request.send().await.ok()?;
-            let is_expected = answer.status() == status;
+            let status = answer.status().as_u16();
             let text = answer.text().await.ok()?;
-            serde_json::from_str(&text).ok().filter(|_| is_expected)
+            Some((status, serde_json::from_str(&text).unwrap_or_default()))
         });
         answer.await.ok().flatten()
     }
+}
+
+/// Who registers an e-mail.
+struct Applicant {
+    email: String,
+    password: String,
+    key: String,
+}
+
+impl Applicant {
+    /// Registers until the shop says that the e-mail is this applicant's, or another one's; or closes.
+    async fn register(&self, shop: &Shop, rng: &mut StdRng) {
+        let body = json!({"email": self.email, "password": self.password, "firstName": "A", "lastName": "B"});
+        while !shop.is_stopping() {
+            let url = shop.url("/api/v1/identity/register", rng);
+            let request = shop.http.post(url).header("idempotency-key", &self.key).body(body.to_string());
+            match shop.exchange(request, rng).await {
+                Some((201, user)) => {
+                    let id = user.get("id").and_then(Value::as_str).unwrap_or_default();
+                    shop.accounts().registered.push((self.email.clone(), id.to_owned()));
+                    return;
+                }
+                Some((409, _)) => return,
+                _ => sleep(millis(rng, 10, 200)).await,
+            }
+        }
+    }
+
+    /// A token, unless the password is not the account's, or there is no answer.
+    async fn login(&self, shop: &Shop, rng: &mut StdRng) -> Option<String> {
+        let body = json!({"email": self.email, "password": self.password}).to_string();
+        let request = shop.http.post(shop.url("/api/v1/identity/login", rng)).body(body);
+        let token = shop.answer(request, 200, rng).await?.get("accessToken")?.as_str()?.to_owned();
+        shop.accounts().tokens.push((self.email.clone(), token.clone()));
+        Some(token)
+    }
+}
+
+/// The id of the user whom a token names.
+async fn who(token: &str, shop: &Shop, rng: &mut StdRng) -> Option<String> {
+    let request = shop.http.get(shop.url("/api/v1/identity/me", rng)).bearer_auth(token);
+    Some(shop.answer(request, 200, rng).await?.get("id")?.as_str()?.to_owned())
+}
+
+/// Two register one e-mail at the same time; whoever has got it logs in. The token and the customer's id; nothing where
+/// the shop has closed.
+async fn sign_in(shop: &Shop, number: usize, rng: &mut StdRng) -> Option<(Applicant, String, String)> {
+    let applicant = |name: &str| Applicant {
+        email: format!("customer-{number}@example.org"),
+        password: format!("password of {name}"),
+        key: format!("{name}-{number}"),
+    };
+    let (first, second) = (applicant("customer"), applicant("rival"));
+    let mut other = StdRng::seed_from_u64(rng.random());
+    tokio::join!(first.register(shop, rng), second.register(shop, &mut other));
+    let mut both = [first, second];
+    while !shop.is_stopping() {
+        if let Some(token) = both[0].login(shop, rng).await
+            && let Some(id) = who(&token, shop, rng).await
+        {
+            let [applicant, _] = both;
+            return Some((applicant, token, id));
+        }
+        both.reverse();
+        sleep(millis(rng, 10, 200)).await;
+    }
+    None
 }
 
 /// A request of a customer's, which is sent until it is acknowledged.
@@ -99,30 +190,28 @@ struct Request {
 }
 
 impl Request {
-    async fn send(&self, shop: &Shop, rng: &mut StdRng) {
+    async fn send(&self, token: &str, shop: &Shop, rng: &mut StdRng) {
         let Self { customer, amount, .. } = self;
-        let (path, body, status) = match self.is_deposit {
-            true => {
-                let deposit = json!({"amount": amount, "currency": "EUR"});
-                (format!("/api/v1/accounts/{customer}/deposits"), deposit.to_string(), 201)
-            }
-            false => {
-                let order = format!(r#"{{"price":{}.{:02}}}"#, amount / 100, amount % 100);
-                ("/api/v1/ordering/orders".to_owned(), order, 202)
-            }
+        let (path, member, status) = match self.is_deposit {
+            true => ("/api/v1/billing/account/deposit", "amount", 204),
+            false => ("/api/v1/ordering/orders", "price", 202),
         };
+        let body = format!(r#"{{"{member}":{}.{:02}}}"#, amount / 100, amount % 100);
         loop {
             let request = shop
                 .http
-                .post(shop.url(&path, rng))
-                .header("content-type", "application/json")
-                .header("authorization", format!("Bearer {TOKEN}"))
-                .header("x-user-id", customer)
+                .post(shop.url(path, rng))
+                .bearer_auth(token)
+                // It means nothing here.
+                .header("x-user-id", "customer-0")
                 .header("if-match", "*")
                 .header("idempotency-key", &self.key)
                 .body(body.clone());
             if let Some(answer) = shop.answer(request, status, rng).await {
                 let id = answer.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
+                if !self.is_deposit && rng.random_bool(0.1) {
+                    look_at_another_customers(&id, token, shop, rng).await;
+                }
                 let order_id = (!self.is_deposit).then_some(id);
                 let acknowledged = Acknowledged { customer: customer.clone(), amount: *amount, order_id };
                 shop.acknowledged().insert(self.key.clone(), acknowledged);
@@ -133,10 +222,27 @@ impl Request {
     }
 }
 
+/// Asks for an order with another customer's token, or with one that nobody has signed.
+async fn look_at_another_customers(order: &str, token: &str, shop: &Shop, rng: &mut StdRng) {
+    let tokens = shop.accounts().tokens.clone();
+    let own = tokens.iter().find(|(_, other)| other == token).map(|(email, _)| email);
+    let others = tokens.iter().filter(|(email, _)| Some(email) != own).map(|(_, token)| token.clone());
+    let others: Vec<String> = others.chain([format!("{token}A")]).collect();
+    let Some(other) = others.get(rng.random_range(0..others.len())) else {
+        return;
+    };
+    let request = shop.http.get(shop.url(&format!("/api/v1/ordering/orders/{order}"), rng)).bearer_auth(other);
+    if let Some((200, _)) = shop.exchange(request, rng).await {
+        shop.accounts().shown.push(order.to_owned());
+    }
+}
+
 /// Pays in and orders, one request after the other, until the shop closes.
 pub async fn customer(shop: Arc<Shop>, number: usize, seed: u64) -> Result<()> {
     let mut rng = StdRng::seed_from_u64(seed.wrapping_add(number as u64 + 1));
-    let customer = format!("customer-{number}");
+    let Some((applicant, mut token, customer)) = sign_in(&shop, number, &mut rng).await else {
+        return Ok(());
+    };
     let mut sent: Vec<Request> = Vec::new();
     while !shop.is_stopping() {
         // Orders cost a little more than is paid in: some payments fail.
@@ -150,13 +256,16 @@ pub async fn customer(shop: Arc<Shop>, number: usize, seed: u64) -> Result<()> {
             },
             is_deposit,
         };
-        request.send(&shop, &mut rng).await;
+        request.send(&token, &shop, &mut rng).await;
         sent.push(request);
+        if rng.random_bool(0.02) {
+            token = applicant.login(&shop, &mut rng).await.unwrap_or(token);
+        }
         // What was acknowledged long ago is sent again.
         if rng.random_bool(0.1) {
             let again = rng.random_range(0..sent.len());
             if let Some(request) = sent.get(again) {
-                request.send(&shop, &mut rng).await;
+                request.send(&token, &shop, &mut rng).await;
             }
         }
         sleep(millis(&mut rng, 0, 60)).await;
@@ -177,7 +286,7 @@ pub async fn deliver_out_of_order(shop: Arc<Shop>, seed: u64) -> Result<()> {
         let mut events = page.unwrap_or_default();
         events.retain(|event| {
             let customer = event.get("partitionkey").and_then(Value::as_str);
-            customer.is_some_and(|name| name.ends_with(['0', '2', '4', '6']))
+            customer.is_some_and(|id| id.ends_with(['0', '1', '2', '3', '4', '5', '6', '7']))
         });
         let repeated: Vec<Value> = events.iter().filter(|_| rng.random_bool(0.3)).cloned().collect();
         events.extend(repeated);

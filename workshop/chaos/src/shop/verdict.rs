@@ -6,7 +6,7 @@ use std::fmt;
 use anyhow::Result;
 use tokio_postgres::Client;
 
-use super::client::Acknowledged;
+use super::client::{Accounts, Acknowledged};
 
 /// Where the money went.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +26,11 @@ pub struct Verdict {
     /// Money that is there and was not paid in, or is missing: of all customers, in minor units.
     pub money_created: i64,
     pub dead_letters: usize,
+    /// Registrations and log-ins that were acknowledged.
+    pub accounts: usize,
+    pub logins: usize,
+    /// E-mails with two accounts, or with another one than was acknowledged; orders that another customer was shown.
+    pub mixed_up: usize,
     pub examples: Vec<String>,
 }
 
@@ -51,6 +56,7 @@ impl Verdict {
     /// Reads the tables, in which everything has come to rest.
     pub async fn of(
         acknowledged: &BTreeMap<String, Acknowledged>,
+        accounts: &Accounts,
         faults: BTreeMap<String, usize>,
         database: &Client,
     ) -> Result<Self> {
@@ -103,6 +109,22 @@ impl Verdict {
                 verdict.example(format!("{customer} has {has} and has spent {spent}, but has paid in {paid_in}"));
             }
         }
+        let users = database.query("SELECT idempotency_key, user_id::text FROM users", &[]).await?;
+        let users: Vec<(String, String)> =
+            users.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_>>()?;
+        (verdict.accounts, verdict.logins) = (accounts.registered.len(), accounts.tokens.len());
+        for (email, id) in &accounts.registered {
+            let has = users.iter().filter(|(other, _)| other == email).map(|(_, id)| id).collect::<Vec<_>>();
+            let acknowledged = accounts.registered.iter().filter(|(other, _)| other == email).count();
+            if has != [id] || acknowledged > 1 {
+                verdict.mixed_up += 1;
+                verdict.example(format!("{email} was acknowledged {acknowledged} times, as {id}, and is {has:?}"));
+            }
+        }
+        for order in &accounts.shown {
+            verdict.mixed_up += 1;
+            verdict.example(format!("order {order} was shown to another customer"));
+        }
         let letters = database.query_one("SELECT count(*) FROM dead_letters", &[]);
         verdict.dead_letters = usize::try_from(letters.await?.try_get::<_, i64>(0)?)?;
         if verdict.dead_letters > 0 {
@@ -119,12 +141,13 @@ impl Verdict {
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { deposits, orders, succeeded, failed, paid_twice, forgotten, money_created, dead_letters, .. } = self;
+        let Self { accounts, logins, mixed_up, .. } = self;
         let faults: Vec<String> = self.faults.iter().map(|(fault, count)| format!("{fault} {count}")).collect();
         write!(
             f,
-            "shop: {deposits} deposits, {orders} orders, {succeeded} paid, {failed} refused; faults: {}\n\
+            "shop: {accounts} accounts, {logins} log-ins, {deposits} deposits, {orders} orders, {succeeded} paid, {failed} refused; faults: {}\n\
              paid twice {paid_twice}, forgotten {forgotten}, money created {money_created}, \
-             dead letters {dead_letters}",
+             dead letters {dead_letters}, accounts mixed up {mixed_up}",
             faults.join(", ")
         )
     }
