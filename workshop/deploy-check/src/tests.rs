@@ -140,8 +140,8 @@ fn the_entrypoint_raises_the_limit_of_open_files_and_sets_the_reuse_of_instances
         ulimit -S -n 64 && ulimit -H -n 512
         PATH=$1:$PATH sh deploy/image/entrypoint.sh up --from x
         rm -r $1";
-    let expected = "512 up --from x --state-dir  --max-instance-reuse-count 128 --max-instance-concurrent-reuse-count 16 \
-                    --idle-instance-timeout 1s\n";
+    let expected = "512 up --from x --state-dir  --max-instance-reuse-count 128 \
+                    --max-instance-concurrent-reuse-count 16 --idle-instance-timeout 1s\n";
     assert_eq!(shell(script, &folder), expected);
 }
 
