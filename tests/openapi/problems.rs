@@ -36,8 +36,8 @@ fn kinds() -> BTreeMap<String, Kind> {
         text.replace("{path}", collection.path)
     };
     let mut kinds: BTreeMap<String, Kind> = BTreeMap::new();
-    for row in PROBLEMS.iter().filter(|row| *row != Problem::Forbidden.row() && *row != Problem::KeysUnavailable.row())
-    {
+    let others = [Problem::Forbidden.row(), Problem::KeysUnavailable.row()];
+    for row in PROBLEMS.iter().filter(|row| !others.contains(row)) {
         let (name, status, field) = (text(row.kind), row.status.as_u16(), row.field);
         let word = |word: &str| word[..1].to_uppercase() + &word[1..];
         let schema = name.split('-').map(word).collect::<String>() + "Problem";

@@ -1,5 +1,5 @@
-//! What the examples' tests share: tokens that they sign themselves, requests as Go's client sends them, and what is said
-//! of a response.
+//! What the examples' tests share: tokens that they sign themselves, requests as Go's client sends them, and what is
+//! said of a response.
 
 use fixtures::Served;
 use fixtures::client::Answer;

@@ -1,5 +1,5 @@
-//! Chaos in the shop (showcase/shop): customers register, log in, pay in and order while hosts, stores and pullers fail,
-//! and events are delivered again and out of order. At the end everything is delivered, and the money is counted.
+//! Chaos in the shop (showcase/shop): customers register, log in, pay in and order while hosts, stores and pullers
+//! fail, and events are delivered again and out of order. At the end everything is delivered, and the money is counted.
 
 mod client;
 mod verdict;

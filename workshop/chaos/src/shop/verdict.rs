@@ -145,7 +145,8 @@ impl fmt::Display for Verdict {
         let faults: Vec<String> = self.faults.iter().map(|(fault, count)| format!("{fault} {count}")).collect();
         write!(
             f,
-            "shop: {accounts} accounts, {logins} log-ins, {deposits} deposits, {orders} orders, {succeeded} paid, {failed} refused; faults: {}\n\
+            "shop: {accounts} accounts, {logins} log-ins, {deposits} deposits, {orders} orders, {succeeded} paid, \
+             {failed} refused; faults: {}\n\
              paid twice {paid_twice}, forgotten {forgotten}, money created {money_created}, \
              dead letters {dead_letters}, accounts mixed up {mixed_up}",
             faults.join(", ")
