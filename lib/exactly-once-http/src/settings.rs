@@ -433,6 +433,9 @@ mod tests {
             ("identity=header identity_header=X~User", "identity_header"),
             ("identity=jwt", "jwt_keys"),
             (r#"identity=jwt jwt_keys={"keys":[]}"#, "jwt_keys"),
+            ("identity=jwt jwt_keys_url=https://issuer.example/keys", ""),
+            ("identity=jwt jwt_keys_url=ftp://issuer.example/keys", "jwt_keys_url"),
+            (r#"identity=jwt jwt_keys_url=https://issuer.example/keys jwt_keys={"keys":[]}"#, "jwt_keys_url"),
             (r#"identity=jwt jwt_keys={"keys":[{"kty":"EC","crv":"P-521"}]}"#, "jwt_keys"),
             (
                 "store=postgres redis_url= database_url= key_reuse=x log_requests=x identity=",
