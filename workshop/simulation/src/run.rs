@@ -548,6 +548,11 @@ impl Run<'_> {
             }
             self.note(|| format!("client {client} stops waiting for others"));
             let polled = request.wait(Duration::MAX);
+            if polled.is_ready() {
+                // Its time was over: it has sent no statement, and takes the database for lost.
+                self.coverage.see(Event::NotSent);
+                self.note_failure(client);
+            }
             return self.reached(client, request, polled);
         };
         let reaction = self.react(&mut request, &call, fault);
