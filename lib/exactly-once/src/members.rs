@@ -377,21 +377,25 @@ impl Kind {
 }
 
 fn as_stored(table: &[Member], value: &Value) -> Option<Value> {
-    let mut members = value.as_object()?.clone();
+    let sent = value.as_object()?;
+    let is_input = |source: &Source| matches!(source, Source::Required(_) | Source::Nullable(_) | Source::Optional(_));
+    let mut members = Map::new();
+    // Unknown members are kept.
+    for (name, value) in sent {
+        if !table.iter().any(|member| member.name == name && is_input(&member.source)) {
+            members.insert(name.clone(), value.clone());
+        }
+    }
     for member in table {
-        let present = members.get(member.name).filter(|value| !value.is_null());
+        let present = sent.get(member.name).filter(|value| !value.is_null());
         let stored = match (&member.source, present) {
             (Source::Required(kind) | Source::Nullable(kind) | Source::Optional(kind), Some(value)) => {
                 kind.as_stored(value)?
             }
             (Source::Required(_), None) => return None,
             (Source::Nullable(_), None) => Value::Null,
-            (Source::Optional(_), None) => {
-                members.remove(member.name);
-                continue;
-            }
-            // The client may not send it; if it does, it is an unknown member.
-            _ => continue,
+            // Another member's value is computed; if the client sends it, it is an unknown member.
+            (Source::Optional(_), None) | (_, _) => continue,
         };
         members.insert(member.name.to_owned(), stored);
     }
