@@ -29,12 +29,6 @@ const MAX_FEED_LIMIT: usize = 1000;
 /// How long a request may wait for an event, in seconds.
 const MAX_WAIT: usize = 20;
 
-/// The path of a collection's feed, beside the collection.
-pub fn feed_path(collection: &Collection) -> String {
-    let (parent, _) = collection.path.rsplit_once('/').unwrap_or_default();
-    format!("{parent}/{EVENTS}")
-}
-
 /// Answers a request for the next events.
 ///
 /// # Errors

@@ -4,7 +4,9 @@ use exactly_once::json::to_json;
 use exactly_once::ports::{Condition, Probe};
 use http::{StatusCode, header};
 
+use crate::host::Host;
 use crate::response::Response;
+use crate::settings::{Settings, Store};
 
 /// The process is alive. This asks no store.
 pub fn health() -> Response {
@@ -13,7 +15,7 @@ pub fn health() -> Response {
 
 /// How a lost store counts in a report of readiness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LostStore {
+enum LostStore {
     /// For people and alerts: resources cannot be created.
     Unready,
     /// For what sends requests to this instance: it replays completed creations, and says when to come back. Without it
@@ -21,14 +23,27 @@ pub enum LostStore {
     Degraded,
 }
 
-/// Says whether resources can be created: not without Postgres; without Redis, only slower.
-pub fn readiness(redis: Probe, postgres: Probe, lost: LostStore) -> Response {
+/// Asks the stores, and says whether resources can be created: not without the database; without Redis, only slower.
+/// With `lost-store=degraded` as the query, a database that does not answer counts as [`LostStore::Degraded`].
+pub async fn readiness(query: &str, host: &impl Host, settings: &Settings) -> Response {
+    let (redis, database) = host.probe_both(settings).await;
+    let lost = match query {
+        "lost-store=degraded" if !host.misconfigured() => LostStore::Degraded,
+        _ => LostStore::Unready,
+    };
+    match settings.store {
+        Store::Embedded => of_embedded(database, lost),
+        Store::Servers { .. } => of_servers(redis, database, lost),
+    }
+}
+
+fn of_servers(redis: Probe, postgres: Probe, lost: LostStore) -> Response {
     let checks = format!(r#""redis":{},"postgres":{}"#, check(redis), check(postgres));
     of_checks(postgres, redis.is_up(), lost, &checks)
 }
 
-/// The same for the embedded store, which is the only store then.
-pub fn embedded_readiness(sqlite: Probe, lost: LostStore) -> Response {
+/// The embedded store is the only one.
+fn of_embedded(sqlite: Probe, lost: LostStore) -> Response {
     of_checks(sqlite, true, lost, &format!(r#""sqlite":{}"#, check(sqlite)))
 }
 
@@ -59,7 +74,7 @@ mod tests {
     #[test]
     fn an_embedded_store_is_the_only_check() {
         for (condition, code, word) in [(Condition::Up, 200, "up"), (Condition::Unfit, 503, "down")] {
-            let response = embedded_readiness(Probe { condition, latency_ms: LATENCY }, LostStore::Unready);
+            let response = of_embedded(Probe { condition, latency_ms: LATENCY }, LostStore::Unready);
             assert_eq!(response.status, code);
             let body: Value = serde_json::from_str(&response.body).expect("JSON");
             let check = serde_json::json!({"status": word, "latencyMs": 1.235});
@@ -81,7 +96,7 @@ mod tests {
             (Up, Unfit, Degraded, 503, "unavailable"),
         ] {
             let [redis, postgres] = [redis, postgres].map(|condition| Probe { condition, latency_ms: LATENCY });
-            let response = readiness(redis, postgres, lost);
+            let response = of_servers(redis, postgres, lost);
             assert_eq!(response.status, code);
             let body: Value = serde_json::from_str(&response.body).expect("JSON");
             assert_eq!(body["status"], status);

@@ -27,9 +27,9 @@ pub use creation::{
     read_condition, read_document, read_head, read_key,
 };
 pub use etag::ETag;
-pub use feed::{admit, events, feed_path};
+pub use feed::{admit, events};
 pub use head::{Body, BodyError, Head, MAX_BODY_BYTES, Method};
-pub use health::{LostStore, embedded_readiness, health, readiness};
+pub use health::{health, readiness};
 pub use host::{Host, Unfetched};
 pub use outcome::Outcome;
 pub use problem::{PROBLEMS, Problem, Row};

@@ -9,14 +9,14 @@ use crate::conditions::refuse_if_none_match;
 use crate::creation::{self, CreateOperation};
 use crate::feed::{EVENTS, events};
 use crate::head::{Body, Head, Method};
-use crate::health::{LostStore, embedded_readiness, health, readiness};
+use crate::health::{health, readiness};
 use crate::host::Host;
 use crate::identity::{Identity, Unidentified};
 use crate::problem::Problem;
 use crate::query::{PageRequest, decoded};
 use crate::reading;
 use crate::response::Response;
-use crate::settings::{Settings, Store};
+use crate::settings::Settings;
 
 /// The last segment of the path under which keys are shown, beside the collection.
 pub(crate) const KEYS: &str = "idempotency-keys";
@@ -100,15 +100,7 @@ async fn answer(
         Route::Readiness => {
             // An instance that would reject every request gets no traffic.
             chosen(settings).map_err(|_| Problem::WrongVariables(vec!["identity"]))?;
-            let (redis, postgres) = host.probe_both(settings).await;
-            let lost = match query {
-                "lost-store=degraded" if !host.misconfigured() => LostStore::Degraded,
-                _ => LostStore::Unready,
-            };
-            return Ok(match settings.store {
-                Store::Embedded => embedded_readiness(postgres, lost),
-                Store::Servers { .. } => readiness(redis, postgres, lost),
-            });
+            return Ok(readiness(query, host, settings).await);
         }
         Route::Feed => return events(resource, query, head, host, settings).await,
         Route::OfCustomer(route) => route,
@@ -226,19 +218,17 @@ pub(crate) fn segment_below<'p>(path: &'p str, start: &str) -> Option<&'p str> {
 /// The request identifies no customer, or the keys of tokens are not to be had.
 pub async fn identify(identity: &Identity, head: &impl Head, host: &impl Host) -> Result<Customer, Problem> {
     let values = identity.field().map(|name| head.values(name)).unwrap_or_default();
-    let mut is_renewed = false;
-    loop {
-        let customer = identity.customer(values.iter().map(Vec::as_slice), || host.unix_seconds());
-        match (customer, identity) {
-            (Err(Unidentified::UnknownKey), Identity::Jwt(rules)) if !is_renewed => {
-                is_renewed = true;
-                if !rules.keys.renew(host.now(), async |url| host.fetch(url).await).await {
-                    return Err(Problem::KeysUnavailable);
-                }
+    let identified = || identity.customer(values.iter().map(Vec::as_slice), || host.unix_seconds());
+    let customer = match (identified(), identity) {
+        (Err(Unidentified::UnknownKey), Identity::Jwt(rules)) if rules.keys.can_be_renewed() => {
+            if !rules.keys.renew(host.now(), async |url| host.fetch(url).await).await {
+                return Err(Problem::KeysUnavailable);
             }
-            (customer, _) => return customer.map_err(Problem::Unidentified),
+            identified()
         }
-    }
+        (customer, _) => customer,
+    };
+    customer.map_err(Problem::Unidentified)
 }
 
 /// Validates the rest of the head.

@@ -246,10 +246,10 @@ impl RawSettings {
             Some(Mode::Header) => self.identity_header(wrong).map(Identity::Header),
             Some(Mode::Jwt) => self.token_rules(wrong).map(|rules| Identity::Jwt(Box::new(rules))),
         };
-        let store = match self.store(wrong) {
-            Some(Some(true)) => Some(Store::Embedded),
-            Some(None) if self.is_local() => Some(Store::Embedded),
-            Some(_) => {
+        let is_embedded = self.store(wrong).map(|said| said.unwrap_or_else(|| self.is_local()));
+        let store = match is_embedded {
+            Some(true) => Some(Store::Embedded),
+            Some(false) => {
                 let (redis_url, database_url) = (self.redis_url(wrong), self.database_url(wrong));
                 redis_url.zip(database_url).map(|(redis_url, database_url)| Store::Servers { redis_url, database_url })
             }
@@ -280,9 +280,7 @@ impl RawSettings {
             lock_lease: lock_lease?,
         })
     }
-}
 
-impl RawSettings {
     /// The keys of tokens: given, or at a URL.
     fn keys(&self, wrong: &mut Vec<Variable>) -> Option<Keys> {
         #[cfg(any(test, feature = "fetch"))]

@@ -172,17 +172,19 @@ impl<'r, P: Platform> Database<'r, P> {
     }
 
     async fn rows_once(&self, statement: &Statement<'_>, sent: Duration) -> Result<Vec<Row>, Failure> {
-        // The request would abandon it before its answer.
-        if self.rest() < self.useful_time() {
-            return Err(self.timed_out(sent));
-        }
-        self.request.count_trip();
         let keep = match self.settings.place {
             Place::Postgres { .. } => Keep::No,
             Place::Sqlite => Keep::Always,
         };
-        let work = self.send(statement, keep, false);
-        let failure = match self.within(self.settings.timeout, work).await {
+        let answer = match self.rest() < self.useful_time() {
+            // The request would abandon the statement before its answer.
+            true => None,
+            false => {
+                self.request.count_trip();
+                self.within(self.settings.timeout, self.send(statement, keep, false)).await
+            }
+        };
+        let failure = match answer {
             Some(Ok(Sent { rows, .. })) => {
                 self.succeeded();
                 if let Some(history) = rows.first().and_then(history) {
@@ -191,22 +193,17 @@ impl<'r, P: Platform> Database<'r, P> {
                 return Ok(rows);
             }
             Some(Err(error)) => self.failed(&error),
-            None => return Err(self.timed_out(sent)),
+            None => {
+                let time_outs = &self.instance.time_outs;
+                time_outs.set(time_outs.get().saturating_add(1));
+                self.outage("no answer in time")
+            }
         };
         if failure.is_outage() {
             let now = self.platform().now();
             self.instance.history.borrow_mut().failed(sent, now);
         }
         Err(failure)
-    }
-
-    /// The database did not answer a statement that was, or would have been, sent at that time.
-    fn timed_out(&self, sent: Duration) -> Failure {
-        let time_outs = &self.instance.time_outs;
-        time_outs.set(time_outs.get().saturating_add(1));
-        let failure = self.outage("no answer in time");
-        self.instance.history.borrow_mut().failed(sent, self.platform().now());
-        failure
     }
 
     /// Sends a statement. A connection that fails is dropped: the next request finds out whether the database is there.

@@ -394,8 +394,8 @@ fn as_stored(table: &[Member], value: &Value) -> Option<Value> {
             }
             (Source::Required(_), None) => return None,
             (Source::Nullable(_), None) => Value::Null,
-            // Another member's value is computed; if the client sends it, it is an unknown member.
-            (Source::Optional(_), None) | (_, _) => continue,
+            // An optional member that is absent, or a computed one: if the client sends that, it is an unknown member.
+            _ => continue,
         };
         members.insert(member.name.to_owned(), stored);
     }

@@ -9,8 +9,8 @@ use exactly_once::{Document, ResourceId};
 use exactly_once_http::identity::{Identity, KeySet, Keys, TokenRules, Unidentified, Verified};
 use exactly_once_http::settings::{Settings, Store};
 use exactly_once_http::{
-    Body, Head, Host, IDEMPOTENT_REPLAYED, LostStore, Method, Outcome, Problem, Response, embedded_readiness, health,
-    identify, read_document, read_key, readiness,
+    Body, Head, Host, IDEMPOTENT_REPLAYED, Method, Outcome, Problem, Response, health, identify, read_document,
+    read_key, readiness,
 };
 use exactly_once_spin::{Database, SpinHost};
 use exactly_once_stores::sql::{Parameter, Statement};
@@ -33,17 +33,11 @@ async fn respond(head: &impl Head, body: impl Body, host: &SpinHost) -> Response
 
 async fn answer(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Response, Problem> {
     let target = head.target();
-    let (path, _) = target.split_once('?').unwrap_or((&target, ""));
+    let (path, query) = target.split_once('?').unwrap_or((&target, ""));
     let settings = host.settings().await?;
     let response = match (head.method(), path) {
         (Method::Get | Method::Head, "/healthz") => return Ok(health()),
-        (Method::Get | Method::Head, "/readyz") => {
-            let (redis, postgres) = host.probe_both(&settings).await;
-            return Ok(match settings.store {
-                Store::Embedded => embedded_readiness(postgres, LostStore::Unready),
-                Store::Servers { .. } => readiness(redis, postgres, LostStore::Unready),
-            });
-        }
+        (Method::Get | Method::Head, "/readyz") => return Ok(readiness(query, host, &settings).await),
         (Method::Get | Method::Head, "/.well-known/jwks.json") => {
             let keys = signing_keys(host).await?.public();
             return Ok(Response::json(StatusCode::OK, keys).with(header::CACHE_CONTROL.as_str(), "max-age=60"));

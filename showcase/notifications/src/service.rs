@@ -3,8 +3,8 @@
 use cloudevents::{Refusal, handshake, read_event};
 use exactly_once::ports::ResourceLists;
 use exactly_once_http::{
-    Body, Head, Host, LostStore, Method, PageRequest, Problem, QueryError, Response, admit, chosen, create, health,
-    identify, readiness, represent,
+    Body, Head, Host, Method, PageRequest, Problem, QueryError, Response, admit, chosen, create, health, identify,
+    readiness, represent,
 };
 use exactly_once_spin::SpinHost;
 use http::{StatusCode, header};
@@ -27,10 +27,7 @@ async fn answer(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Re
         (Method::Options, path) if path == COLLECTION.path => {
             handshake(head).ok_or(Problem::MethodNotAllowed { allow: "GET, HEAD, POST" })
         }
-        (Method::Get | Method::Head, "/readyz") => {
-            let (redis, postgres) = host.probe_both(&settings).await;
-            Ok(readiness(redis, postgres, LostStore::Unready))
-        }
+        (Method::Get | Method::Head, "/readyz") => Ok(readiness(query, host, &settings).await),
         (Method::Post, path) if path == COLLECTION.path => {
             admit(&host.variable("operator_token").await?, head)?;
             let event = read_event(head, body).await?;

@@ -12,8 +12,8 @@ use exactly_once::ports::{ResourceIds, ResourceLists, StoredResource};
 use exactly_once::{Document, IdempotencyKey, KeyScope, ResourceId};
 use exactly_once_http::identity::Identity;
 use exactly_once_http::{
-    Body, ETag, Head, Host, LostStore, Method, Problem, Response, chosen, events, feed_path, health, identify,
-    read_condition, read_document, read_key, readiness,
+    Body, ETag, Head, Host, Method, Problem, Response, chosen, events, health, identify, read_condition, read_document,
+    read_key, readiness,
 };
 use exactly_once_spin::{Database, SpinHost};
 use exactly_once_stores::sql::{Parameter, Statement};
@@ -49,13 +49,8 @@ async fn answer(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Re
     };
     match (head.method(), path) {
         (Method::Get | Method::Head, "/healthz") => Ok(health()),
-        (Method::Get | Method::Head, "/readyz") => {
-            let (redis, postgres) = host.probe_both(&settings).await;
-            Ok(readiness(redis, postgres, LostStore::Unready))
-        }
-        (Method::Get | Method::Head, path) if path == feed_path(&COLLECTION) => {
-            events(&ORDERS, query, head, host, &settings).await
-        }
+        (Method::Get | Method::Head, "/readyz") => Ok(readiness(query, host, &settings).await),
+        (Method::Get | Method::Head, "/api/v1/ordering/events") => events(&ORDERS, query, head, host, &settings).await,
         (Method::Post, path) if path == COLLECTION.path => {
             let customer = customer().await?;
             let expected = match read_condition(head)? {

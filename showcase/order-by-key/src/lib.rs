@@ -6,8 +6,8 @@ use exactly_once::members::{id, integer, required};
 use exactly_once::ports::{ResourceLists, ResourcesByKey};
 use exactly_once::{Collection, Customer, Document, KeyScope, Resource, ResourceId};
 use exactly_once_http::{
-    Body, Head, Host, LostStore, Method, Problem, QueryError, Response, decoded, health, read_document, read_key,
-    readiness, represent,
+    Body, Head, Host, Method, Problem, QueryError, Response, decoded, health, read_document, read_key, readiness,
+    represent,
 };
 use http::StatusCode;
 use uuid::Uuid;
@@ -34,10 +34,7 @@ async fn answer(head: &impl Head, body: impl Body, host: &impl Host) -> Result<R
     let postgres = host.postgres(&settings);
     match (head.method(), path) {
         (Method::Get | Method::Head, "/healthz") => Ok(health()),
-        (Method::Get | Method::Head, "/readyz") => {
-            let (redis, postgres) = host.probe_both(&settings).await;
-            Ok(readiness(redis, postgres, LostStore::Unready))
-        }
+        (Method::Get | Method::Head, "/readyz") => Ok(readiness(query, host, &settings).await),
         (Method::Post, "/") => {
             let scope = KeyScope { collection: COLLECTION.name, customer: profile(query)?, key: read_key(head)? };
             let order = match read_document(&ORDERS, head, body).await {

@@ -8,8 +8,8 @@ use exactly_once::key::KeyError;
 use exactly_once::ports::ResourceIds;
 use exactly_once::{Customer, Document, IdempotencyKey, KeyScope, ResourceId};
 use exactly_once_http::{
-    Body, Head, Host, IDEMPOTENT_REPLAYED, LostStore, Method, Outcome, Problem, QueryError, Response, admit, chosen,
-    decoded, health, identify, read_document, read_key, readiness, represent,
+    Body, Head, Host, IDEMPOTENT_REPLAYED, Method, Outcome, Problem, QueryError, Response, admit, chosen, decoded,
+    health, identify, read_document, read_key, readiness, represent,
 };
 use exactly_once_spin::SpinHost;
 use exactly_once_stores::sql::{Parameter, Statement};
@@ -31,7 +31,7 @@ async fn respond(head: &impl Head, body: impl Body, host: &SpinHost) -> Response
 
 async fn answer(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Response, Problem> {
     let target = head.target();
-    let (path, _) = target.split_once('?').unwrap_or((&target, ""));
+    let (path, query) = target.split_once('?').unwrap_or((&target, ""));
     if path == PAYMENTS.path
         && let Some(response) = handshake(head)
     {
@@ -41,8 +41,7 @@ async fn answer(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Re
         (Method::Get | Method::Head, "/healthz") => return Ok(health()),
         (Method::Get | Method::Head, "/readyz") => {
             let settings = host.settings().await?;
-            let (redis, postgres) = host.probe_both(&settings).await;
-            return Ok(readiness(redis, postgres, LostStore::Unready));
+            return Ok(readiness(query, host, &settings).await);
         }
         (method, path) if path.starts_with(BILLING) => return billing(method, path, head, body, host).await,
         _ => admit(&host.variable("operator_token").await?, head)?,

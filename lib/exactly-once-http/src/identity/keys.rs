@@ -26,10 +26,8 @@ pub struct Keys {
 
 struct State {
     current: KeySet,
-    /// When the keys may be fetched again.
+    /// When the keys may be fetched again. It moves when a fetch ends: until then, others wait for it.
     closed_until: Duration,
-    /// Whether a request fetches them; others wait for it.
-    fetching: bool,
 }
 
 impl Keys {
@@ -45,12 +43,21 @@ impl Keys {
     }
 
     fn new(url: Option<String>, set: KeySet) -> Self {
-        let state = State { current: set, closed_until: Duration::ZERO, fetching: false };
+        let state = State { current: set, closed_until: Duration::ZERO };
         Self { url, state: Mutex::new(state) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn url(&self) -> Option<&str> {
+        self.url.as_deref().filter(|_| cfg!(any(test, feature = "fetch")))
+    }
+
+    /// Whether a key that is unknown now may be known after [`Self::renew`].
+    pub(crate) fn can_be_renewed(&self) -> bool {
+        self.url().is_some()
     }
 
     /// The payload of a token that one of the keys has signed.
@@ -68,15 +75,10 @@ impl Keys {
         now: Duration,
         fetch: impl AsyncFnOnce(&str) -> Result<Vec<u8>, Unfetched>,
     ) -> bool {
-        let Some(url) = self.url.as_ref().filter(|_| cfg!(any(test, feature = "fetch"))) else {
+        let Some(url) = self.url() else {
             return true;
         };
-        let is_open = {
-            let mut state = self.state();
-            let is_open = state.fetching || now >= state.closed_until;
-            state.fetching = is_open;
-            is_open
-        };
+        let is_open = now >= self.state().closed_until;
         if is_open {
             let fetched = fetch(url).await;
             if fetched != Err(Unfetched::AskedByAnother) {
@@ -92,7 +94,7 @@ impl Keys {
                 if let Some(set) = set {
                     state.current = set;
                 }
-                (state.closed_until, state.fetching) = (now + pause, false);
+                state.closed_until = now + pause;
             }
         }
         !self.state().current.0.is_empty()
