@@ -112,6 +112,9 @@ test("the list has pages, and an unchanged one is not sent again", () => visit({
   for (let made = 0; made < 6; made += 1) {
     await page.getByRole("button", { name: "New key" }).click();
     await place(page, "Created.");
+    // The page reads the list again after the verdict: the next step waits for that list.
+    const [, id] = /"orderId": "([0-9a-f-]{36})"/.exec(await text(page, "#order-exchange"));
+    await page.locator("#orders .id", { hasText: id }).waitFor();
   }
   await saying(page, "#list-verdict", "There is a next page.");
   const first = await orderIds(page);
