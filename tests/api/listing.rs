@@ -1,5 +1,7 @@
 //! Pages of orders, and the entity tags by which clients know that nothing has changed.
 
+use std::time::Duration;
+
 use reqwest::Method;
 use serde_json::Value;
 
@@ -111,6 +113,26 @@ async fn the_tag_of_the_list_changes_with_the_customers_orders_and_nothing_else(
         assert_eq!(tag("bob", "").await, seen[1], "nor do other customers' orders");
         seen.push(now);
     }
+}
+
+#[tokio::test]
+async fn a_list_can_begin_after_a_time() {
+    applies_to!(Servers, Partitions, Embedded);
+    let service = service().start().await;
+    let old = create(&service, 2).await;
+    let newest = service.get(&format!("{ORDERS}/{}", old[0])).await.json()["createdAt"].as_str().unwrap().to_owned();
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    let new = create(&service, 3).await;
+    let page = service.get(&format!("{ORDERS}?limit=2&createdAfter={newest}")).await;
+    assert_eq!(ids(&page), new[..2]);
+    let rest = service.get(page.json()["next"].as_str().unwrap()).await;
+    assert_eq!((ids(&rest), rest.json()["next"].clone()), (new[2..].to_vec(), Value::Null));
+    assert_eq!(rest.the("etag"), service.get(ORDERS).await.the("etag"), "of the list, not of the page");
+    assert!(ids(&service.get(&format!("{ORDERS}?createdAfter=2999-01-01T00:00:00Z")).await).is_empty());
+    let all = service.get(&format!("{ORDERS}?createdAfter=1969-12-31T23:59:59%2B01:00")).await;
+    assert_eq!(ids(&all), [new, old].concat());
+    let refused = service.get(&format!("{ORDERS}?createdAfter=yesterday")).problem(400, "invalid-query").await;
+    assert!(refused.body.contains("createdAfter must be a time"), "{refused:?}");
 }
 
 /// An insertion that drew its sequence number before another but commits after it.

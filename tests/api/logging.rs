@@ -11,8 +11,19 @@ use serde_json::{Value, json};
 
 use crate::support::{ORDERS, Service, Setup, an_order, an_order_of, new_key, service};
 
-const FIELDS: [&str; 10] =
-    ["time", "route", "status", "outcome", "duration_ms", "redis_ms", "postgres_ms", "trips", "breaker", "trace_id"];
+const FIELDS: [&str; 11] = [
+    "time",
+    "route",
+    "status",
+    "outcome",
+    "duration_ms",
+    "redis_ms",
+    "postgres_ms",
+    "trips",
+    "breaker",
+    "request_id",
+    "trace_id",
+];
 /// No line may be longer.
 const MAX_LINE: usize = 400;
 
@@ -70,14 +81,16 @@ async fn each_outcome_is_a_line() {
     };
     let asked = || service.order(&key, &order);
 
-    let traced = asked().field("traceparent", format!("00-{trace}-00f067aa0ba902b7-01"));
-    let (_, line) = expect(traced, ORDERS, "created", 2).await;
-    assert_eq!(line["trace_id"], trace);
+    let traced = asked().field("traceparent", format!("00-{trace}-00f067aa0ba902b7-01")).field("x-request-id", "7:a");
+    let (created, line) = expect(traced, ORDERS, "created", 2).await;
+    assert_eq!((&line["trace_id"], &line["request_id"]), (&json!(trace), &json!("7:a")));
+    assert_eq!(created.the("x-request-id"), "7:a");
     assert!(line["redis_ms"].as_f64() > Some(0.0) && line["postgres_ms"].as_f64() > Some(0.0), "{line}");
-    let (first, line) = expect(asked(), ORDERS, "replayed", 3).await;
-    assert_eq!(line["trace_id"], Value::Null);
-    let (_, line) = expect(asked(), ORDERS, "replayed", 1).await;
-    assert_eq!(line["postgres_ms"], 0.0);
+    let (first, line) = expect(asked().field("x-request-id", "not one word"), ORDERS, "replayed", 3).await;
+    assert_eq!((&line["trace_id"], &line["request_id"]), (&Value::Null, &json!(first.the("x-request-id"))));
+    let (second, line) = expect(asked(), ORDERS, "replayed", 1).await;
+    assert_eq!((&line["postgres_ms"], &line["request_id"]), (&json!(0.0), &json!(second.the("x-request-id"))));
+    assert_ne!(first.the("x-request-id"), second.the("x-request-id"));
     expect(service.order(&key, &an_order_of(3)), ORDERS, "reused", 2).await;
 
     let (list, _) = expect(service.get(&format!("{ORDERS}?limit=5")), ORDERS, "read", 1).await;
@@ -140,6 +153,7 @@ async fn exercise(service: &Service) {
         ("x-user-id", "customer-1-s3cret"),
         ("authorization", "Bearer s3cret.s3cret.s3cret"),
         ("traceparent", "00-s3cret"),
+        ("x-request-id", "s3cret, s3cret"),
         ("content-type", "application/json"),
     ];
     let note = |note: &str| {

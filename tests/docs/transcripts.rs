@@ -86,7 +86,7 @@ fn steps(transcript: &str) -> Vec<(String, String)> {
 /// A text with its ids, tags and times numbered in the order in which they appear: what is equal in one text has to be
 /// equal in the other one.
 fn form(text: &str, names: &mut HashMap<String, usize>) -> String {
-    let text = Regex::new(r"(?m)^date: .*").unwrap().replace_all(text, "date: <time>").into_owned();
+    let text = Regex::new(r"(?m)^(date|x-request-id): .*").unwrap().replace_all(text, "$1: <new>").into_owned();
     let [id, tag, time] = [
         r"[[:xdigit:]]{8}(?:-[[:xdigit:]]{4}){3}-[[:xdigit:]]{12}",
         "[[:xdigit:]]{32}",

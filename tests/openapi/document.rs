@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use exactly_once::IdempotencyKey;
 use exactly_once::key::MAX_KEY_CHARS;
-use exactly_once_http::PageRequest;
+use exactly_once_http::page_request;
 use openapi_check::Document;
 use orders::ORDERS;
 use proptest::prelude::*;
@@ -61,12 +61,12 @@ proptest! {
 #[test]
 fn limits_of_pages_are_what_the_code_takes() {
     for limit in [0, 1, 100, 101] {
-        let by_code = PageRequest::parse(&format!("limit={limit}")).is_ok();
+        let by_code = page_request(&format!("limit={limit}")).is_ok();
         assert_accepted("parameters/Limit/schema", &json!(limit), by_code);
         assert_eq!(by_code, (1..=100).contains(&limit), "{limit}");
     }
     let limit = DOCUMENT.at("/components/parameters/Limit/schema").unwrap();
-    let without = PageRequest::parse("").map(|page| page.limit).ok();
+    let without = page_request("").map(|page| page.limit).ok();
     assert_eq!(without, limit["default"].as_u64().map(|n| n as usize));
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use exactly_once::condition::Expected;
 use exactly_once::feed::{Cursor, FeedError};
-use exactly_once::ports::Clock;
+use exactly_once::ports::{Clock, PageRequest};
 use exactly_once_stores::platform::{CommandError, Place, Platform, SendCommand, SendStatement, StatementError};
 use exactly_once_stores::redis::{Command, Reply};
 use exactly_once_stores::sql::{Parameter, Row, Statement, Statements, Value};
@@ -183,8 +183,8 @@ fn no_statement_scans_the_table() {
         orders.insert_based_on(&new, &Expected::Any, TIMEOUT),
         orders.find(customer, new.id),
         orders.find_by_key(&new.scope),
-        orders.page(customer, None, 20),
-        orders.page(customer, Some(new.id), 20),
+        orders.page(customer, PageRequest::newest(20)),
+        orders.page(customer, PageRequest { after: Some(new.id), ..PageRequest::newest(20) }),
         orders.look(7, 20, None),
         orders.read(7, 9, 20),
     ] {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use exactly_once::error::DatabaseError;
 use exactly_once::feed::{Cursor, FeedError, FeedPage, FeedRequest, next_page};
-use exactly_once::ports::{Clock, Feed, FeedRows, List, Outlook, Writers};
+use exactly_once::ports::{Clock, Feed, FeedRows, List, Outlook, PageRequest, Writers};
 use exactly_once_stores::sql;
 
 use crate::Real;
@@ -217,7 +217,7 @@ async fn long_documents_make_short_pages() {
 pub async fn assert_short_list(store: &impl Real) {
     let (list, id) = (List::from(&order_of("c", 1).scope), |millisecond| order_of("c", millisecond).id);
     for (after, expected, more) in [(None, &[3, 2][..], true), (Some(2), &[1], false)] {
-        let page = store.page(&list, after.map(id), 3).await.unwrap();
+        let page = store.page(&list, PageRequest { after: after.map(id), ..PageRequest::newest(3) }).await.unwrap();
         assert!(page.resources.iter().map(|stored| stored.id).eq(expected.iter().copied().map(id)), "{page:?}");
         assert_eq!(page.more, more);
     }

@@ -12,7 +12,8 @@ use std::collections::BTreeMap;
 
 use exactly_once::condition::Expected;
 use exactly_once::ports::{
-    Attempt, ConditionalInsertion, FeedRows, Insertion, List, NewResource, Outlook, Page, StoredResource, Writers,
+    Attempt, ConditionalInsertion, FeedRows, Insertion, List, NewResource, Outlook, Page, PageRequest, StoredResource,
+    Writers,
 };
 use exactly_once::{
     Customer, Document, Fingerprint, IdempotencyKey, KeyScope, ListState, Progress, Record, ResourceId,
@@ -140,14 +141,14 @@ trait Real {
     }
 
     /// A page of a list.
-    async fn page(&self, list: &List, after: Option<ResourceId>, limit: usize) -> Option<Page> {
-        let statement = self.statements(list.collection).page(&list.customer, after, limit);
-        sql::page(&self.rows(statement).await, limit).unwrap()
+    async fn page(&self, list: &List, request: PageRequest) -> Option<Page> {
+        let statement = self.statements(list.collection).page(&list.customer, request);
+        sql::page(&self.rows(statement).await, request.limit).unwrap()
     }
 
     /// The state of a list.
     async fn state(&self, list: &List) -> ListState {
-        self.page(list, None, 1).await.unwrap().state
+        self.page(list, PageRequest::newest(1)).await.unwrap().state
     }
 
     /// What follows a number in the feed of orders.
@@ -193,10 +194,11 @@ async fn compare<R: Real>(fresh: impl AsyncFn() -> R, kinds: u32) -> Seen {
                 }
                 6 => {
                     let after = rng.random_bool(0.5).then_some(new.id);
-                    let limit = rng.random_range(1..=2);
+                    let from = rng.random_bool(0.2).then(|| new_resource(&mut rng, collection).id);
+                    let request = PageRequest { limit: rng.random_range(1..=2), after, from };
                     let read = |page: Page| (page.resources, page.more);
-                    let simulated = world.tables.page(&list, after, limit).map(read);
-                    let real = store.page(&list, after, limit).await.map(read);
+                    let simulated = world.tables.page(&list, request).map(read);
+                    let real = store.page(&list, request).await.map(read);
                     assert_eq!(simulated, real, "{seed}.{number}");
                     seen.count(real.map_or("unknown cursor", |_| "page"));
                     continue;

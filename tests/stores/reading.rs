@@ -2,7 +2,7 @@
 //! repeated.
 
 use exactly_once::condition::Expected;
-use exactly_once::ports::{Insertion, List, NewResource};
+use exactly_once::ports::{Insertion, List, NewResource, PageRequest};
 use exactly_once::{Customer, Document, Fingerprint, IdempotencyKey, KeyScope, ResourceId};
 use fixtures::{Shared, connect};
 use orders::ORDERS;
@@ -90,11 +90,21 @@ async fn an_order_costs_at_most_680_bytes_and_lists_are_read_along_their_index()
 
     stores.run_sql("VACUUM ANALYZE orders").await;
     let statements = stores.statements("orders");
-    let plan = stores.plan(statements.page(&customer(&names[0]), None, 20)).await;
+    let plan = stores.plan(statements.page(&customer(&names[0]), PageRequest::newest(20))).await;
     assert!(plan.contains("Index Only Scan Backward using orders_customer_id_seq_idx"), "{plan}");
     assert!(!plan.contains("Seq Scan on orders"), "{plan}");
 
     let order = order_of(&names[0], orders as u128 + 1);
     let plan = stores.plan(statements.insert_based_on(&order, &Expected::Any, LOCK_TIMEOUT)).await;
     assert!(!plan.contains("Seq Scan on orders"), "{plan}");
+
+    // A list that begins after a time: of 20,000 orders of one customer, only the newest 10 are read.
+    let copies = "SELECT rpad('0198' || to_hex(n + 99999), 32, '0')::uuid, 'many', n::text, '', now(), '{}' \
+                  FROM generate_series(1, 20000) AS n";
+    let columns = "order_id, customer_id, idempotency_key, fingerprint, created_at, document";
+    stores.run_sql(&format!("INSERT INTO orders ({columns}) {copies}")).await;
+    stores.run_sql("VACUUM ANALYZE orders").await;
+    let from = Some(ResourceId::from_uuid(Uuid::from_u128((0x0198 << 20 | (99_999 + 19_991)) << 92)));
+    let plan = stores.plan(statements.page(&customer("many"), PageRequest { from, ..PageRequest::newest(20) })).await;
+    assert!(plan.contains("Index Scan using orders_pkey"), "{plan}");
 }

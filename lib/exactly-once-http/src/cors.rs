@@ -9,10 +9,10 @@ use crate::response::Response;
 
 /// Headers that a page may send; the last three are those of tracing (W3C). The header of `identity=header` is not
 /// among them: only a gateway may send it.
-const ALLOWED_FIELDS: &str =
-    "authorization, content-type, idempotency-key, if-match, if-none-match, traceparent, tracestate, baggage";
+const ALLOWED_FIELDS: &str = "authorization, content-type, idempotency-key, if-match, if-none-match, x-request-id, \
+                              traceparent, tracestate, baggage";
 /// Headers that a page may read, besides those that the Fetch standard allows.
-const EXPOSED_FIELDS: &str = "etag, location, idempotent-replayed, retry-after";
+const EXPOSED_FIELDS: &str = "etag, location, idempotent-replayed, retry-after, x-request-id";
 /// How long a browser may keep the response to a preflight, in seconds. The longest that all browsers accept is 600.
 const MAX_AGE_SECONDS: &str = "600";
 

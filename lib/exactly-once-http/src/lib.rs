@@ -33,7 +33,7 @@ pub use health::{health, readiness};
 pub use host::{Host, Unfetched};
 pub use outcome::Outcome;
 pub use problem::{PROBLEMS, Problem, Row};
-pub use query::{PageRequest, QueryError, decoded};
+pub use query::{QueryError, decoded, following, page_request};
 pub use reading::{list, represent, show, show_key};
 pub use respond::{chosen, identify, respond};
 pub use response::Response;

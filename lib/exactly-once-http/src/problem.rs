@@ -276,7 +276,7 @@ problems! {
     Self::MalformedCondition, BAD_REQUEST, "malformed-condition", "If-Match is malformed", "",
         "Nothing was stored. Send the ETag of GET {path} as it is, with its quotation marks, or \"*\".";
     Self::Query(QueryError::Unknown), BAD_REQUEST, "invalid-query", "The query is not valid", "",
-        "Send no parameters but limit and cursor.";
+        "Send no parameters but limit, cursor and createdAfter.";
     Self::Query(QueryError::Repeated), BAD_REQUEST, "invalid-query", "The query is not valid", "",
         "Send each parameter once.";
     Self::Query(QueryError::Limit), BAD_REQUEST, "invalid-query", "The query is not valid", "",

@@ -3,6 +3,8 @@
 use std::ops::RangeInclusive;
 
 use exactly_once::ResourceId;
+use exactly_once::ports::PageRequest;
+use exactly_once::resource::{rfc3339, unix_millis};
 use percent_encoding::percent_decode_str;
 use uuid::Uuid;
 
@@ -11,14 +13,8 @@ const DEFAULT_LIMIT: usize = 20;
 /// How many resources a page has at most.
 pub const MAX_LIMIT: usize = 100;
 
-/// The page that is requested.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PageRequest {
-    /// How many at most; 1 to [`MAX_LIMIT`].
-    pub limit: usize,
-    /// Only resources older than this one, which belongs to the customer.
-    pub after: Option<ResourceId>,
-}
+/// Only resources that were requested after a time.
+const CREATED_AFTER: &str = "createdAfter";
 
 /// Why a query is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,27 +50,30 @@ impl std::fmt::Display for QueryError {
 
 impl std::error::Error for QueryError {}
 
-impl PageRequest {
-    /// Reads a query, without its question mark.
-    ///
-    /// # Errors
-    /// The first thing that is wrong with it.
-    pub fn parse(query: &str) -> Result<Self, QueryError> {
-        let (mut limit, mut after) = (None, None);
-        each_parameter(query, &mut |name, value| {
-            Ok(match name {
-                b"limit" => limit.replace(read_limit(value)?).is_some(),
-                b"cursor" => after.replace(read_cursor(value)?).is_some(),
-                _ => return Err(QueryError::Unknown),
-            })
-        })?;
-        Ok(Self { limit: limit.unwrap_or(DEFAULT_LIMIT), after })
-    }
+/// The page that a query, without its question mark, asks for.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn page_request(query: &str) -> Result<PageRequest, QueryError> {
+    let (mut limit, mut after, mut from) = (None, None, None);
+    each_parameter(query, &mut |name, value| {
+        Ok(match name {
+            b"limit" => limit.replace(read_limit(value)?).is_some(),
+            b"cursor" => after.replace(read_cursor(value)?).is_some(),
+            _ if name == CREATED_AFTER.as_bytes() => from.replace(read_time(value)?).is_some(),
+            _ => return Err(QueryError::Unknown),
+        })
+    })?;
+    Ok(PageRequest { limit: limit.unwrap_or(DEFAULT_LIMIT), after, from })
+}
 
-    /// The query of the page that begins after a resource.
-    pub fn following(&self, last: ResourceId) -> String {
-        let cursor = Uuid::from_bytes(*last.as_bytes());
-        format!("limit={}&cursor={}", self.limit, cursor.simple())
+/// The query of the page that begins after a resource.
+pub fn following(request: &PageRequest, last: ResourceId) -> String {
+    let cursor = Uuid::from_bytes(*last.as_bytes());
+    let query = format!("limit={}&cursor={}", request.limit, cursor.simple());
+    match request.from {
+        Some(from) => format!("{query}&{CREATED_AFTER}={}", rfc3339(from.created_at_millis().saturating_sub(1))),
+        None => query,
     }
 }
 
@@ -109,6 +108,12 @@ pub(crate) fn number(value: &[u8], range: RangeInclusive<usize>) -> Option<usize
     number.filter(|number| range.contains(number))
 }
 
+fn read_time(value: &[u8]) -> Result<ResourceId, QueryError> {
+    let time = std::str::from_utf8(value).ok().and_then(unix_millis);
+    let rule = "must be a time such as 2026-01-31T09:30:00Z (RFC 3339)";
+    time.map(ResourceId::first_after).ok_or(QueryError::Parameter { name: CREATED_AFTER, rule })
+}
+
 /// A cursor is the id of the last resource, without hyphens so that clients do not build one by hand. It tells the
 /// customer nothing new; a sequence number would tell how many resources all customers have.
 pub(crate) fn read_cursor(value: &[u8]) -> Result<ResourceId, QueryError> {
@@ -136,14 +141,26 @@ mod tests {
 
     #[test]
     fn a_query_is_a_limit_and_a_cursor() {
-        let page = |limit, after| Ok(PageRequest { limit, after });
-        assert_eq!(PageRequest::parse(""), page(20, None));
-        assert_eq!(PageRequest::parse("limit=1"), page(1, None));
-        assert_eq!(PageRequest::parse("lim%69t=%3100"), page(100, None));
+        let page = |limit, after| Ok(PageRequest { limit, after, from: None });
+        assert_eq!(page_request(""), page(20, None));
+        assert_eq!(page_request("limit=1"), page(1, None));
+        assert_eq!(page_request("lim%69t=%3100"), page(100, None));
         let both = format!("cursor={ID}&&limit=7");
-        assert_eq!(PageRequest::parse(&both), page(7, Some(id())));
-        let following = page(7, None).map(|page| page.following(id()));
-        assert_eq!(following, Ok(format!("limit=7&cursor={ID}")));
+        assert_eq!(page_request(&both), page(7, Some(id())));
+        assert_eq!(following(&PageRequest { limit: 7, after: None, from: None }, id()), format!("limit=7&cursor={ID}"));
+    }
+
+    #[test]
+    fn a_time_is_kept_by_the_next_page() {
+        let from = |time: &str| page_request(&format!("createdAfter={time}")).map(|page| page.from);
+        let first = Ok(Some(ResourceId::first_after(1_767_225_600_000)));
+        for same in ["2026-01-01T00:00:00Z", "2026-01-01T01:00:00.0009+01:00", "2025-12-31T23%3A00:00-01:00"] {
+            assert_eq!(from(same), first, "{same}");
+        }
+        let request = PageRequest { from: first.ok().flatten(), ..PageRequest::newest(7) };
+        let next = following(&request, id());
+        assert_eq!(next, format!("limit=7&cursor={ID}&createdAfter=2026-01-01T00:00:00.000Z"));
+        assert_eq!(page_request(&next), Ok(PageRequest { after: Some(id()), ..request }));
     }
 
     #[test]
@@ -159,11 +176,16 @@ mod tests {
             ("cursor=", QueryError::Cursor),
             ("cursor=01970000-0000-7000-8000-00000000000a", QueryError::Cursor),
             ("cursor=0197000000007000800000000000000x", QueryError::Cursor),
+            ("createdAfter=2026-01-01T00:00:00Z&createdAfter=2026-01-01T00:00:00Z", QueryError::Repeated),
             ("offset=1", QueryError::Unknown),
             ("Limit=1", QueryError::Unknown),
             ("=", QueryError::Unknown),
         ] {
-            assert_eq!(PageRequest::parse(query), Err(error), "{query}");
+            assert_eq!(page_request(query), Err(error), "{query}");
+        }
+        for time in ["", "2026-01-01", "2026-01-01T00:00:00", "2026-02-30T00:00:00Z", "1767225600", "now"] {
+            let refused = page_request(&format!("createdAfter={time}"));
+            assert!(matches!(refused, Err(QueryError::Parameter { name: CREATED_AFTER, .. })), "{time}");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use exactly_once::json::to_json;
 use exactly_once::key_state::{KeyState, key_state};
-use exactly_once::ports::{RecordLookup, ResourceLists, ResourcesByKey, StoredResource};
+use exactly_once::ports::{PageRequest, RecordLookup, ResourceLists, ResourcesByKey, StoredResource};
 use exactly_once::{Collection, Customer, KeyScope, Resource, ResourceId};
 use http::{StatusCode, header};
 
@@ -10,7 +10,7 @@ use crate::conditions::check_if_match;
 use crate::etag::ETag;
 use crate::head::Head;
 use crate::problem::Problem;
-use crate::query::{PageRequest, QueryError};
+use crate::query::{QueryError, following};
 use crate::response::Response;
 
 /// Answers a request for one resource.
@@ -44,11 +44,11 @@ pub async fn list(
     head: &impl Head,
     resources: &impl ResourceLists,
 ) -> Result<Response, Problem> {
-    let page = resources.page(customer, request.after, request.limit).await?;
+    let page = resources.page(customer, request).await?;
     let page = page.ok_or(Problem::Query(QueryError::Cursor))?;
     let collection = &resource.collection;
     let next = match page.resources.last() {
-        Some(last) if page.more => Some(format!("{}?{}", collection.path, request.following(last.id))),
+        Some(last) if page.more => Some(format!("{}?{}", collection.path, following(&request, last.id))),
         _ => None,
     };
     let one =

@@ -1,5 +1,5 @@
 //! The request log: one line of JSON per request. It contains no key, no customer and nothing of a body. Paths lose
-//! their parameters, and the only header that is repeated is a well-formed trace id.
+//! their parameters, and the only headers that are repeated are well-formed ids of the request and of its trace.
 
 use exactly_once::Collection;
 use exactly_once::json::to_json;
@@ -11,10 +11,14 @@ use crate::outcome::Outcome;
 use crate::respond::{KEYS, beside, segment_below};
 
 const TRACEPARENT: &str = "traceparent";
+/// The header of a request's id, in requests and in responses.
+pub const REQUEST_ID: &str = "x-request-id";
+/// How long an id of a client may be, in bytes.
+const MAX_REQUEST_ID: usize = 64;
 
 /// A line of the log. The names of the members are an interface: metrics are derived from them.
 #[derive(Clone, Debug, Serialize)]
-pub struct LogLine {
+pub struct LogLine<'l> {
     /// When the response was complete, RFC 3339.
     pub time: String,
     /// See [`route_pattern`].
@@ -33,11 +37,13 @@ pub struct LogLine {
     pub trips: u32,
     /// The state of the breaker of Redis.
     pub breaker: &'static str,
+    /// The client's [`request_id`], or one that was made.
+    pub request_id: &'l str,
     /// See [`trace_id`].
     pub trace_id: Option<String>,
 }
 
-impl LogLine {
+impl LogLine<'_> {
     /// The line, without a line break.
     pub fn to_json(&self) -> String {
         to_json(self)
@@ -64,6 +70,15 @@ pub fn route_pattern(collection: &Collection, path: &str) -> String {
         }
         _ => "other".to_owned(),
     }
+}
+
+/// The id that the client gives its request: 1 to 64 letters, digits and `-._=:/+@`, so that it can stand in a log and
+/// in a header. `None` when the header is missing, repeated or something else.
+pub fn request_id(head: &impl Head) -> Option<String> {
+    let [value] = <[_; 1]>::try_from(head.values(REQUEST_ID)).ok()?;
+    let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._=:/+@".contains(byte);
+    let is_id = (1..=MAX_REQUEST_ID).contains(&value.len()) && value.iter().all(fits);
+    String::from_utf8(value).ok().filter(|_| is_id)
 }
 
 /// The trace id of `traceparent` (W3C Trace Context): 32 hexadecimal digits in lower case, not all of them zero. `None`
@@ -118,6 +133,20 @@ mod tests {
         let root = Collection { path: "/", ..ORDERS };
         assert_eq!(route_pattern(&root, "/"), "/");
         assert_eq!(route_pattern(&root, "/s3cret"), "/{}");
+    }
+
+    #[test]
+    fn a_request_id_is_one_short_word() {
+        let id = |fields: &[(&str, &str)]| request_id(&TestHead { method: Method::Get, target: "/", fields });
+        let longest = "x".repeat(64);
+        for good in ["7", "Root=1-67891233-abcdef012345678912345678", "a/b+c@d:e_f.g", &longest] {
+            assert_eq!(id(&[(REQUEST_ID, good)]).as_deref(), Some(good));
+        }
+        for bad in ["", "a b", "a\"b", "a,b", "ü", &format!("{longest}x")] {
+            assert_eq!(id(&[(REQUEST_ID, bad)]), None, "{bad}");
+        }
+        assert_eq!(id(&[]), None);
+        assert_eq!(id(&[(REQUEST_ID, "1"), (REQUEST_ID, "1")]), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! From a request's head and body to its response.
 
 use exactly_once::condition::Precondition;
+use exactly_once::ports::PageRequest;
 use exactly_once::{Collection, Customer, IdempotencyKey, KeyScope, Resource, ResourceId};
 
 use http::{StatusCode, header};
@@ -13,7 +14,7 @@ use crate::health::{health, readiness};
 use crate::host::Host;
 use crate::identity::{Identity, Unidentified};
 use crate::problem::Problem;
-use crate::query::{PageRequest, decoded};
+use crate::query::{decoded, page_request};
 use crate::reading;
 use crate::response::Response;
 use crate::settings::Settings;
@@ -246,7 +247,7 @@ fn admit(
     match route {
         CustomerRoute::New => creation::read_head(collection, customer, head, precondition).map(Operation::Create),
         CustomerRoute::List => {
-            let page = PageRequest::parse(query).map_err(Problem::Query)?;
+            let page = page_request(query).map_err(Problem::Query)?;
             Ok(Operation::List(customer, page))
         }
         CustomerRoute::One(id) => {

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use exactly_once::Collection;
 use exactly_once::ports::{Clock, Probe, Probes};
+use exactly_once_http::request_log::{REQUEST_ID, request_id};
 use exactly_once_http::settings::{Settings, Store};
 use exactly_once_http::{Head, Host, Problem, Response};
 use exactly_once_stores::deadline::Timer;
@@ -13,7 +14,7 @@ use exactly_once_stores::{DatabaseSettings, Instance, Redis, RedisSettings, Requ
 
 use crate::ids::RandomIds;
 use crate::platform::{Spin, instance};
-use crate::{log, variables};
+use crate::{ids, log, variables};
 
 /// The database, as one request uses it.
 pub type Database<'h> = exactly_once_stores::Database<'h, Spin>;
@@ -34,9 +35,11 @@ impl SpinHost {
         Self { instance: instance(), request: Request::new(Spin, started.is_some()), collection: *collection, started }
     }
 
-    /// Writes the request's line to the log, where `log_requests` is set.
-    pub async fn log(&self, head: &impl Head, answer: &Response) {
-        log::write(self, head, answer).await;
+    /// Gives the response the request's id, and writes the request's line to the log where `log_requests` is set.
+    pub async fn finish(&self, head: &impl Head, answer: Response) -> Response {
+        let id = request_id(head).unwrap_or_else(ids::request_id);
+        log::write(self, head, &answer, &id).await;
+        answer.with(REQUEST_ID, id)
     }
 
     /// A variable that only one component has; empty where its manifest does not declare it.

@@ -57,8 +57,7 @@ macro_rules! component {
                 let (read, $body) = $crate::receive(request, &spin);
                 let ($head, $host) = (&read, &spin);
                 let answer = $answer.await;
-                spin.log(&read, &answer).await;
-                $crate::send(answer)
+                $crate::send(spin.finish(&read, answer).await)
             }
         }
     };

@@ -19,7 +19,7 @@ pub fn start() -> Option<Duration> {
 }
 
 /// Writes the line of a request, where that is wanted.
-pub async fn write(host: &SpinHost, head: &impl Head, answer: &Response) {
+pub async fn write(host: &SpinHost, head: &impl Head, answer: &Response, request_id: &str) {
     let Some(started) = host.started else {
         return;
     };
@@ -45,6 +45,7 @@ pub async fn write(host: &SpinHost, head: &impl Head, answer: &Response) {
             State::Open => "open",
             State::HalfOpen => "half_open",
         },
+        request_id,
         trace_id: trace_id(head),
     };
     Spin.write_line(line.to_json());

@@ -11,7 +11,7 @@ use exactly_once::error::DatabaseError;
 use exactly_once::group_commit::Batches;
 use exactly_once::ports::{
     Attempt, Condition, ConditionalInsertion, ConditionalResources, Feed, FeedRows, Histories, Insertion, NewResource,
-    Outlook, Page, Probe, Probes, ResourceLists, Resources, ResourcesByKey, StoredResource, Writers,
+    Outlook, Page, PageRequest, Probe, Probes, ResourceLists, Resources, ResourcesByKey, StoredResource, Writers,
 };
 use exactly_once::{Collection, Customer, InHistory, KeyScope, KnownHistory, ResourceId};
 
@@ -354,7 +354,7 @@ impl<'r, P: Platform> Database<'r, P> {
         scope: &KeyScope,
         expected: &Expected,
     ) -> Result<InHistory<ConditionalInsertion>, DatabaseError> {
-        let page = self.page(&scope.customer, None, 0).await?;
+        let page = self.page(&scope.customer, PageRequest::newest(0)).await?;
         let state = page.ok_or(DatabaseError::Unavailable)?.state;
         let found = self.find_by_key(scope).await?;
         Ok(found.map(|found| match found {
@@ -468,14 +468,9 @@ impl<P: Platform> ResourceLists for Database<'_, P> {
         found(rows.first()).map_err(|e| self.unreadable(e))
     }
 
-    async fn page(
-        &self,
-        customer: &Customer,
-        after: Option<ResourceId>,
-        limit: usize,
-    ) -> Result<Option<Page>, DatabaseError> {
-        let statement = self.statements().page(customer, after, limit);
-        page(&self.rows_in_epoch(statement, None).await?, limit).map_err(|e| self.unreadable(e))
+    async fn page(&self, customer: &Customer, request: PageRequest) -> Result<Option<Page>, DatabaseError> {
+        let statement = self.statements().page(customer, request);
+        page(&self.rows_in_epoch(statement, None).await?, request.limit).map_err(|e| self.unreadable(e))
     }
 }
 

@@ -113,6 +113,7 @@ const PAGE: &str = concat!(
         SELECT *, sum(octet_length(document)) OVER (ORDER BY seq DESC) - octet_length(document) < 1000000 AS fits \
         FROM (SELECT {id}::text AS id, fingerprint, document::text AS document, seq FROM {table} \
               WHERE customer_id = $1 AND seq < (SELECT seq FROM start) \
+                  AND ($4::text IS NULL OR {id} >= $4::text::uuid) \
               ORDER BY seq DESC LIMIT $3) AS newest \
     ) \
     SELECT CASE WHEN fits THEN id END AS id, fingerprint, CASE WHEN fits THEN document END AS document, \

@@ -115,7 +115,8 @@ const PAGE: &str = concat!(
     ), page AS ( \
         SELECT *, sum(length(document)) OVER (ORDER BY seq DESC) - length(document) < 1000000 AS fits \
         FROM (SELECT {id} AS id, fingerprint, document, seq FROM {table} \
-              WHERE customer_id = ?1 AND seq < (SELECT seq FROM start) ORDER BY seq DESC LIMIT ?3) \
+              WHERE customer_id = ?1 AND seq < (SELECT seq FROM start) AND {id} >= coalesce(?4, '') \
+              ORDER BY seq DESC LIMIT ?3) \
     ) \
     SELECT CASE WHEN fits THEN id END AS id, fingerprint, CASE WHEN fits THEN document END AS document, \
            start.seq IS NOT NULL AS cursor_known, ",
@@ -227,7 +228,7 @@ pub(crate) fn failure(error: &StatementError) -> Failure {
 #[cfg(test)]
 mod tests {
     use exactly_once::condition::Expected;
-    use exactly_once::ports::NewResource;
+    use exactly_once::ports::{NewResource, PageRequest};
     use exactly_once::{Customer, Document, Fingerprint, IdempotencyKey, KeyScope, ResourceId};
 
     use super::*;
@@ -258,7 +259,7 @@ mod tests {
             statements.insert_based_on(&new, &Expected::Any, timeout),
             statements.find(&new.scope.customer, new.id),
             statements.find_by_key(&new.scope),
-            statements.page(&new.scope.customer, None, 1),
+            statements.page(&new.scope.customer, PageRequest::newest(1)),
             statements.look(0, 1, None),
             statements.read(0, 1, 1),
             statements.probe(),

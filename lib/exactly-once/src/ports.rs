@@ -209,19 +209,31 @@ pub struct Page {
     pub more: bool,
 }
 
+/// Which of a customer's resources a page has: the newest ones that fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageRequest {
+    /// How many at most.
+    pub limit: usize,
+    /// Only resources older than this one, which belongs to the customer.
+    pub after: Option<ResourceId>,
+    /// Only resources whose ids, which begin with the time of the request, are not below this one.
+    pub from: Option<ResourceId>,
+}
+
+impl PageRequest {
+    /// The newest resources.
+    pub fn newest(limit: usize) -> Self {
+        Self { limit, after: None, from: None }
+    }
+}
+
 /// Resources as customers read them (Postgres). Creation does not need it.
 pub trait ResourceLists {
     /// The customer's resource with that id.
     async fn find(&self, customer: &Customer, id: ResourceId) -> Result<Option<StoredResource>, DatabaseError>;
 
-    /// Up to `limit` of the customer's resources, newest first: those older than `after`, if it is given. `None`
-    /// when `after` is not one of the customer's resources.
-    async fn page(
-        &self,
-        customer: &Customer,
-        after: Option<ResourceId>,
-        limit: usize,
-    ) -> Result<Option<Page>, DatabaseError>;
+    /// The customer's resources of a page, newest first. `None` when `after` is not one of the customer's resources.
+    async fn page(&self, customer: &Customer, page: PageRequest) -> Result<Option<Page>, DatabaseError>;
 }
 
 /// A monotonic clock.

@@ -102,10 +102,22 @@ impl ResourceId {
         i64::try_from(self.0.as_u128() >> 80).unwrap_or(i64::MAX)
     }
 
+    /// The least id of a resource that was requested after a time in milliseconds since the Unix epoch. A time that no
+    /// id has is the nearest that one has.
+    pub fn first_after(unix_millis: i64) -> Self {
+        let next = u64::try_from(unix_millis.saturating_add(1)).unwrap_or(0).min((1 << 48) - 1);
+        Self(Uuid::from_u128(u128::from(next) << 80))
+    }
+
     /// [`Self::created_at_millis`] as RFC 3339 in UTC with milliseconds.
     pub fn created_at(&self) -> String {
         rfc3339(self.created_at_millis())
     }
+}
+
+/// A time in RFC 3339 as milliseconds since the Unix epoch, without what is finer.
+pub fn unix_millis(rfc3339: &str) -> Option<i64> {
+    DateTime::parse_from_rfc3339(rfc3339).ok().map(|time| time.timestamp_millis())
 }
 
 /// The end of the year 9999 in milliseconds since the Unix epoch: RFC 3339 has four digits for a year.
@@ -157,5 +169,10 @@ mod tests {
         assert_eq!(id.created_at(), "2025-11-24T16:00:00.123Z");
         let of_another_program = ResourceId::from_uuid(Uuid::max());
         assert_eq!(of_another_program.created_at(), "9999-12-31T23:59:59.999Z");
+        let of_millisecond = |millis: u128| ResourceId::from_uuid(Uuid::from_u128(millis << 80 | 7 << 76));
+        let first = ResourceId::first_after(1_764_000_000_123);
+        assert!(of_millisecond(1_764_000_000_123) < first && first <= of_millisecond(1_764_000_000_124));
+        assert_eq!(ResourceId::first_after(-1), ResourceId::from_uuid(Uuid::nil()));
+        assert!(ResourceId::first_after(i64::MAX) < of_another_program);
     }
 }

@@ -3,8 +3,8 @@
 use cloudevents::{Refusal, handshake, read_event};
 use exactly_once::ports::ResourceLists;
 use exactly_once_http::{
-    Body, Head, Host, Method, PageRequest, Problem, QueryError, Response, admit, chosen, create, health, identify,
-    readiness, represent,
+    Body, Head, Host, Method, Problem, QueryError, Response, admit, chosen, create, following, health, identify,
+    page_request, readiness, represent,
 };
 use exactly_once_spin::SpinHost;
 use http::{StatusCode, header};
@@ -45,15 +45,15 @@ async fn answer(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Re
         }
         (Method::Get | Method::Head, path) if path == COLLECTION.path => {
             let customer = identify(chosen(&settings)?, head, host).await?;
-            let request = PageRequest::parse(query).map_err(Problem::Query)?;
-            let page = postgres.page(&customer, request.after, request.limit).await?;
+            let request = page_request(query).map_err(Problem::Query)?;
+            let page = postgres.page(&customer, request).await?;
             let page = page.ok_or(Problem::Query(QueryError::Cursor))?;
             let all: Vec<_> = page.resources.iter().filter_map(|stored| represent(&NOTIFICATIONS, stored)).collect();
             let response = Response::json(StatusCode::OK, format!("[{}]", all.join(",")));
             let response = response.with(header::CACHE_CONTROL.as_str(), "no-store");
             Ok(match page.resources.last().filter(|_| page.more) {
                 Some(last) => {
-                    let next = format!("<{path}?{}>; rel=\"next\"", request.following(last.id));
+                    let next = format!("<{path}?{}>; rel=\"next\"", following(&request, last.id));
                     response.with(header::LINK.as_str(), next)
                 }
                 None => response,

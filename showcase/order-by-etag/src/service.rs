@@ -8,7 +8,7 @@ use exactly_once::create::conditional::create_conditionally;
 use exactly_once::create::{CreateRequest, KeyReuse, ReplayPolicy, create};
 use exactly_once::error::CreateError;
 use exactly_once::key::KeyError;
-use exactly_once::ports::{ResourceIds, ResourceLists, StoredResource};
+use exactly_once::ports::{PageRequest, ResourceIds, ResourceLists, StoredResource};
 use exactly_once::{Document, IdempotencyKey, KeyScope, ResourceId};
 use exactly_once_http::identity::Identity;
 use exactly_once_http::{
@@ -89,7 +89,7 @@ async fn answer(head: &impl Head, body: impl Body, host: &SpinHost) -> Result<Re
             })
         }
         (Method::Get | Method::Head, path) if path == COLLECTION.path => {
-            let page = postgres.page(&customer().await?, None, MAX_LISTED).await?;
+            let page = postgres.page(&customer().await?, PageRequest::newest(MAX_LISTED)).await?;
             let page = page.ok_or(Problem::DatabaseUnavailable)?;
             let payments = Payments::of(&page.resources, host, &postgres).await?;
             let orders = page.resources.iter().rev();

@@ -3,7 +3,7 @@
 
 use exactly_once::create::{CreateRequest, KeyReuse, ReplayPolicy, create};
 use exactly_once::members::{id, integer, required};
-use exactly_once::ports::{ResourceLists, ResourcesByKey};
+use exactly_once::ports::{PageRequest, ResourceLists, ResourcesByKey};
 use exactly_once::{Collection, Customer, Document, KeyScope, Resource, ResourceId};
 use exactly_once_http::{
     Body, Head, Host, Method, Problem, QueryError, Response, decoded, health, read_document, read_key, readiness,
@@ -52,7 +52,7 @@ async fn answer(head: &impl Head, body: impl Body, host: &impl Host) -> Result<R
             Ok(created(creation.id()))
         }
         (Method::Get | Method::Head, "/") => {
-            let page = postgres.page(&profile(query)?, None, MAX_LISTED).await?;
+            let page = postgres.page(&profile(query)?, PageRequest::newest(MAX_LISTED)).await?;
             let stored = page.map(|page| page.resources).unwrap_or_default();
             let orders: Vec<String> = stored.iter().rev().filter_map(|stored| represent(&ORDERS, stored)).collect();
             Ok(Response::json(StatusCode::OK, format!("[{}]", orders.join(","))))

@@ -9,7 +9,8 @@ use jsonschema::Validator;
 use serde_json::{Map, Value, json};
 
 /// Fields that HTTP itself, or this service always, has a message carry; no document has to name them.
-const OF_HTTP: &str = "connection content-length content-type date transfer-encoding x-content-type-options";
+const OF_HTTP: &str =
+    "connection content-length content-type date transfer-encoding x-content-type-options x-request-id";
 
 /// An OpenAPI document.
 pub struct Document {

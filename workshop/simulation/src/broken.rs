@@ -10,8 +10,8 @@ use exactly_once::condition::Expected;
 use exactly_once::error::{DatabaseError, ReservationsUnavailable};
 use exactly_once::ports::{
     Attempt, Clock, ConditionalInsertion, ConditionalResources, Feed, FeedRows, Histories, Insertion, List, Lock,
-    Locks, NewResource, Outlook, Page, Probe, Probes, RecordLookup, Reservation, Reservations, ResourceLists,
-    Resources, ResourcesByKey, StoredResource, Writers,
+    Locks, NewResource, Outlook, Page, PageRequest, Probe, Probes, RecordLookup, Reservation, Reservations,
+    ResourceLists, Resources, ResourcesByKey, StoredResource, Writers,
 };
 use exactly_once::{
     Customer, Document, History, InHistory, KeyScope, KnownHistory, ListState, Progress, Record, ResourceId,
@@ -475,13 +475,8 @@ impl ResourceLists for Broken<'_> {
         self.database.find(customer, id).await
     }
 
-    async fn page(
-        &self,
-        customer: &Customer,
-        after: Option<ResourceId>,
-        limit: usize,
-    ) -> Result<Option<Page>, DatabaseError> {
-        self.database.page(customer, after, limit).await
+    async fn page(&self, customer: &Customer, request: PageRequest) -> Result<Option<Page>, DatabaseError> {
+        self.database.page(customer, request).await
     }
 }
 

@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use exactly_once::condition::Expected;
-use exactly_once::ports::{Attempt, ConditionalInsertion, Insertion, List, NewResource, Page, StoredResource};
+use exactly_once::ports::{
+    Attempt, ConditionalInsertion, Insertion, List, NewResource, Page, PageRequest, StoredResource,
+};
 use exactly_once::{History, KeyScope, ListState, ResourceId};
 
 /// The rows that a statement can see: their number when it began. Commits add rows at the end; a failover ends all
@@ -134,15 +136,14 @@ impl Tables {
         self.rows.iter().find(is_it)
     }
 
-    /// Up to `limit` of a list's resources, newest first: those older than `after`, if it is given. `None` when
-    /// `after` is not in the list.
-    pub fn page(&self, list: &List, after: Option<ResourceId>, limit: usize) -> Option<Page> {
+    /// A page of a list, newest first. `None` when its `after` is not in the list.
+    pub fn page(&self, list: &List, PageRequest { limit, after, from }: PageRequest) -> Option<Page> {
         let mut newest_first = self.rows.iter().rev().filter(|row| row.is_in(list));
         if let Some(after) = after {
             newest_first.find(|row| row.resource.id == after)?;
         }
-        let mut resources: Vec<_> =
-            newest_first.take(limit.saturating_add(1)).map(|row| row.resource.clone()).collect();
+        let wanted = newest_first.filter(|row| from.is_none_or(|from| row.resource.id >= from));
+        let mut resources: Vec<_> = wanted.take(limit.saturating_add(1)).map(|row| row.resource.clone()).collect();
         let more = resources.len() > limit;
         resources.truncate(limit);
         Some(Page { state: self.list_state(list), resources, more })

@@ -380,7 +380,7 @@ fn a_database_in_memory_is_refused() {
 fn a_row_of_another_program_is_logged() {
     let it = Fixture::at(POSTGRES);
     it.platform.statements([Rows(vec![])]);
-    let list = it.call(async |db| db.page(&new_order().scope.customer, None, 1).await);
+    let list = it.call(async |db| db.page(&new_order().scope.customer, PageRequest::newest(1)).await);
     assert_eq!(list, Err(DatabaseError::Unavailable));
     assert_eq!(it.platform.lines(), ["database: a stored row is not readable"]);
 }

@@ -1,6 +1,6 @@
 //! Resources and lists as customers read them: one statement each, so that its answer is of one snapshot.
 
-use exactly_once::ports::Page;
+use exactly_once::ports::{Page, PageRequest};
 use exactly_once::{Customer, KeyScope, ListState, ResourceId};
 
 use super::{Parameter, Row, Statement, Statements, Unreadable, stored};
@@ -25,15 +25,17 @@ impl Statements {
         }
     }
 
-    /// Reads up to `limit` of a customer's resources that are older than `after`, and one more, which says that there
-    /// are more; read the rows with [`page`]. Long documents make it fewer.
-    pub fn page(&self, customer: &Customer, after: Option<ResourceId>, limit: usize) -> Statement<'_> {
+    /// Reads the resources of a page, and one more, which says that there are more; read the rows with [`page`]. Long
+    /// documents make it fewer.
+    pub fn page(&self, customer: &Customer, page: PageRequest) -> Statement<'_> {
+        let id = |id: Option<ResourceId>| Parameter::NullableText(id.map(|id| id.to_string()));
         Statement {
             sql: &self.page,
             parameters: vec![
                 Parameter::Text(customer.as_str().to_owned()),
-                Parameter::NullableText(after.map(|id| id.to_string())),
-                Parameter::Int64(i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1)),
+                id(page.after),
+                Parameter::Int64(i64::try_from(page.limit).unwrap_or(i64::MAX).saturating_add(1)),
+                id(page.from),
             ],
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use exactly_once::condition::Expected;
+use exactly_once::ports::PageRequest;
 
 use super::*;
 use crate::testing::{ORDERS, new_order, row_of};
@@ -123,7 +124,7 @@ fn every_placeholder_has_its_parameter_and_its_table() {
         statements.insert_based_on(&new, &Expected::Any, Duration::from_secs(2)),
         statements.find(&new.scope.customer, new.id),
         statements.find_by_key(&new.scope),
-        statements.page(&new.scope.customer, None, 1),
+        statements.page(&new.scope.customer, PageRequest::newest(1)),
         statements.probe(),
     ] {
         let highest = (1..=20).rev().find(|n| sql.contains(&format!("${n}")));
