@@ -39,7 +39,7 @@ async fn a_retry_of_an_order_that_is_not_valid_here_gets_the_order() {
         store(&service, &key, &order).await;
         let retried = service.order(&key, &order).replayed().await;
         assert_eq!(service.get_order(&retried).await.body, retried.body);
-        // Without the optional note, which is stored as null, it is the same order.
+        // Without the optional note, for which the other release has stored null, it is the same order.
         let mut same = order.clone();
         same.as_object_mut().unwrap().remove("note");
         service.order(&key, &same).replay_of(&retried).await;

@@ -134,7 +134,9 @@ fn order(value: &Value) {
 
 fn accepted(value: &Value, document: &Value, total: u128) {
     let mut expected = value.clone();
-    expected["note"] = value.get("note").cloned().unwrap_or_default();
+    if let Some(members) = expected.as_object_mut() {
+        members.retain(|_, value| !value.is_null());
+    }
     assert_eq!(document, &expected);
     assert_eq!(&Document::of(document).value(), document);
     assert_eq!(laws::check(&ORDERS, value), Ok(()));
@@ -142,6 +144,7 @@ fn accepted(value: &Value, document: &Value, total: u128) {
     let id = ResourceId::parse("01970000-0000-7000-8000-000000000001").expect("an id");
     let representation = ORDERS.represent(id, document).expect("a representation");
     let represented = json::parse(representation.as_bytes()).expect("a representation is JSON");
+    expected["note"] = value.get("note").cloned().unwrap_or_default();
     expected["orderId"] = id.to_string().into();
     expected["status"] = "accepted".into();
     expected["total"] = u64::try_from(total).expect("a total fits").into();

@@ -6,6 +6,8 @@
 pub mod conditions;
 mod cors;
 mod creation;
+#[cfg(any(test, feature = "description"))]
+mod description;
 mod etag;
 mod feed;
 mod head;
@@ -26,6 +28,8 @@ pub use creation::{
     ConditionalRequest, CreateOperation, IDEMPOTENT_REPLAYED, create, create_conditionally, created, read_body,
     read_condition, read_document, read_head, read_key,
 };
+#[cfg(any(test, feature = "description"))]
+pub use description::openapi;
 pub use etag::ETag;
 pub use feed::{admit, events};
 pub use head::{Body, BodyError, Head, MAX_BODY_BYTES, Method};

@@ -181,7 +181,7 @@ impl Problem {
     /// The answer of an API to requests for a kind of resource, with links to where it is described.
     pub fn into_response_of(self, resource: &Resource) -> Response {
         let links = resource.documentation.map(|documentation| {
-            let kind = text(self.row().kind, &resource.collection, "-");
+            let kind = row_text(self.row().kind, &resource.collection, "-");
             let Documentation { description, reference } = documentation;
             format!("<{description}>; rel=\"service-desc\", <{reference}#{kind}>; rel=\"help\"")
         });
@@ -195,14 +195,14 @@ impl Problem {
     /// The answer of a collection.
     pub fn into_response(self, collection: &Collection) -> Response {
         let row = self.row();
-        let prose = |template| text(template, collection, " ");
+        let prose = |template| row_text(template, collection, " ");
         let outcome = match self {
             Self::KeyReused { .. } => Outcome::Reused,
             _ => Outcome::of(row.status),
         };
         // Last: the value may contain anything.
         let detail = prose(row.detail).replace("{value}", &self.value());
-        let (kind, title) = (text(row.kind, collection, "-"), prose(row.title));
+        let (kind, title) = (row_text(row.kind, collection, "-"), prose(row.title));
         let mut response = Response::problem(row.status, collection.name, &kind, &title, &detail);
         if let Some(value) = self.field_value() {
             response = response.with(row.field, value);
@@ -233,7 +233,7 @@ pub struct Row {
 
 /// A text of a row for a collection, with this between the words of its names.
 #[inline(never)]
-fn text(template: &str, collection: &Collection, between: &str) -> String {
+pub(crate) fn row_text(template: &str, collection: &Collection, between: &str) -> String {
     let [name, one] = [collection.name, collection.one].map(|words| words.replace('_', between));
     let text = template.replace("{one}Id", &collection.id_member());
     text.replace("{name}", &name).replace("{one}", &one).replace("{path}", collection.path)

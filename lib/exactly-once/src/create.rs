@@ -162,7 +162,7 @@ pub async fn find_requested(
 /// Whether two documents are equal. The texts of equal documents differ if Postgres or another program wrote one of
 /// them.
 fn are_equal(stored: &Document, requested: &Document) -> bool {
-    stored == requested || stored.value() == requested.value()
+    stored == requested || differences(&stored.value(), &requested.value()).is_empty()
 }
 
 /// Redis's answer to a reservation.

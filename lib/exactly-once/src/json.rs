@@ -37,20 +37,21 @@ pub fn pointer(base: &str, token: &str) -> String {
     format!("{base}/{}", token.replace('~', "~0").replace('/', "~1"))
 }
 
-/// The pointers at which two documents differ, by the names of members. A member that only one document has is named
-/// itself, not its contents.
-pub fn differences(a: &Value, b: &Value) -> Vec<String> {
+/// The pointers at which a stored document and a requested one differ, by the names of members. A member that only one
+/// has is named itself, not its contents. Another program may have stored null for what is absent.
+pub fn differences(stored: &Value, requested: &Value) -> Vec<String> {
     let mut found = Vec::new();
-    collect_differences("", a, b, &mut found);
+    collect_differences("", stored, requested, &mut found);
     found
 }
 
-fn collect_differences(at: &str, a: &Value, b: &Value, found: &mut Vec<String>) {
-    match (a, b) {
+fn collect_differences(at: &str, stored: &Value, requested: &Value, found: &mut Vec<String>) {
+    match (stored, requested) {
         (Value::Object(a), Value::Object(b)) => {
             for (name, left) in a {
                 match b.get(name) {
                     Some(right) => collect_differences(&pointer(at, name), left, right, found),
+                    None if left.is_null() => {}
                     None => found.push(pointer(at, name)),
                 }
             }
@@ -65,7 +66,7 @@ fn collect_differences(at: &str, a: &Value, b: &Value, found: &mut Vec<String>) 
                 }
             }
         }
-        _ if a == b => {}
+        _ if stored == requested => {}
         _ => found.push(at.to_owned()),
     }
 }
@@ -172,5 +173,8 @@ mod tests {
         let b = json!({"currency": "EUR", "items": [{"sku": "A", "quantity": 2}], "note": "x", "a/b~c": 1});
         assert_eq!(differences(&a, &b), ["/items/0/quantity", "/items/1", "/note", "/a~1b~0c"]);
         assert_eq!(differences(&a, &a), [""; 0]);
+        let (null, absent) = (json!({"items": [{"sku": null}]}), json!({"items": [{}]}));
+        assert_eq!(differences(&null, &absent), [""; 0]);
+        assert_eq!(differences(&absent, &null), ["/items/0/sku"]);
     }
 }

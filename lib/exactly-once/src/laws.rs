@@ -17,6 +17,10 @@ const ADDED: &str = "noRuleHasThisName";
 pub fn check(resource: &Resource, body: &Value) -> Result<(), String> {
     let document = resource.validate(body).map_err(|violations| format!("the body is not valid: {violations:?}"))?;
     is_stored_as_it_is(resource, &document)?;
+    // A release that adds a member would store null for it, and so would reject retries of what is stored without it.
+    if let Some(at) = objects(&document).into_iter().find(|at| has_null(&document, at)) {
+        return Err(format!("null is stored in {at:?}"));
+    }
     if resource.represent(ResourceId::from_uuid(uuid::Uuid::nil()), &document).is_none() {
         return Err(format!("{document} has no representation"));
     }
@@ -44,6 +48,11 @@ fn is_stored_as_it_is(resource: &Resource, document: &Value) -> Result<(), Strin
         true => Ok(()),
         false => Err(format!("{document} is stored as {again:?}")),
     }
+}
+
+fn has_null(document: &Value, at: &str) -> bool {
+    let members = document.pointer(at).and_then(Value::as_object);
+    members.is_some_and(|members| members.values().any(Value::is_null))
 }
 
 /// The places of all objects.

@@ -132,7 +132,7 @@ pub struct Member {
 pub(crate) enum Source {
     /// The client sends it.
     Required(Kind),
-    /// The client may send it. Null and an absent member are the same; both are stored and shown as null.
+    /// The client may send it. Null and an absent member are the same: neither is stored, and both are shown as null.
     Nullable(Kind),
     /// The client may send it. Null and an absent member are the same; neither is stored or shown.
     Optional(Kind),
@@ -233,13 +233,13 @@ pub const fn required(name: &'static str, kind: Kind) -> Member {
     Member::new(name, Source::Required(kind))
 }
 
-/// A member that a request may have, stored and shown as null without it. Only for members that the first release had:
-/// the documents that are stored without it would differ from those of their retries. Later ones are [`optional`].
+/// A member that a request may have, shown as null without it. Only for members that the first release had: responses
+/// about earlier resources would change. Later ones are [`optional`].
 pub const fn nullable(name: &'static str, kind: Kind) -> Member {
     Member::new(name, Source::Nullable(kind))
 }
 
-/// A member that a request may have, neither stored nor shown without it.
+/// A member that a request may have, and that is not shown without it.
 pub const fn optional(name: &'static str, kind: Kind) -> Member {
     Member::new(name, Source::Optional(kind))
 }
@@ -393,8 +393,8 @@ fn as_stored(table: &[Member], value: &Value) -> Option<Value> {
                 kind.as_stored(value)?
             }
             (Source::Required(_), None) => return None,
-            (Source::Nullable(_), None) => Value::Null,
-            // An optional member that is absent, or a computed one: if the client sends that, it is an unknown member.
+            // A member that is absent is not stored: then a release that adds one stores the same document as before. A
+            // computed member that the client sends is an unknown one.
             _ => continue,
         };
         members.insert(member.name.to_owned(), stored);

@@ -19,6 +19,24 @@ impl Resource {
         schema
     }
 
+    /// The schemas that those of the members refer to, by name: of values with a rule of their own.
+    pub fn code_schemas(&self) -> Map<String, Value> {
+        fn add(schemas: &mut Map<String, Value>, table: &[Member]) {
+            for (kind, _) in table.iter().filter_map(Member::sent) {
+                match kind {
+                    Kind::Code { schema, rule, .. } => {
+                        schemas.insert((*schema).to_owned(), json!({"type": "string", "description": rule}));
+                    }
+                    Kind::List { of, .. } => add(schemas, of),
+                    _ => {}
+                }
+            }
+        }
+        let mut schemas = Map::new();
+        add(&mut schemas, self.members);
+        schemas
+    }
+
     /// The schema of the representation. It allows members that a newer release has stored.
     pub fn representation_schema(&self) -> Value {
         let mut schema = object(self.members, false);

@@ -82,6 +82,8 @@ pub struct Component {
     pub environment: BTreeMap<String, String>,
     #[serde(default, rename = "build")]
     _build: Option<toml::Value>,
+    #[serde(default, rename = "profile")]
+    _profile: Option<toml::Value>,
     #[serde(default, rename = "description")]
     _description: Option<String>,
 }

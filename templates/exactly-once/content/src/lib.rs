@@ -9,9 +9,13 @@
 //! What a {{words}} is, and on Wasm the component that serves it. Replace the members by those of your resource.
 
 use exactly_once::members::{created_at, id, integer, required, text};
-use exactly_once::{Collection, Resource};
+use exactly_once::{Collection, Documentation, Resource};
 
 const COLLECTION: Collection = Collection { name: "{{many}}", one: "{{one}}", path: "/api/v1/{{path}}" };
+
+/// The library makes both from the table below.
+const DOCUMENTATION: Documentation =
+    Documentation { description: "/api/v1/{{path}}/openapi.json", reference: "/api/v1/{{path}}/" };
 
 /// The representation has the members in this order.
 pub static RESOURCE: Resource = Resource::new(
@@ -22,7 +26,8 @@ pub static RESOURCE: Resource = Resource::new(
         required("quantity", integer(1, 1_000)),
         created_at("createdAt"),
     ],
-);
+)
+.documented(DOCUMENTATION);
 
 #[cfg(target_arch = "wasm32")]
 exactly_once_spin::component!(RESOURCE);

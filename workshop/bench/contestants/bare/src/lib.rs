@@ -20,7 +20,7 @@ use uuid::Uuid;
 const INSERT: &str = "SELECT FROM insert_orders_2($1::text::json)";
 
 /// The document of the order that the load generator sends.
-const DOCUMENT: &str = r#"{"currency":"EUR","items":[{"quantity":2,"sku":"A-1","unitPrice":1250}],"note":null}"#;
+const DOCUMENT: &str = r#"{"currency":"EUR","items":[{"quantity":2,"sku":"A-1","unitPrice":1250}]}"#;
 
 /// As long as a record of the order component.
 const RECORD: [u8; 50] = [b'r'; 50];
