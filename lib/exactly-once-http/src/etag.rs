@@ -2,8 +2,8 @@
 
 use std::fmt;
 
+use base16ct::lower;
 use exactly_once::ListState;
-use exactly_once::hex::hex;
 use sha2::{Digest, Sha256};
 
 /// A strong entity tag: 128 bits of a digest.
@@ -19,7 +19,7 @@ impl ETag {
     /// The tag of a complete representation.
     pub fn of_representation(body: &str) -> Self {
         let digest = Sha256::digest(body.as_bytes());
-        Self(hex(digest.get(..16).unwrap_or_default()))
+        Self(lower::encode_string(digest.get(..16).unwrap_or_default()))
     }
 
     /// The tag without its quotation marks.

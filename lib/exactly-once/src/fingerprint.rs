@@ -2,9 +2,9 @@
 
 use std::fmt;
 
+use base16ct::lower;
 use sha2::{Digest, Sha256};
 
-use crate::hex::hex;
 use crate::key::KeyScope;
 use crate::resource::Document;
 
@@ -43,7 +43,7 @@ impl Fingerprint {
 /// In lower-case hexadecimal.
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex(&self.0))
+        f.write_str(&lower::encode_string(&self.0))
     }
 }
 

@@ -11,7 +11,6 @@ pub mod error;
 pub mod feed;
 pub mod fingerprint;
 pub mod group_commit;
-pub mod hex;
 pub mod history;
 pub mod json;
 pub mod key;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::hex::hex;
+use base16ct::lower;
 
 /// A digest over the resources that a customer has in a collection. It changes when one is added.
 ///
@@ -31,6 +31,6 @@ impl ListState {
 /// In lower-case hexadecimal.
 impl fmt::Display for ListState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex(&self.0))
+        f.write_str(&lower::encode_string(&self.0))
     }
 }
