@@ -4,6 +4,7 @@ mod changing;
 mod clients;
 #[allow(dead_code, missing_docs, reason = "a program as docs/clients.md shows it")]
 mod create_order;
+mod figures;
 mod postman;
 mod transcripts;
 
