@@ -10,7 +10,7 @@ fi
 # A connection is a file descriptor, and Spin ends when it has none left for the next one.
 ulimit -S -n "$(ulimit -H -n)"
 
-# The defaults are those that docs/performance.md recommends, and that the figures in docs/capacity.md were measured
+# The defaults are those that docs/dev/performance.md recommends, and that the figures in docs/capacity.md were measured
 # with.
 # Without a folder for its state: nothing uses Spin's stores, and the root file system is read-only.
 exec spin "$@" \
