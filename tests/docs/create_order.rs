@@ -10,9 +10,9 @@ const RETRIED: [u16; 6] = [408, 409, 429, 502, 503, 504];
 #[derive(Debug)]
 pub enum Failure {
     /// The service has said so.
-    Refused(StatusCode, String),
+    Rejected(StatusCode, String),
     /// The order may exist: keep the key.
-    NoAnswer,
+    NoResponse,
 }
 
 /// Creates an order; sends it again as often as it takes.
@@ -28,9 +28,9 @@ pub async fn create_order(url: &str, order: &Value, key: &str) -> Result<Value, 
             .header("Idempotency-Key", key)
             .body(order.to_string());
         // Anything else was the connection, the time limit, or half a body.
-        if let Ok(answer) = request.send().await {
-            let (status, after) = (answer.status(), retry_after(&answer));
-            match (status, answer.text().await) {
+        if let Ok(response) = request.send().await {
+            let (status, after) = (response.status(), retry_after(&response));
+            match (status, response.text().await) {
                 (StatusCode::CREATED, Ok(body)) => {
                     if let Ok(created) = serde_json::from_str(&body) {
                         return Ok(created);
@@ -38,18 +38,18 @@ pub async fn create_order(url: &str, order: &Value, key: &str) -> Result<Value, 
                 }
                 (StatusCode::CREATED, Err(_)) => {}
                 (status, _) if RETRIED.contains(&status.as_u16()) => wait += after,
-                (status, body) => return Err(Failure::Refused(status, body.unwrap_or_default())),
+                (status, body) => return Err(Failure::Rejected(status, body.unwrap_or_default())),
             }
         }
         if attempt < ATTEMPTS {
             tokio::time::sleep(wait).await;
         }
     }
-    Err(Failure::NoAnswer)
+    Err(Failure::NoResponse)
 }
 
-fn retry_after(answer: &Response) -> Duration {
-    let field = answer.headers().get("Retry-After");
-    let seconds = field.and_then(|value| value.to_str().ok()?.parse().ok());
+fn retry_after(response: &Response) -> Duration {
+    let header = response.headers().get("Retry-After");
+    let seconds = header.and_then(|value| value.to_str().ok()?.parse().ok());
     Duration::from_secs(seconds.unwrap_or(0))
 }
