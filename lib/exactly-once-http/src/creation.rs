@@ -87,7 +87,7 @@ pub fn read_head(
                 Precondition::Etag | Precondition::Both => CreateOperation::WithoutCondition(scope),
             })
         }
-        // Every state meets "*": without a key, each retry would create another resource.
+        // "*" matches any state: without a key, each retry would create another resource.
         (None, None | Some(Expected::Any)) => Err(Problem::PreconditionRequired),
         (key, Some(expected)) => Ok(CreateOperation::Conditional(ConditionalRequest { customer, key, expected })),
     }
@@ -191,7 +191,7 @@ fn is_encoded(head: &impl Head) -> bool {
 /// Otherwise rejects the request.
 ///
 /// # Errors
-/// The problem of the rejected request, or Postgres did not answer.
+/// The problem of the rejected request, or Postgres did not respond.
 pub async fn replay_or_refuse(
     resource: &Resource,
     scope: Option<KeyScope>,

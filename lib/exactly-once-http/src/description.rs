@@ -17,7 +17,7 @@ const DOCUMENT: &str = include_str!("description.json");
 const POLICY: &str =
     "default-src 'none'; connect-src 'self'; img-src data:; script-src 'unsafe-inline'; style-src 'unsafe-inline'";
 
-/// Answers a request for the description. `None` for every other request.
+/// Responds to a request for the description. `None` for every other request.
 pub(crate) fn describe(resource: &Resource, head: &impl Head) -> Option<Response> {
     if !matches!(head.method(), Method::Get | Method::Head) {
         return None;

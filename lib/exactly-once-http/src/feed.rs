@@ -29,11 +29,11 @@ const MAX_FEED_LIMIT: usize = 1000;
 /// How long a request may wait for an event, in seconds.
 const MAX_WAIT: usize = 20;
 
-/// Answers a request for the next events.
+/// Responds to a request for the next events.
 ///
 /// # Errors
 /// The feed is off, the token is missing or wrong, the query is invalid, the cursor belongs to another history, or the
-/// database does not answer.
+/// database does not respond.
 pub async fn events(
     resource: &Resource,
     query: &str,

@@ -18,13 +18,13 @@ pub fn health() -> Response {
 enum LostStore {
     /// For people and alerts: resources cannot be created.
     Unready,
-    /// For what sends requests to this instance: it replays completed creations, and says when to come back. Without it
-    /// no other instance would do better.
+    /// For load balancers: this instance replays completed creations and returns `Retry-After` otherwise. No other
+    /// instance would do better.
     Degraded,
 }
 
 /// Asks the stores, and says whether resources can be created: not without the database; without Redis, only slower.
-/// With `lost-store=degraded` as the query, a database that does not answer counts as [`LostStore::Degraded`].
+/// With `lost-store=degraded` as the query, a database that does not respond counts as [`LostStore::Degraded`].
 pub async fn readiness(query: &str, host: &impl Host, settings: &Settings) -> Response {
     let (redis, database) = host.probe_both(settings).await;
     let lost = match query {

@@ -13,9 +13,9 @@ use crate::settings::Settings;
 /// Why [`Host::fetch`] returns nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unfetched {
-    /// There is no such answer.
+    /// There is no such response.
     NoAnswer,
-    /// Another request has asked, and has been answered or not.
+    /// Another request has fetched it, with success or without.
     AskedByAnother,
 }
 
@@ -43,7 +43,8 @@ pub trait Host: Clock {
     /// soon.
     ///
     /// # Errors
-    /// It is not to be had; or another request of the instance has asked at the same time, and this one has waited.
+    /// It could not be fetched; or another request of the instance fetched it at the same time, and this one has
+    /// waited.
     async fn fetch(&self, url: &str) -> Result<Vec<u8>, Unfetched> {
         let _ = url;
         Err(Unfetched::NoAnswer)

@@ -25,7 +25,7 @@ pub enum Outcome {
     Unidentified,
     /// Any other client error.
     Invalid,
-    /// A store did not answer.
+    /// A store did not respond.
     Unavailable,
     /// The service is misconfigured, or a stored document is unreadable.
     Failed,

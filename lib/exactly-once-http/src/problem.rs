@@ -1,5 +1,5 @@
-//! Every error response in one table: status, stable type, title, what the caller can do next (RFC 9457), and the field
-//! that only it has. A store's own words about a failure cannot get in here.
+//! Every error response in one table: status, stable type, title, what the caller can do next (RFC 9457), and the
+//! header that only it has. A store's own words about a failure cannot get in here.
 
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ use crate::query::{MAX_LIMIT, QueryError};
 use crate::response::Response;
 use crate::violations::shown;
 
-/// How long a client should wait before it repeats a request that a store did not answer, in seconds.
+/// How long a client should wait before it repeats a request for which a store did not respond, in seconds.
 const RETRY_AFTER_SECONDS: &str = "1";
 
-/// Why a request is refused. The titles of the table below say what each variant means.
+/// Why a request is rejected. The titles of the table below say what each variant means.
 #[allow(missing_docs, reason = "the titles of the table")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
@@ -41,7 +41,7 @@ pub enum Problem {
         id: ResourceId,
         differs: Vec<String>,
     },
-    /// A condition is required, and there is none, or one that is always met and no key.
+    /// A condition is required, and there is none; or it matches any state, and there is no key.
     PreconditionRequired,
     /// What is to be read is not what `If-Match` names; its tag, if it has one.
     Changed {
@@ -78,19 +78,19 @@ pub enum Problem {
     },
     /// The log has the id.
     Unreadable,
-    /// The issuer of tokens did not answer, and its keys are not known.
+    /// The issuer of tokens did not respond, and its keys are not known.
     KeysUnavailable,
-    /// The database did not answer a question.
+    /// The database did not respond to a read.
     DatabaseUnavailable,
     /// The database cannot hold a value of the request.
     ValueRejected,
-    /// The database did not answer an attempt to create a resource, which may exist or not.
+    /// The database did not respond to an attempt to create a resource, which may exist or not.
     CreationUndecided,
     /// The same for a request without a key, which cannot be repeated to find out.
     UndecidedWithoutKey,
     /// The log names the variable.
     Misconfigured,
-    /// The same for those who ask whether the service is ready: they learn the names of the variables.
+    /// The same for a probe of readiness, which gets the names of the variables.
     WrongVariables(Vec<&'static str>),
 }
 
@@ -144,7 +144,7 @@ impl Problem {
         }
     }
 
-    /// The value of the field that its row names.
+    /// The value of the header that its row names.
     fn field_value(&self) -> Option<String> {
         Some(match self {
             Self::Unidentified(why) => challenge(*why).into(),
@@ -178,7 +178,7 @@ impl Problem {
         }
     }
 
-    /// The answer of an API to requests for a kind of resource, with links to where it is described.
+    /// The response of an API to requests for a kind of resource, with links to its description.
     pub fn into_response_of(self, resource: &Resource) -> Response {
         let links = resource.documentation.map(|documentation| {
             let kind = row_text(self.row().kind, &resource.collection, "-");
@@ -192,7 +192,7 @@ impl Problem {
         }
     }
 
-    /// The answer of a collection.
+    /// The response of a collection.
     pub fn into_response(self, collection: &Collection) -> Response {
         let row = self.row();
         let prose = |template| row_text(template, collection, " ");

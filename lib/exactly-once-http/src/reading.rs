@@ -13,11 +13,11 @@ use crate::problem::Problem;
 use crate::query::{QueryError, following};
 use crate::response::Response;
 
-/// Answers a request for one resource.
+/// Responds to a request for one resource.
 ///
 /// # Errors
 /// The customer has no such resource, `If-Match` names another tag, the document is unreadable, or the store does not
-/// answer.
+/// respond.
 pub async fn show(
     resource: &Resource,
     customer: &Customer,
@@ -32,11 +32,11 @@ pub async fn show(
     Response::json(StatusCode::OK, body).if_expected(&etag, head)
 }
 
-/// Answers a request for a page of a customer's resources. The tag is that of the whole list: it says on every page
+/// Responds to a request for a page of a customer's resources. The tag is that of the whole list: it says on every page
 /// whether anything has changed. The body has it, too, because proxies that compress a response change its tag.
 ///
 /// # Errors
-/// The cursor is not one of this customer's, `If-Match` names another state of the list, or the store does not answer.
+/// The cursor is not one of this customer's, `If-Match` names another state of the list, or the store does not respond.
 pub async fn list(
     resource: &Resource,
     customer: &Customer,
@@ -64,11 +64,11 @@ pub async fn list(
     answer.if_expected(&etag, head)
 }
 
-/// Answers a request for the state of a key. The response contains nothing of the request that used the key.
+/// Responds to a request for the state of a key. The response contains nothing of the request that used the key.
 ///
 /// # Errors
 /// No request with the key is known, `If-Match` names a tag (the response has none), or the store that decides does not
-/// answer.
+/// respond.
 pub async fn show_key(
     collection: &Collection,
     scope: &KeyScope,

@@ -22,8 +22,8 @@ use crate::settings::Settings;
 /// The last segment of the path under which keys are shown, beside the collection.
 pub(crate) const KEYS: &str = "idempotency-keys";
 
-/// Answers a request to the collection of a resource: creates, lists and shows resources, shows keys and the feed, and
-/// reports the health of the service.
+/// Responds to a request to the collection of a resource: creates, lists and shows resources, shows keys and the feed,
+/// and reports the health of the service.
 pub async fn respond(resource: &Resource, head: &impl Head, body: impl Body, host: &impl Host) -> Response {
     #[cfg(feature = "description")]
     if let Some(description) = crate::description::describe(resource, head) {
@@ -57,7 +57,7 @@ pub async fn respond(resource: &Resource, head: &impl Head, body: impl Body, hos
         Ok(route) => answer(resource, route, query, head, body, host, &settings).await,
         Err(problem) => Err(problem),
     };
-    // Sent again, the request would get the same.
+    // The same request would get the same response again.
     let status = answer.as_ref().map_or_else(Problem::status, |answer| answer.status);
     let answer = match status {
         StatusCode::SERVICE_UNAVAILABLE if host.misconfigured() => Err(match of_customer {
@@ -131,13 +131,13 @@ pub fn chosen(settings: &Settings) -> Result<&Identity, Problem> {
 /// The operation that a method and a path name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Route<'p> {
-    /// Whether the process answers.
+    /// Whether the process responds.
     Health,
-    /// Whether the stores answer.
+    /// Whether the stores respond.
     Readiness,
     /// The feed, for the operator's services.
     Feed,
-    /// An operation of a customer, who must be identified first.
+    /// An operation of a customer, which must be identified first.
     OfCustomer(CustomerRoute<'p>),
 }
 
@@ -220,7 +220,7 @@ pub(crate) fn segment_below<'p>(path: &'p str, start: &str) -> Option<&'p str> {
 /// Identifies the customer before anything else is validated.
 ///
 /// # Errors
-/// The request identifies no customer, or the keys of tokens are not to be had.
+/// The request identifies no customer, or the keys of tokens could not be fetched.
 pub async fn identify(identity: &Identity, head: &impl Head, host: &impl Host) -> Result<Customer, Problem> {
     let values = identity.field().map(|name| head.values(name)).unwrap_or_default();
     let identified = || identity.customer(values.iter().map(Vec::as_slice), || host.unix_seconds());

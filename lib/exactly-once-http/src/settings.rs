@@ -21,7 +21,7 @@ pub struct Settings {
     pub redis_timeout: Duration,
     /// How long a request may wait for Postgres, or SQLite, in all.
     pub database_timeout: Duration,
-    /// How retries are answered.
+    /// How the service responds to retries.
     pub replay_policy: ReplayPolicy,
     /// What a request for a new resource must have.
     pub precondition: Precondition,
@@ -198,7 +198,7 @@ variables! {
     log_requests: bool = "false", "", false, "must be \"true\" or \"false\"", |text| text.parse().ok();
 }
 
-/// A year. A longer time is a mistake, and Redis refuses expiries that overflow its clock.
+/// A year. A longer time is a mistake, and Redis rejects expiries that overflow its clock.
 const MAX_TTL_SECONDS: u64 = 366 * 24 * 60 * 60;
 /// A minute: no client waits longer for a store.
 const MAX_TIMEOUT_MS: u64 = 60_000;
@@ -216,8 +216,8 @@ enum Mode {
 }
 
 impl RawSettings {
-    /// Whether nothing is said about where the resources are: then they are in SQLite, and unless something is said
-    /// about customers, there is one. So a component without any variable serves.
+    /// Whether no variable says where the resources are: then they are in SQLite, and unless a variable says how
+    /// customers are identified, there is one. So a component without any variable serves.
     pub fn is_local(&self) -> bool {
         [&self.store, &self.redis_url, &self.database_url].iter().all(|value| value.is_empty())
     }
@@ -237,7 +237,7 @@ impl RawSettings {
         })
     }
 
-    /// The settings. What is wrong is added to the list, and is not the end: the next variable may be wrong as well.
+    /// The settings. Errors are added to the list, because the next variable may be wrong as well.
     fn read(&self, wrong: &mut Vec<Variable>) -> Option<Settings> {
         let identity = match self.identity(wrong) {
             Some(Mode::Open) if self.is_local() => Some(Identity::None),

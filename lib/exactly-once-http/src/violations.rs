@@ -22,7 +22,7 @@ pub(crate) fn shown(violations: &[Violation]) -> Vec<String> {
     first.map(violation).take_while(fits).collect()
 }
 
-/// One violation. In place of a long pointer there is that of the object that contains the member.
+/// One violation. A long pointer is replaced by that of the object that contains the member.
 fn violation(Violation { pointer, detail }: &Violation) -> String {
     let (mut parent, mut name) = (pointer.as_str(), "");
     while parent.len() > MAX_POINTER_BYTES {

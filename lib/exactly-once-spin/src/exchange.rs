@@ -1,5 +1,5 @@
-//! Takes a request from Spin and hands the answer back, with as few calls of the host as possible: each call costs
-//! about as much as all of the protocol's own computing.
+//! Takes a request from Spin and returns the response, with as few calls of the host as possible: each call costs about
+//! as much as all of the protocol's own computing.
 
 use std::cell::OnceCell;
 use std::time::Duration;
@@ -99,7 +99,7 @@ pub(crate) async fn read(
         let (status, read) = stream.read(body).await;
         body = read;
         if let StreamResult::Dropped | StreamResult::Cancelled = status {
-            // Where all that was declared is there, the trailers are not waited for.
+            // If the declared length has arrived, this does not wait for the trailers.
             if declared == Some(body.len()) {
                 return Ok(body);
             }
@@ -111,14 +111,14 @@ pub(crate) async fn read(
     }
 }
 
-/// Hands an answer to the host, and its body once the host asks for it.
+/// Returns a response to the host, and its body once the host asks for it.
 ///
-/// `Content-Length` is always set: without it the answer is sent in two segments, and a keep-alive client waits 40 ms
+/// `Content-Length` is always set: without it the response is sent in two segments, and a keep-alive client waits 40 ms
 /// for the second one, because Spin does not set TCP_NODELAY. A 204 must have none, and a 304 has none: it would have
-/// to be the length of the answer that is not repeated (RFC 9110 section 8.6).
+/// to be the length of the response that is not repeated (RFC 9110 section 8.6).
 ///
 /// # Errors
-/// The host refuses a field or the status.
+/// The host rejects a header or the status.
 pub fn send(answer: exactly_once_http::Response) -> Result<Response, ErrorCode> {
     let mut fields = Vec::with_capacity(answer.headers.len() + 2);
     if !matches!(answer.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {

@@ -8,8 +8,8 @@ use uuid::timestamp::context::NoContext;
 use uuid::{Timestamp, Uuid};
 
 /// UUID version 7 with the current time and 74 random bits. Not [`Uuid::now_v7`]: its counter orders the ids of a
-/// millisecond and leaves 32 bits that a customer who has one of them cannot compute, and states of lists count on ids
-/// that nobody guesses. Nothing needs the order.
+/// millisecond and leaves 32 bits that a customer with one of them cannot compute, and the state of a list must be
+/// unguessable. Nothing needs the order.
 pub struct RandomIds;
 
 impl ResourceIds for RandomIds {

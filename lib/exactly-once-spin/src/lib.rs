@@ -1,6 +1,6 @@
 //! Spin's HTTP, Redis, Postgres, SQLite, variables and clock behind the traits of `exactly-once-http` and
-//! `exactly-once-stores`: values are translated, and nothing is decided. Exists on wasm32 only, because spin-sdk does
-//! not link natively.
+//! `exactly-once-stores`: they translate values and decide nothing. Exists on wasm32 only, because spin-sdk does not
+//! link natively.
 //!
 //! A component is one call of [`component!`]. State that outlives a request is in the instance, which Spin keeps for up
 //! to 128 requests.
@@ -31,8 +31,8 @@ pub use spin_sdk::wasip3;
 pub use exactly_once_http::respond;
 
 /// Makes a crate the component that serves a resource (a static [`exactly_once::Resource`]); or, with a function such
-/// as `exactly_once_http::respond` without its first argument, one that answers requests about a collection in its own
-/// way. The SDK's `#[http_service]` would convert every request and response, which takes a third more calls of the
+/// as `exactly_once_http::respond` without its first argument, one that responds to requests about a collection in its
+/// own way. The SDK's `#[http_service]` would convert every request and response, which takes a third more calls of the
 /// host.
 #[macro_export]
 macro_rules! component {

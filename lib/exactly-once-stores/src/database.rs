@@ -23,8 +23,8 @@ use crate::sql::{
 };
 use crate::{postgres, sqlite};
 
-/// The batch window: a few trips to Redis, which is where the requests are that a leader waits for; and about what
-/// SQLite takes to write a batch.
+/// The batch window: a few round trips to Redis, because a leader waits for requests that wait for Redis; and about the
+/// time that SQLite takes to write a batch.
 pub const BATCH_WINDOW: Duration = Duration::from_millis(2);
 
 /// How often a statement is tried that other transactions make fail.
@@ -55,7 +55,7 @@ pub struct DatabaseSettings<'s> {
 pub(crate) enum Failure {
     /// Another transaction was in the way.
     Transient,
-    /// The database refuses the statement, and would refuse it again.
+    /// The database rejects the statement, and would reject it again.
     Refused,
     /// It cannot hold a value of the statement.
     ValueRejected,
@@ -137,14 +137,14 @@ impl<'r, P: Platform> Database<'r, P> {
     /// changed nothing.
     ///
     /// # Errors
-    /// The database does not answer in time, or refuses the statement; the log says why.
+    /// The database does not respond in time, or rejects the statement; the log says why.
     pub async fn rows(&self, statement: Statement<'_>) -> Result<Vec<Row>, DatabaseError> {
         self.rows_in_epoch(statement, None).await
     }
 
     /// The same. The rows must name an epoch in this column, if it is given: the history, or the feed's numbering. The
-    /// first statement in a new incarnation of the server names none, and changes nothing: it is repeated after the
-    /// epochs were drawn.
+    /// first statement in a new incarnation of the server names none, and changes nothing: it is repeated after drawing
+    /// the epochs.
     async fn rows_in_epoch(&self, statement: Statement<'_>, epoch: Option<&str>) -> Result<Vec<Row>, DatabaseError> {
         let _wait = self.request.waits_for_database();
         let started = self.platform().now();
@@ -177,7 +177,7 @@ impl<'r, P: Platform> Database<'r, P> {
             Place::Sqlite => Keep::Always,
         };
         let answer = match self.rest() < self.useful_time() {
-            // The request would abandon the statement before its answer.
+            // The request would abandon the statement before its response.
             true => None,
             false => {
                 self.request.count_trip();
@@ -236,7 +236,7 @@ impl<'r, P: Platform> Database<'r, P> {
         sent
     }
 
-    /// A connection. After two time-outs in a row, its server must answer first: each dead connection of the host's
+    /// A connection. After two time-outs in a row, its server must respond first: each dead connection of the host's
     /// pool would cost a request its whole time.
     async fn connect(&self) -> Result<P::Connection, StatementError> {
         if self.settings.place == Place::Sqlite {
@@ -257,7 +257,7 @@ impl<'r, P: Platform> Database<'r, P> {
         }
     }
 
-    /// A connection that has answered these statements.
+    /// A connection on which these statements have succeeded.
     async fn open(&self, first: &[impl AsRef<str>]) -> Result<P::Connection, StatementError> {
         let platform = self.platform();
         let connection = platform.connect(self.settings.place).await?;
@@ -313,7 +313,7 @@ impl<'r, P: Platform> Database<'r, P> {
         outage.succeeded(self.platform(), self.store());
     }
 
-    /// The database does not answer, or cannot write.
+    /// The database does not respond, or cannot write.
     fn outage(&self, why: &str) -> Failure {
         let consequence = "requests are answered 503";
         let outage = &self.instance.database_outage;
@@ -331,7 +331,7 @@ impl<'r, P: Platform> Database<'r, P> {
                 self.outage(&postgres::describe(error));
                 failure
             }
-            // A server that refuses a statement is up. It refuses the next one as well, so that is logged once.
+            // A server that rejects a statement is up. It rejects the next one as well, so that is logged once.
             Some(code) => {
                 let line = format!("postgres: {}", postgres::describe(error));
                 let kind = format!("postgres {code}");
@@ -376,7 +376,7 @@ impl<P: Platform> Histories for Database<'_, P> {
             self.within(self.settings.timeout, self.instance.asking.join()).await
         };
         if let Some(Some(_flight)) = joined {
-            // What it says is heard, and so is that it says nothing.
+            // The instance learns the history from the rows, and from a failure that there is none.
             let _ = self.rows_in_epoch(self.statements().history(), Some("history")).await;
         }
         self.known_history()
@@ -401,7 +401,7 @@ impl<P: Platform> Resources for Database<'_, P> {
     async fn insert_unless_exists(&self, new: &NewResource) -> Result<InHistory<Insertion>, DatabaseError> {
         drop(self.request.ticket.take());
         // SQLite's insertion does not return the row that it conflicts with. Most likely there is one, because
-        // `insert_new` did not insert the resource: so it is looked for first.
+        // `insert_new` did not insert the resource: so this looks for it first.
         let found = match self.settings.place {
             Place::Postgres { .. } => None,
             Place::Sqlite => Some(self.find_by_key(&new.scope).await?),

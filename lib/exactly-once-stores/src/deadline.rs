@@ -55,7 +55,7 @@ impl Armed {
 }
 
 /// How much of its time for one store a request has used. Only waits for that store use it: while the request waits for
-/// another store, the answer of this one may lie ready, and is not too late.
+/// another store, the response of this one may be ready, and is not too late.
 #[derive(Default)]
 pub struct Budget {
     used: Cell<Duration>,

@@ -26,7 +26,7 @@ pub struct Instance<P: Platform> {
     pub(crate) asking: SingleFlight<P::Signals>,
     pub(crate) kept: Rc<Kept<P::Connection>>,
     pub(crate) database_outage: Outage,
-    /// How many statements in a row the database did not answer in time.
+    /// How many statements in a row have timed out.
     pub(crate) time_outs: Cell<u32>,
     pub(crate) link: RefCell<Link<P::Link>>,
     pub(crate) dialing: SingleFlight<P::Signals>,
@@ -37,7 +37,7 @@ pub struct Instance<P: Platform> {
     probed: Cell<Option<(Duration, (Probe, Probe))>>,
 }
 
-/// How long the result of a probe is the answer of every caller.
+/// How long every caller gets the result of the same probe.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The table of a collection.

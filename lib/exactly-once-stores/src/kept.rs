@@ -53,7 +53,7 @@ impl<C: 'static> Kept<C> {
     }
 }
 
-/// Returns the connection in time. Runs on after the answer of the request that started it.
+/// Returns the connection in time. Runs on after the response of the request that started it.
 struct Expiry<C>(Rc<Kept<C>>);
 
 impl<C> Expiry<C> {

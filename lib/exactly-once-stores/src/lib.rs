@@ -1,4 +1,4 @@
-//! The protocol's ports over Redis and over Postgres or SQLite: commands and statements, how their answers are read,
+//! The protocol's ports over Redis and over Postgres or SQLite: commands and statements, how their responses are read,
 //! and when they are sent, repeated and given up. No connections: an adapter implements [`platform::Platform`].
 
 mod database;

@@ -8,7 +8,7 @@ use exactly_once::breaker::COOL_DOWN;
 
 use crate::platform::{MISCONFIGURED, Platform};
 
-/// The longest text of a host's in the log, in characters.
+/// The longest text of a host in the log, in characters.
 const MAX_CHARS: usize = 200;
 
 /// Whether a store is down as far as this instance knows. Failures within [`COOL_DOWN`] of each other are one outage,
@@ -61,7 +61,7 @@ impl Outage {
     }
 }
 
-/// What would be the same for every request, and is written once per instance.
+/// Lines that would be the same for every request: each is written once per instance.
 #[derive(Default)]
 pub(crate) struct Said(RefCell<Vec<String>>);
 

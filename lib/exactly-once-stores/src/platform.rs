@@ -1,5 +1,5 @@
-//! What the stores need of the host that an instance runs on. An adapter implements it by translating values;
-//! everything that is decided is decided here.
+//! What the stores need of the host that an instance runs on. An adapter implements it by translating values; all
+//! decisions are made here.
 
 #![allow(async_fn_in_trait, reason = "the callers are generic and single-threaded; none needs a Send bound")]
 
@@ -21,7 +21,7 @@ pub trait Platform: SendStatement + SendCommand + Clock + Clone + 'static {
     fn write_line(&self, line: String);
 }
 
-/// How the text of an error begins that only the operator can end. It names a variable.
+/// The beginning of the text of an error that only the operator can end. It names a variable.
 pub const MISCONFIGURED: &str = "misconfigured: ";
 
 /// Sends statements to the database.

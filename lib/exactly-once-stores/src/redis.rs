@@ -25,14 +25,14 @@ fn delete_if_equal(key: String, value: Vec<u8>) -> Command {
     Command { name: "EVAL", arguments: vec![DELETE_IF_EQUAL.into(), b"1".to_vec(), key.into(), value] }
 }
 
-/// What Redis answers to a command.
+/// What Redis returns for a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// The key does not exist.
     Nil,
     /// A string, or a status.
     Bytes(Vec<u8>),
-    /// Redis refuses this command on this key: the key holds something that is not a string, or the user lacks a right.
+    /// Redis rejects this command on this key: the key holds something that is not a string, or the user lacks a right.
     Refused,
 }
 

@@ -58,7 +58,7 @@ pub enum Value {
     Text(String),
     /// `bytea`
     Bytes(Vec<u8>),
-    /// An integer. SQLite has numbers in place of truth values.
+    /// An integer. SQLite has numbers instead of truth values.
     Int64(i64),
     /// NULL, or a value of a type that nothing here reads.
     Other,

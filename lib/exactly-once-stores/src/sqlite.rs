@@ -10,15 +10,15 @@ use crate::database::Failure;
 use crate::platform::StatementError;
 use crate::sql::{Row, Statements, Templates, fill_in};
 
-/// How long a statement waits for another connection's, in milliseconds. Not longer: whoever sent it can do other
-/// things before it sends it again.
+/// How long a statement waits for another connection's, in milliseconds. Not longer: the request can do other things
+/// before it sends the statement again.
 const BUSY_TIMEOUT: &str = "PRAGMA busy_timeout = 50";
 
 /// Readers and the writer do not wait for each other, and a commit is one `fsync`. The file keeps it. Returns the mode,
 /// which must be [`LOG_MODE`].
 const JOURNAL: &str = "PRAGMA journal_mode = WAL";
 
-/// What a file's journal mode is. A database in memory has another: each connection would have one of its own.
+/// The journal mode of a file. A database in memory has another one, and each connection would have its own database.
 pub const LOG_MODE: &str = "wal";
 
 /// A commit returns when the disk has it, so that it survives a power cut. The host may have been built with another

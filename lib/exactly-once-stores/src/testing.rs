@@ -1,4 +1,4 @@
-//! A host for unit tests: the stores' answers are scripted, and time passes only while the instance sleeps.
+//! A host for unit tests: the stores' responses are scripted, and time passes only while the instance sleeps.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -25,7 +25,7 @@ pub(crate) const MS: Duration = Duration::from_millis(1);
 pub(crate) enum Script {
     Rows(Vec<Row>),
     Error(Option<&'static str>, &'static str),
-    /// It answers with these rows after that time.
+    /// It returns these rows after that time.
     After(Duration, Vec<Row>),
     Never,
 }
@@ -49,7 +49,7 @@ struct State {
     connections: Cell<u32>,
     lines: RefCell<Vec<String>>,
     tasks: RefCell<Vec<Pin<Box<dyn Future<Output = ()>>>>>,
-    /// Who sleeps.
+    /// The tasks that sleep.
     sleepers: RefCell<Vec<Waker>>,
 }
 

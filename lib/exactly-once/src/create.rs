@@ -28,22 +28,22 @@ pub enum KeyReuse {
     Replay,
 }
 
-/// The response to a retry of a completed creation while Postgres does not answer.
+/// The response to a retry of a completed creation while Postgres does not respond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutageReplay {
     /// The record's resource, unless the instance knows that the record belongs to another history. Choose it
     /// if a failover loses nothing: with one server, or with synchronous replication.
     FromRecord,
-    /// No answer: the resource may be lost.
+    /// None: the resource may be lost.
     Unavailable,
 }
 
-/// How retries are answered.
+/// How the service responds to retries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplayPolicy {
     /// A retry with another document.
     pub key_reuse: KeyReuse,
-    /// A retry while Postgres does not answer.
+    /// A retry while Postgres does not respond.
     pub outage: OutageReplay,
 }
 
@@ -165,7 +165,7 @@ fn are_equal(stored: &Document, requested: &Document) -> bool {
     stored == requested || differences(&stored.value(), &requested.value()).is_empty()
 }
 
-/// Redis's answer to a reservation.
+/// What Redis's response to a reservation means.
 type Reserved = Result<Reservation, ReservationsUnavailable>;
 
 /// The state of the key in Redis.
@@ -194,11 +194,12 @@ async fn claim(
                 Progress::Completed(history) if is_believed(history, known_history(histories).await, outage) => {
                     return Claim::Completed(record.id);
                 }
-                // The row was read in another history and may be lost: it is found, or created again as it was.
+                // The row was read in another history and may be lost: the insertion finds it, or creates it again as
+                // it was.
                 Progress::Completed(_) => record.id,
                 // Another request is under way, has died, or has created the resource, which a failover may have lost
                 // since then. With the record's id, this request and that one are the same, however old the record is:
-                // whoever knows the lost resource by its id knows the restored one.
+                // a client that knows the id of the lost resource knows that of the restored one.
                 Progress::InProgress => record.id,
             }
         }
@@ -208,7 +209,7 @@ async fn claim(
     Claim::Open { new: NewResource { scope, id, fingerprint, document }, reservation }
 }
 
-/// The known history; if it is unknown, the database is asked for it. The answer serves all requests of the instance
+/// The known history; if it is unknown, the database is asked for it. The response serves all requests of the instance
 /// for a while. A statement about one key would not serve the requests that are under way.
 async fn known_history(histories: &impl Histories) -> KnownHistory {
     match histories.known_history() {
@@ -226,7 +227,7 @@ fn is_believed(history: History, known: KnownHistory, outage: OutageReplay) -> b
     }
 }
 
-/// Whether the last history that was heard is another one than the record's.
+/// Whether the last known history is another one than the record's.
 fn is_contradicted(history: History, last: Option<History>) -> bool {
     last.is_some_and(|last| last != history)
 }
@@ -244,12 +245,12 @@ fn replay_in_outage(
     let Progress::Completed(history) = record.progress else {
         return None;
     };
-    // Another request may have heard of another history meanwhile.
+    // Another request may have learned another history meanwhile.
     let last = histories.known_history().last();
     (record.fingerprint == *fingerprint && !is_contradicted(history, last)).then_some(record.id)
 }
 
-/// Whether the scope is most likely empty in Postgres. Without an answer from Redis it is unknown, but new resources
+/// Whether the scope is most likely empty in Postgres. Without a response from Redis it is unknown, but new resources
 /// are more frequent than retries.
 fn likely_new(reservation: &Reserved) -> bool {
     matches!(reservation, Ok(Reservation::Acquired) | Err(_))

@@ -8,10 +8,10 @@ use std::time::Duration;
 use crate::list_state::ListState;
 use crate::resource::ResourceId;
 
-/// Why the database has not done what it was asked for.
+/// Why the database did not execute a statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DatabaseError {
-    /// It did not answer in time, or returned an error that may pass. A write that was under way may have taken effect
+    /// It did not respond in time, or returned an error that may pass. A write that was under way may have taken effect
     /// or not; a retry with the same key finds out.
     Unavailable,
     /// It cannot hold a value of the request, such as a character that its encoding lacks, and has stored nothing. A
@@ -30,7 +30,7 @@ impl fmt::Display for DatabaseError {
 
 impl Error for DatabaseError {}
 
-/// Redis did not answer in time, or returned an error.
+/// Redis did not respond in time, or returned an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReservationsUnavailable;
 

@@ -105,7 +105,7 @@ pub struct FeedPage {
 pub enum FeedError {
     /// The numbers up to the cursor may mean other resources than those that the reader has seen.
     AnotherHistory,
-    /// The database does not answer.
+    /// The database does not respond.
     Unavailable,
 }
 

@@ -48,7 +48,7 @@ struct Queue<S: Signals> {
     waiters: Vec<Waiter<S>>,
     /// How many tickets are held.
     tickets: usize,
-    /// The size of the last batch: under load, as many requests come again as soon as they are answered.
+    /// The size of the last batch: under load, as many requests come again as soon as they have a response.
     expected: usize,
     /// Wakes the leader that waits for the batch to fill.
     leader: Option<S::Sender>,

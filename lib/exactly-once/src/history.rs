@@ -2,13 +2,13 @@
 //!
 //! A failover to a standby that lacks the last commits, a restore and a deletion lose rows. A completed record in Redis
 //! outlives the lost row. So a record names the *history* in which its row was read, and a record of another history is
-//! not believed. In Postgres a history is 8 bytes of a hash over the server's system identifier, its timeline (a
-//! promotion begins a new one), the database, and an epoch that `forget_records()` and deletions renew. Each statement
-//! that returns rows also returns the present history, so an instance rarely has to ask for it.
+//! not believed. In Postgres a history is 8 random bytes, drawn anew after a start, a promotion or a restore of the
+//! server, and by `forget_records()` and deletions. Each statement that returns rows also returns the present history,
+//! so an instance rarely needs a statement for it.
 //!
-//! An instance believes what it has heard for [`TRUSTED_FOR`]. After that, the next replay asks Postgres; replays that
-//! arrive meanwhile wait for the same answer ([`crate::single_flight`]), so an idle instance sends at most one such
-//! statement per [`TRUSTED_FOR`]. While Postgres does not answer, [`crate::create::ReplayPolicy`] decides whether a
+//! An instance believes a history for [`TRUSTED_FOR`]. After that, the next replay asks Postgres; replays that arrive
+//! meanwhile wait for the same response ([`crate::single_flight`]), so an idle instance sends at most one such
+//! statement per [`TRUSTED_FOR`]. While Postgres does not respond, [`crate::create::ReplayPolicy`] decides whether a
 //! completed record may still be replayed.
 
 use std::time::Duration;
@@ -76,14 +76,14 @@ impl KnownHistory {
     }
 }
 
-/// How long an instance believes what it has heard. A server that lacks commits can take over at any time; a retry of a
-/// lost creation is answered from an old record for at most this time.
+/// How long an instance believes a history. A server that lacks commits can take over at any time; a retry of a lost
+/// creation is replayed from an old record for at most this time.
 pub const TRUSTED_FOR: Duration = Duration::from_secs(3);
 
 /// How long after a failed statement the database counts as unreachable.
 pub const OUTAGE: Duration = Duration::from_secs(2);
 
-/// What one instance has heard of one database. Times are of any monotonic clock, since its start.
+/// What one instance knows of one database's history. Times are of any monotonic clock, since its start.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HistoryMonitor {
     /// The history, and when the statement that returned it was sent. Events in the database since then are not in it.
@@ -93,7 +93,7 @@ pub struct HistoryMonitor {
 }
 
 impl HistoryMonitor {
-    /// Nothing was heard.
+    /// No history is known.
     pub const fn new() -> Self {
         Self { heard: None, failed: None }
     }
@@ -107,8 +107,8 @@ impl HistoryMonitor {
         }
     }
 
-    /// Notes that a statement that was sent at that time failed or was not answered in time. It is ignored if a later
-    /// statement has succeeded: it may have been sent to a server that no longer exists.
+    /// Notes that a statement that was sent at that time failed or timed out. It is ignored if a later statement has
+    /// succeeded: it may have been sent to a server that no longer exists.
     pub fn failed(&mut self, sent: Duration, now: Duration) {
         if self.heard.is_none_or(|(_, last)| last <= sent) {
             self.failed = Some(now);
@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(monitor.known(S * 4), KnownHistory::Unknown { last });
         monitor.heard(OTHER, S * 5);
         assert_eq!(monitor.known(S * 5), KnownHistory::Current(OTHER));
-        // A late answer of a server that no longer exists.
+        // A late response of a server that no longer exists.
         monitor.heard(ONE, S * 2);
         assert_eq!(monitor.known(S * 5), KnownHistory::Current(OTHER));
     }

@@ -53,7 +53,7 @@ impl IdempotencyKey {
         found.ok_or(KeyError::Missing)
     }
 
-    /// Reads one part of a field value: the draft's Structured Field string (RFC 9651 §3.3.3) or the bare token that
+    /// Reads one part of a header value: the draft's Structured Field string (RFC 9651 §3.3.3) or the bare token that
     /// most clients send. Both spellings of a key are the same key.
     pub fn parse(value: &[u8]) -> Option<Self> {
         let value = value.trim_ascii();
@@ -87,7 +87,7 @@ impl IdempotencyKey {
     }
 }
 
-/// The parts of a field value, which commas outside of quotation marks separate.
+/// The parts of a header value, which commas outside of quotation marks separate.
 fn parts(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     let (mut quoted, mut escaped) = (false, false);
     value.split(move |&byte| {
@@ -112,7 +112,7 @@ fn unquote(inner: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// One key of one customer in one collection: at most one resource has it. Redis record, table row and fingerprint
-/// contain it, so that nothing stored for one scope can answer for another one.
+/// contain it, so that nothing that is stored for one scope is taken for another one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyScope {
     /// The name of the collection.

@@ -18,8 +18,8 @@ pub enum KeyState {
 /// The state of a key, or `None` when no request with it is known.
 ///
 /// Postgres alone decides whether the resource exists: a completed record could belong to another scope, and without a
-/// document its fingerprint cannot be checked. Redis only adds that a request has begun. Redis is asked first: in the
-/// other order, a resource that is created between the two questions would seem never to have begun.
+/// document its fingerprint cannot be checked. Redis only adds that a request has begun. Redis is read first: in the
+/// other order, a resource that is created between the two reads would seem never to have begun.
 ///
 /// # Errors
 /// [`DatabaseError`] when Postgres could not be asked. Redis causes no error.

@@ -1,7 +1,7 @@
 //! Creates a resource exactly once per customer and `Idempotency-Key`.
 //!
 //! Plain Rust over the traits in [`ports`]: no HTTP, no Spin, no SQL, no clock and no randomness of its own, and
-//! nothing of any particular resource: a document is a text. What a resource is made of says a table ([`members`]).
+//! nothing of any particular resource: a document is a text. A table says what a resource is made of ([`members`]).
 
 pub mod breaker;
 pub mod condition;

@@ -54,7 +54,7 @@ impl Resource {
     }
 
     /// Adds rules about several members, and what the schema says of them. The function sees members that may be
-    /// missing or wrong: it judges those that [`Check::accepts`].
+    /// missing or wrong: it evaluates those that [`Check::accepts`].
     #[must_use]
     pub const fn with_rules(mut self, about: &'static str, rules: fn(&Map<String, Value>, &mut Check)) -> Self {
         (self.about, self.rules) = (about, rules);
@@ -325,7 +325,7 @@ impl Kind {
         }
     }
 
-    /// Whether a value obeys the rule; what is inside a list is not judged.
+    /// Whether a value obeys the rule; this does not check the items of a list.
     fn accepts(&self, value: &Value) -> bool {
         let is = match self {
             Self::Text { min, max } => {
@@ -492,7 +492,7 @@ impl Check {
         for (member, (kind, is_required)) in sent().filter(|(_, (kind, _))| is_list(kind)) {
             let (here, value) = (pointer(at, member.name), members.get(member.name));
             self.member(&here, kind, is_required, value);
-            // Of a list of the wrong length, which may be long, only that is said.
+            // A list of the wrong length may be long: only its length is reported.
             if let (Kind::List { of, .. }, Some(value)) = (kind, value)
                 && kind.accepts(value)
             {

@@ -113,7 +113,7 @@ pub trait Histories {
     fn known_history(&self) -> KnownHistory;
 
     /// Asks the database, with one statement for all requests of the instance that ask at the same time, and returns
-    /// what is known then. The statement waits for no other transaction. Without an answer the history stays unknown.
+    /// what is known then. The statement waits for no other transaction. Without a response the history stays unknown.
     async fn ask_history(&self) -> KnownHistory;
 }
 
@@ -307,9 +307,9 @@ pub trait Feed {
 pub enum Condition {
     /// It does what requests need.
     Up,
-    /// It does not answer. That passes by itself, and every instance has the same.
+    /// It does not respond. That passes by itself, and affects every instance.
     Unreachable,
-    /// It answers, and refuses what requests need: an operator must act.
+    /// It responds, and rejects what requests need: an operator must act.
     Unfit,
 }
 
@@ -318,7 +318,7 @@ pub enum Condition {
 pub struct Probe {
     /// What it found out.
     pub condition: Condition,
-    /// The time until its answer or until the deadline, in milliseconds.
+    /// The time until its response or until the deadline, in milliseconds.
     pub latency_ms: f64,
 }
 
@@ -336,6 +336,6 @@ impl Probe {
 
 /// A store that can be probed.
 pub trait Probes {
-    /// Asks the store whether it answers as it should.
+    /// Asks the store whether it does what requests need.
     async fn probe(&self) -> Probe;
 }

@@ -27,7 +27,7 @@ pub struct Record {
     pub id: ResourceId,
 }
 
-/// The first byte of an encoded record. A record of another version is not for this release to understand.
+/// The first byte of an encoded record. This release ignores records of other versions.
 const VERSION: u8 = 1;
 const IN_PROGRESS: u8 = b'r';
 const COMPLETED: u8 = b'f';

@@ -103,7 +103,7 @@ impl ResourceId {
     }
 
     /// The least id of a resource that was requested after a time in milliseconds since the Unix epoch. A time that no
-    /// id has is the nearest that one has.
+    /// id can have becomes the nearest one that an id can have.
     pub fn first_after(unix_millis: i64) -> Self {
         let next = u64::try_from(unix_millis.saturating_add(1)).unwrap_or(0).min((1 << 48) - 1);
         Self(Uuid::from_u128(u128::from(next) << 80))

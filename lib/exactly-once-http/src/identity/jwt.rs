@@ -32,8 +32,8 @@ pub struct TokenRules {
     pub verified: Verified,
 }
 
-/// The SHA-256 of tokens that were verified, whom they name and when they expire. A verification takes a third of a
-/// creation's time or more, and a client sends its token with every request.
+/// The SHA-256 of tokens that were verified, the customers that they name, and when they expire. A verification takes a
+/// third of a creation's time or more, and a client sends its token with every request.
 #[derive(Default)]
 pub struct Verified(Mutex<Vec<([u8; 32], Customer, f64)>>);
 

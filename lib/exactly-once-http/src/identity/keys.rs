@@ -13,7 +13,7 @@ use exactly_once::json;
 use super::{Unidentified, jws};
 use crate::host::Unfetched;
 
-/// How long an unknown key is not asked for again: a stranger can name as many as it likes.
+/// How long the keys are not fetched again because of an unknown key: a stranger can name any number of keys.
 const RENEWAL: Duration = Duration::from_secs(60);
 /// The same while there is no key at all.
 const RETRY: Duration = Duration::from_secs(1);
@@ -37,7 +37,7 @@ impl Keys {
     }
 
     /// Keys that are fetched when the first token arrives, and again when a token names an unknown one. The last good
-    /// set is kept while the issuer does not answer.
+    /// set is kept while the issuer does not respond.
     pub fn at(url: String) -> Self {
         Self::new(Some(url), KeySet(Vec::new()))
     }

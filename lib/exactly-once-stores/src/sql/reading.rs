@@ -1,4 +1,4 @@
-//! Resources and lists as customers read them: one statement each, so that its answer is of one snapshot.
+//! Resources and lists as customers read them: one statement each, so that its rows are of one snapshot.
 
 use exactly_once::ports::{Page, PageRequest};
 use exactly_once::{Customer, KeyScope, ListState, ResourceId};

@@ -4,9 +4,9 @@
 //!    the fingerprint: a retry finds its resource in any state of the list.
 //! 2. **The lock.** A lock in Redis, with a lease, separates requests that would compete for one state. It belongs to a
 //!    key: duplicates of one request do not lock each other out, and Postgres decides which of them creates. If another
-//!    key holds it, this request looks for its own resource (it may be a retry whose record Redis lost), and
-//!    otherwise returns [`CreateError::Locked`] with the rest of the lease. Without an answer of Redis it continues
-//!    without the lock, which proves nothing.
+//!    key holds it, this request looks for its own resource (it may be a retry whose record Redis lost), and otherwise
+//!    returns [`CreateError::Locked`] with the rest of the lease. Without a response of Redis it continues without the
+//!    lock, which proves nothing.
 //! 3. **One statement** computes the list's state, inserts the resource based on that state if it is an expected one,
 //!    and returns the resource, the one that the key has, or the state. `UNIQUE (customer_id, based_on)` decides: a
 //!    second statement on the same state waits for the first one's commit, inserts nothing, asks again, and sees the
@@ -47,7 +47,7 @@ use crate::ports::{
 ///
 /// # Errors
 /// [`CreateError::Stale`] and [`CreateError::KeyReused`] when Postgres says so, [`CreateError::Locked`] when Redis says
-/// so; [`CreateError::Unavailable`] when Postgres did not answer.
+/// so; [`CreateError::Unavailable`] when Postgres did not respond.
 pub async fn create_conditionally(
     request: CreateRequest,
     expected: &Expected,
