@@ -16,7 +16,7 @@ BEGIN
         END;
     END LOOP;
 
-    -- Only who owns an object may change or drop it. A table takes its sequences along.
+    -- Only the owner of an object may change or drop it. A table takes its sequences along.
     EXECUTE format('ALTER DATABASE %I OWNER TO orders_migrating', current_database());
     FOR object IN
         SELECT CASE relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END AS kind, oid::regclass::text AS name

@@ -26,7 +26,7 @@ impl Body for EmptyObject {
     }
 }
 
-/// Everything that is judged before a store is asked, for a request to create an order.
+/// Everything that is evaluated before a store is used, for a request to create an order.
 fn post(fields: &[(&str, &str)]) -> Result<CreateOperation, Problem> {
     let head = TestHead { method: Method::Post, target: ORDERS, fields };
     let operation = creation::read_head(&COLLECTION, Customer::anonymous(), &head, Precondition::Key)?;
@@ -34,7 +34,7 @@ fn post(fields: &[(&str, &str)]) -> Result<CreateOperation, Problem> {
     Ok(operation)
 }
 
-/// Everything that is judged by the head of a customer's request.
+/// Everything that is evaluated by the head of a customer's request.
 fn ask(method: Method, target: &str) -> Result<Operation, Problem> {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let head = TestHead { method, target, fields: &[] };
