@@ -10,28 +10,29 @@ export const keyPath = (key) => `/api/v1/idempotency-keys/${encodeURIComponent(k
 
 const at = (id) => document.getElementById(id).value.trim();
 
-/** The fields that identify the customer, as typed in the section "Customer". */
+/** The headers that identify the customer, as typed in the section "Customer". */
 function identity() {
-  const fields = {};
-  if (at("identity-value") !== "") fields[at("identity-field") || "X-User-Id"] = at("identity-value");
-  if (at("token") !== "") fields.Authorization = `Bearer ${at("token")}`;
-  return fields;
+  const headers = {};
+  if (at("identity-value") !== "") headers[at("identity-header") || "X-User-Id"] = at("identity-value");
+  if (at("token") !== "") headers.Authorization = `Bearer ${at("token")}`;
+  return headers;
 }
 
 /**
- * Sends one request. Never throws: an exchange without `status` has no answer, and `error` says why.
- * `latency` is in milliseconds and includes the time that the browser holds the request back.
+ * Sends one request. Never throws: an exchange without `status` has no response, and `error` says why. `signal` gives
+ * the request up. `latency` is in milliseconds and includes the time that the browser holds the request back.
  */
-export async function send(method, path, fields = {}, body = undefined) {
-  const request = { method, path, fields: { ...fields, ...identity() }, body };
+export async function send(method, path, headers = {}, body = undefined, signal = undefined) {
+  const request = { method, path, headers: { ...headers, ...identity() }, body };
+  const timeOut = AbortSignal.timeout(TIME_OUT_MS);
   const start = performance.now();
   try {
     const response = await fetch(path, {
       method,
-      headers: request.fields,
+      headers: request.headers,
       body,
       cache: "no-store",
-      signal: AbortSignal.timeout(TIME_OUT_MS),
+      signal: signal ? AbortSignal.any([signal, timeOut]) : timeOut,
     });
     const text = await response.text();
     return {
@@ -49,10 +50,10 @@ export async function send(method, path, fields = {}, body = undefined) {
 }
 
 /** Sends a request to create an order. */
-export function create(key, body, fields = {}) {
-  const all = { "Content-Type": "application/json", ...fields };
+export function create(key, body, headers = {}, signal = undefined) {
+  const all = { "Content-Type": "application/json", ...headers };
   if (key !== "") all["Idempotency-Key"] = key;
-  return send("POST", ORDERS, all, body);
+  return send("POST", ORDERS, all, body, signal);
 }
 
 /** A key that no other request has. Works without HTTPS, unlike crypto.randomUUID. */

@@ -1,42 +1,79 @@
-// Shows a request and its answer: status, fields and body.
+// Shows a request and its response: status, headers and body.
 
 import { element } from "./dom.js";
 
-/** Fields that tell what the request became. */
-const NOTABLE = ["idempotent-replayed", "etag", "location", "retry-after", "allow"];
+/** Headers that tell what the request became. */
+const NOTABLE = ["idempotent-replayed", "etag", "location", "retry-after", "allow", "x-request-id"];
 
-/** Shows an exchange in place of what the panel had. */
+/** Shows an exchange instead of what the panel had. */
 export function show(panel, exchange) {
-  panel.replaceChildren(heading("Request"), requestOf(exchange), heading("Answer", `${ms(exchange.latency)} ms`), answerOf(exchange));
+  const request = requestOf(exchange);
+  panel.replaceChildren(
+    heading("Request", copying(exchange.request, request)),
+    request,
+    heading("Response", `${ms(exchange.latency)} ms`),
+    responseOf(exchange),
+  );
 }
 
 /** Says what the panel is for while there is no exchange. */
 export function showNothing(panel) {
-  panel.replaceChildren(element("p", {}, "Nothing has been sent yet. The request and its answer appear here, with status, fields and body."));
+  const words = "Nothing has been sent yet. The request and its response appear here, with status, headers and body.";
+  panel.replaceChildren(element("p", {}, words));
 }
 
 /** A number of milliseconds, with a decimal if it is small. */
 export const ms = (value) => (value < 10 ? value.toFixed(1) : value.toFixed(0));
 
-function heading(text, aside = "") {
-  return element("h3", {}, element("span", {}, text), element("span", {}, aside));
+/** The request as a command. A token is left out: commands are passed on, and tokens are not for others. */
+export function curl({ method, path, headers, body }) {
+  const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+  const header = ([name, value]) =>
+    name === "Authorization" ? `-H "Authorization: Bearer $TOKEN"` : `-H ${quoted(`${name}: ${value}`)}`;
+  const parts = [`curl -i ${quoted(new URL(path, location.href).href)}`, ...Object.entries(headers).map(header)];
+  if (method !== "GET") parts.push(`-X ${method}`);
+  if (body) parts.push(`--data-raw ${quoted(body)}`);
+  return parts.join(" \\\n  ");
 }
 
-function requestOf({ request: { method, path, fields, body } }) {
+/** A button that copies the request as a command; without a clipboard (there is none over plain HTTP) it shows it. */
+function copying(request, shown) {
+  const button = element("button", { type: "button", class: "quiet" }, "Copy as curl");
+  button.addEventListener("click", async () => {
+    const command = curl(request);
+    try {
+      await navigator.clipboard.writeText(command);
+      button.textContent = "Copied";
+      setTimeout(() => (button.textContent = "Copy as curl"), 2_000);
+    } catch {
+      shown.textContent = command;
+      getSelection().selectAllChildren(shown);
+    }
+  });
+  return button;
+}
+
+function heading(text, aside) {
+  return element("div", { class: "heading" }, element("h3", {}, text), aside);
+}
+
+function requestOf({ request: { method, path, headers, body } }) {
   const secret = ([name, value]) => [name, name === "Authorization" ? "Bearer …" : value];
-  return message(`${method} ${path}`, Object.entries(fields).map(secret), body, []);
+  return message(`${method} ${path}`, Object.entries(headers).map(secret), body, []);
 }
 
-function answerOf({ status, statusText, headers, text, error }) {
-  if (status === undefined) return message(`No answer: ${error}`, [], "", []);
+function responseOf({ status, statusText, headers, text, error }) {
+  if (status === undefined) return message(`No response: ${error}`, [], "", []);
   return message(`${status} ${statusText}`.trim(), [...headers.entries()], text, NOTABLE);
 }
 
-function message(first, fields, body, notable) {
+function message(first, headers, body, notable) {
   const lines = [element("span", { class: "first" }, first)];
-  for (const [name, value] of fields) {
+  for (const [name, value] of headers) {
     const isNotable = notable.includes(name);
-    const shown = isNotable ? [element("span", { class: "notable" }, `${name}: ${value}`)] : [element("span", { class: "name" }, `${name}:`), ` ${value}`];
+    const shown = isNotable
+      ? [element("span", { class: "notable" }, `${name}: ${value}`)]
+      : [element("span", { class: "name" }, `${name}:`), ` ${value}`];
     lines.push("\n", ...shown);
   }
   if (body) lines.push(`\n\n${indented(body)}`);

@@ -1,4 +1,4 @@
-// The form for an order: reads it as a document, and marks the members that an answer points at.
+// The form for an order: reads it as a document, and says at its inputs why a response rejects them.
 
 import { byId, element } from "./dom.js";
 
@@ -22,7 +22,9 @@ export function removeItem(button) {
 function numberItems() {
   const lines = [...byId("items").children];
   lines.forEach((line, index) => {
-    for (const input of line.querySelectorAll("input")) input.dataset.pointer = `/items/${index}/${input.dataset.member}`;
+    for (const input of line.querySelectorAll("input")) {
+      input.dataset.pointer = `/items/${index}/${input.dataset.member}`;
+    }
     line.querySelector(".remove").setAttribute("aria-label", `Remove item ${index + 1}`);
   });
 }
@@ -44,16 +46,31 @@ export function changeQuantity() {
   if (quantity) quantity.value = String((Number(quantity.value) || 0) + 1);
 }
 
-/** Marks the fields that an answer's JSON Pointers name, and lists the rules that are violated. */
+/**
+ * Says at each input why the response rejects it, and lists what is wrong with no single input. Moves the focus to the
+ * first input that breaks a rule.
+ */
 export function mark(json) {
-  const violations = json?.violations ?? [];
-  const pointers = [...violations.map(({ pointer }) => pointer), ...(json?.differs ?? [])];
-  for (const input of document.querySelectorAll("#order-form input[data-pointer]")) {
-    const isMarked = pointers.includes(input.dataset.pointer);
-    if (isMarked) input.setAttribute("aria-invalid", "true");
-    else input.removeAttribute("aria-invalid");
-  }
-  const lines = violations.map(({ pointer, detail }) => element("li", {}, element("code", {}, pointer || "(the body)"), ` ${detail}`));
-  byId("violations").replaceChildren(...lines);
+  const rules = (json?.violations ?? []).map(({ pointer, detail }) => [pointer, detail]);
+  if (/:idempotency-key-(missing|malformed|ambiguous)$/.test(json?.type)) rules.push(["key", json.detail]);
+  const differs = (json?.differs ?? []).map((pointer) => [pointer, "The key's order has another value here."]);
+  const all = [...rules, ...differs];
+  const inputs = [...document.querySelectorAll("#order-form input[data-pointer]")];
+  inputs.forEach((input, index) => {
+    const reasons = all.filter(([pointer]) => pointer === input.dataset.pointer).map(([, reason]) => reason);
+    const field = input.closest(".field");
+    field.querySelector(".why")?.remove();
+    for (const name of ["aria-invalid", "aria-describedby"]) input.removeAttribute(name);
+    if (reasons.length === 0) return;
+    input.setAttribute("aria-invalid", "true");
+    input.setAttribute("aria-describedby", `why-${index}`);
+    field.append(element("p", { class: "why", id: `why-${index}` }, reasons.join(" ")));
+  });
+  const hasInput = ([pointer]) => inputs.some((input) => input.dataset.pointer === pointer);
+  const lines = all.filter((reason) => !hasInput(reason));
+  byId("violations").replaceChildren(
+    ...lines.map(([pointer, reason]) => element("li", {}, element("code", {}, pointer || "(the body)"), ` ${reason}`)),
+  );
   byId("violations").hidden = lines.length === 0;
+  if (rules.length > 0) (document.querySelector('#order-form [aria-invalid="true"]') ?? byId("add-item")).focus();
 }

@@ -3,7 +3,7 @@
 // SHOP_URL is the shop.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { DESKTOP, PHONE, assertNotTooWide, violations, visit as visitPage } from "./visit.mjs";
+import { assertAccessible, visit as visitPage } from "./visit.mjs";
 
 const { SHOP_URL } = process.env;
 
@@ -89,16 +89,11 @@ test("what a service refuses is said", () => visit({}, async (page) => {
   assert.equal(await rows(page, "orders").count(), 0);
 }));
 
-for (const colorScheme of ["light", "dark"]) {
-  for (const [size, viewport] of [["desktop", DESKTOP], ["phone", PHONE]]) {
-    test(`accessible, ${colorScheme}, ${size}`, () => visit({ viewport, colorScheme }, async (page) => {
-      assert.deepEqual(await violations(page), []);
-      await payIn(page, 10, "1 deposit");
-      await order(page, 6.5, "1 order");
-      await saying(page, "#notifications", "has been");
-      await payIn(page, 0, "422");
-      assert.deepEqual(await violations(page), []);
-      await assertNotTooWide(page);
-    }));
-  }
-}
+test("accessible in both themes, on a phone, and at 200 %", () => visit({}, async (page) => {
+  await assertAccessible(page);
+  await payIn(page, 10, "1 deposit");
+  await order(page, 6.5, "1 order");
+  await saying(page, "#notifications", "has been");
+  await payIn(page, 0, "422");
+  await assertAccessible(page);
+}));
