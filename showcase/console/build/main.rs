@@ -1,5 +1,5 @@
 //! Makes the table of the files that the component serves: path, content type, entity tag and content, all embedded.
-//! They are those in `static/`, and the reference page with its renderer.
+//! They are those in `static/`, and the reference page.
 
 mod reference;
 

@@ -1,46 +1,27 @@
 //! The reference page: what can be read without JavaScript comes from the OpenAPI document, routes and types of
-//! problems; the rest is Swagger UI, out of a package that carries it. So a build needs no npm, and the repository no
-//! bundle.
+//! problems; the rest is drawn from the same document in the browser.
 
 use std::fmt::Write;
 use std::fs;
-use std::io::{Cursor, Read};
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
-use utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED;
-use zip::ZipArchive;
 
-/// The renderer's files, out of its `dist/`.
-const RENDERER: [&str; 2] = ["swagger-ui-bundle.js", "swagger-ui.css"];
-
-const METHODS: [&str; 3] = ["post", "get", "head"];
+/// Not shown: what HEAD and OPTIONS do follows from the others.
+const METHODS: [&str; 2] = ["post", "get"];
 
 /// Members that every problem has (RFC 9457).
 const OF_EVERY_PROBLEM: [&str; 4] = ["type", "title", "status", "detail"];
 
-/// Writes the page and the renderer's files into a folder.
+/// Writes the page into a folder.
 pub fn generate(package: &Path, folder: &Path) -> Result<()> {
     fs::create_dir_all(folder)?;
     let document: Value = serde_json::from_slice(&fs::read(package.join("static/openapi.json"))?)?;
     let page = fs::read_to_string(package.join("reference.html"))?
         .replace("<!-- routes -->", &routes(&document)?)
         .replace("<!-- problems -->", &problems(&document)?);
-    fs::write(folder.join("index.html"), page)?;
-    let mut archive = ZipArchive::new(Cursor::new(SWAGGER_UI_VENDORED))?;
-    for name in RENDERER {
-        let end = format!("/dist/{name}");
-        let path =
-            archive.file_names().filter_map(Result::ok).find(|path| path.ends_with(&end)).map(|path| path.into_owned());
-        let path = path.with_context(|| format!("no {name} in the package"))?;
-        let mut content = String::new();
-        archive.by_name(&path)?.read_to_string(&mut content)?;
-        // Browsers would look for a map that is not here.
-        let content = content.lines().filter(|line| !line.contains("# sourceMappingURL="));
-        fs::write(folder.join(name), content.collect::<Vec<_>>().join("\n"))?;
-    }
-    Ok(())
+    Ok(fs::write(folder.join("index.html"), page)?)
 }
 
 /// A row for each operation.

@@ -173,8 +173,8 @@ mod tests {
             ("/console/console.css", "text/css; charset=utf-8"),
             ("/openapi.json", "application/json"),
             ("/reference/", "text/html; charset=utf-8"),
-            ("/reference/swagger-ui-bundle.js", "text/javascript; charset=utf-8"),
-            ("/reference/swagger-ui.css", "text/css; charset=utf-8"),
+            ("/reference/reference.js", "text/javascript; charset=utf-8"),
+            ("/reference/reference.css", "text/css; charset=utf-8"),
         ] {
             let file = get(path);
             assert_eq!(file.status(), 200, "{path}");
