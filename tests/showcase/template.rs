@@ -56,7 +56,7 @@ fn assert_built_as_here(folder: &Path) {
         let table = text.parse::<toml::Table>().unwrap();
         (table["profile"].clone(), table["target"].clone())
     };
-    assert_eq!(profiles(&content), profiles(&workspace::root()));
+    assert_eq!(profiles(&content), profiles(workspace::root()));
 }
 
 #[tokio::test]
