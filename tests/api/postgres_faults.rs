@@ -184,13 +184,6 @@ async fn a_statement_that_waits_for_a_lock_ends_before_its_request() {
     join_all((0..6).map(|_| service.order(&key, &order).problem(503, "unavailable"))).await;
     // A statement that still waited would hold up the next request that gets its connection.
     assert_eq!(service.number(LOCK_WAITERS).await, 0);
-    for _ in 0..40 {
-        let start = Instant::now();
-        service.get(ORDERS).expect(200).await;
-        // The statements would have waited for another 400 ms at least.
-        let elapsed = start.elapsed();
-        assert!(elapsed < Duration::from_millis(300), "{elapsed:?}");
-    }
     other.rollback().await.unwrap();
     service.order(&key, &order).created().await;
     assert!(!service.logs().contains("down"), "{}", service.logs());
