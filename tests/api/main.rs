@@ -23,6 +23,7 @@ mod listing;
 mod logging;
 mod postgres_faults;
 mod reading;
+mod recorded;
 mod redis_faults;
 mod retention;
 mod roles;
