@@ -244,6 +244,12 @@ impl RawSettings {
             None | Some(Mode::Open) => None,
             Some(Mode::None) => Some(Identity::None),
             Some(Mode::Header) => self.identity_header(wrong).map(Identity::Header),
+            #[cfg(not(feature = "tokens"))]
+            Some(Mode::Jwt) => {
+                wrong.push(rows::identity);
+                None
+            }
+            #[cfg(feature = "tokens")]
             Some(Mode::Jwt) => self.token_rules(wrong).map(|rules| Identity::Jwt(Box::new(rules))),
         };
         let is_embedded = self.store(wrong).map(|said| said.unwrap_or_else(|| self.is_local()));
@@ -282,6 +288,7 @@ impl RawSettings {
     }
 
     /// The keys of tokens: given, or at a URL.
+    #[cfg_attr(not(feature = "tokens"), allow(dead_code, reason = "see token_rules"))]
     fn keys(&self, wrong: &mut Vec<Variable>) -> Option<Keys> {
         #[cfg(any(test, feature = "fetch"))]
         match (self.jwt_keys_url(wrong)?, self.jwt_keys.is_empty()) {
@@ -295,6 +302,7 @@ impl RawSettings {
         self.jwt_keys(wrong).map(Keys::given)
     }
 
+    #[cfg_attr(not(feature = "tokens"), allow(dead_code, reason = "the linker removes it, and with it all of JWS"))]
     fn token_rules(&self, wrong: &mut Vec<Variable>) -> Option<TokenRules> {
         // To Spin, a variable that is not set and an empty one are the same.
         let set = |text: &String| !text.is_empty();

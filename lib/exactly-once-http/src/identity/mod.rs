@@ -90,6 +90,12 @@ impl Identity {
             Self::Header(_) => {
                 only().filter(|name| !name.contains(',')).and_then(Customer::named).ok_or(Unidentified::NotNamed)
             }
+            #[cfg(not(feature = "tokens"))]
+            Self::Jwt(_) => {
+                drop(now);
+                Err(Unidentified::InvalidToken)
+            }
+            #[cfg(feature = "tokens")]
             Self::Jwt(rules) => {
                 if first.is_none() {
                     return Err(Unidentified::NoToken);
