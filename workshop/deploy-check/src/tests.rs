@@ -132,17 +132,31 @@ fn each_planted_mistake_is_found() {
     assert!(missed.is_empty(), "nothing says of these what it must:\n{missed}");
 }
 
-/// The image's entrypoint, with a program in Spin's place that prints what it got.
+/// The image's entrypoint, with a program in Spin's place that prints what it got, and serves 2 s after SIGTERM.
 #[test]
-fn the_entrypoint_raises_the_limit_of_open_files_and_sets_the_reuse_of_instances() {
+fn the_entrypoint_raises_the_limit_of_files_passes_flags_and_a_status_and_drains() {
     let folder = root().join(format!("target/deploy-check/bin-{}", std::process::id()));
-    let script = "mkdir -p $1 && printf '#!/bin/sh\\necho $(ulimit -S -n) \"$@\"\\n' > $1/spin && chmod +x $1/spin
+    let script = r#"mkdir -p $1 && cat > $1/spin <<'END'
+#!/bin/sh
+echo $(ulimit -S -n) "$@"
+trap 'echo ended after $(($(date +%s) - now)) s; exit 3' TERM
+for second in 1 2 3 4 5 6 7 8 9; do [ "$3" = once ] || sleep 1; done
+exit 7
+END
+        chmod +x $1/spin
         ulimit -S -n 64 && ulimit -H -n 512
-        PATH=$1:$PATH sh deploy/image/entrypoint.sh up --from x
-        rm -r $1";
-    let expected = "512 up --from x --state-dir  --max-instance-reuse-count 128 \
-                    --max-instance-concurrent-reuse-count 16 --idle-instance-timeout 1s\n";
-    assert_eq!(shell(script, &folder), expected);
+        export PATH=$1:$PATH now=$(date +%s)
+        sh deploy/image/entrypoint.sh up --from once || echo status $?
+        sh deploy/image/entrypoint.sh up --from x & entrypoint=$!
+        sleep 1 && kill -TERM $entrypoint
+        wait $entrypoint || echo status $?
+        rm -r $1"#;
+    let flags = "--state-dir  --max-instance-reuse-count 128 --max-instance-concurrent-reuse-count 16 \
+                 --idle-instance-timeout 1s";
+    let said = shell(script, &folder);
+    let (ended, after) = said.rsplit_once("ended after ").unwrap();
+    assert_eq!(ended, format!("512 up --from once {flags}\nstatus 7\n512 up --from x {flags}\n"));
+    assert!(["6 s\nstatus 3\n", "7 s\nstatus 3\n"].contains(&after), "{after}");
 }
 
 /// Runs a script in the checkout, with a folder as its argument.

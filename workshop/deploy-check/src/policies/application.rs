@@ -12,6 +12,9 @@ const BODY_SECONDS: u64 = 10;
 /// What the process needs to end.
 const END_SECONDS: u64 = 5;
 
+/// How long the entrypoint waits for requests, in seconds.
+const DRAIN: &str = "ORDERS_DRAIN_SECONDS";
+
 const INSTANCES: &str = "SPIN_MAX_INSTANCE_COUNT";
 const INSTANCES_OF_SPIN: u64 = 1_000;
 /// What 1,024 clients take beside instances, for each of them, and how many they use: docs/capacity.md.
@@ -52,10 +55,22 @@ impl<'a> Application<'a> {
     pub fn check(&self, found: &mut Findings, files: &Files) {
         self.patience(found);
         self.memory(found, files);
-        // A SpinApp has no field for that.
-        if !self.is_spin_app() {
-            self.shutdown(found);
+        // The shim runs the application without the image and its entrypoint.
+        if self.has_image() {
+            self.shutdown(found, files);
         }
+    }
+
+    fn has_image(&self) -> bool {
+        let mut executors = self.overlay.of_kind("SpinAppExecutor");
+        !self.is_spin_app() || executors.any(|e| !e.at("spec.deploymentConfig.spinImage").is_null())
+    }
+
+    /// A number in the environment of the pod: its own, or the image's.
+    fn environment(&self, files: &Files, name: &str) -> Option<u64> {
+        let own = self.object.at(&format!("{CONTAINER}.env.{name}.value")).as_str();
+        let image = files.of_kind("Containerfile")["ENV"][name].as_str().filter(|_| self.has_image());
+        own.or(image).and_then(|number| number.parse().ok())
     }
 
     /// A readiness probe that gives up before the component does takes pods away for being slow.
@@ -70,36 +85,30 @@ impl<'a> Application<'a> {
         found.when(timeout * 1000 <= deadline, self.object, field, reason);
     }
 
-    /// Spin ends at SIGTERM without finishing requests, so preStop must last until the last request has been answered.
-    fn shutdown(&self, found: &mut Findings) {
-        let field = format!("{CONTAINER}.lifecycle.preStop.sleep.seconds");
-        let pre_stop = self.object.at(&field).as_u64().unwrap_or(0);
+    /// Spin ends at SIGTERM in the middle of requests, so the entrypoint waits for them before, and is not killed.
+    fn shutdown(&self, found: &mut Findings, files: &Files) {
+        let drain = self.environment(files, DRAIN).unwrap_or(0);
         let stores = self.milliseconds("database_timeout_ms") + self.milliseconds("redis_timeout_ms");
         let stores = stores.div_ceil(1000);
         let reason = format!(
-            "{pre_stop} s is less than a request may take, and Spin ends at SIGTERM in the middle of it: \
+            "{drain} s is less than a request may take, and Spin ends at SIGTERM in the middle of it: \
              {PROPAGATION_SECONDS} s until no more come, {BODY_SECONDS} s for a body and {stores} s for the stores"
         );
-        let is_short = pre_stop < PROPAGATION_SECONDS + BODY_SECONDS + stores;
-        found.when(is_short, self.object, field, reason);
+        found.when(drain < PROPAGATION_SECONDS + BODY_SECONDS + stores, self.object, DRAIN, reason);
+        let before = self.object.at(&format!("{CONTAINER}.lifecycle.preStop.sleep.seconds")).as_u64().unwrap_or(0);
         let field = "spec.template.spec.terminationGracePeriodSeconds";
         let grace = self.object.at(field).as_u64().unwrap_or(30);
-        let reason = format!("{grace} s is less than preStop ({pre_stop} s) and {END_SECONDS} s to end");
-        found.when(grace < pre_stop + END_SECONDS, self.object, field, reason);
+        let reason = format!("{grace} s is less than preStop ({before} s), {DRAIN} ({drain} s) and {END_SECONDS} s");
+        found.when(grace < before + drain + END_SECONDS, self.object, field, reason);
     }
 
     /// The memory of all instances that Spin may start fits into the pod. The image sets their number; the shim runs
     /// the application without that image, and has no setting for it.
     fn memory(&self, found: &mut Findings, files: &Files) {
-        let mut executors = self.overlay.of_kind("SpinAppExecutor");
-        let has_image = !self.is_spin_app() || executors.any(|e| !e.at("spec.deploymentConfig.spinImage").is_null());
         let is_path = text(self.object.at("spec.image")).starts_with('/');
         let reason = "is a path, and no executor has an image: pin it by digest";
-        found.when(is_path && !has_image, self.object, "spec.image", reason);
-        let own = self.object.at(&format!("{CONTAINER}.env.{INSTANCES}.value")).as_str();
-        let image = files.of_kind("Containerfile")["ENV"][INSTANCES].as_str().filter(|_| has_image);
-        let instances = own.or(image).and_then(|count| count.parse().ok());
-        let instances = instances.unwrap_or(INSTANCES_OF_SPIN);
+        found.when(is_path && !self.has_image(), self.object, "spec.image", reason);
+        let instances = self.environment(files, INSTANCES).unwrap_or(INSTANCES_OF_SPIN);
         let parent = if self.is_spin_app() { "spec" } else { CONTAINER };
         let field = format!("{parent}.resources.limits.memory");
         let limit = kilobytes(text(self.object.at(&field)));
