@@ -37,8 +37,13 @@ drain() {
         second=$((second + 1))
     done
     kill -TERM "$spin" 2>/dev/null || true
-    wait "$spin"
-    exit
+    finish
+}
+
+finish() {
+    status=0
+    wait "$spin" || status=$?
+    exit "$status"
 }
 
 # The defaults are those that docs/dev/performance.md recommends, and that the figures in docs/capacity.md were measured
@@ -51,7 +56,5 @@ spin "$@" \
     --idle-instance-timeout "${ORDERS_INSTANCE_IDLE_TIMEOUT:-1s}" &
 spin=$!
 trap drain TERM INT
-# At a signal, wait returns and the trap runs.
-status=0
-wait "$spin" || status=$?
-exit "$status"
+# At a signal, wait returns and the trap runs, which does not return.
+finish

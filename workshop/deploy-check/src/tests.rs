@@ -11,7 +11,8 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use devstack::workspace::root;
+use devstack::workspace::{root, tool};
+use devstack::{Host, Postgres, Programs, Redis, install};
 use serde_json::Value;
 
 use crate::policies::{self, Files};
@@ -136,27 +137,31 @@ fn each_planted_mistake_is_found() {
 #[test]
 fn the_entrypoint_raises_the_limit_of_files_passes_flags_and_a_status_and_drains() {
     let folder = root().join(format!("target/deploy-check/bin-{}", std::process::id()));
-    let script = r#"mkdir -p $1 && cat > $1/spin <<'END'
-#!/bin/sh
-echo $(ulimit -S -n) "$@"
-trap 'echo ended after $(($(date +%s) - now)) s; exit 3' TERM
-for second in 1 2 3 4 5 6 7 8 9; do [ "$3" = once ] || sleep 1; done
-exit 7
-END
-        chmod +x $1/spin
-        ulimit -S -n 64 && ulimit -H -n 512
-        export PATH=$1:$PATH now=$(date +%s)
-        sh deploy/image/entrypoint.sh up --from once || echo status $?
-        sh deploy/image/entrypoint.sh up --from x & entrypoint=$!
-        sleep 1 && kill -TERM $entrypoint
-        wait $entrypoint || echo status $?
-        rm -r $1"#;
     let flags = "--state-dir  --max-instance-reuse-count 128 --max-instance-concurrent-reuse-count 16 \
                  --idle-instance-timeout 1s";
-    let said = shell(script, &folder);
+    let said = shell(include_str!("entrypoint-test.sh"), &folder);
     let (ended, after) = said.rsplit_once("ended after ").unwrap();
     assert_eq!(ended, format!("512 up --from once {flags}\nstatus 7\n512 up --from x {flags}\n"));
     assert!(["6 s\nstatus 3\n", "7 s\nstatus 3\n"].contains(&after), "{after}");
+}
+
+/// The laptop's overlay in pods of podman, served by Spin where it is on PATH: see pod.py.
+#[test]
+fn pods_start_create_replay_keep_their_limits_outlast_an_outage_and_drain() {
+    let Some(_) = devstack::or_skip("pods in podman", install::find_or_install_podman(true)) else { return };
+    let (tools, programs) = (Tools::find_or_install(true).unwrap(), Programs::find_or_install(true).unwrap());
+    let folder = root().join(format!("target/deploy-check/pods-{}", std::process::id()));
+    let redis = Redis::start(&programs, &folder.join("redis")).unwrap();
+    let postgres = Postgres::start(&programs, &folder.join("postgres")).unwrap();
+    let spin = Host::spin().and_then(|_| install::on_path("spin")).unwrap_or_else(|| tool("runner"));
+    let mut python = tools.environment.command("python3");
+    python.arg("workshop/deploy-check/src/pod.py").arg(folder.join("podman")).arg(redis.port().to_string());
+    python.args([postgres.url("postgres"), postgres.process_id().unwrap().to_string()]).arg(spin);
+    let status = python.arg(tool("migrator")).current_dir(root()).status().unwrap();
+    drop((redis, postgres));
+    Postgres::remove_all(&folder).unwrap();
+    std::fs::remove_dir_all(folder).unwrap();
+    assert!(status.success());
 }
 
 /// Runs a script in the checkout, with a folder as its argument.

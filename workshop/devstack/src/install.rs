@@ -115,6 +115,13 @@ pub(crate) fn find_or_install_chromium() -> Result<PathBuf> {
     )
 }
 
+/// Finds podman, which runs pods; installs it under the same conditions, with the runtime for old cgroups.
+pub fn find_or_install_podman(may_install: bool) -> Result<PathBuf> {
+    let commands = "Debian, Ubuntu:  sudo apt-get install podman runc catatonit\n  \
+                    Fedora:          sudo dnf install podman";
+    find_or_install("podman", "podman", &["podman", "runc", "catatonit"], may_install, commands)
+}
+
 /// Finds Java, to run programs with it; installs it under the same conditions.
 pub fn find_or_install_java(may_install: bool) -> Result<PathBuf> {
     find_or_install(

@@ -27,9 +27,6 @@ use crate::{bindings, compiled, guest_time, host_calls};
 /// How often a running guest yields to the executor, so that time-outs end it even in a busy loop.
 const EPOCH: Duration = Duration::from_millis(10);
 
-/// Spin's limit of instances. The limits of memories, tables and stacks follow from it.
-const MAX_INSTANCES: u32 = 1000;
-
 const MIB: usize = 1 << 20;
 
 /// Names this host's implementations of Spin's interfaces.
@@ -130,15 +127,16 @@ async fn send(
     Ok((response, done))
 }
 
-/// Makes the engine that all components share, and starts the thread that advances its epoch.
-pub fn engine() -> Result<Engine> {
+/// Makes the engine that all components share, and starts the thread that advances its epoch. As in Spin, the limits of
+/// memories, tables and stacks follow from that of instances.
+pub fn engine(max_instances: u32) -> Result<Engine> {
     let mut pooling = PoolingAllocationConfig::default();
     pooling
-        .total_component_instances(MAX_INSTANCES)
-        .total_memories(MAX_INSTANCES)
-        .total_tables(2 * MAX_INSTANCES)
-        .total_stacks(MAX_INSTANCES)
-        .total_core_instances(4 * MAX_INSTANCES)
+        .total_component_instances(max_instances)
+        .total_memories(max_instances)
+        .total_tables(2 * max_instances)
+        .total_stacks(max_instances)
+        .total_core_instances(4 * max_instances)
         .table_elements(100_000)
         .max_component_instance_size(10 * MIB)
         .max_core_instance_size(10 * MIB)

@@ -90,6 +90,15 @@ struct Arguments {
     /// database in memory.
     #[arg(long)]
     state_dir: Option<String>,
+    /// Nothing is logged to files here, but a value is required, as in Spin.
+    #[arg(short = 'L', long = "log-dir", value_name = "APP_LOG_DIR", env = "SPIN_LOG_DIR")]
+    _log_dir: Option<PathBuf>,
+    /// How many bytes the head of a request may have, at least 8192; by default 408 KiB.
+    #[arg(long, env = "SPIN_HTTP1_MAX_BUF_SIZE")]
+    http1_max_buf_size: Option<usize>,
+    /// How many instances there may be.
+    #[arg(long, env = "SPIN_MAX_INSTANCE_COUNT", default_value_t = 1000)]
+    max_instance_count: u32,
     /// Folder for compiled components; by default .spin/runner-cache beside the manifest.
     #[arg(long)]
     cache_dir: Option<PathBuf>,
@@ -140,8 +149,12 @@ async fn run() -> Result<()> {
     let cache = arguments.cache_dir.unwrap_or_else(|| folder.join(".spin/runner-cache"));
     let state = arguments.state_dir.map_or_else(|| folder.join(".spin"), PathBuf::from);
     let state = Some(state).filter(|folder| !folder.as_os_str().is_empty());
-    std::fs::create_dir_all(&cache).with_context(|| format!("creating {}", cache.display()))?;
-    let engine = host::engine()?;
+    // Spin makes the folder for the key-value store that every application has.
+    for folder in state.iter().chain([&cache]) {
+        let why = || format!("failed to create key value store's parent directory: '{}'", folder.display());
+        std::fs::create_dir_all(folder).with_context(why)?;
+    }
+    let engine = host::engine(arguments.max_instance_count)?;
     let own_address = Arc::new(OnceLock::new());
     let measured = match (arguments.measure_guests, arguments.count_calls) {
         (true, _) => Measured::GuestTime,
@@ -188,6 +201,7 @@ async fn run() -> Result<()> {
         instances_asked: arguments.instances_asked,
         shows_calls: arguments.count_calls || arguments.measure_guests,
         tcp_nodelay: arguments.tcp_nodelay,
+        http1_max_buf_size: arguments.http1_max_buf_size,
     };
     let server = Arc::new(Server::new(manifest.routes()?, guests, options));
 

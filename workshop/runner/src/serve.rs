@@ -72,6 +72,8 @@ pub struct Options {
     pub shows_calls: bool,
     /// Whether TCP_NODELAY is set on accepted connections.
     pub tcp_nodelay: bool,
+    /// How many bytes the head of a request may have.
+    pub http1_max_buf_size: Option<usize>,
 }
 
 struct GuestHandler {
@@ -221,13 +223,16 @@ impl Server {
                 }
                 () = &mut stop => break,
             };
-            let server = self.clone();
+            let (server, max_buf_size) = (self.clone(), self.options.http1_max_buf_size);
             let service = service_fn(move |request| {
                 let server = server.clone();
                 async move { Ok::<_, Infallible>(server.answer(request, client).await) }
             });
             tokio::spawn(async move {
-                let builder = Builder::new(TokioExecutor::new());
+                let mut builder = Builder::new(TokioExecutor::new());
+                if let Some(size) = max_buf_size {
+                    builder.http1().max_buf_size(size);
+                }
                 // A client that has gone away is not an error.
                 let _ = builder.serve_connection(TokioIo::new(stream), service).await;
             });
