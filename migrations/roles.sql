@@ -42,6 +42,8 @@ BEGIN
     REVOKE CREATE ON SCHEMA public FROM PUBLIC;
     EXECUTE format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
     GRANT USAGE ON SCHEMA public TO orders_serving;
+    -- A request waits no longer (database_timeout_ms). A step of a migration may take longer.
+    EXECUTE format('ALTER ROLE orders_serving IN DATABASE %I SET statement_timeout = ''5s''', current_database());
     GRANT USAGE, CREATE ON SCHEMA public TO orders_migrating;
 
     -- The table of every resource, not its partitions: rows are reached through the table. The functions that insert run

@@ -50,6 +50,8 @@ async fn the_serving_role_serves_and_changes_no_row() {
     assert_eq!(service.state(&key).await.json()["state"], "completed");
 
     let serving = connect(&serving_url).await.unwrap();
+    let timeout = serving.query_one("SHOW statement_timeout", &[]).await.unwrap().get::<_, String>(0);
+    assert_eq!(timeout, "5s");
     assert_refused(
         &serving,
         &[

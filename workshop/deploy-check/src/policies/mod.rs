@@ -96,6 +96,7 @@ pub fn check(files: &Files, overlays: &[Overlay]) -> Vec<String> {
         }
     };
     files.objects.iter().for_each(|object| rules(&mut found, object, true));
+    let kinds: Vec<_> = overlays.iter().flat_map(|overlay| &overlay.objects).map(Object::kind).collect();
     for overlay in overlays {
         let mut namespaces = overlay.of_kind("Namespace");
         let is_restricted = namespaces.all(|object| object.at("metadata.labels")[ENFORCE] == "restricted");
@@ -109,6 +110,7 @@ pub fn check(files: &Files, overlays: &[Overlay]) -> Vec<String> {
         if let Some(application) = &application {
             objects.push(network::reach(overlay, application.object, "PodsOfApplication"));
             objects.push(application.facts.clone());
+            objects.push(application.object.derive("Deployed", json!({"kinds": kinds})));
             application.check(&mut found, files);
             stores::capacity(&mut found, files, overlays, application);
             if application.value("identity") == "header" {
