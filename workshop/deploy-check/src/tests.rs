@@ -46,7 +46,7 @@ fn a_finding_names_the_file_to_change_and_the_checkout_has_none() {
     let tools = Tools::find_or_install(true).unwrap();
     let (what, findings) = crate::check(root(), &tools).unwrap();
     assert_eq!(findings, [""; 0]);
-    assert!(what.ends_with("of 9 kustomizations"), "{what}");
+    assert!(what.ends_with("of 11 kustomizations"), "{what}");
 
     let copy = root().join(format!("target/deploy-check/copy-{}", std::process::id()));
     let script = "mkdir -p $1/docs && cp -r deploy spin.toml $1 && cp docs/operations.md $1/docs
@@ -142,7 +142,8 @@ fn the_entrypoint_raises_the_limit_of_files_passes_flags_and_a_status_and_drains
     let said = shell(include_str!("entrypoint-test.sh"), &folder);
     let (ended, after) = said.rsplit_once("ended after ").unwrap();
     assert_eq!(ended, format!("512 up --from once {flags}\nstatus 7\n512 up --from x {flags}\n"));
-    assert!(["6 s\nstatus 3\n", "7 s\nstatus 3\n"].contains(&after), "{after}");
+    let seconds: u32 = after.strip_suffix(" s\nstatus 3\n").unwrap().parse().unwrap();
+    assert!(seconds >= 6, "{after}");
 }
 
 /// The laptop's overlay in pods of podman, served by Spin where it is on PATH: see pod.py.

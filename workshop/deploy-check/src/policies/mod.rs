@@ -16,11 +16,12 @@ use rules::Rule;
 const PREFIX: &str = "SPIN_VARIABLE_";
 const CONTAINER: &str = "spec.template.spec.containers.0";
 const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
-const FILES: [(&str, &str); 7] = [
+const FILES: [(&str, &str); 8] = [
     ("spin.toml", "Manifest"),
     ("docs/operations.md", "Operations"),
     ("deploy/image/Containerfile", "Containerfile"),
     ("deploy/image/migrator.Containerfile", "Containerfile"),
+    ("deploy/events/feed.Containerfile", "Containerfile"),
     ("deploy/image/runtime-config.toml", "RuntimeConfig"),
     ("deploy/stores/valkey/values.yaml", "Values"),
     ("deploy/README.md", "StoreUrls"),
