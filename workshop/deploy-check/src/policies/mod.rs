@@ -115,7 +115,7 @@ pub fn check(files: &Files, overlays: &[Overlay]) -> Vec<String> {
             application.check(&mut found, files);
             stores::capacity(&mut found, files, overlays, application);
             if application.value("identity") == "header" {
-                network::customer_header(&mut found, application);
+                network::customer_header(&mut found, overlays, application);
             }
         }
         for object in &objects {

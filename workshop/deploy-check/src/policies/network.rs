@@ -90,7 +90,7 @@ fn selector(found: &mut Findings, overlay: &Overlay, object: &Object) {
 }
 
 /// With identity "header", a client must neither send the header itself, nor reach the pods without the gateway.
-pub fn customer_header(found: &mut Findings, application: &Application<'_>) {
+pub fn customer_header(found: &mut Findings, overlays: &[Overlay], application: &Application<'_>) {
     let (overlay, header) = (application.overlay, application.value("identity_header"));
     for policy in policies(overlay, application.object) {
         for (n, rule) in elements(policy.at("spec.ingress")).enumerate() {
@@ -101,8 +101,8 @@ pub fn customer_header(found: &mut Findings, application: &Application<'_>) {
         }
     }
     let is_it = |name: &Value| text(name).eq_ignore_ascii_case(header);
-    // Envoy Gateway removes it here, before it authenticates.
-    let mut early = overlay.of_kind("ClientTrafficPolicy");
+    // Envoy Gateway removes it here, before it authenticates; the policy is in the Gateway's namespace.
+    let mut early = overlays.iter().flat_map(|overlay| overlay.of_kind("ClientTrafficPolicy"));
     if early.any(|policy| elements(policy.at("spec.headers.earlyRequestHeaders.remove")).any(is_it)) {
         return;
     }
