@@ -195,7 +195,7 @@ def walk(container, grace, name):
     rights = process["Uid"].split()[0], process["CapEff"], process["NoNewPrivs"]
     assert rights == ("65532", "0" * 16, "1"), rights
     written = podman("exec", name, "/bin/sh", "-c", "echo > /app/file", check=False)
-    assert "Read-only file system" in written.stderr, written.stderr
+    assert "Read-only file system" in written.stderr, written.stderr or "the root can be written"
 
     idle = connections(FILES + 76, lambda n: b"")
     assert order("among-idle-clients")[0] == 201, "idle clients"
