@@ -30,18 +30,33 @@ CREATE TABLE database_epochs (
 -- No secret, and every role that reads rows needs it.
 GRANT SELECT ON database_epochs TO PUBLIC;
 
--- What an epoch is valid in. A promotion begins a new timeline; the name of the current segment of the write-ahead log
--- begins with it (pg_control_checkpoint() has it only after the first checkpoint). Storage that was rolled back begins
--- none, but it needs a new start of the server: records are not believed after one. Cursors stay valid after a start.
+-- What a promotion or a restore changes, and a mere start of the server does not. The name of the current segment of the
+-- write-ahead log begins with the timeline (pg_control_checkpoint() has it only after the first checkpoint). Neon has
+-- branches in place of timelines. A server that does not tell its timeline (Aurora) may have lost rows at every start.
+-- The answer must not depend on the rights of the caller.
+CREATE FUNCTION current_branch() RETURNS text
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path FROM CURRENT AS $$
+BEGIN
+    RETURN concat_ws(':',
+        (SELECT system_identifier FROM pg_control_system()),
+        substring(pg_walfile_name(pg_current_wal_lsn()) FROM 1 FOR 8),
+        current_setting('neon.timeline_id', true));
+EXCEPTION WHEN OTHERS THEN
+    RETURN concat('start:', extract(epoch FROM pg_postmaster_start_time()));
+END
+$$;
+
+-- What an epoch is valid in. Whatever loses rows needs a new start of the server, or another server: records are not
+-- believed after one. Cursors stay valid after a start in the same branch. Only functions that every Postgres has are
+-- called for the records, because requests wait for them.
 CREATE FUNCTION current_incarnation(of_purpose text) RETURNS text
 LANGUAGE plpgsql STABLE AS $$
 BEGIN
     RETURN concat_ws(':',
         CASE of_purpose
             WHEN 'records' THEN extract(epoch FROM pg_postmaster_start_time())::text
-            ELSE (SELECT system_identifier FROM pg_control_system())::text
+            ELSE current_branch()
         END,
-        substring(pg_walfile_name(pg_current_wal_lsn()) FROM 1 FOR 8),
         (SELECT oid FROM pg_database WHERE datname = current_database()));
 END
 $$;

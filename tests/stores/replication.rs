@@ -2,6 +2,7 @@
 //! incarnations of a database have one history.
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use devstack::process::local;
@@ -91,12 +92,11 @@ async fn a_row_that_no_standby_has_is_not_acknowledged_after_a_crash() {
     assert_eq!(stores.read(0, 10, 10).await.entries.len(), 1);
 }
 
-/// The timeline, the history and the feed's numbering, once a component has been there.
+/// The branch, the history and the feed's numbering, once a component has been there.
 async fn incarnation(postgres: &Postgres) -> [String; 3] {
     let stores = Stores::on(&postgres.url("postgres")).await;
     stores.execute(&Call::AskHistory).await;
-    let sql = "SELECT substring(pg_walfile_name(pg_current_wal_lsn()) FROM 1 FOR 8), \
-                      encode(database_history(), 'hex'), encode(feed_numbering('orders'), 'hex')";
+    let sql = "SELECT current_branch(), encode(database_history(), 'hex'), encode(feed_numbering('orders'), 'hex')";
     let row = client(postgres).await.query_one(sql, &[]).await.unwrap();
     [0, 1, 2].map(|column| row.get(column))
 }
@@ -124,6 +124,54 @@ async fn two_standbys_of_one_timeline_begin_two_histories() {
     let restarted = incarnation(standby).await;
     assert_ne!(restarted[1], two[1]);
     assert_eq!((&restarted[0], &restarted[2]), (&two[0], &two[2]), "cursors stay valid");
+    // A copy of the data folder, too.
+    let (_, mut copy) = start("histories-copy");
+    let (from, to) = (data_folder(standby).await, data_folder(&copy).await);
+    standby.stop().unwrap();
+    copy.stop().unwrap();
+    let copies = format!("rm -r {to} && cp -a {from} {to}");
+    assert!(Command::new("sh").args(["-c", &copies]).status().unwrap().success());
+    copy.restart().unwrap();
+    let copied = incarnation(&copy).await;
+    assert_eq!(copied[0], restarted[0]);
+    assert_ne!(copied[1], restarted[1]);
+}
+
+/// Some servers do not tell their timeline (Aurora), and on some it is always the same (Neon).
+#[tokio::test]
+async fn a_history_and_a_numbering_need_no_timeline() {
+    let (_programs, mut postgres) = start("timeline");
+    let run = async |postgres: &Postgres, sql: &str| client(postgres).await.batch_execute(sql).await.unwrap();
+    run(
+        &postgres,
+        "CREATE SCHEMA shadow; \
+         CREATE FUNCTION shadow.pg_current_wal_lsn() RETURNS pg_lsn LANGUAGE plpgsql AS $$ \
+             BEGIN RAISE 'no WAL here' USING ERRCODE = '55000'; END $$; \
+         ALTER DATABASE postgres SET search_path = public, shadow, pg_catalog",
+    )
+    .await;
+    let first = incarnation(&postgres).await;
+    assert_eq!(incarnation(&postgres).await, first);
+    let stores = Stores::on(&postgres.url("postgres")).await;
+    for call in [Call::Insert(Box::new(order_of("c", 1))), Call::Find(order_of("c", 2).scope)] {
+        stores.execute(&call).await;
+    }
+    assert_eq!(stores.read(0, 10, 10).await.entries.len(), 1);
+    postgres.restart().unwrap();
+    let started = incarnation(&postgres).await;
+    assert!(started[1] != first[1] && started[2] != first[2], "any start may lose rows: {started:?}, {first:?}");
+
+    run(&postgres, "DROP FUNCTION shadow.pg_current_wal_lsn; ALTER DATABASE postgres SET neon.timeline_id = 'a'").await;
+    let before = incarnation(&postgres).await;
+    assert_eq!(incarnation(&postgres).await, before);
+    // A restore begins another branch.
+    run(&postgres, "ALTER DATABASE postgres SET neon.timeline_id = 'b'").await;
+    assert_ne!(incarnation(&postgres).await[2], before[2]);
+}
+
+/// Where a data folder is.
+async fn data_folder(postgres: &Postgres) -> String {
+    client(postgres).await.query_one("SHOW data_directory", &[]).await.unwrap().get(0)
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ pub mod conditional;
 
 use crate::error::{CreateError, DatabaseError, ReservationsUnavailable};
 use crate::fingerprint::Fingerprint;
-use crate::history::{History, InHistory, KnownHistory};
+use crate::history::{History, HistorySet, InHistory, KnownHistory};
 use crate::json::differences;
 use crate::key::KeyScope;
 use crate::ports::{
@@ -221,15 +221,15 @@ async fn known_history(histories: &impl Histories) -> KnownHistory {
 /// Whether to replay from a completed record of that history without asking Postgres.
 fn is_believed(history: History, known: KnownHistory, outage: OutageReplay) -> bool {
     match (known, outage) {
-        (KnownHistory::Current(current), _) => history == current,
+        (KnownHistory::Current(current), _) => current.contains(history),
         (KnownHistory::Unreachable { last }, OutageReplay::FromRecord) => !is_contradicted(history, last),
         (KnownHistory::Unreachable { .. } | KnownHistory::Unknown { .. }, _) => false,
     }
 }
 
-/// Whether the last known history is another one than the record's.
-fn is_contradicted(history: History, last: Option<History>) -> bool {
-    last.is_some_and(|last| last != history)
+/// Whether the last known histories are others than the record's.
+fn is_contradicted(history: History, last: HistorySet) -> bool {
+    last != HistorySet::default() && !last.contains(history)
 }
 
 /// The id in a completed record of the request, for a replay that Postgres has not confirmed.

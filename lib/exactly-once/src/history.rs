@@ -2,14 +2,15 @@
 //!
 //! A failover to a standby that lacks the last commits, a restore and a deletion lose rows. A completed record in Redis
 //! outlives the lost row. So a record names the *history* in which its row was read, and a record of another history is
-//! not believed. In Postgres a history is 8 random bytes, drawn anew after a start, a promotion or a restore of the
-//! server, and by `forget_records()` and deletions. Each statement that returns rows also returns the present history,
+//! not believed. In Postgres a history is 8 random bytes, drawn anew after a start of the server, a promotion, a restore
+//! or a copy, and by `forget_records()` and deletions. Each statement that returns rows also returns the present history,
 //! so an instance rarely needs a statement for it.
 //!
 //! An instance believes a history for [`TRUSTED_FOR`]. After that, the next replay asks Postgres; replays that arrive
 //! meanwhile wait for the same response ([`crate::single_flight`]), so an idle instance sends at most one such
 //! statement per [`TRUSTED_FOR`]. While Postgres does not respond, [`crate::create::ReplayPolicy`] decides whether a
-//! completed record may still be replayed.
+//! completed record may still be replayed. Several servers behind one address have a history each; the statement about
+//! a key goes to the key's server, so the instance learns all of them.
 
 use std::time::Duration;
 
@@ -49,29 +50,60 @@ impl<T> InHistory<T> {
     }
 }
 
+/// The histories of the servers behind one address. A plain Postgres has one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HistorySet([Option<History>; REMEMBERED]);
+
+impl HistorySet {
+    /// Whether the history is one of them.
+    pub fn contains(&self, history: History) -> bool {
+        self.iter().any(|one| one == history)
+    }
+
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = History> {
+        self.0.iter().flatten().copied()
+    }
+}
+
+impl FromIterator<History> for HistorySet {
+    fn from_iter<I: IntoIterator<Item = History>>(histories: I) -> Self {
+        let mut set = Self::default();
+        for (place, history) in set.0.iter_mut().zip(histories) {
+            *place = Some(history);
+        }
+        set
+    }
+}
+
+impl From<History> for HistorySet {
+    fn from(history: History) -> Self {
+        std::iter::once(history).collect()
+    }
+}
+
 /// What an instance knows about the database's history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KnownHistory {
-    /// The database named this history within [`TRUSTED_FOR`].
-    Current(History),
+    /// The database named each of these within [`TRUSTED_FOR`].
+    Current(HistorySet),
     /// The database has not named its history lately. A statement finds out.
     Unknown {
-        /// The history that it named before.
-        last: Option<History>,
+        /// What it named before.
+        last: HistorySet,
     },
     /// A statement has failed within [`OUTAGE`]: the next one most likely fails too.
     Unreachable {
-        /// The history that it named before.
-        last: Option<History>,
+        /// What it named before.
+        last: HistorySet,
     },
 }
 
 impl KnownHistory {
-    /// The history that the database named last, however long ago.
-    pub fn last(self) -> Option<History> {
+    /// What the database named last, however long ago.
+    pub fn last(self) -> HistorySet {
         match self {
-            Self::Current(history) => Some(history),
-            Self::Unknown { last } | Self::Unreachable { last } => last,
+            Self::Current(last) | Self::Unknown { last } | Self::Unreachable { last } => last,
         }
     }
 }
@@ -83,48 +115,80 @@ pub const TRUSTED_FOR: Duration = Duration::from_secs(3);
 /// How long after a failed statement the database counts as unreachable.
 pub const OUTAGE: Duration = Duration::from_secs(2);
 
+/// How many histories an instance remembers. Where more servers share an address, more retries ask.
+const REMEMBERED: usize = 8;
+
+/// A history, and when the first and the last statement were sent that returned it. Events in the database since then
+/// are not in it.
+#[derive(Clone, Copy, Debug)]
+struct Heard {
+    history: History,
+    first: Duration,
+    last: Duration,
+}
+
 /// What one instance knows of one database's history. Times are of any monotonic clock, since its start.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct HistoryMonitor {
-    /// The history, and when the statement that returned it was sent. Events in the database since then are not in it.
-    heard: Option<(History, Duration)>,
-    /// When a statement failed that was sent after the last successful one.
+    /// At most [`REMEMBERED`].
+    heard: Vec<Heard>,
+    /// When the last statement was sent that has returned.
+    newest: Option<Duration>,
+    /// When a statement failed that was sent after that.
     failed: Option<Duration>,
 }
 
 impl HistoryMonitor {
     /// No history is known.
     pub const fn new() -> Self {
-        Self { heard: None, failed: None }
+        Self { heard: Vec::new(), newest: None, failed: None }
     }
 
-    /// Notes that a statement that was sent at that time returned the history. It is ignored if a later statement has
-    /// returned already.
+    /// Notes that a statement that was sent at that time returned the history.
     pub fn heard(&mut self, history: History, sent: Duration) {
-        if self.heard.is_none_or(|(_, last)| last <= sent) {
-            self.heard = Some((history, sent));
+        if self.newest <= Some(sent) {
+            self.newest = Some(sent);
             self.failed = None;
+        }
+        let known = self.heard.iter_mut().find(|heard| heard.history == history);
+        if let Some(heard) = known {
+            heard.last = heard.last.max(sent);
+            return;
+        }
+        let new = Heard { history, first: sent, last: sent };
+        if self.heard.len() < REMEMBERED {
+            self.heard.push(new);
+        } else if let Some(oldest) = self.heard.iter_mut().min_by_key(|heard| heard.last) {
+            *oldest = new;
         }
     }
 
     /// Notes that a statement that was sent at that time failed or timed out. It is ignored if a later statement has
     /// succeeded: it may have been sent to a server that no longer exists.
     pub fn failed(&mut self, sent: Duration, now: Duration) {
-        if self.heard.is_none_or(|(_, last)| last <= sent) {
+        if self.newest <= Some(sent) {
             self.failed = Some(now);
         }
     }
 
     /// What is known now.
     pub fn known(&self, now: Duration) -> KnownHistory {
-        let last = self.heard.map(|(history, _)| history);
+        let last = self.present(self.newest.unwrap_or_default());
         if self.failed.is_some_and(|failed| now < failed + OUTAGE) {
             return KnownHistory::Unreachable { last };
         }
-        match self.heard {
-            Some((history, sent)) if now < sent + TRUSTED_FOR => KnownHistory::Current(history),
+        match self.newest {
+            Some(sent) if now < sent + TRUSTED_FOR => KnownHistory::Current(self.present(now)),
             _ => KnownHistory::Unknown { last },
         }
+    }
+
+    /// The histories that were heard within [`TRUSTED_FOR`] before that time. A history that was not heard again since
+    /// another one was first heard is over: that one has followed it. Servers that serve together are heard in turns.
+    fn present(&self, time: Duration) -> HistorySet {
+        let followed = self.heard.iter().map(|heard| heard.first).max().unwrap_or_default();
+        let is_present = |heard: &&Heard| time < heard.last + TRUSTED_FOR && followed <= heard.last;
+        self.heard.iter().filter(is_present).map(|heard| heard.history).collect()
     }
 }
 
@@ -143,37 +207,72 @@ mod tests {
         assert_eq!(History::from_bytes(&[1; 9]), None);
     }
 
+    fn current(histories: &[History]) -> KnownHistory {
+        KnownHistory::Current(histories.iter().copied().collect())
+    }
+
     #[test]
     fn what_was_heard_is_trusted_for_three_seconds_from_when_it_was_asked() {
         let mut monitor = HistoryMonitor::new();
-        assert_eq!(monitor.known(S), KnownHistory::Unknown { last: None });
+        assert_eq!(monitor.known(S), KnownHistory::Unknown { last: HistorySet::default() });
         monitor.heard(ONE, S);
-        assert_eq!(monitor.known(S * 4 - S / 8), KnownHistory::Current(ONE));
-        let last = Some(ONE);
+        assert_eq!(monitor.known(S * 4 - S / 8), current(&[ONE]));
+        let last = HistorySet::from(ONE);
         assert_eq!(monitor.known(S * 4), KnownHistory::Unknown { last });
         monitor.heard(OTHER, S * 5);
-        assert_eq!(monitor.known(S * 5), KnownHistory::Current(OTHER));
+        assert_eq!(monitor.known(S * 5), current(&[OTHER]));
         // A late response of a server that no longer exists.
         monitor.heard(ONE, S * 2);
-        assert_eq!(monitor.known(S * 5), KnownHistory::Current(OTHER));
+        assert_eq!(monitor.known(S * 5), current(&[OTHER]));
     }
 
     #[test]
     fn a_failure_counts_for_two_seconds_unless_a_later_statement_succeeds() {
         let mut monitor = HistoryMonitor::new();
         monitor.failed(S, S * 2);
-        let last = None;
+        let last = HistorySet::default();
         let almost = S * 4 - S / 8;
         assert_eq!(monitor.known(almost), KnownHistory::Unreachable { last });
         assert_eq!(monitor.known(S * 4), KnownHistory::Unknown { last });
         monitor.heard(ONE, S * 4);
-        assert_eq!(monitor.known(S * 4), KnownHistory::Current(ONE));
+        assert_eq!(monitor.known(S * 4), current(&[ONE]));
         monitor.failed(S * 3, S * 5);
-        assert_eq!(monitor.known(S * 5), KnownHistory::Current(ONE));
+        assert_eq!(monitor.known(S * 5), current(&[ONE]));
         monitor.failed(S * 5, S * 6);
-        let last = Some(ONE);
+        let last = HistorySet::from(ONE);
         assert_eq!(monitor.known(S * 6), KnownHistory::Unreachable { last });
         monitor.heard(OTHER, S * 6);
-        assert_eq!(monitor.known(S * 6), KnownHistory::Current(OTHER));
+        assert_eq!(monitor.known(S * 6), current(&[OTHER]));
+    }
+
+    #[test]
+    fn servers_that_are_heard_in_turns_are_all_believed_and_one_that_was_followed_is_not() {
+        let mut monitor = HistoryMonitor::new();
+        monitor.heard(ONE, S);
+        monitor.heard(OTHER, S * 2);
+        assert_eq!(monitor.known(S * 2), current(&[OTHER]), "it may have followed");
+        monitor.heard(ONE, S * 3);
+        assert_eq!(monitor.known(S * 3), current(&[ONE, OTHER]), "it has not");
+        assert_eq!(monitor.known(S * 5), current(&[ONE]), "each for three seconds");
+        monitor.failed(S * 4, S * 60);
+        let last = [ONE, OTHER].into_iter().collect();
+        assert_eq!(monitor.known(S * 60), KnownHistory::Unreachable { last });
+        // One of them was followed by a third.
+        let third = History([3; 8]);
+        monitor.heard(OTHER, S * 61);
+        monitor.heard(third, S * 62);
+        assert_eq!(monitor.known(S * 62), current(&[third]));
+        monitor.heard(OTHER, S * 63);
+        assert_eq!(monitor.known(S * 63), current(&[OTHER, third]));
+    }
+
+    #[test]
+    fn few_histories_are_remembered() {
+        let mut monitor = HistoryMonitor::new();
+        for turn in 0..100 {
+            monitor.heard(History([turn % 20; 8]), S / 100 * u32::from(turn));
+        }
+        assert_eq!(monitor.heard.len(), REMEMBERED);
+        assert_eq!(monitor.known(S).last().iter().count(), 1, "none is heard again before it is forgotten");
     }
 }

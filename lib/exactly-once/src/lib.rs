@@ -27,7 +27,7 @@ pub mod single_flight;
 
 pub use customer::Customer;
 pub use fingerprint::Fingerprint;
-pub use history::{History, InHistory, KnownHistory};
+pub use history::{History, HistorySet, InHistory, KnownHistory};
 pub use key::{IdempotencyKey, KeyScope};
 pub use list_state::ListState;
 pub use members::{Resource, Violation};

@@ -14,7 +14,7 @@ use exactly_once::ports::{
     ResourceLists, Resources, ResourcesByKey, StoredResource, Writers,
 };
 use exactly_once::{
-    Customer, Document, History, InHistory, KeyScope, KnownHistory, ListState, Progress, Record, ResourceId,
+    Customer, Document, History, HistorySet, InHistory, KeyScope, KnownHistory, ListState, Progress, Record, ResourceId,
 };
 use exactly_once_http::settings::Settings;
 use exactly_once_http::{Host, Problem};
@@ -257,11 +257,13 @@ impl Broken<'_> {
     fn mistaken(&self, known: KnownHistory) -> KnownHistory {
         match (self.kind, known) {
             (Break::OldRecordsBelieved, _) | (Break::BelievedInOutage, KnownHistory::Unreachable { .. }) => {
-                self.found_history().map_or(known, KnownHistory::Current)
+                self.found_history().map_or(known, |found| KnownHistory::Current(found.into()))
             }
-            (Break::HistoryTrustedForever, known) => known.last().map_or(known, KnownHistory::Current),
+            (Break::HistoryTrustedForever, _) if known.last() != HistorySet::default() => {
+                KnownHistory::Current(known.last())
+            }
             (Break::OtherHistoryBelievedInOutage, KnownHistory::Unreachable { .. }) => {
-                KnownHistory::Unreachable { last: None }
+                KnownHistory::Unreachable { last: HistorySet::default() }
             }
             _ => known,
         }
@@ -457,7 +459,7 @@ impl Histories for Broken<'_> {
         let known = self.database.ask_history().await;
         match (self.kind, known) {
             (Break::UnansweredTakenForConfirmed, KnownHistory::Unknown { .. }) => {
-                self.found_history().map_or(known, KnownHistory::Current)
+                self.found_history().map_or(known, |found| KnownHistory::Current(found.into()))
             }
             _ => self.mistaken(known),
         }

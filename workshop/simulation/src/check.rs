@@ -20,7 +20,7 @@ use exactly_once::create::{Creation, KeyReuse, OutageReplay, ReplayPolicy};
 use exactly_once::history::TRUSTED_FOR;
 use exactly_once::json::differences;
 use exactly_once::ports::{List, StoredResource};
-use exactly_once::{Document, History, KeyScope, ListState, Progress, Record, ResourceId};
+use exactly_once::{Document, HistorySet, KeyScope, ListState, Progress, Record, ResourceId};
 use exactly_once_http::{Problem, Response, created};
 use serde_json::Value;
 
@@ -98,8 +98,8 @@ pub struct Arrival {
     pub moment: Moment,
     /// By the clock.
     pub time: Duration,
-    /// The last history that its instance had heard of.
-    pub heard: Option<History>,
+    /// What its instance had heard last of the database's history.
+    pub heard: HistorySet,
 }
 
 /// A request that was answered.
@@ -123,8 +123,8 @@ impl Asked {
         if lost.at > self.arrival.moment {
             return Some(Event::LostMeanwhile);
         }
-        let heard = self.arrival.heard.map(|history| *history.as_bytes());
-        let has_heard_of_it = heard.is_some_and(|heard| u64::from_be_bytes(heard) / 2 >= lost.history);
+        let mut heard = self.arrival.heard.iter().map(|history| u64::from_be_bytes(*history.as_bytes()) / 2);
+        let has_heard_of_it = self.arrival.heard != HistorySet::default() && heard.all(|heard| heard >= lost.history);
         if !replayed || has_heard_of_it {
             return None;
         }

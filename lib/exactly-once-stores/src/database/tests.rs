@@ -1,7 +1,7 @@
 //! What is sent, repeated, kept and given up.
 
 use exactly_once::ports::Clock;
-use exactly_once::{History, ListState};
+use exactly_once::{History, HistorySet, ListState};
 use futures::join;
 
 use super::*;
@@ -80,9 +80,9 @@ fn a_statement_takes_a_connection_and_its_history_is_heard_as_of_when_it_was_sen
     assert!(it.call(async |db| db.find_by_key(&new_order().scope).await).is_ok());
     let trusted = exactly_once::history::TRUSTED_FOR;
     it.platform.pass(trusted - MS * 100 - MS);
-    assert_eq!(it.known(), KnownHistory::Current(history_of(1)));
+    assert_eq!(it.known(), KnownHistory::Current(history_of(1).into()));
     it.platform.pass(MS);
-    let last = Some(history_of(1));
+    let last = history_of(1).into();
     assert_eq!(it.known(), KnownHistory::Unknown { last });
     assert!(it.call(async |db| db.find_by_key(&new_order().scope).await).is_ok());
     let sent = it.platform.sent();
@@ -145,13 +145,13 @@ fn postgres_is_asked_again_after_a_transient_failure_while_another_wait_for_a_lo
     let found = it.platform.run(database.find_by_key(&new_order().scope));
     assert!(found.is_ok_and(|found| found.value.is_some()));
     assert_eq!(request.trips(), 5);
-    assert_eq!(it.known(), KnownHistory::Current(history_of(1)));
+    assert_eq!(it.known(), KnownHistory::Current(history_of(1).into()));
 
     it.platform.statements(vec![Error(Some("40001"), "in the way"); 8]);
     assert!(it.platform.run(database.find_by_key(&new_order().scope)).is_err());
     assert_eq!(request.trips(), 13, "at most eight tries");
     // The server is up.
-    assert_eq!(it.known(), KnownHistory::Current(history_of(1)));
+    assert_eq!(it.known(), KnownHistory::Current(history_of(1).into()));
     assert_eq!(it.platform.lines().len(), 4, "one line for each code");
 }
 
@@ -177,7 +177,7 @@ fn what_postgres_refuses_is_logged_once_and_is_no_outage() {
         assert!(!it.call(async |db| db.probe().await.is_up()));
     }
     assert_eq!(it.platform.lines(), ["postgres: 42P01 no orders"]);
-    assert_eq!(it.known(), KnownHistory::Unknown { last: None });
+    assert_eq!(it.known(), KnownHistory::Unknown { last: HistorySet::default() });
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn an_outage_is_logged_and_makes_the_history_unreachable() {
     it.platform.statements([Error(Some("57P03"), "starts"), Error(None, "no route"), Never]);
     for _ in 0..2 {
         assert!(it.call(async |db| db.find_by_key(&new_order().scope).await).is_err());
-        assert_eq!(it.known(), KnownHistory::Unreachable { last: None });
+        assert_eq!(it.known(), KnownHistory::Unreachable { last: HistorySet::default() });
     }
     let down = "postgres: down: 57P03 starts; requests are answered 503";
     assert_eq!(it.platform.lines(), [down]);
@@ -208,7 +208,7 @@ fn one_question_for_the_history_serves_all_that_ask_at_the_same_time() {
     let requests = [it.request(), it.request()];
     let [one, other] = [0, 1].map(|n| it.database(&requests[n]));
     let known = it.platform.run(async { join!(one.ask_history(), other.ask_history()) });
-    let current = KnownHistory::Current(history_of(1));
+    let current = KnownHistory::Current(history_of(1).into());
     assert_eq!(known, (current, current));
     assert_eq!(it.platform.sent().len(), 1);
 }

@@ -430,6 +430,21 @@ fn an_instance_that_has_heard_nothing_confirms_once() {
 }
 
 #[test]
+fn records_of_two_servers_behind_one_address_are_believed_once_both_are_heard_in_turns() {
+    let world = World::default();
+    let on = |server, key| {
+        world.history.set(server);
+        assert!(world.ask(key, 1).is_ok());
+        world.trips()
+    };
+    for _ in 0..3 {
+        on(1, "a");
+        on(2, "b");
+    }
+    assert_eq!([on(1, "a"), on(2, "b"), on(1, "a")], [(1, 0, 0); 3], "one trip for each replay");
+}
+
+#[test]
 fn in_an_outage_a_record_is_believed_only_where_that_is_configured() {
     let unavailable = || Err(CreateError::Unavailable);
     for (outage, expected) in [(OutageReplay::FromRecord, replayed(1)), (OutageReplay::Unavailable, unavailable())] {
