@@ -213,7 +213,8 @@ LANGUAGE plpgsql AS $create$
 BEGIN
     EXECUTE format($sql$
         -- Takes a JSON array of objects with the members below: fingerprint in hexadecimal, created_at in
-        -- milliseconds since the Unix epoch. Returns the ids of the rows that nothing conflicted with. A
+        -- milliseconds since the Unix epoch. Returns the ids of the rows that nothing conflicted with, and then
+        -- NULL if there are any: who only counts rows knows that it was this function that returned them. A
         -- function because hosts prepare every statement anew: a session plans this insertion once. The
         -- timeout is for conflicts with a transaction in progress: requests that share this statement do
         -- not wait long for it. Type json keeps the document's text as it stands in the array.
@@ -229,6 +230,9 @@ BEGIN
                 created_at bigint)
             ON CONFLICT DO NOTHING
             RETURNING %1$I.%2$I;
+            IF FOUND THEN
+                RETURN NEXT NULL;
+            END IF;
         END
         $insert$
     $sql$, name, one || '_id', format('insert_%s_2', name));

@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use chaos::proxy::Link;
+use devstack::install::find_or_install_pgbouncer;
 use devstack::process::local;
+use devstack::{Postgres, or_skip};
 use fixtures::replication::fence;
 use fixtures::until;
 use futures::future::join_all;
@@ -80,7 +82,12 @@ async fn after_a_switchover_connections_to_the_old_primary_are_given_up() {
     tokio::join!(lists(), release);
 
     let standby = before.standby();
+    // As does a proxy that takes the statements for reads.
+    let misled = self::service().variable("database_url", standby.url("postgres")).start().await;
+    misled.get("/readyz").expect(503).await;
+    assert!(misled.logs().contains("down: 25006"), "{}", misled.logs());
     fence(before.postgres()).await.unwrap();
+    service.get("/readyz").expect(503).await;
     standby.promote().unwrap();
     link.lead_new_to(local(standby.port()));
     let switched = until("it goes on", async || service.order(&new_key(), &an_order()).await.status == 201).await;
@@ -230,4 +237,33 @@ async fn connections_that_died_are_not_noticed_by_clients() {
         }
     }
     panic!("no statement met a connection that had died");
+}
+
+/// Debian's PgBouncer keeps no prepared statements: its connections have those of other clients, or none.
+#[tokio::test]
+async fn a_pooler_that_keeps_no_prepared_statements_is_not_ready_and_creates_nothing_twice() {
+    applies_to!(Servers);
+    let test = "a_pooler_that_keeps_no_prepared_statements";
+    let Some(program) = or_skip(test, find_or_install_pgbouncer(false)) else {
+        return;
+    };
+    let direct = service().start().await;
+    let (_pooler, url) = Postgres::start_pooler(&program, direct.folder(), direct.database_url()).unwrap();
+    let service = service().instances(2).variable("database_url", url).start().await;
+    let mut ready = 0;
+    for _ in 0..10 {
+        ready += usize::from(service.get("/readyz").await.status == 200);
+        let keys: Vec<_> = (0..8).map(|_| new_key()).collect();
+        let order = an_order();
+        let answers = join_all((0..32).map(|n| service.order_at(n % 2, &keys[n % 8], &order))).await;
+        for (number, key) in keys.iter().enumerate() {
+            let of_key = answers.iter().skip(number).step_by(8);
+            let acknowledged: Vec<_> = of_key.filter(|answer| answer.status == 201).collect();
+            assert!(acknowledged.iter().filter(|answer| !answer.replayed()).count() <= 1);
+            let (stored, _) = direct.stored(&[key]).await.unwrap();
+            assert!(stored == 1 || stored == 0 && acknowledged.is_empty(), "{stored} of {acknowledged:?}");
+        }
+    }
+    assert!(ready <= 2, "{ready} of 10 times");
+    assert!(service.logs().contains("the pooler must keep prepared statements"), "{}", service.logs());
 }

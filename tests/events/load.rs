@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use exactly_once_stores::postgres::ROWS_OF_ONE;
 use fixtures::{connect, until};
 use orders::ORDERS;
 use serde_json::json;
@@ -34,7 +35,7 @@ async fn try_insert(database: &Client, customer: &str) -> Result<String, tokio_p
         "document": document, "created_at": seconds * 1000 + u64::from(nanos / 1_000_000),
     }]);
     let inserted = database.query("SELECT * FROM insert_orders_2($1::text::json)", &[&row.to_string()]).await?;
-    assert_eq!(inserted.len(), 1);
+    assert_eq!(inserted.len(), ROWS_OF_ONE);
     Ok(id.to_string())
 }
 

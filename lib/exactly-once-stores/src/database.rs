@@ -2,8 +2,10 @@
 //! of SQLite that conflicts with a row, another statement reads that row. New resources share statements. Never a
 //! transaction: the reset of Spin's pool does not roll back.
 
-use std::pin::pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use exactly_once::condition::Expected;
@@ -38,6 +40,10 @@ const CONNECTIONS_TESTED: u32 = 4;
 
 /// The pause between two tries of SQLite.
 const LOCKED_PAUSE: Duration = Duration::from_millis(20);
+
+/// How many statements find out at the same time whether Postgres is ready. A pooler that does not keep prepared
+/// statements answers one alone, and a proxy that spreads statements over servers shows one of them to each.
+const PROBES_AT_ONCE: usize = 4;
 
 /// Where the database is, and what a request may use of it.
 #[derive(Clone, Copy, Debug)]
@@ -271,13 +277,12 @@ impl<'r, P: Platform> Database<'r, P> {
     async fn insert_batch(&self, batch: &[&NewResource]) -> Result<Vec<Attempt>, StatementError> {
         let (statement, keep, only_count) = match (self.settings.place, batch) {
             (Place::Sqlite, _) => (self.statements().insert_all(batch), Keep::Always, false),
-            // If it has inserted the resource, it has returned a row.
             (_, [new]) => (self.statements().insert_new(new), Keep::ForATime, true),
             _ => (self.statements().insert_all(batch), Keep::ForATime, false),
         };
         let sent = self.send(&statement, keep, only_count).await?;
         Ok(match only_count {
-            true if sent.count > 0 => vec![Attempt::Inserted],
+            true if sent.count == postgres::ROWS_OF_ONE => vec![Attempt::Inserted],
             _ => attempts(batch, &sent.rows),
         })
     }
@@ -491,21 +496,42 @@ impl<P: Platform> Feed for Database<'_, P> {
 impl<P: Platform> Probes for Database<'_, P> {
     async fn probe(&self) -> Probe {
         let start = self.platform().now();
-        let probed = self.rows_in_epoch(self.statements().probe(), Some("history")).await;
+        let ask = || Box::pin(self.rows_in_epoch(self.statements().probe(), Some("history")));
+        let at_once = if self.settings.place == Place::Sqlite { 1 } else { PROBES_AT_ONCE };
+        let probed = joined((0..at_once).map(|_| ask()).collect()).await;
         let name = self.table.collection.name;
-        let condition = match probed.as_deref().map(<[Row]>::first) {
-            Ok(Some(row)) if row.boolean("numbers_continue") == Some(false) => {
+        let condition = match probed.as_ref().map(|probed| probed.as_deref().map(<[Row]>::first)) {
+            Some(Ok(Some(row))) if row.boolean("numbers_continue") == Some(false) => {
                 let line =
                     format!("postgres: sequence numbers of {name} repeat; run: SELECT continue_numbers('{name}')");
                 self.instance.said.once(self.platform(), line.clone(), &line);
                 Condition::Unfit
             }
-            Ok(_) => Condition::Up,
-            Err(_) if self.instance.database_outage.is_on() => Condition::Unreachable,
-            Err(_) => Condition::Unfit,
+            Some(Ok(_)) => Condition::Up,
+            _ if self.instance.database_outage.is_on() => Condition::Unreachable,
+            _ => Condition::Unfit,
         };
         Probe::since(start, self.platform().now(), condition)
     }
+}
+
+/// What one of these returns once all have ended: an error, if there is one.
+async fn joined<T, E>(mut futures: Vec<impl Future<Output = Result<T, E>> + Unpin>) -> Option<Result<T, E>> {
+    let mut joined = None;
+    poll_fn(|cx| {
+        futures.retain_mut(|future| {
+            let Poll::Ready(output) = Pin::new(future).poll(cx) else {
+                return true;
+            };
+            if joined.as_ref().is_none_or(Result::is_ok) {
+                joined = Some(output);
+            }
+            false
+        });
+        if futures.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    joined
 }
 
 #[cfg(test)]

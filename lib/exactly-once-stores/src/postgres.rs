@@ -33,9 +33,13 @@ const INSERT: &str = "\
            CASE WHEN NOT inserted THEN wait_for_standbys() END AS replicated \
     FROM current LEFT JOIN decided ON true";
 
-/// Inserts those rows that conflict with nothing, and returns one row for each of them. The function's name ends in
-/// the version of the row's shape: without this shape in the database the statement fails and loses nothing.
+/// Inserts the row if it conflicts with nothing, and returns [`ROWS_OF_ONE`] then. The function's name ends in the
+/// version of the row's shape: without this shape in the database the statement fails and loses nothing.
 const INSERT_NEW: &str = "SELECT FROM insert_{table}_2($1::text::json)";
+
+/// How many rows say that one row was inserted: its id, and the end that the function adds. Hosts count rows faster
+/// than they read one, but a pooler that mixes up prepared statements executes another text, and each returns one row.
+pub const ROWS_OF_ONE: usize = 2;
 
 /// The same, and says which rows were inserted.
 const INSERT_ALL: &str = "SELECT string_agg(id::text, ',') AS ids FROM insert_{table}_2($1::text::json) AS id";
@@ -211,6 +215,9 @@ pub(crate) fn describe(error: &StatementError) -> String {
         Some(code @ ("42P01" | "42703" | "42883")) => {
             format!("{code} {message}; apply the migrations")
         }
+        Some(code @ ("26000" | "42P05")) => {
+            format!("{code} {message}; the pooler must keep prepared statements")
+        }
         Some(code) if code.starts_with("22") => format!("{code}, a value is refused"),
         Some(code) => format!("{code} {message}"),
     }
@@ -247,5 +254,6 @@ mod tests {
         assert!(!describe(&error("22P02")).contains("s3cret"));
         assert_eq!(describe(&error("53300")), "53300 s3cret");
         assert!(describe(&error("42883")).ends_with("; apply the migrations"));
+        assert!(describe(&error("26000")).ends_with("; the pooler must keep prepared statements"));
     }
 }

@@ -173,7 +173,7 @@ impl Statements {
         Statement { sql: &self.insert, parameters }
     }
 
-    /// Inserts the resource if it conflicts with nothing: then, and only then, the result has a row.
+    /// Inserts the resource if it conflicts with nothing. Then Postgres returns [`crate::postgres::ROWS_OF_ONE`] rows.
     pub fn insert_new(&self, new: &NewResource) -> Statement<'_> {
         Statement { sql: &self.insert_new, parameters: vec![Parameter::Text(json_rows(&[new]))] }
     }

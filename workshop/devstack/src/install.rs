@@ -102,6 +102,19 @@ pub fn find_or_install_wrk(may_install: bool) -> Result<PathBuf> {
     )
 }
 
+/// Finds PgBouncer, a pooler; installs it under the same conditions.
+pub fn find_or_install_pgbouncer(may_install: bool) -> Result<PathBuf> {
+    find_or_install(
+        "PgBouncer",
+        "pgbouncer",
+        &["pgbouncer"],
+        may_install,
+        "Debian, Ubuntu:  sudo apt-get install pgbouncer\n  \
+         Fedora:          sudo dnf install pgbouncer\n  \
+         macOS:           brew install pgbouncer",
+    )
+}
+
 /// Finds Chromium, the browser of the console's tests; installs it with apt, on Debian and Ubuntu, as root.
 pub(crate) fn find_or_install_chromium() -> Result<PathBuf> {
     find_or_install(

@@ -164,6 +164,29 @@ impl Postgres {
         Ok(())
     }
 
+    /// Starts PgBouncer with four connections to the server at a URL, for one transaction at a time. Returns its URL.
+    pub fn start_pooler(program: &Path, folder: &Path, url: &str) -> Result<(Process, String)> {
+        let port = free_port()?;
+        let (server, database) = url.rsplit_once('/').context("a URL with a database")?;
+        let (_, server_port) = server.rsplit_once(':').context("a URL with a port")?;
+        let user = owner()?.map_or_else(String::new, |user| format!("user = {}", user.name));
+        let settings = format!(
+            "[databases]\n\
+             * = host=127.0.0.1 port={server_port} user={SUPERUSER}\n\
+             [pgbouncer]\n\
+             listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n\
+             pool_mode = transaction\ndefault_pool_size = 4\nmax_client_conn = 500\n{user}\n"
+        );
+        let file = folder.join("pgbouncer.ini");
+        fs::write(&file, settings)?;
+        let log = fs::File::create(folder.join("pgbouncer.log"))?;
+        let mut command = Command::new(program);
+        command.arg(file).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let mut process = Process::start("pgbouncer", &mut command, Signal::SIGTERM)?;
+        process.wait_until(TIME_OUT, || TcpStream::connect(local(port)).is_ok())?;
+        Ok((process, format!("postgres://{SUPERUSER}@127.0.0.1:{port}/{database}")))
+    }
+
     /// Shuts it down cleanly, without waiting for its clients.
     pub fn stop(&mut self) -> Result<()> {
         self.end(Signal::SIGINT)

@@ -12,7 +12,7 @@ const ORDERS: i64 = 16_000;
 
 /// Inserts a JSON array of new orders, as the component sends it.
 const STATEMENT: &str = "\
-    SELECT count(*) FROM insert_orders_2((
+    SELECT count(id) FROM insert_orders_2((
         SELECT json_agg(json_build_object(
             'id', gen_random_uuid(),
             'customer_id', 'customer-' || (($1 + n) % 5000),
@@ -21,7 +21,7 @@ const STATEMENT: &str = "\
             'document', '{\"currency\":\"EUR\",\
             \"items\":[{\"quantity\":2,\"sku\":\"A-1\",\"unitPrice\":1250}],\"note\":null}'::json,
             'created_at', (extract(epoch FROM clock_timestamp()) * 1000)::bigint))
-        FROM generate_series(1, $2) AS n))";
+        FROM generate_series(1, $2) AS n)) AS id";
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use devstack::install::find_or_install_pgbouncer;
 use devstack::process::Process;
 use devstack::workspace::{self, Workspace};
 use devstack::{Browser, Postgres, Programs, Redis, examples};
@@ -140,6 +141,8 @@ fn install_tools(may_install: bool) {
     report("No orders will go to a Kafka topic", kafka);
     let debezium = Debezium::find_or_install(may_install).map(drop);
     report("Debezium will not read the change stream", debezium);
+    let pgbouncer = find_or_install_pgbouncer(may_install).map(drop);
+    report("No pooler will be put before Postgres", pgbouncer);
 }
 
 /// Runs tests of a workspace on these stores; says whether they passed.

@@ -67,6 +67,11 @@ fn inserted_row() -> Vec<Row> {
     vec![row_of([history_column(1), ("inserted", Value::Int64(1))])]
 }
 
+/// What says that the one resource of a batch was inserted.
+fn counted() -> Vec<Row> {
+    vec![Row::default(); postgres::ROWS_OF_ONE]
+}
+
 /// What SQLite returns to the first statements of a new connection.
 fn set_up() -> [Script; 4] {
     let mode = row_of([("journal_mode", Value::Text("wal".into()))]);
@@ -127,7 +132,7 @@ fn a_database_whose_sequence_numbers_repeat_is_not_ready_and_the_log_says_what_t
     let it = Fixture::at(POSTGRES);
     for continues in [true, false] {
         let row = row_of([history_column(1), ("numbers_continue", Value::Boolean(continues))]);
-        it.platform.statements([Rows(vec![row])]);
+        it.platform.statements(vec![Rows(vec![row]); PROBES_AT_ONCE]);
         assert_eq!(it.call(async |db| db.probe().await).is_up(), continues);
     }
     let lines = it.platform.lines();
@@ -172,7 +177,7 @@ fn postgres_is_not_asked_again_when_a_wait_for_a_lock_would_take_all_of_the_time
 #[test]
 fn what_postgres_refuses_is_logged_once_and_is_no_outage() {
     let it = Fixture::at(POSTGRES);
-    it.platform.statements(vec![Error(Some("42P01"), "no orders\nat 1"); 2]);
+    it.platform.statements(vec![Error(Some("42P01"), "no orders\nat 1"); 2 * PROBES_AT_ONCE]);
     for _ in 0..2 {
         assert!(!it.call(async |db| db.probe().await.is_up()));
     }
@@ -196,7 +201,7 @@ fn an_outage_is_logged_and_makes_the_history_unreachable() {
     assert_eq!(database.rest(), Duration::ZERO);
     assert!(request.database_time() >= TIMEOUT && request.database_time() < TIMEOUT + MS * 5);
     it.platform.pass(Duration::from_secs(2));
-    it.platform.statements([Rows(a_row())]);
+    it.platform.statements(vec![Rows(a_row()); PROBES_AT_ONCE]);
     assert!(it.call(async |db| db.probe().await.is_up()));
     assert_eq!(it.platform.lines(), ["postgres: back after 3 s"]);
 }
@@ -251,7 +256,7 @@ fn after_two_time_outs_in_a_row_connections_are_tested() {
 #[test]
 fn a_batch_of_one_is_counted_and_its_connection_is_kept_for_a_short_time() {
     let it = Fixture::at(POSTGRES);
-    it.platform.statements([Rows(a_row()), Rows(vec![]), Rows(a_row()), Rows(a_row())]);
+    it.platform.statements([Rows(counted()), Rows(vec![]), Rows(counted()), Rows(counted())]);
     let insert = || it.call(async |db| db.insert_new(&new_order()).await);
     assert_eq!(insert(), Attempt::Inserted);
     assert_eq!(insert(), Attempt::Undecided);
@@ -260,7 +265,7 @@ fn a_batch_of_one_is_counted_and_its_connection_is_kept_for_a_short_time() {
     // In use all the time.
     for _ in 0..15 {
         it.platform.idle(MS * 40);
-        it.platform.statements([Rows(a_row())]);
+        it.platform.statements([Rows(counted())]);
         insert();
     }
     let connections = it.platform.sent().iter().map(|sent| sent[..1].parse().unwrap()).collect::<Vec<u32>>();
@@ -268,10 +273,24 @@ fn a_batch_of_one_is_counted_and_its_connection_is_kept_for_a_short_time() {
     assert_eq!(connections.last(), Some(&3), "kept for half a second at most");
 }
 
+/// A pooler that mixes up prepared statements executes another pod's text, with these parameters.
+#[test]
+fn another_text_is_not_taken_for_an_insertion_and_a_pooler_that_executes_it_is_not_ready() {
+    let it = Fixture::at(POSTGRES);
+    it.platform.statements([Rows(a_row())]);
+    assert_eq!(it.call(async |db| db.insert_new(&new_order()).await), Attempt::Undecided);
+    let answers = [Rows(a_row()), Rows(a_row()), Error(Some("26000"), "unknown"), Rows(a_row())];
+    it.platform.statements(answers);
+    assert_eq!(it.call(async |db| db.probe().await).condition, Condition::Unfit);
+    assert_eq!(it.platform.lines(), ["postgres: 26000 unknown; the pooler must keep prepared statements"]);
+    let sent = it.platform.sent();
+    assert!((2..=5).all(|connection| sent[connection - 1].starts_with(&connection.to_string())), "{sent:?}");
+}
+
 #[test]
 fn a_connection_on_which_a_batch_has_failed_is_not_kept() {
     let it = Fixture::at(POSTGRES);
-    it.platform.statements([Rows(a_row()), Error(None, "reset"), Rows(a_row())]);
+    it.platform.statements([Rows(counted()), Error(None, "reset"), Rows(counted())]);
     let insert = || it.call(async |db| db.insert_new(&new_order()).await);
     assert_eq!([insert(), insert(), insert()], [Attempt::Inserted, Attempt::Undecided, Attempt::Inserted]);
     let sent = it.platform.sent();
