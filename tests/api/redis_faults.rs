@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use devstack::Redis;
+use devstack::{Programs, Redis};
 use fixtures::until;
 
 use crate::support::{ORDERS, Service, an_order, an_order_of, new_key, service};
+use crate::trips::trips;
 
 /// Creation, replay and rejection, as they always are.
 async fn assert_normal_service(service: &Service) {
@@ -156,4 +157,41 @@ async fn a_command_that_redis_does_not_allow_is_no_outage() {
     assert_ne!(before, format!("{:?}", sets().await), "Redis is still asked");
     service.order(&key, &an_order()).replay_of(&conditional).await;
     assert!(service.logs().contains("redis: EVAL is refused: NOPERM"), "{}", service.logs());
+}
+
+/// Three masters of Redis Cluster. Each key is at one of them, and the others say `MOVED`.
+#[tokio::test]
+async fn a_cluster_replays_without_postgres_and_does_without_a_node_that_is_down() {
+    applies_to!(Servers; on the runner);
+    let stores = service().start().await;
+    let programs = Programs::find_or_install(false).unwrap();
+    let mut nodes = Redis::start_cluster(&programs, &stores.folder().join("cluster")).unwrap();
+    let setup = service().patient_with_redis().variable("redis_url", nodes[0].url());
+    let service = setup.variable("database_url", stores.database_url()).start().await;
+    let order = an_order();
+    let mut firsts = Vec::new();
+    for _ in 0..100 {
+        let (key, first) = service.first_order().await;
+        service.order(&key, &order).replay_of(&first).await;
+        firsts.push((key, first));
+    }
+    let before = trips(&service).await;
+    for (key, first) in &firsts {
+        service.order(key, &order).replay_of(first).await;
+    }
+    let (commands, statements) = trips(&service).await;
+    let (commands, statements) = (commands - before.0, statements - before.1);
+    assert!(statements <= 5 && commands <= 115, "{statements} statements, {commands} commands for 100 replays");
+    assert!(service.get("/readyz").expect(200).await.body.contains("ready"));
+    service.assert_redis_was_used();
+
+    nodes[2].kill().unwrap();
+    for (key, first) in &firsts {
+        service.order(key, &order).replay_of(first).await;
+        assert_eq!(stores.stored(&[key]).await, Some((1, 1)));
+    }
+    // Two statements for each key of the node; all keys would take two hundred.
+    let (_, after) = trips(&service).await;
+    let asked = after - statements - before.1;
+    assert!(asked > 20 && asked < 140, "{asked} statements for 100 replays");
 }

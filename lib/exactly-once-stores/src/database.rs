@@ -3,7 +3,7 @@
 //! transaction: the reset of Spin's pool does not roll back.
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -493,45 +493,44 @@ impl<P: Platform> Feed for Database<'_, P> {
     }
 }
 
-impl<P: Platform> Probes for Database<'_, P> {
-    async fn probe(&self) -> Probe {
-        let start = self.platform().now();
-        let ask = || Box::pin(self.rows_in_epoch(self.statements().probe(), Some("history")));
-        let at_once = if self.settings.place == Place::Sqlite { 1 } else { PROBES_AT_ONCE };
-        let probed = joined((0..at_once).map(|_| ask()).collect()).await;
+impl<P: Platform> Database<'_, P> {
+    async fn probe_once(&self) -> Condition {
+        let probed = self.rows_in_epoch(self.statements().probe(), Some("history")).await;
         let name = self.table.collection.name;
-        let condition = match probed.as_ref().map(|probed| probed.as_deref().map(<[Row]>::first)) {
-            Some(Ok(Some(row))) if row.boolean("numbers_continue") == Some(false) => {
+        match probed.as_deref().map(<[Row]>::first) {
+            Ok(Some(row)) if row.boolean("numbers_continue") == Some(false) => {
                 let line =
                     format!("postgres: sequence numbers of {name} repeat; run: SELECT continue_numbers('{name}')");
                 self.instance.said.once(self.platform(), line.clone(), &line);
                 Condition::Unfit
             }
-            Some(Ok(_)) => Condition::Up,
-            _ if self.instance.database_outage.is_on() => Condition::Unreachable,
-            _ => Condition::Unfit,
-        };
-        Probe::since(start, self.platform().now(), condition)
+            Ok(_) => Condition::Up,
+            Err(_) if self.instance.database_outage.is_on() => Condition::Unreachable,
+            Err(_) => Condition::Unfit,
+        }
     }
 }
 
-/// What one of these returns once all have ended: an error, if there is one.
-async fn joined<T, E>(mut futures: Vec<impl Future<Output = Result<T, E>> + Unpin>) -> Option<Result<T, E>> {
-    let mut joined = None;
-    poll_fn(|cx| {
-        futures.retain_mut(|future| {
-            let Poll::Ready(output) = Pin::new(future).poll(cx) else {
-                return true;
-            };
-            if joined.as_ref().is_none_or(Result::is_ok) {
-                joined = Some(output);
-            }
-            false
-        });
-        if futures.is_empty() { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
-    joined
+impl<P: Platform> Probes for Database<'_, P> {
+    async fn probe(&self) -> Probe {
+        let start = self.platform().now();
+        let at_once = if self.settings.place == Place::Sqlite { 1 } else { PROBES_AT_ONCE };
+        let mut probes: Vec<_> = (0..at_once).map(|_| Box::pin(self.probe_once())).collect();
+        let mut condition = Condition::Up;
+        poll_fn(|cx| {
+            probes.retain_mut(|probe| match probe.as_mut().poll(cx) {
+                Poll::Pending => true,
+                Poll::Ready(Condition::Up) => false,
+                Poll::Ready(other) => {
+                    condition = other;
+                    false
+                }
+            });
+            if probes.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        Probe::since(start, self.platform().now(), condition)
+    }
 }
 
 #[cfg(test)]

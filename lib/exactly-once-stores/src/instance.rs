@@ -15,6 +15,8 @@ use crate::deadline::{Budget, Timer};
 use crate::kept::Kept;
 use crate::outage::{Outage, Said};
 use crate::platform::{Place, Platform};
+use crate::redis::Command;
+use crate::redis::cluster::{MOVED, Slots, redirection, url_at};
 use crate::sql::Statements;
 use crate::{postgres, sqlite};
 
@@ -28,8 +30,8 @@ pub struct Instance<P: Platform> {
     pub(crate) database_outage: Outage,
     /// How many statements in a row have timed out.
     pub(crate) time_outs: Cell<u32>,
-    pub(crate) link: RefCell<Link<P::Link>>,
-    pub(crate) dialing: SingleFlight<P::Signals>,
+    nodes: RefCell<Vec<Rc<Node<P>>>>,
+    slots: RefCell<Slots<Rc<Node<P>>>>,
     pub(crate) redis_outage: Outage,
     pub(crate) said: Said,
     probing: SingleFlight<P::Signals>,
@@ -47,10 +49,20 @@ pub(crate) struct Table<P: Platform> {
     pub group: Rc<Group<P::Signals>>,
 }
 
-/// What the instance knows about Redis.
-pub(crate) struct Link<L> {
-    pub connection: Option<Rc<L>>,
-    pub breaker: Breaker,
+/// A Redis, or a node of a cluster.
+pub(crate) struct Node<P: Platform> {
+    pub url: String,
+    pub connection: RefCell<Option<Rc<P::Link>>>,
+    pub dialing: SingleFlight<P::Signals>,
+    pub breaker: RefCell<Breaker>,
+}
+
+impl<P: Platform> Node<P> {
+    /// Whether its breaker allows a command now.
+    pub fn admits(&self, clock: &impl Clock) -> bool {
+        let breaker = &mut self.breaker.borrow_mut();
+        breaker.is_closed() || breaker.admits(clock.now())
+    }
 }
 
 impl<P: Platform> Instance<P> {
@@ -63,8 +75,8 @@ impl<P: Platform> Instance<P> {
             kept: Rc::default(),
             database_outage: Outage::default(),
             time_outs: Cell::default(),
-            link: RefCell::new(Link { connection: None, breaker: Breaker::closed() }),
-            dialing: SingleFlight::new(signals.clone()),
+            nodes: RefCell::default(),
+            slots: RefCell::default(),
             redis_outage: Outage::default(),
             said: Said::default(),
             probing: SingleFlight::new(signals.clone()),
@@ -97,13 +109,40 @@ impl<P: Platform> Instance<P> {
         self.tables.borrow_mut().push(table);
     }
 
-    /// The state of Redis's breaker.
-    pub fn breaker(&self, clock: &impl Clock) -> State {
-        let breaker = &self.link.borrow().breaker;
-        match breaker.is_closed() {
-            true => State::Closed,
-            false => breaker.state(clock.now()),
+    /// The node with this URL.
+    fn node(&self, url: &str) -> Rc<Node<P>> {
+        let mut nodes = self.nodes.borrow_mut();
+        if let Some(node) = nodes.iter().find(|node| node.url == url) {
+            return node.clone();
         }
+        let node = Rc::new(Node {
+            url: url.to_owned(),
+            connection: RefCell::default(),
+            dialing: SingleFlight::new(self.signals.clone()),
+            breaker: RefCell::default(),
+        });
+        nodes.push(node.clone());
+        node
+    }
+
+    /// The node to send a command to: the one with this URL, unless that is a cluster's.
+    pub(crate) fn node_for(&self, url: &str, command: &Command) -> Rc<Node<P>> {
+        let guess = self.slots.borrow().guess(command).cloned();
+        guess.unwrap_or_else(|| self.node(url))
+    }
+
+    /// The node that another one has named in an error, if that is what the error says.
+    pub(crate) fn redirected(&self, from: &Node<P>, command: &Command, error: &str) -> Option<Rc<Node<P>>> {
+        let node = self.node(&url_at(&from.url, redirection(error, MOVED)?));
+        self.slots.borrow_mut().learn(command, node.clone());
+        Some(node)
+    }
+
+    /// The state of Redis's breaker; of a cluster's, one that is not closed.
+    pub fn breaker(&self, clock: &impl Clock) -> State {
+        let nodes = self.nodes.borrow();
+        let mut breakers = nodes.iter().map(|node| node.breaker.borrow()).filter(|breaker| !breaker.is_closed());
+        breakers.next().map_or(State::Closed, |breaker| breaker.state(clock.now()))
     }
 
     /// Whether the host does not permit the database's address.

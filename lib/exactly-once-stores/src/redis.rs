@@ -1,5 +1,6 @@
 //! Records as Redis commands; locks in [`locks`].
 
+pub mod cluster;
 pub mod locks;
 
 use std::time::Duration;
@@ -14,6 +15,15 @@ pub struct Command {
     pub name: &'static str,
     /// What follows the name.
     pub arguments: Vec<Vec<u8>>,
+}
+
+impl Command {
+    /// The key that it is about.
+    pub fn key(&self) -> &[u8] {
+        // A script and the number of its keys come before them.
+        let index = if self.name == "EVAL" { 2 } else { 0 };
+        self.arguments.get(index).map_or(&[], Vec::as_slice)
+    }
 }
 
 /// Compare-and-delete, as one command: another request may have replaced the value.

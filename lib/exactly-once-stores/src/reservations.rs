@@ -1,5 +1,5 @@
-//! Redis, as one request uses it: over one connection that lives as long as the instance, because connecting costs more
-//! than a command. No connection reconnects by itself, so any error drops it.
+//! Redis, as one request uses it: over one connection to each node that lives as long as the instance, because
+//! connecting costs more than a command. No connection reconnects by itself, so any error drops it.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -8,10 +8,15 @@ use exactly_once::error::ReservationsUnavailable;
 use exactly_once::ports::{Condition, Lock, Locks, Probe, Probes, RecordLookup, Reservation, Reservations};
 use exactly_once::{KeyScope, Record};
 
-use crate::instance::{Instance, Request};
+use crate::instance::{Instance, Node, Request};
 use crate::platform::{CommandError, Platform};
+use crate::redis::cluster::{ASK, MOVED, redirection};
 use crate::redis::locks::{Locking, lock};
 use crate::redis::{Command, Records, Reply, record, reservation};
+
+/// How many nodes of a cluster a command is sent to at most: the likely one, the one that it names, and a third one if
+/// the key is moved meanwhile.
+const NODES_ASKED: u32 = 3;
 
 /// Where Redis is, and what a request may use of it.
 #[derive(Clone, Copy, Debug)]
@@ -51,54 +56,72 @@ impl<'r, P: Platform> Redis<'r, P> {
         Self { instance, request, settings }
     }
 
-    /// Sends a command unless the breaker is open.
+    /// Sends a command unless the breaker of its node is open.
     async fn guarded(&self, command: Command) -> Result<Reply, ReservationsUnavailable> {
-        let admitted = {
-            let breaker = &mut self.instance.link.borrow_mut().breaker;
-            breaker.is_closed() || breaker.admits(self.request.platform().now())
-        };
-        match admitted {
-            true => self.command(command).await,
-            false => Err(ReservationsUnavailable),
-        }
+        self.command(command, true).await
     }
 
-    async fn command(&self, command: Command) -> Result<Reply, ReservationsUnavailable> {
-        let (request, platform) = (self.request, self.request.platform());
-        let rest = request.redis_budget.rest(self.settings.timeout);
-        let Some(url) = self.settings.url.filter(|_| !rest.is_zero()) else {
-            return Err(ReservationsUnavailable);
-        };
+    async fn command(&self, command: Command, guarded: bool) -> Result<Reply, ReservationsUnavailable> {
+        let request = self.request;
+        let url = self.settings.url.ok_or(ReservationsUnavailable)?;
+        let mut node = self.instance.node_for(url, &command);
         let _wait = request.waits_for_redis();
-        let attempt = self.attempt(url, &command);
-        let timer = request.timer();
-        let failure = match timer.within(&request.redis_budget, rest, attempt).await {
+        for _ in 0..NODES_ASKED {
+            let rest = request.redis_budget.rest(self.settings.timeout);
+            if rest.is_zero() || guarded && !node.admits(request.platform()) {
+                break;
+            }
+            let attempt = self.attempt(&node, &command);
+            let answer = request.timer().within(&request.redis_budget, rest, attempt).await;
+            match self.noted(&node, &command, answer) {
+                Ok(reply) => return Ok(reply),
+                Err(Some(other)) => node = other,
+                Err(None) => break,
+            }
+        }
+        Err(ReservationsUnavailable)
+    }
+
+    /// The reply of a node; otherwise the node that has the key, if this one has named it.
+    #[inline(never)]
+    fn noted(
+        &self,
+        node: &Node<P>,
+        command: &Command,
+        answer: Option<Result<Reply, CommandError>>,
+    ) -> Result<Reply, Option<Rc<Node<P>>>> {
+        let (platform, outage) = (self.request.platform(), &self.instance.redis_outage);
+        let failure = match answer {
             Some(Ok(reply)) => {
-                self.instance.link.borrow_mut().breaker.succeeded();
-                self.instance.redis_outage.succeeded(platform, "redis");
+                node.breaker.borrow_mut().succeeded();
+                outage.succeeded(platform, "redis");
                 return Ok(reply);
             }
             Some(Err(error)) => error.text,
             None => "no answer in time".to_owned(),
         };
-        let outage = &self.instance.redis_outage;
-        outage.failed(platform, "redis", &failure, "requests do without it");
-        let mut link = self.instance.link.borrow_mut();
-        link.connection = None;
-        link.breaker.failed(platform.now());
-        Err(ReservationsUnavailable)
+        let other = self.instance.redirected(node, command, &failure);
+        if other.is_some() {
+            node.breaker.borrow_mut().succeeded();
+        } else {
+            outage.failed(platform, "redis", &failure, "requests do without it");
+            node.connection.take();
+            node.breaker.borrow_mut().failed(platform.now());
+        }
+        Err(other)
     }
 
     /// Sends a command over the kept connection, and over a new one if that is dead. A reservation may run twice: the
     /// second one finds our own record.
-    async fn attempt(&self, url: &str, command: &Command) -> Result<Reply, CommandError> {
-        let connection = self.connection(url).await?;
-        if let Ok(reply) = self.send(&connection, command).await {
-            return Ok(reply);
+    async fn attempt(&self, node: &Node<P>, command: &Command) -> Result<Reply, CommandError> {
+        let connection = self.connection(node).await?;
+        match self.send(&connection, command).await {
+            Err(error) if redirection(&error.text, MOVED).is_none() => {}
+            answered => return answered,
         }
         let is_dead = |kept: &mut Rc<P::Link>| Rc::ptr_eq(kept, &connection);
-        self.instance.link.borrow_mut().connection.take_if(is_dead);
-        let another = self.connection(url).await?;
+        node.connection.borrow_mut().take_if(is_dead);
+        let another = self.connection(node).await?;
         self.send(&another, command).await
     }
 
@@ -107,6 +130,7 @@ impl<'r, P: Platform> Redis<'r, P> {
         match self.request.platform().send(connection, command).await {
             // This is about the key or the command, not about the server: other requests need not do without Redis.
             Err(error) if error.text.contains("WRONGTYPE") => Ok(Reply::Refused),
+            Err(error) if redirection(&error.text, ASK).is_some() => Ok(Reply::Refused),
             Err(error) if error.text.contains("NOPERM") || error.text.contains("unknown command") => {
                 let line = format!("redis: {} is refused: {}", command.name, error.text);
                 let kind = format!("redis {}", command.name);
@@ -118,17 +142,17 @@ impl<'r, P: Platform> Redis<'r, P> {
     }
 
     /// The kept connection, or a new one that is kept from now on. Concurrent requests share one.
-    async fn connection(&self, url: &str) -> Result<Rc<P::Link>, CommandError> {
+    async fn connection(&self, node: &Node<P>) -> Result<Rc<P::Link>, CommandError> {
         loop {
-            if let Some(connection) = &self.instance.link.borrow().connection {
+            if let Some(connection) = &*node.connection.borrow() {
                 return Ok(connection.clone());
             }
             // If the request that connected has failed, the first that is woken connects.
-            let Some(_flight) = self.instance.dialing.join().await else {
+            let Some(_flight) = node.dialing.join().await else {
                 continue;
             };
-            let connection = Rc::new(self.request.platform().dial(url).await?);
-            self.instance.link.borrow_mut().connection = Some(connection.clone());
+            let connection = Rc::new(self.request.platform().dial(&node.url).await?);
+            *node.connection.borrow_mut() = Some(connection.clone());
             return Ok(connection);
         }
     }
@@ -175,7 +199,7 @@ impl<P: Platform> Probes for Redis<'_, P> {
     async fn probe(&self) -> Probe {
         let platform = self.request.platform();
         let start = platform.now();
-        let reply = self.command(self.settings.locking().probe()).await;
+        let reply = self.command(self.settings.locking().probe(), false).await;
         let condition = match reply.map(lock) {
             Ok(Some(_)) => Condition::Up,
             Ok(None) => Condition::Unfit,
@@ -326,6 +350,40 @@ mod tests {
         assert_eq!(it.breaker(), State::Open);
         it.platform.commands([Replies(Reply::Nil)]);
         assert!(it.probe());
+        assert_eq!(it.breaker(), State::Closed);
+    }
+
+    #[test]
+    fn a_cluster_s_other_node_is_asked_and_remembered_and_has_a_breaker_of_its_own() {
+        let it = Fixture::new();
+        let moved = |node| Error(["- Moved: 1 one:1", "- Moved: 1 two:2"][node]);
+        let scopes = [b"k", b"l"]
+            .map(|key| KeyScope { key: exactly_once::IdempotencyKey::parse(key).expect("a key"), ..new_order().scope });
+        let at = |key: usize| {
+            let request = it.request();
+            it.platform.run(it.at(&request, Some("redis://u:p@zero")).reserve(&scopes[key], &record_of()))
+        };
+        it.platform.commands([moved(0), Replies(Reply::Nil), Replies(Reply::Nil)]);
+        assert_eq!([at(0), at(0)], [Ok(Reservation::Acquired); 2]);
+        assert_eq!(it.platform.sent(), ["1 dial", "1 SET", "2 dial", "2 SET", "2 SET"]);
+        // Node after node names another one.
+        it.platform.commands([moved(1), moved(0), moved(1)]);
+        assert_eq!(at(1), Err(ReservationsUnavailable));
+        assert_eq!(it.platform.sent().len(), 4);
+        assert_eq!(it.breaker(), State::Closed);
+        assert!(it.platform.lines().is_empty());
+        // One is down: its keys do without Redis, and those of the other one are there.
+        it.platform.commands([Error("one"), Error("two"), Replies(Reply::Nil)]);
+        assert_eq!([at(1), at(1)], [Err(ReservationsUnavailable); 2]);
+        assert_eq!(at(0), Ok(Reservation::Acquired));
+        assert_eq!(it.breaker(), State::Open);
+    }
+
+    #[test]
+    fn a_slot_that_is_being_moved_is_no_outage() {
+        let it = Fixture::new();
+        it.platform.commands([Error("An error was signalled by the server - Ask: 1 other:6379")]);
+        assert_eq!(it.reserve(), Ok(Reservation::Unintelligible));
         assert_eq!(it.breaker(), State::Closed);
     }
 

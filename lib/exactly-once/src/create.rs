@@ -229,7 +229,7 @@ fn is_believed(history: History, known: KnownHistory, outage: OutageReplay) -> b
 
 /// Whether the last known histories are others than the record's.
 fn is_contradicted(history: History, last: HistorySet) -> bool {
-    last != HistorySet::default() && !last.contains(history)
+    !last.is_empty() && !last.contains(history)
 }
 
 /// The id in a completed record of the request, for a replay that Postgres has not confirmed.

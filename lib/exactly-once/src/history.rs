@@ -52,7 +52,10 @@ impl<T> InHistory<T> {
 
 /// The histories of the servers behind one address. A plain Postgres has one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct HistorySet([Option<History>; REMEMBERED]);
+pub struct HistorySet {
+    histories: [u64; REMEMBERED],
+    count: usize,
+}
 
 impl HistorySet {
     /// Whether the history is one of them.
@@ -60,17 +63,23 @@ impl HistorySet {
         self.iter().any(|one| one == history)
     }
 
+    /// Whether there is none.
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
     /// Each of them.
     pub fn iter(&self) -> impl Iterator<Item = History> {
-        self.0.iter().flatten().copied()
+        self.histories.iter().take(self.count).map(|history| History(history.to_ne_bytes()))
     }
 }
 
 impl FromIterator<History> for HistorySet {
     fn from_iter<I: IntoIterator<Item = History>>(histories: I) -> Self {
         let mut set = Self::default();
-        for (place, history) in set.0.iter_mut().zip(histories) {
-            *place = Some(history);
+        for (place, history) in set.histories.iter_mut().zip(histories) {
+            *place = u64::from_ne_bytes(history.0);
+            set.count += 1;
         }
         set
     }

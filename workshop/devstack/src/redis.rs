@@ -4,9 +4,9 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 
 use crate::install::Programs;
@@ -21,6 +21,7 @@ pub struct Redis {
     folder: PathBuf,
     port: u16,
     tls_port: Option<u16>,
+    in_cluster: bool,
     process: Option<Process>,
 }
 
@@ -46,10 +47,35 @@ impl Redis {
             folder: std::path::absolute(folder)?,
             port: free_port()?,
             tls_port: identity.map(|_| free_port()).transpose()?,
+            in_cluster: false,
             process: None,
         };
         redis.restart()?;
         Ok(redis)
+    }
+
+    /// Starts a cluster of three masters, with their data in `folder`.
+    pub fn start_cluster(programs: &Programs, folder: &Path) -> Result<Vec<Self>> {
+        let mut nodes = Vec::new();
+        for (name, slots) in [("one", "0 5460"), ("two", "5461 10922"), ("three", "10923 16383")] {
+            let mut node = Self::start(programs, &folder.join(name))?;
+            node.in_cluster = true;
+            node.restart_empty()?;
+            let first = nodes.first().map_or(node.port, |first: &Self| first.port);
+            for command in [format!("ADDSLOTSRANGE {slots}"), format!("MEET 127.0.0.1 {first}")] {
+                let replied = reply(node.port, &format!("CLUSTER {command}\r\n"))?;
+                ensure!(replied.starts_with("+OK"), "{command}: {replied}");
+            }
+            nodes.push(node);
+        }
+        let deadline = Instant::now() + TIME_OUT;
+        for node in &nodes {
+            while !reply(node.port, "CLUSTER INFO\r\n")?.contains("cluster_state:ok") {
+                ensure!(Instant::now() < deadline, "the cluster is not ready");
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+        Ok(nodes)
     }
 
     /// Its URL.
@@ -86,6 +112,9 @@ impl Redis {
             .args(["--save", "", "--daemonize", "no"])
             // A new replica gets its data at once; by default Redis waits 5 s for others that want them, too.
             .args(["--repl-diskless-sync-delay", "0"]);
+        if self.in_cluster {
+            command.args(["--cluster-enabled", "yes"]);
+        }
         if let Some(port) = self.tls_port {
             command
                 .args(["--tls-port", &port.to_string()])
@@ -143,15 +172,17 @@ impl Redis {
     }
 }
 
+/// The beginning of the reply to a command.
+fn reply(port: u16, command: &str) -> Result<String> {
+    let mut stream = TcpStream::connect_timeout(&local(port), Duration::from_secs(1))?;
+    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+    stream.write_all(command.as_bytes())?;
+    let mut reply = [0; 100];
+    let length = stream.read(&mut reply)?;
+    Ok(String::from_utf8_lossy(reply.get(..length).unwrap_or_default()).into_owned())
+}
+
+/// While it loads its data it replies -LOADING.
 fn answers(port: u16) -> bool {
-    let ping = || -> std::io::Result<bool> {
-        let mut stream = TcpStream::connect_timeout(&local(port), Duration::from_secs(1))?;
-        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-        stream.write_all(b"PING\r\n")?;
-        let mut answer = [0; 7];
-        stream.read_exact(&mut answer)?;
-        // While it loads its data it replies -LOADING.
-        Ok(answer == *b"+PONG\r\n")
-    };
-    ping().unwrap_or(false)
+    reply(port, "PING\r\n").is_ok_and(|reply| reply == "+PONG\r\n")
 }

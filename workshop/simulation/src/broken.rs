@@ -259,9 +259,7 @@ impl Broken<'_> {
             (Break::OldRecordsBelieved, _) | (Break::BelievedInOutage, KnownHistory::Unreachable { .. }) => {
                 self.found_history().map_or(known, |found| KnownHistory::Current(found.into()))
             }
-            (Break::HistoryTrustedForever, _) if known.last() != HistorySet::default() => {
-                KnownHistory::Current(known.last())
-            }
+            (Break::HistoryTrustedForever, _) if !known.last().is_empty() => KnownHistory::Current(known.last()),
             (Break::OtherHistoryBelievedInOutage, KnownHistory::Unreachable { .. }) => {
                 KnownHistory::Unreachable { last: HistorySet::default() }
             }

@@ -124,7 +124,7 @@ impl Asked {
             return Some(Event::LostMeanwhile);
         }
         let mut heard = self.arrival.heard.iter().map(|history| u64::from_be_bytes(*history.as_bytes()) / 2);
-        let has_heard_of_it = self.arrival.heard != HistorySet::default() && heard.all(|heard| heard >= lost.history);
+        let has_heard_of_it = !self.arrival.heard.is_empty() && heard.all(|heard| heard >= lost.history);
         if !replayed || has_heard_of_it {
             return None;
         }

@@ -1,0 +1,130 @@
+//! Redis Cluster: which node has a key. A node that does not have it names the one that has (`MOVED`). The other keys
+//! are looked for where the nearest slot is known to be, because a node has ranges of slots: so few commands are
+//! redirected, and no other command is needed.
+
+use super::Command;
+
+/// How many slots a cluster has.
+const SLOTS: u16 = 16_384;
+
+/// How many slots are remembered. More are needed only where a node's slots are scattered.
+const REMEMBERED: usize = 256;
+
+/// Where slots are, as nodes have said; empty with a Redis that is no cluster.
+pub struct Slots<N>(Vec<(u16, N)>);
+
+impl<N> Default for Slots<N> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<N> Slots<N> {
+    /// The node that most likely has the command's key.
+    pub fn guess(&self, command: &Command) -> Option<&N> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let slot = slot_of(command.key());
+        self.0.iter().min_by_key(|(known, _)| known.abs_diff(slot)).map(|(_, node)| node)
+    }
+
+    /// A node has the command's key.
+    pub fn learn(&mut self, command: &Command, node: N) {
+        let slot = slot_of(command.key());
+        if let Some((_, old)) = self.0.iter_mut().find(|(known, _)| *known == slot) {
+            *old = node;
+            return;
+        }
+        self.0.truncate(REMEMBERED - 1);
+        self.0.push((slot, node));
+    }
+}
+
+/// The address of a node in an error of Redis of this kind, as the driver of hosts puts it: `An error was signalled by
+/// the server - Moved: 3999 127.0.0.1:6381`.
+pub fn redirection<'e>(error: &'e str, kind: &str) -> Option<&'e str> {
+    let (rest, address) = error.rsplit_once(' ')?;
+    let (rest, _slot) = rest.rsplit_once(' ')?;
+    rest.ends_with(kind).then_some(address)
+}
+
+/// The key is at another node from now on.
+pub const MOVED: &str = "Moved:";
+
+/// The key is being moved: this node does not have it any more, or not yet.
+pub const ASK: &str = "Ask:";
+
+/// The URL of the node at an address: with the scheme, the user and the password of another node's.
+pub fn url_at(other: &str, address: &str) -> String {
+    match (other.rsplit_once('@'), other.split_once("://")) {
+        (Some((start, _)), _) => format!("{start}@{address}"),
+        (None, Some((scheme, _))) => format!("{scheme}://{address}"),
+        (None, None) => String::new(),
+    }
+}
+
+/// CRC-16 (XMODEM) of a key, or of what is between its first braces.
+fn slot_of(key: &[u8]) -> u16 {
+    let tag = || {
+        let (_, rest) = split(key, b'{')?;
+        split(rest, b'}').map(|(tag, _)| tag).filter(|tag| !tag.is_empty())
+    };
+    let crc = tag().unwrap_or(key).iter().fold(0_u16, |crc, byte| {
+        (0..8).fold(crc ^ u16::from(*byte) << 8, |crc, _| if crc >> 15 == 1 { crc << 1 ^ 0x1021 } else { crc << 1 })
+    });
+    crc % SLOTS
+}
+
+fn split(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
+    let index = bytes.iter().position(|byte| *byte == at)?;
+    Some((bytes.get(..index)?, bytes.get(index + 1..)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_that_of_redis() {
+        for (key, slot) in [
+            ("123456789", 0x31c3),
+            ("foo", 12182),
+            ("a{foo}b{bar}", 12182),
+            ("{}foo", slot_of(b"{}foo")),
+            ("{foo", slot_of(b"{foo")),
+        ] {
+            assert_eq!(slot_of(key.as_bytes()), slot, "{key}");
+        }
+        assert_ne!(slot_of(b"{}foo"), slot_of(b""));
+    }
+
+    #[test]
+    fn a_redirection_names_a_node() {
+        let error = "An error was signalled by the server - Moved: 3999 127.0.0.1:6381";
+        assert_eq!(redirection(error, MOVED), Some("127.0.0.1:6381"));
+        assert_eq!(redirection(error, ASK), None);
+        assert_eq!(redirection("An error was signalled by the server - ClusterDown: no", MOVED), None);
+        for (other, url) in
+            [("redis://a:1/0", "redis://b:2"), ("rediss://u:p@w@a:1", "rediss://u:p@w@b:2"), ("redis", "")]
+        {
+            assert_eq!(url_at(other, "b:2"), url);
+        }
+    }
+
+    #[test]
+    fn a_key_is_looked_for_where_the_nearest_slot_is() {
+        let at = |key: &str| Command { name: "GET", arguments: vec![key.into()] };
+        let mut slots = Slots::default();
+        assert_eq!(slots.guess(&at("foo")), None);
+        // Its slot is 5061, that of foo 12182, and that of 123456789 is 12739.
+        slots.learn(&at("bar"), 'a');
+        assert_eq!(slots.guess(&at("foo")), Some(&'a'));
+        slots.learn(&at("123456789"), 'b');
+        assert_eq!([slots.guess(&at("foo")), slots.guess(&at("bar"))], [Some(&'b'), Some(&'a')]);
+        slots.learn(&at("bar"), 'b');
+        assert_eq!(slots.guess(&at("bar")), Some(&'b'), "it was moved again");
+        (0..2000).for_each(|key| slots.learn(&at(&key.to_string()), 'c'));
+        assert!(slots.0.len() <= REMEMBERED);
+    }
+}
