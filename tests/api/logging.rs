@@ -32,7 +32,7 @@ fn logged() -> Setup {
 }
 
 /// The lines about requests so far.
-fn requests(service: &Service) -> Vec<Value> {
+pub fn requests(service: &Service) -> Vec<Value> {
     let logs = service.logs();
     let lines = logs.lines().filter(|line| line.starts_with('{'));
     lines.map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::support::{Answer, ORDERS, Service, an_order, an_order_of, new_key, service};
 
 /// Commands to Redis, statements to the database, by the runner's counts.
-pub async fn trips(service: &Service) -> (u64, u64) {
+async fn trips(service: &Service) -> (u64, u64) {
     let calls = service.get("/.well-known/runner/calls").await.json();
     let count = |name: &str| calls[name].as_u64().unwrap();
     (count("redisCommands"), count("postgresStatements") + count("sqliteStatements"))

@@ -43,7 +43,7 @@ const LOCKED_PAUSE: Duration = Duration::from_millis(20);
 
 /// How many statements find out at the same time whether Postgres is ready. A pooler that does not keep prepared
 /// statements answers one alone, and a proxy that spreads statements over servers shows one of them to each.
-const PROBES_AT_ONCE: usize = 4;
+const PROBES_AT_ONCE: usize = 8;
 
 /// Where the database is, and what a request may use of it.
 #[derive(Clone, Copy, Debug)]

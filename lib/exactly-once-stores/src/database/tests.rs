@@ -279,12 +279,13 @@ fn another_text_is_not_taken_for_an_insertion_and_a_pooler_that_executes_it_is_n
     let it = Fixture::at(POSTGRES);
     it.platform.statements([Rows(a_row())]);
     assert_eq!(it.call(async |db| db.insert_new(&new_order()).await), Attempt::Undecided);
-    let answers = [Rows(a_row()), Rows(a_row()), Error(Some("26000"), "unknown"), Rows(a_row())];
+    let mut answers = vec![Rows(a_row()); PROBES_AT_ONCE];
+    answers[2] = Error(Some("26000"), "unknown");
     it.platform.statements(answers);
     assert_eq!(it.call(async |db| db.probe().await).condition, Condition::Unfit);
     assert_eq!(it.platform.lines(), ["postgres: 26000 unknown; the pooler must keep prepared statements"]);
     let sent = it.platform.sent();
-    assert!((2..=5).all(|connection| sent[connection - 1].starts_with(&connection.to_string())), "{sent:?}");
+    assert!((2..=9).all(|connection| sent[connection - 1].starts_with(&connection.to_string())), "{sent:?}");
 }
 
 #[test]
