@@ -110,7 +110,7 @@ async fn each_outcome_is_a_line() {
     expect(service.order(&new, &json!({})), ORDERS, "invalid", 0).await;
     expect(service.get("/nothing"), "other", "not_found", 0).await;
     expect(service.get("/healthz"), "/healthz", "read", 0).await;
-    expect(service.get("/readyz"), "/readyz", "read", 2).await;
+    expect(service.get("/readyz"), "/readyz", "read", 9).await;
     expect(service.get("/readyz"), "/readyz", "read", 0).await;
 }
 

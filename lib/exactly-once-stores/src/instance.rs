@@ -181,8 +181,8 @@ pub struct Request<P: Platform> {
     /// Lets other requests wait for this one's insertion.
     pub(crate) ticket: Cell<Option<Ticket<P::Signals>>>,
     measured: bool,
-    redis_time: Cell<Duration>,
-    database_time: Cell<Duration>,
+    redis_time: Waited,
+    database_time: Waited,
     trips: Cell<u32>,
 }
 
@@ -195,8 +195,8 @@ impl<P: Platform> Request<P> {
             database_budget: Budget::default(),
             ticket: Cell::new(None),
             measured,
-            redis_time: Cell::default(),
-            database_time: Cell::default(),
+            redis_time: Waited::default(),
+            database_time: Waited::default(),
             trips: Cell::default(),
         }
     }
@@ -213,12 +213,12 @@ impl<P: Platform> Request<P> {
 
     /// How long it has waited for Redis.
     pub fn redis_time(&self) -> Duration {
-        self.redis_time.get()
+        self.redis_time.total.get()
     }
 
     /// How long it has waited for the database.
     pub fn database_time(&self) -> Duration {
-        self.database_time.get()
+        self.database_time.total.get()
     }
 
     /// How many commands and statements it has sent.
@@ -238,23 +238,31 @@ impl<P: Platform> Request<P> {
         self.measure(&self.database_time)
     }
 
-    fn measure<'l>(&'l self, total: &'l Cell<Duration>) -> Measurement<'l, P> {
-        Measurement { clock: self.platform(), total, since: self.measured.then(|| self.platform().now()) }
+    fn measure<'l>(&'l self, waited: &'l Waited) -> Measurement<'l, P> {
+        Measurement { clock: self.platform(), waited, since: self.measured.then(|| self.platform().now()) }
     }
+}
+
+/// How long a request has waited for a store, and until when that was measured: waits at the same time count once.
+#[derive(Default)]
+struct Waited {
+    total: Cell<Duration>,
+    until: Cell<Duration>,
 }
 
 /// Measures how long a request waits for a store, until it is dropped.
 pub(crate) struct Measurement<'l, P: Platform> {
     clock: &'l P,
-    total: &'l Cell<Duration>,
+    waited: &'l Waited,
     since: Option<Duration>,
 }
 
 impl<P: Platform> Drop for Measurement<'_, P> {
     fn drop(&mut self) {
         if let Some(since) = self.since {
-            let waited = self.clock.now().saturating_sub(since);
-            self.total.set(self.total.get() + waited);
+            let (now, total) = (self.clock.now(), &self.waited.total);
+            let since = since.max(self.waited.until.replace(now));
+            total.set(total.get() + now.saturating_sub(since));
         }
     }
 }

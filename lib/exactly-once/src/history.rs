@@ -3,8 +3,8 @@
 //! A failover to a standby that lacks the last commits, a restore and a deletion lose rows. A completed record in Redis
 //! outlives the lost row. So a record names the *history* in which its row was read, and a record of another history is
 //! not believed. In Postgres a history is 8 random bytes, drawn anew after a start of the server, a promotion, a
-//! restore or a copy, and by `forget_records()` and deletions. Each statement that returns rows also returns the present
-//! history, so an instance rarely needs a statement for it.
+//! restore or a copy, and by `forget_records()` and deletions. Each statement that returns rows also returns the
+//! present history, so an instance rarely needs a statement for it.
 //!
 //! An instance believes a history for [`TRUSTED_FOR`]. After that, the next replay asks Postgres; replays that arrive
 //! meanwhile wait for the same response ([`crate::single_flight`]), so an idle instance sends at most one such
