@@ -59,6 +59,8 @@ impl Armed {
 #[derive(Default)]
 pub struct Budget {
     used: Cell<Duration>,
+    /// The end of the last wait: of waits at the same time, each uses only what follows the others.
+    until: Cell<Duration>,
 }
 
 impl Budget {
@@ -89,8 +91,9 @@ impl<C: Clock> Wait<'_, C> {
 impl<C: Clock> Drop for Wait<'_, C> {
     fn drop(&mut self) {
         if let (Some(budget), Some(started)) = (self.budget, self.started.get()) {
-            let waited = self.clock.waited().saturating_sub(started);
-            budget.used.set(budget.used.get() + waited);
+            let now = self.clock.waited();
+            let started = started.max(budget.until.replace(now));
+            budget.used.set(budget.used.get() + now.saturating_sub(started));
         }
     }
 }

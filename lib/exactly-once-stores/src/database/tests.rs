@@ -289,6 +289,18 @@ fn another_text_is_not_taken_for_an_insertion_and_a_pooler_that_executes_it_is_n
 }
 
 #[test]
+fn statements_at_the_same_time_use_the_time_of_one() {
+    let it = Fixture::at(POSTGRES);
+    let request = it.request();
+    let database = it.database(&request);
+    it.platform.statements(vec![After(TIMEOUT / 5, a_row()); PROBES_AT_ONCE]);
+    assert!(it.platform.run(database.probe()).is_up());
+    let used = TIMEOUT - database.rest();
+    assert!(used >= TIMEOUT / 5 && used < TIMEOUT * 2 / 5, "{used:?}");
+    assert_eq!(request.database_time(), used);
+}
+
+#[test]
 fn a_connection_on_which_a_batch_has_failed_is_not_kept() {
     let it = Fixture::at(POSTGRES);
     it.platform.statements([Rows(counted()), Error(None, "reset"), Rows(counted())]);
