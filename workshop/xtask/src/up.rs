@@ -36,8 +36,8 @@ const FIRST_RUN: &str = "\
 The first start compiles the components, and then the runner, a stand-in for Spin, which takes longer. With Spin 4.1
 or newer on PATH (https://spinframework.dev) the runner is not needed.";
 
-/// The processor time that the runner takes to compile, as a multiple of that of the components: 426 s and 96 s.
-const RUNNER_PER_COMPONENTS: f64 = 4.5;
+/// How long the runner takes to compile, as a multiple of the components' time: 216 s and 55 s on two idle cores.
+const RUNNER_PER_COMPONENTS: f64 = 4.0;
 
 /// A build of the components that took less has found them compiled: nothing follows from it.
 const COMPILED_ANEW: Duration = Duration::from_secs(15);
