@@ -2,10 +2,10 @@
 //! preflights. They are the same with Redis, without it, and in SQLite. `UPDATE_RECORDED=1 cargo xtask test recorded`
 //! writes them.
 
-use std::collections::HashMap;
 use std::fmt::Write;
 
-use regex::{Captures, Regex};
+use fixtures::Numbered;
+use regex::Regex;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -19,11 +19,10 @@ const LEFT_OUT: [&str; 5] = ["content-length", "connection", "date", "x-content-
 
 type Fields = Vec<(&'static str, String)>;
 
-/// What a service has answered so far. Ids, tags and times are numbered in the order in which they appear.
+/// What a service has answered so far.
 struct Record {
     service: Service,
-    names: HashMap<String, usize>,
-    changing: Regex,
+    numbered: Numbered,
     cursor: Regex,
     text: String,
 }
@@ -31,22 +30,8 @@ struct Record {
 impl Record {
     async fn of(setup: Setup) -> Self {
         let setup = setup.variable("cors_origins", "https://shop.example").variable("public_base_path", "/base");
-        let uuid = "[[:xdigit:]]{8}(?:-[[:xdigit:]]{4}){3}-[[:xdigit:]]{12}";
-        let time = r"[0-9]{4}(?:-[0-9]{2}){2}T(?:[0-9]{2}:){2}[0-9]{2}\.[0-9]{3}Z";
-        let changing = Regex::new(&format!(r"\b(?:{uuid}|[[:xdigit:]]{{32}}|{time})\b")).unwrap();
         let cursor = Regex::new("cursor=[[:xdigit:]]{32}").unwrap();
-        Self { service: setup.start().await, names: HashMap::new(), changing, cursor, text: String::new() }
-    }
-
-    fn form(&mut self, text: &str) -> String {
-        // In SQLite the tag of a list has the digits of the newest id.
-        let text = self.cursor.replace_all(text, "cursor=<>");
-        let names = &mut self.names;
-        let numbered = |found: &Captures<'_>| {
-            let next = names.len();
-            format!("<{}>", names.entry(found[0].to_owned()).or_insert(next))
-        };
-        self.changing.replace_all(&text, numbered).into_owned()
+        Self { service: setup.start().await, numbered: Numbered::default(), cursor, text: String::new() }
     }
 
     /// Sends a request; returns the response's value of a header.
@@ -61,8 +46,8 @@ impl Record {
         let kept = response.fields.iter().filter(|(name, _)| !LEFT_OUT.contains(&name.as_str()));
         kept.for_each(|(name, value)| write!(lines, " | {name}: {}", value.to_str().unwrap()).unwrap());
         writeln!(lines, "\n  {}", response.body).unwrap();
-        let lines = self.form(&lines);
-        self.text += &lines;
+        // In SQLite the tag of a list has the digits of the newest id.
+        self.text += &self.numbered.form(&self.cursor.replace_all(&lines, "cursor=<>"));
         response.field(wanted).unwrap_or_default().to_owned()
     }
 

@@ -1,13 +1,12 @@
 //! The transcripts of the pages, run as they are, but for the port; each answer is the one that the page shows, but for
 //! ids, tags and times.
 
-use std::collections::HashMap;
 use std::process::Command;
 
 use devstack::scheduler::Puller;
 use devstack::workspace;
-use fixtures::Served;
-use regex::{Captures, Regex};
+use fixtures::{Numbered, Served};
+use regex::Regex;
 
 use crate::{blocks, read, served};
 
@@ -45,6 +44,8 @@ fn run(page: &str, service: &Served) {
     let transcripts = blocks(&text, "console");
     let transcripts = transcripts.iter().filter(|block| block.contains("curl"));
     let mut count = 0;
+    let new = Regex::new(r"(?m)^(date|x-request-id): .*").unwrap();
+    let form = |text: &str, numbered: &mut Numbered| numbered.form(&new.replace_all(text.trim(), "$1: <new>"));
     for transcript in transcripts {
         let steps = steps(transcript);
         let commands: Vec<String> =
@@ -54,10 +55,10 @@ fn run(page: &str, service: &Served) {
         let output = String::from_utf8(output.stdout).unwrap().replace("\r\n", "\n");
         let outputs: Vec<&str> = output.split(SEPARATOR).collect();
         assert_eq!(outputs.len(), steps.len(), "{output}");
-        let (mut shown_names, mut names) = (HashMap::new(), HashMap::new());
+        let (mut of_shown, mut of_output) = (Numbered::default(), Numbered::default());
         for ((command, shown), output) in steps.iter().zip(outputs) {
-            let shown = form(shown.trim(), &mut shown_names);
-            let output = form(output.trim(), &mut names);
+            let shown = form(shown, &mut of_shown);
+            let output = form(output, &mut of_output);
             assert_eq!(shown, output, "{page}: {command}");
             count += usize::from(!output.is_empty());
         }
@@ -81,23 +82,4 @@ fn steps(transcript: &str) -> Vec<(String, String)> {
         continued = line.ends_with('\\');
     }
     steps
-}
-
-/// A text with its ids, tags and times numbered in the order in which they appear: what is equal in one text has to be
-/// equal in the other one.
-fn form(text: &str, names: &mut HashMap<String, usize>) -> String {
-    let text = Regex::new(r"(?m)^(date|x-request-id): .*").unwrap().replace_all(text, "$1: <new>").into_owned();
-    let [id, tag, time] = [
-        r"[[:xdigit:]]{8}(?:-[[:xdigit:]]{4}){3}-[[:xdigit:]]{12}",
-        "[[:xdigit:]]{32}",
-        r"[0-9]{4}(?:-[0-9]{2}){2}T(?:[0-9]{2}:){2}[0-9]{2}\.[0-9]{3}Z",
-    ]
-    .map(|kind| format!(r"\b{kind}\b"));
-    let new = Regex::new(&format!("{id}|{tag}|(?<time>{time})")).unwrap();
-    let numbered = |found: &Captures<'_>| {
-        let next = names.len();
-        let number = *names.entry(found[0].to_owned()).or_insert(next);
-        format!("<{}{number}>", if found.name("time").is_some() { "time" } else { "id" })
-    };
-    new.replace_all(&text, numbered).into_owned()
 }

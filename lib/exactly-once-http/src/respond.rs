@@ -25,12 +25,12 @@ pub(crate) const KEYS: &str = "idempotency-keys";
 /// Responds to a request to the collection of a resource: creates, lists and shows resources, shows keys and the feed,
 /// and reports the health of the service.
 pub async fn respond(resource: &Resource, head: &impl Head, body: impl Body, host: &impl Host) -> Response {
-    #[cfg(feature = "description")]
-    if let Some(description) = crate::description::describe(resource, head) {
-        return description;
-    }
     let target = head.target();
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+    #[cfg(feature = "description")]
+    if let Some(description) = crate::description::describe(resource, head.method(), path) {
+        return description;
+    }
     let route = match route(&resource.collection, head.method(), path) {
         // This needs no variable and no store.
         Ok(Route::Health) => return health(),

@@ -91,28 +91,22 @@ pub fn postgres_program(postgres: &Path, name: &str) -> Result<PathBuf> {
 
 /// Finds wrk, the load generator of the benchmarks; installs it under the same conditions.
 pub fn find_or_install_wrk(may_install: bool) -> Result<PathBuf> {
-    find_or_install(
-        "wrk",
-        "wrk",
-        &["wrk"],
-        may_install,
-        "Debian, Ubuntu:  sudo apt-get install wrk\n  \
-         Fedora:          sudo dnf install wrk\n  \
-         macOS:           brew install wrk",
-    )
+    find_or_install_package("wrk", "wrk", may_install)
 }
 
 /// Finds PgBouncer, a pooler; installs it under the same conditions.
 pub fn find_or_install_pgbouncer(may_install: bool) -> Result<PathBuf> {
-    find_or_install(
-        "PgBouncer",
-        "pgbouncer",
-        &["pgbouncer"],
-        may_install,
-        "Debian, Ubuntu:  sudo apt-get install pgbouncer\n  \
-         Fedora:          sudo dnf install pgbouncer\n  \
-         macOS:           brew install pgbouncer",
-    )
+    find_or_install_package("PgBouncer", "pgbouncer", may_install)
+}
+
+/// The same for a program whose package has its name on every system.
+fn find_or_install_package(name: &str, program: &str, may_install: bool) -> Result<PathBuf> {
+    let commands = format!(
+        "Debian, Ubuntu:  sudo apt-get install {program}\n  \
+         Fedora:          sudo dnf install {program}\n  \
+         macOS:           brew install {program}"
+    );
+    find_or_install(name, program, &[program], may_install, &commands)
 }
 
 /// Finds Chromium, the browser of the console's tests; installs it with apt, on Debian and Ubuntu, as root.
