@@ -133,7 +133,7 @@ impl<P: Platform> Instance<P> {
 
     /// The node that another one has named in an error, if that is what the error says.
     pub(crate) fn redirected(&self, from: &Node<P>, command: &Command, error: &str) -> Option<Rc<Node<P>>> {
-        let node = self.node(&url_at(&from.url, redirection(error, MOVED)?));
+        let node = self.node(&url_at(&from.url, redirection(error, MOVED)?)?);
         self.slots.borrow_mut().learn(command, node.clone());
         Some(node)
     }

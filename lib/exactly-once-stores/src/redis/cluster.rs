@@ -36,7 +36,10 @@ impl<N> Slots<N> {
             *old = node;
             return;
         }
-        self.0.truncate(REMEMBERED - 1);
+        if self.0.len() == REMEMBERED {
+            // The oldest one: a cluster moves slots.
+            self.0.remove(0);
+        }
         self.0.push((slot, node));
     }
 }
@@ -55,12 +58,27 @@ pub const MOVED: &str = "Moved:";
 /// The key is being moved: this node does not have it any more, or not yet.
 pub const ASK: &str = "Ask:";
 
-/// The URL of the node at an address: with the scheme, the user and the password of another node's.
-pub fn url_at(other: &str, address: &str) -> String {
-    match (other.rsplit_once('@'), other.split_once("://")) {
-        (Some((start, _)), _) => format!("{start}@{address}"),
-        (None, Some((scheme, _))) => format!("{scheme}://{address}"),
-        (None, None) => String::new(),
+/// The URL of the node at an address: with the scheme, the user and the password of the node that named it, and with
+/// its host where the address has none (`:6381`). Redis puts no brackets around an IPv6 address.
+pub fn url_at(other: &str, address: &str) -> Option<String> {
+    let host_at = other.rfind('@').map(|at| at + 1).or(other.find("://").map(|at| at + 3))?;
+    let (start, authority) = other.split_at_checked(host_at)?;
+    let (host, port) = address.rsplit_once(':')?;
+    let host = match host {
+        "" => host_of(authority),
+        host if host.contains(':') => &format!("[{host}]"),
+        host => host,
+    };
+    Some(format!("{start}{host}:{port}"))
+}
+
+/// The host of what follows the user in a URL.
+fn host_of(authority: &str) -> &str {
+    let end = authority.find('/').unwrap_or(authority.len());
+    let authority = authority.get(..end).unwrap_or(authority);
+    match authority.rfind(':') {
+        Some(colon) if !authority.ends_with(']') => authority.get(..colon).unwrap_or(authority),
+        _ => authority,
     }
 }
 
@@ -105,10 +123,17 @@ mod tests {
         assert_eq!(redirection(error, MOVED), Some("127.0.0.1:6381"));
         assert_eq!(redirection(error, ASK), None);
         assert_eq!(redirection("An error was signalled by the server - ClusterDown: no", MOVED), None);
-        for (other, url) in
-            [("redis://a:1/0", "redis://b:2"), ("rediss://u:p@w@a:1", "rediss://u:p@w@b:2"), ("redis", "")]
-        {
-            assert_eq!(url_at(other, "b:2"), url);
+        for (other, address, url) in [
+            ("redis://a:1/0", "b:2", Some("redis://b:2")),
+            ("rediss://u:p@w@a:1", "b:2", Some("rediss://u:p@w@b:2")),
+            ("redis://a:1", "::1:2", Some("redis://[::1]:2")),
+            ("redis://p@[::1]:1/0", ":2", Some("redis://p@[::1]:2")),
+            ("redis://a", ":2", Some("redis://a:2")),
+            ("redis://[::1]", ":2", Some("redis://[::1]:2")),
+            ("redis", "b:2", None),
+            ("redis://a:1", "b", None),
+        ] {
+            assert_eq!(url_at(other, address).as_deref(), url);
         }
     }
 
