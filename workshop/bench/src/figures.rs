@@ -203,6 +203,8 @@ pub struct Report {
     pub lines: Vec<Line>,
     /// The goals; none of the growth run.
     pub goals: Vec<Goal>,
+    /// The bytes of an order in Postgres, with its share of the indexes; only of the growth run.
+    pub order_bytes: Option<f64>,
 }
 
 const COLUMNS: &str = concat!(
@@ -223,6 +225,9 @@ impl fmt::Display for Report {
             let grows = lines.first().map_or("", |line| line.grows.name());
             writeln!(f, "\n{grows:>22} {COLUMNS}")?;
             lines.iter().try_for_each(|line| writeln!(f, "{line}"))?;
+        }
+        if let Some(bytes) = self.order_bytes {
+            writeln!(f, "\nAn order takes {bytes:.0} bytes in Postgres, with its indexes.")?;
         }
         for goals in self.goals.chunk_by(|a, b| a.host == b.host) {
             let host = goals.first().map_or("", |goal| goal.host.as_str());

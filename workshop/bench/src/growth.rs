@@ -29,15 +29,16 @@ const CUSTOMERS: u32 = 10_000;
 /// The hash partitions of the table whose orders become more.
 const PARTITIONS: u32 = 8;
 
-/// Measures all growth on one host: Spin where it is there.
-pub async fn measure(environment: &Environment) -> Result<Vec<Line>> {
+/// Measures all growth, and the bytes of an order, on one host: Spin where it is there.
+pub async fn measure(environment: &Environment) -> Result<(Vec<Line>, f64)> {
     let host = environment.options.hosts.last();
     let run = Run { environment, host: host.context("there is no host")? };
     let mut lines = run.orders_of_customer().await?;
     lines.extend(run.stored_orders().await?);
     lines.extend(run.order_bytes().await?);
-    lines.extend(run.clients().await?);
-    Ok(lines)
+    let (clients, order_bytes) = run.clients().await?;
+    lines.extend(clients);
+    Ok((lines, order_bytes))
 }
 
 /// Measures creation with many more clients than saturate the host, before and after few, while one busy loop per core
@@ -66,14 +67,22 @@ struct Run<'r> {
 }
 
 impl Run<'_> {
-    async fn clients(&self) -> Result<Vec<Line>> {
+    /// Also returns the bytes of an order in the table that the component has filled, with its share of the indexes.
+    async fn clients(&self) -> Result<(Vec<Line>, f64)> {
         let mut prepared = Vec::new();
+        let mut created = None;
         for row in [FLOOR, CREATE, REPLAY] {
             let mut row = self.environment.prepare(row, self.host).await?;
             row.requests.may_be_refused = true;
+            if row.row == CREATE {
+                created = Some(row.storage.clone());
+            }
             prepared.push((0, row));
         }
-        self.measure(Grows::Clients, prepared, &CLIENTS).await
+        let lines = self.measure(Grows::Clients, prepared, &CLIENTS).await?;
+        let database = created.context("nothing was created")?.database().await?;
+        let bytes = "SELECT pg_total_relation_size('orders')::float8 / count(*) FROM orders";
+        Ok((lines, database.query_one(bytes, &[]).await?.try_get(0)?))
     }
 
     async fn order_bytes(&self) -> Result<Vec<Line>> {

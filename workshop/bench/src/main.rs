@@ -70,8 +70,8 @@ async fn run(arguments: Arguments) -> Result<()> {
     let machine = Machine::this();
     let environment = Environment::start(options).await?;
     let measured = measure(&environment, &arguments).await;
-    let (lines, goals) = environment.finish(measured)?;
-    let report = Report { machine, quick: arguments.quick, rounds: ROUNDS, lines, goals };
+    let (lines, goals, order_bytes) = environment.finish(measured)?;
+    let report = Report { machine, quick: arguments.quick, rounds: ROUNDS, lines, goals, order_bytes };
     println!("{report}");
     if let Some(file) = arguments.json.as_deref() {
         let json = serde_json::to_string_pretty(&report)?;
@@ -109,21 +109,22 @@ fn prepare(arguments: &Arguments) -> Result<Options> {
     })
 }
 
-/// Measures all rows, and judges the goals, which only the main table has.
+/// Measures all rows, evaluates the goals, which only the main table has, and the bytes of an order with `--growth`.
 ///
 /// # Errors
 /// If a figure would be worthless: a response is not a success, or the number of stored orders does not fit
 /// the number of responses.
-async fn measure(environment: &Environment, arguments: &Arguments) -> Result<(Vec<Line>, Vec<Goal>)> {
+async fn measure(environment: &Environment, arguments: &Arguments) -> Result<(Vec<Line>, Vec<Goal>, Option<f64>)> {
     if arguments.overload {
-        return Ok((growth::under_overload(environment).await?, Vec::new()));
+        return Ok((growth::under_overload(environment).await?, Vec::new(), None));
     }
     if arguments.growth {
-        return Ok((growth::measure(environment).await?, Vec::new()));
+        let (lines, order_bytes) = growth::measure(environment).await?;
+        return Ok((lines, Vec::new(), Some(order_bytes)));
     }
     let hosts: Vec<String> = environment.options.hosts.iter().map(host_name).collect();
     let rounds = rounds::measure(environment).await?;
     let line = |row: &Measurement| row.line(Grows::Clients, row.connections as u64, &rounds);
     let lines = rounds.iter().filter_map(line).collect();
-    Ok((lines, goals::judge(&hosts, &rounds)))
+    Ok((lines, goals::judge(&hosts, &rounds), None))
 }
