@@ -1,4 +1,4 @@
-//! What an order is: its members, their rules, and its total. The only file that knows.
+//! What an order is: its properties, their rules, and its total. No other file knows it.
 
 use exactly_once::members::{
     Check, Kind, Member, code, computed, constant, created_at, id, integer, list, money, nullable, required, text,
@@ -10,7 +10,7 @@ const COLLECTION: Collection = Collection { name: "orders", one: "order", path: 
 
 const DOCUMENTATION: Documentation = Documentation { description: "/openapi.json", reference: "/reference/" };
 
-/// Orders. Their representations have the members in this order.
+/// Orders. Their representations have the properties in this order.
 pub static ORDERS: Resource = Resource::new(
     COLLECTION,
     &[

@@ -41,8 +41,8 @@ const CONNECTIONS_TESTED: u32 = 4;
 /// The pause between two tries of SQLite.
 const LOCKED_PAUSE: Duration = Duration::from_millis(20);
 
-/// How many statements find out at the same time whether Postgres is ready. A pooler that does not keep prepared
-/// statements answers one alone, and a proxy that spreads statements over servers shows one of them to each.
+/// How many statements find out at the same time whether Postgres is ready. One alone would succeed behind a pooler
+/// that does not keep prepared statements, and a proxy that spreads statements over servers shows one to each.
 const PROBES_AT_ONCE: usize = 8;
 
 /// Where the database is, and what a request may use of it.

@@ -148,7 +148,7 @@ pub enum Grows {
     StoredOrders,
     /// The bytes of an order's JSON.
     OrderBytes,
-    /// The orders of the customer who sends the requests.
+    /// The orders of the customer that sends the requests.
     OrdersOfCustomer,
 }
 

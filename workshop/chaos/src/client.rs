@@ -101,7 +101,7 @@ impl Shared {
         Some(Condition { tag, read_ms })
     }
 
-    /// Reads the order of a 201, if the host answers.
+    /// Reads the order of a 201, if the host responds.
     async fn read(&self, base: &str, customer: &str, acknowledgement: &str) -> Option<Read> {
         let Acknowledgement { order_id, .. } = serde_json::from_str(acknowledgement).ok()?;
         let from_ms = self.history.now();

@@ -254,7 +254,7 @@ fn operations(key: &Key, events: &Events, end_ms: u64) -> Vec<Operation<Register
 }
 
 impl Read {
-    /// Whether the order was not found, so soon after a switchover that the old primary may have answered.
+    /// Whether the order was not found, so soon after a switchover that the old primary may have served the read.
     fn is_outdated(&self, events: &Events) -> bool {
         let mut switchovers = events.promotions.iter().filter(|promotion| promotion.old_stays);
         self.found.is_none() && switchovers.any(|it| (it.to_ms..it.to_ms + HEALING_MS).contains(&self.from_ms))

@@ -26,7 +26,7 @@ struct Arguments {
     /// Inject failovers only: of Postgres with synchronous and asynchronous replication, and of Redis.
     #[arg(long)]
     failover: bool,
-    /// Replay completed orders from Redis while Postgres does not answer, as is the default of the component. Leaves
+    /// Replay completed orders from Redis while Postgres does not respond, as is the default of the component. Leaves
     /// out failovers with asynchronous replication.
     #[arg(long)]
     replay_during_outage: bool,

@@ -21,7 +21,7 @@ pub enum Step {
     Created(String),
     /// 201, marked as a replay; it may have created the order all the same, in its first try.
     Replayed(String),
-    /// No answer, or 503: it may have created this order.
+    /// No response, or 503: it may have created this order.
     Unknown(String),
     /// The key has this order, or none.
     Has(Option<String>),

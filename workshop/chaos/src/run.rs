@@ -1,4 +1,4 @@
-//! One run: starts the deployment and the clients, injects faults, waits until all orders have a response, and judges
+//! One run: starts the deployment and the clients, injects faults, waits until all orders have a response, and checks
 //! the history.
 
 use std::path::Path;
@@ -29,7 +29,7 @@ pub enum Faults {
     All,
     /// Failovers only.
     Failovers,
-    /// Those of the shop, which is served in place of the orders.
+    /// Those of the shop, which is served instead of the orders.
     Shop,
 }
 
@@ -37,8 +37,8 @@ pub enum Faults {
 pub struct Options {
     /// Which faults are injected.
     pub faults: Faults,
-    /// Whether completed orders are replayed while Postgres does not answer. Then no order may be lost: no failover has
-    /// asynchronous replication.
+    /// Whether completed orders are replayed while Postgres does not respond. Then no order may be lost: there are no
+    /// failovers with asynchronous replication.
     pub replay_during_outage: bool,
     /// How long faults are injected; longer if not every failover has occurred until then.
     pub duration: Duration,
@@ -63,7 +63,7 @@ pub struct Report {
     pub examples: Vec<String>,
 }
 
-/// Runs faults and clients, and judges what became of it. Call it on the main thread: servers end with the thread that
+/// Runs faults and clients, and checks the history. Call it on the main thread: servers end with the thread that
 /// starts them. Removes all data at the end, except after a run with violations.
 ///
 /// # Errors

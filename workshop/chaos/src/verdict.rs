@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// How long after a promotion, in milliseconds, an instance may answer from records of the lost orders, and how long
+/// How long after a promotion, in milliseconds, an instance may replay lost orders from records, and how long
 /// after its first retry such an order must be there again.
 pub const HEALING_MS: u64 = 5000;
 
@@ -59,7 +59,7 @@ pub struct Verdict {
     /// HTTP requests sent, and those with an acknowledgement (201).
     pub sent: usize,
     pub acknowledged: usize,
-    /// The keys that porcupine has judged.
+    /// The keys that porcupine has checked.
     pub keys: usize,
     pub faults: usize,
     /// Descriptions, by kind.
@@ -67,11 +67,11 @@ pub struct Verdict {
     /// Promotions with synchronous and with asynchronous replication.
     pub promotions: [usize; 2],
     pub losses: Losses,
-    /// Responses 412 and 409, and those 412 that were not judged because of a failover.
+    /// Responses 412 and 409, and those 412 that were not checked because of a failover.
     pub stale: usize,
     pub not_judged: usize,
     pub locked: usize,
-    /// Orders that were not found within [`HEALING_MS`] after a switchover: the old primary may have answered.
+    /// Orders that were not found within [`HEALING_MS`] after a switchover: the old primary may have served the read.
     pub outdated: usize,
     pub recoveries: BTreeMap<String, Recovery>,
 }

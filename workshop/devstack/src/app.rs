@@ -96,13 +96,13 @@ pub struct App {
 }
 
 impl App {
-    /// Serves the application of this checkout; returns when it answers on `address`.
+    /// Serves the application of this checkout; returns when it responds on `address`.
     pub fn start(host: &Host, address: SocketAddr, variables: &[(String, String)], output: Output) -> Result<Self> {
         let manifest = workspace::root().join("spin.toml");
         Self::run(host.command(&manifest, address, variables), address, output)
     }
 
-    /// Runs a command that serves an application; returns when it answers `GET /healthz` on `address`.
+    /// Runs a command that serves an application; returns when it serves `GET /healthz` on `address`.
     pub fn run(mut command: Command, address: SocketAddr, output: Output) -> Result<Self> {
         command.current_dir(workspace::root()).stdin(Stdio::null());
         if let Output::File(path) = &output {

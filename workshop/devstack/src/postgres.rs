@@ -204,8 +204,8 @@ impl Postgres {
         Ok(())
     }
 
-    /// Makes it hang for new connections: the kernel accepts them, and Postgres does not answer. Open
-    /// connections go on, because Postgres serves each from a process group of its own.
+    /// Makes it hang for new connections: the kernel accepts them, and Postgres does not respond. Open
+    /// connections continue, because Postgres serves each from a process group of its own.
     pub fn pause(&mut self) -> Result<()> {
         self.process.as_mut().map_or(Ok(()), Process::pause)
     }

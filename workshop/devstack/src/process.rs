@@ -1,4 +1,4 @@
-//! Child processes that end with this process, free ports, and waiting for a server to answer.
+//! Child processes that end with this process, free ports, and waiting for a server to respond.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -53,7 +53,7 @@ impl Process {
         Ok(())
     }
 
-    /// Stops the group from running without ending it: it neither answers nor rejects.
+    /// Stops the group from running without ending it: it neither responds nor rejects.
     pub fn pause(&mut self) -> Result<()> {
         self.paused = true;
         self.signal(Signal::SIGSTOP)

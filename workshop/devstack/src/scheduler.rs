@@ -43,10 +43,10 @@ impl Drop for Puller {
     }
 }
 
-/// Pulls once, and returns the answer's body.
+/// Pulls once, and returns the response's body.
 ///
 /// # Errors
-/// The application cannot be reached, or a service of the chain has not answered as it should.
+/// The application cannot be reached, or a service of the chain has not responded as it should.
 pub fn pull(application: SocketAddr, token: &str, wait: u64) -> Result<String> {
     let mut stream = TcpStream::connect_timeout(&application, Duration::from_secs(1))?;
     stream.set_read_timeout(Some(TIME_OUT))?;

@@ -1,4 +1,4 @@
-//! Any bytes as `Idempotency-Key`: the whole input as one field value, its lines as several.
+//! Any bytes as `Idempotency-Key`: the whole input as the value of one header, its lines as several.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,5 +1,5 @@
 //! The commands and statements of `stores`, sent over native connections: `redis` and `tokio-postgres`. [`Native`] is a
-//! host for an instance on a thread of `tokio`'s; whoever has connections of its own uses the functions.
+//! host for an instance on a thread of `tokio`'s; a caller with connections of its own uses the functions.
 
 mod ids;
 mod platform;

@@ -19,7 +19,7 @@ pub struct Document {
     validators: Mutex<HashMap<String, Arc<Validator>>>,
 }
 
-/// A response, as a client got it: the request's method and path, and the response's status, fields and body.
+/// A response, as a client got it: the request's method and path, and the response's status, headers and body.
 #[allow(missing_docs, reason = "above")]
 #[derive(Clone, Copy, Debug)]
 pub struct Answer<'a> {
@@ -145,7 +145,7 @@ impl Document {
         self.validate(&format!("{pointer} {has_body}"), schema, &found)
     }
 
-    /// The schema of the fields and the body, by its media type, of a response.
+    /// The schema of a response's headers and body, by its media type.
     fn schema(&self, response: &Value, has_body: bool) -> Option<Value> {
         let (mut fields, mut required, mut content) = (Map::new(), Vec::new(), Map::new());
         for (name, header) in response.get("headers").and_then(Value::as_object).into_iter().flatten() {

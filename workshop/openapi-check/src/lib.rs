@@ -1,4 +1,4 @@
-//! Compares an API's answers with the responses that its OpenAPI 3.1 document has, and finds the tools that do more of
+//! Compares an API's responses with those that its OpenAPI 3.1 document has, and finds the tools that do more of
 //! this ([`tools`]).
 
 mod document;

@@ -14,7 +14,7 @@ use crate::host::HostState;
 /// What a component calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interface {
-    /// `wasi:http`: requests, responses and their fields.
+    /// `wasi:http`: requests, responses and their headers.
     Http,
     /// `spin:redis`.
     Redis,

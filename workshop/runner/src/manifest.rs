@@ -88,7 +88,7 @@ pub struct Component {
     _description: Option<String>,
 }
 
-/// A route and the component that answers on it.
+/// A route and the component that serves it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// As written in the manifest.

@@ -1,4 +1,4 @@
-//! Accepts HTTP requests and lets instances answer them; reuses instances as Spin does.
+//! Accepts HTTP requests and lets instances serve them; reuses instances as Spin does.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -287,8 +287,8 @@ fn plain(status: StatusCode, body: impl Into<Bytes>) -> Response<WasiBody> {
     response
 }
 
-/// Gives the request the absolute URI and the fields that Spin gives it. `None` if it has no valid host, or
-/// a field that is not text.
+/// Gives the request the absolute URI and the headers that Spin gives it. `None` if it has no valid host, or
+/// a header that is not text.
 fn prepare(request: Request<Incoming>, route: &Route, client: SocketAddr) -> Option<Request<WasiBody>> {
     let (mut head, body) = request.into_parts();
     let host = match head.headers.get(header::HOST) {

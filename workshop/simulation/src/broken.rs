@@ -81,7 +81,7 @@ texts! {
 
 /// The mistakes that are made beneath the ports.
 impl Break {
-    /// The call that is sent in place of this one.
+    /// The call that is sent instead of this one.
     pub fn call(self, call: Call) -> Call {
         match (self, call) {
             (Self::NoUniqueConstraint, Call::Insert(new)) => Call::InsertUnchecked(new),
@@ -98,7 +98,7 @@ impl Break {
         }
     }
 
-    /// The answer that is heard in place of this one.
+    /// The answer that the component gets instead of this one.
     pub fn answer(self, mut answer: Answer) -> Answer {
         match (self, &mut answer) {
             (Self::BatchTakenForInserted, Answer::Attempts(attempts)) => attempts.fill(Attempt::Inserted),
@@ -120,7 +120,7 @@ pub(crate) struct BrokenHost {
     seen: Seen,
 }
 
-/// The answers that the request has had so far.
+/// What the stores have answered to the request so far.
 #[derive(Default)]
 struct Seen {
     /// The record that it tried to reserve with.

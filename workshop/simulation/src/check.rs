@@ -68,7 +68,7 @@ impl Invariant {
         self.with(format!("{key} of {customer} in {}", scope.collection))
     }
 
-    /// By a request or an answer.
+    /// By a request or a response.
     pub fn with(self, what: impl fmt::Debug) -> Violation {
         Violation(self, format!("{what:?}"))
     }
@@ -80,12 +80,12 @@ impl fmt::Display for Violation {
     }
 }
 
-/// The meaning of a correct answer for its client.
+/// The meaning of a correct response for its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The client has its final answer.
+    /// The client has its final response.
     Final,
-    /// The final answer to this request: the list is in another state, with which the client may try again.
+    /// The final response to this request: the list is in another state, with which the client may try again.
     ListChanged(ListState),
     /// The client must repeat the request.
     Repeat,
@@ -102,14 +102,14 @@ pub struct Arrival {
     pub heard: HistorySet,
 }
 
-/// A request that was answered.
+/// A request that has its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asked {
     /// What was requested.
     pub request: ClientRequest,
     /// The state of the list that its client knew.
     pub known: ListState,
-    /// How retries are answered.
+    /// How the instance responds to retries.
     pub policy: ReplayPolicy,
     /// When it arrived.
     pub arrival: Arrival,
@@ -118,7 +118,7 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// Why the request may be answered from a row that is lost, if it may be.
+    /// Why the response may be about a row that is lost, if it may be.
     fn excuse(&self, lost: &LostRow, replayed: bool) -> Option<Event> {
         if lost.at > self.arrival.moment {
             return Some(Event::LostMeanwhile);
@@ -141,7 +141,7 @@ impl Asked {
 pub struct Checker {
     /// The version of the stores that were checked last.
     version: Option<(Moment, u64)>,
-    /// The answers about resources that are stored.
+    /// The responses about resources that are stored.
     acknowledged: BTreeMap<KeyScope, String>,
     /// The scopes of acknowledged resources that are lost and not yet created again.
     lost_acknowledged: BTreeSet<KeyScope>,
@@ -251,7 +251,7 @@ impl Checker {
         (lost.row.resource.document == document).then_some(record.id)
     }
 
-    /// Checks an answer.
+    /// Checks a response.
     ///
     /// # Errors
     /// The invariant that it violates.
@@ -396,7 +396,7 @@ impl Checker {
         Ok(())
     }
 
-    /// Whether the answer is about this resource: the requested one or, where that is configured, the one of the key.
+    /// Whether the response is about this resource: the requested one or, where that is configured, the one of the key.
     fn is_answer(&mut self, asked: &Asked, stored: &StoredResource, response: &Response) -> bool {
         let request = &asked.request;
         let replayed = field(response, "idempotent-replayed").is_some();
@@ -439,7 +439,7 @@ fn seen_rows<'w>(asked: &Asked, world: &'w World, scope: &KeyScope) -> impl Iter
 }
 
 /// Checks a creation on a condition: the list was in an expected state at some moment since the request arrived, and
-/// the answer has the tag of that state with the new resource. Resources without a condition that were committed
+/// the response has the tag of that state with the new resource. Resources without a condition that were committed
 /// meanwhile are in neither.
 fn created_on_state(asked: &Asked, id: ResourceId, after: &ListState, world: &World) -> Result<(), Violation> {
     let scope = asked.request.scope();
@@ -485,30 +485,30 @@ fn stale(asked: &Asked, current: &ListState, world: &World, coverage: &mut Cover
     Ok(())
 }
 
-/// Whether the answer is the problem, in all its fields and its whole body.
+/// Whether the response is the problem, in all its headers and its whole body.
 fn is_problem(request: &ClientRequest, response: &Response, problem: Problem) -> bool {
     of_customer(problem.into_response_of(request.kind.resource())) == *response
 }
 
-/// An answer as customers get it; it depends on the customer's identity.
+/// A response as customers get it; it depends on the customer's identity.
 fn of_customer(answer: Response) -> Response {
     answer.with("vary", CUSTOMER)
 }
 
-/// The first value of a field.
+/// The first value of a header.
 fn field<'r>(response: &'r Response, name: &str) -> Option<&'r str> {
     let mut fields = response.headers.iter();
     let (_, value) = fields.find(|(other, _)| *other == name)?;
     Some(value)
 }
 
-/// The state of the list in the answer's entity tag.
+/// The state of the list in the response's entity tag.
 fn state_of(response: &Response) -> Option<ListState> {
     let tag = field(response, "etag")?;
     ListState::parse(tag.strip_prefix('"')?.strip_suffix('"')?)
 }
 
-/// The id in the answer's location.
+/// The id in the response's location.
 fn id_of(request: &ClientRequest, response: &Response) -> Option<ResourceId> {
     let path = request.kind.collection().path;
     let location = field(response, "location")?;

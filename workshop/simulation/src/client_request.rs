@@ -26,7 +26,7 @@ pub struct ClientRequest {
 pub enum Condition {
     /// None.
     None,
-    /// The list is in the state that the client knows: empty at first, then the one in the last answer.
+    /// The list is in the state that the client knows: empty at first, then the one in the last response.
     Unchanged,
     /// The same, and the request has no key.
     Keyless,

@@ -111,7 +111,7 @@ impl Fault {
     /// Those that let statements wait for one another, and end the waits.
     pub const OF_WAITS: [Self; 3] = [Self::Conflicts, Self::Evict, Self::PostgresRestart];
 
-    /// The faults that leave a question for the history unanswered, or make the answer matter.
+    /// The faults that lose the answer to a question for the history, or make that answer matter.
     pub const OF_QUESTIONS: [Self; 3] = [Self::Failover, Self::DiesBefore, Self::TimesOut];
 
     /// What can happen to a statement that waits for another one's end.

@@ -18,7 +18,7 @@ use crate::client_request::{ClientRequest, Condition};
 use crate::kind::Kind;
 use crate::platform::Simulated;
 
-/// The field that names the customer.
+/// The header that names the customer.
 pub(crate) const CUSTOMER: &str = "x-customer";
 
 /// A request's time for Redis.
@@ -29,7 +29,7 @@ const DATABASE_TIMEOUT: Duration = Duration::from_secs(5);
 pub const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
 thread_local! {
-    /// All settings that requests have been answered with.
+    /// All settings that requests have used.
     static SETTINGS: RefCell<Vec<Arc<Settings>>> = const { RefCell::new(Vec::new()) };
 }
 

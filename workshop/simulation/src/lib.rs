@@ -13,7 +13,7 @@
 //! - failovers that lose the newer half of the rows, with a second fault;
 //! - retries that wait for one question about the history.
 //!
-//! Then [`random`] schedules run 2 to 20 clients that retry and use the state that they were told. [`check`] judges
+//! Then [`random`] schedules run 2 to 20 clients that retry and use the state that they were told. [`check`] checks
 //! every step. [`coverage`] counts how often each fault was placed at each call: an empty cell is an error.
 
 pub mod broken;

@@ -108,7 +108,7 @@ struct State {
     waits: Cell<bool>,
     /// The request's own clock.
     waited: Cell<Duration>,
-    /// Who is woken when it passes, and until when each sleeps.
+    /// The tasks that are woken when it passes, and until when each sleeps.
     sleepers: RefCell<Vec<(Duration, Waker)>>,
     refuses_dial: Cell<bool>,
     mistake: Cell<Option<Break>>,

@@ -78,7 +78,7 @@ pub fn exhaustive_part() -> Vec<(Scenario, Bound)> {
     ];
     let mut part = Vec::new();
     part.extend(pairs.map(|(pair, instances)| of(&pair, instances, DEFAULT, FIRST)));
-    // A creation without an answer, its retry, and one more.
+    // A creation without a response, its retry, and one more.
     for requests in [[SAME, SAME, SAME], [CONDITIONAL, CONDITIONAL, CONDITIONAL]] {
         let (mut scenario, bound) = of(&requests, 1, STRICT, REPLICATION);
         scenario.in_turn = requests.len();

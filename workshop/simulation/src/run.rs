@@ -97,7 +97,7 @@ pub struct Failure {
 struct Instance {
     stores: Rc<exactly_once_stores::Instance<Simulated>>,
     last: LastConnection,
-    /// When a statement had no answer last.
+    /// When a statement failed last.
     failed: Option<Duration>,
 }
 
@@ -212,7 +212,7 @@ struct Run<'r> {
 }
 
 /// Runs a scenario to its end: first as the driver chooses, then without faults until every client has its final
-/// answer, then with the calls that are still delayed.
+/// response, then with the calls that are still delayed.
 ///
 /// # Errors
 /// The first violation; with a trace, which takes time, if `traced`.
@@ -286,8 +286,8 @@ impl Run<'_> {
         self.settle()
     }
 
-    /// After all faults, each client repeats its request once and must get its final answer. If calls are still
-    /// delayed, they are executed then, and each client repeats its request once more and must get the same answer.
+    /// After all faults, each client repeats its request once and must get its final response. If calls are still
+    /// delayed, they are executed then, and each client repeats its request once more and must get the same response.
     fn settle(&mut self) -> Result<(), Violation> {
         self.note(|| "all faults are over".to_owned());
         for client in &mut self.clients {
@@ -322,8 +322,8 @@ impl Run<'_> {
         self.shared.world.borrow()
     }
 
-    /// Repeats a client's request alone and without faults. The answer must be final, and if it says that the list has
-    /// changed, that to the next request, which expects the list as it is now.
+    /// Repeats a client's request alone and without faults. The response must be final. If it says that the list has
+    /// changed, the next request expects the list as it is now, and its response must be final.
     fn repeat(&mut self, client: usize) -> Result<(), Violation> {
         let request = self.clients[client].request;
         let lost = self.checker.to_be_restored(&request, &self.shared.world.borrow());
@@ -450,7 +450,7 @@ impl Run<'_> {
         self.proceed(client, request).map(|_| ())
     }
 
-    /// Lets a request run up to its next call or its end. Returns what its answer means for the client.
+    /// Lets a request run up to its next call or its end. Returns what its response means for the client.
     fn proceed(&mut self, client: usize, mut request: Request) -> Result<Option<Verdict>, Violation> {
         let polled = request.poll();
         self.reached(client, request, polled)
@@ -488,7 +488,7 @@ impl Run<'_> {
         }
     }
 
-    /// Checks an answer, and repeats the request where the client does that.
+    /// Checks a response, and repeats the request where the client does that.
     fn answered(&mut self, client: usize, arrival: Arrival, response: &Response) -> Result<Verdict, Violation> {
         self.note(|| format!("client {client} is answered: {}", describe(response)));
         let failed = self.instance(client).failed;
@@ -522,7 +522,7 @@ impl Run<'_> {
         self.start(client)
     }
 
-    /// Takes one step of a client's request. Returns what its answer means for the client, if it has one.
+    /// Takes one step of a client's request. Returns what its response means for the client, if it has one.
     fn advance(&mut self, client: usize, fault: Option<Fault>) -> Result<Option<Verdict>, Violation> {
         let snapshot = self.shared.world.borrow().tables.snapshot();
         let Some(request) = &mut self.clients[client].running else {
@@ -605,7 +605,7 @@ impl Run<'_> {
         Ok(None)
     }
 
-    /// The client's instance has sent a statement that has no answer.
+    /// The client's instance has sent a statement that failed or timed out.
     fn note_failure(&mut self, client: usize) {
         let now = self.world().now();
         self.instance(client).failed = Some(now);

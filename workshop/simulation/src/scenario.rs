@@ -1,4 +1,4 @@
-//! The clients of a run, and what answers them: the protocol, or a broken variant of it.
+//! The clients of a run, and what serves them: the protocol, or a broken variant of it.
 
 use std::pin::Pin;
 
@@ -22,9 +22,9 @@ pub struct Scenario {
     pub retries: u32,
     /// How many instances the clients are spread over.
     pub instances: usize,
-    /// How the instances answer retries.
+    /// How the instances respond to retries.
     pub policy: ReplayPolicy,
-    /// How many clients' first requests arrive one after the other, each when the earlier ones are answered. Those of
+    /// How many clients' first requests arrive one after the other, each after the response to the one before. Those of
     /// the other clients arrive at once, [`PAUSE`](crate::fault::PAUSE) later.
     pub in_turn: usize,
 }

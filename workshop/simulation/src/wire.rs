@@ -1,4 +1,4 @@
-//! What the component sends, read as calls of the simulated stores, and their answers as it reads them.
+//! Translates what the component sends into calls of the simulated stores, and their answers into what it reads.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -155,7 +155,7 @@ fn fingerprint(hex: &str) -> Option<Fingerprint> {
     Fingerprint::from_bytes(&bytes?)
 }
 
-/// The row in which Postgres answers a call.
+/// The row that Postgres returns for a call.
 pub fn row(call: &Call, answer: Answer, in_history: Option<History>) -> Row {
     let mut values = COLUMNS.map(|_| Value::Other);
     let [history, inserted, id, fingerprint, document, before, after, ids] = &mut values;

@@ -459,7 +459,7 @@ fn another_claim_may_name_the_customer() {
     assert_eq!(named("email"), Err(Unidentified::InvalidToken));
 }
 
-/// Renews the keys at that second, where the issuer answers with this. Returns whether there are keys, and whether it
+/// Renews the keys at that second, where the issuer returns this. Returns whether there are keys, and whether it
 /// was asked.
 fn renew(keys: &Keys, second: u64, answer: Result<&[Value], Unfetched>) -> (bool, bool) {
     let was_asked = Cell::new(false);

@@ -1,7 +1,7 @@
 //! The feed: what [`exactly_once::feed`] asks of Postgres, two statements.
 
-// - **The writers** are the transactions that have `RowExclusiveLock` on the table or on one of its partitions. Whoever
-//   inserts takes this lock before the default of `seq` is evaluated, and a stronger lock does not take its place. The
+// - **The writers** are the transactions that have `RowExclusiveLock` on the table or on one of its partitions. An
+//   insertion takes this lock before the default of `seq` is evaluated, and a stronger lock does not replace it. The
 //   lock is released after the transaction has become visible to new snapshots (`CommitTransaction`:
 //   `ProcArrayEndTransaction`, then the locks). With synchronous replication both happen after the wait for the
 //   standby.

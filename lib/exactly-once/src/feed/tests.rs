@@ -1,4 +1,4 @@
-//! The steps of a page, over a database that answers what a test has written down.
+//! The steps of a page, over a database that returns what a test has written down.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

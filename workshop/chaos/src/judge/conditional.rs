@@ -1,7 +1,7 @@
-//! Judges conditional requests. The list of a customer whose creations are conditional is a register of its ETag with
+//! Checks conditional requests. The list of a customer whose creations are conditional is a register of its ETag with
 //! compare-and-set, and porcupine says whether the tags that were read, the orders that are based on them and the 412
-//! fit together. A 409 needs a rival at work. That a retry of an acknowledged order gets neither is judged with its
-//! key.
+//! fit together. A 409 needs a rival at work. The check of the key finds a retry of an acknowledged order that gets
+//! either.
 
 use std::collections::BTreeSet;
 
@@ -82,7 +82,7 @@ fn operations(customer: &str, keys: &Keys, events: &Events, verdict: &mut Verdic
                 continue;
             };
             let (from_ms, to_ms) = (request.from_ms, request.to_ms);
-            // A list shows what no standby has after a crash, and the old primary may answer after a switchover.
+            // A list shows what no standby has after a crash, and the old primary may serve reads after a switchover.
             let is_unclear = events.promotions.iter().any(|promotion| {
                 let until_ms = promotion.to_ms + if promotion.old_stays { HEALING_MS } else { 0 };
                 promotion.from_ms <= to_ms && *read_ms <= until_ms

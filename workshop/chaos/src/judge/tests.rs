@@ -1,7 +1,7 @@
 //! Short histories, each with the table after it and the verdict that it must get. A history is a list of steps, each
 //! 10 ms after the one before:
-//! - `A new a`: a request with order A, answered 201 with the id a; `A replay a found`, `A replay a 404`: marked as a
-//!   replay, and the order was read; `A none`, `A head`: no answer, or the head of a 201; `B used a`: 422; `A 503`
+//! - `A new a`: a request with order A that got 201 with the id a; `A replay a found`, `A replay a 404`: marked as a
+//!   replay, and the order was read; `A none`, `A head`: no response, or the head of a 201; `B used a`: 422; `A 503`
 //! - `A=t 412`: with `If-Match: t`, which was read 15 ms before; `2:A new b`: of another key; `~A new a`: sent before
 //!   the step before it
 //! - `lose a`: a failover with asynchronous replication, after which a is stored; `replace`, `switch`: one that loses

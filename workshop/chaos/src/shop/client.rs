@@ -1,5 +1,5 @@
-//! The clients: customers, who register against a rival, log in, retry what was not acknowledged and repeat what was;
-//! and one who delivers events out of order.
+//! The clients. Customers register against a rival, log in, retry what was not acknowledged and repeat what was; one
+//! more client delivers events out of order.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -114,7 +114,7 @@ impl Shop {
     }
 }
 
-/// Who registers an e-mail.
+/// A customer that registers an e-mail.
 struct Applicant {
     email: String,
     password: String,
@@ -140,7 +140,7 @@ impl Applicant {
         }
     }
 
-    /// A token, unless the password is not the account's, or there is no answer.
+    /// A token, unless the password is not the account's, or there is no response.
     async fn login(&self, shop: &Shop, rng: &mut StdRng) -> Option<String> {
         let body = json!({"email": self.email, "password": self.password}).to_string();
         let request = shop.http.post(shop.url("/api/v1/identity/login", rng)).body(body);
@@ -150,14 +150,14 @@ impl Applicant {
     }
 }
 
-/// The id of the user whom a token names.
+/// The id of the user that a token names.
 async fn who(token: &str, shop: &Shop, rng: &mut StdRng) -> Option<String> {
     let request = shop.http.get(shop.url("/api/v1/identity/me", rng)).bearer_auth(token);
     Some(shop.answer(request, 200, rng).await?.get("id")?.as_str()?.to_owned())
 }
 
-/// Two register one e-mail at the same time; whoever has got it logs in. The token and the customer's id; nothing where
-/// the shop has closed.
+/// Two customers register one e-mail at the same time; the one that got it logs in. Returns the token and the
+/// customer's id; nothing if the shop has closed.
 async fn sign_in(shop: &Shop, number: usize, rng: &mut StdRng) -> Option<(Applicant, String, String)> {
     let applicant = |name: &str| Applicant {
         email: format!("customer-{number}@example.org"),

@@ -1,4 +1,4 @@
-//! Postgres has a connection for everything that pods may open, and roles for those who open them.
+//! Postgres has enough connections for all pods, and a role for each program that opens them.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

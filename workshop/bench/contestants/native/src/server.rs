@@ -1,5 +1,5 @@
 //! Serves a router as a careful user would: keep-alive, TCP_NODELAY, bounded bodies. Converts between axum's requests
-//! and answers and the core's.
+//! and responses and the core's.
 
 use std::error::Error as _;
 use std::net::SocketAddr;
@@ -75,7 +75,7 @@ impl api::Body for Body {
     }
 }
 
-/// An answer of the core, for axum.
+/// A response of the core, for axum.
 pub fn send(answer: api::Response) -> Response {
     let mut response = (answer.status, answer.body).into_response();
     for (name, value) in answer.headers {
