@@ -1,7 +1,7 @@
 -- The table of orders, and a view of it for reports. Rows are never updated or deleted by the service.
 SELECT create_resource_table('orders', 'order');
 
--- Orders in columns, for reports. A new member of the order needs nothing here until a report wants it.
+-- Orders in columns, for reports. A new property of the order needs nothing here until a report wants it.
 
 -- The text of a function is not tied to the table: orders can be dropped and created again, partitioned,
 -- under the view. Postgres inlines the function, so conditions on the view use the table's indexes; for that,

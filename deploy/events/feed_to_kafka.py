@@ -27,10 +27,10 @@ from urllib.request import Request, urlopen
 
 from confluent_kafka import Producer
 
-# How long the service may wait for an event before it answers with an empty page, and how long an answer may take, in seconds.
+# How long the service may wait for an event before it returns an empty page, and how long a response may take, in seconds.
 WAIT = 20
 TIME_OUT = 60
-# Between requests that the service does not answer, in seconds.
+# Between requests that get no response, in seconds.
 PAUSE = 1
 
 # The CloudEvents binding for Kafka, structured mode.
@@ -85,7 +85,7 @@ def read(url, token):
                 sys.exit(f"{url}: {error.code} {error.read().decode(errors='replace')}")
             print(f"{url}: {error.code}", file=sys.stderr)
         except (OSError, HTTPException, ValueError) as error:
-            # No connection, or one that broke in the middle of an answer.
+            # No connection, or one that broke in the middle of a response.
             print(f"{url}: {error}", file=sys.stderr)
         time.sleep(PAUSE)
 

@@ -28,7 +28,7 @@ END
 }
 
 # Serves on for 5 s, since gateways send requests until they know, and then until nobody is connected: Spin cannot
-# refuse the next connection, nor tell a client that keeps its own to close it. Those who stay are cut after
+# refuse the next connection, nor tell a client that keeps its own to close it. Connections that remain are cut after
 # ORDERS_DRAIN_SECONDS: 5 s, 10 s for a body, 5.5 s for the stores, and some to spare.
 drain() {
     second=0

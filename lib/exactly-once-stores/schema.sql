@@ -32,8 +32,8 @@ GRANT SELECT ON database_epochs TO PUBLIC;
 
 -- What a promotion or a restore changes, and a mere start of the server does not. The name of the current segment of the
 -- write-ahead log begins with the timeline (pg_control_checkpoint() has it only after the first checkpoint). Neon has
--- branches in place of timelines. A server that does not tell its timeline (Aurora) may have lost rows at every start.
--- The answer must not depend on the rights of the caller.
+-- branches instead of timelines. A server that does not tell its timeline (Aurora) may have lost rows at every start.
+-- The result must not depend on the caller's rights.
 CREATE FUNCTION current_branch() RETURNS text
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path FROM CURRENT AS $$
 BEGIN
@@ -133,7 +133,7 @@ BEGIN
 END
 $$;
 
--- Makes every record of a row unbelievable, and every cursor of the feed invalid: after a partition was dropped or
+-- Invalidates every record of a row and every cursor of the feed: to be called after a partition was dropped or
 -- detached, or rows were restored one by one. Rows are then looked for in the tables, and retries of lost creations
 -- create again.
 CREATE FUNCTION forget_records() RETURNS void
@@ -152,7 +152,7 @@ END
 $$;
 
 -- Makes its transaction wait, when it commits, for the standbys of synchronous replication, as an insertion does.
--- A statement that acknowledges a row that was there before calls it: a row that still waited for a standby becomes
+-- A statement that acknowledges an existing row calls it: a row that still waited for a standby becomes
 -- visible when a crash restarts the server, and a failover would lose it. Without such standbys nothing is written.
 CREATE FUNCTION wait_for_standbys() RETURNS boolean
 LANGUAGE plpgsql AS $$
@@ -180,7 +180,7 @@ $create$;
 
 -- Creates the publication of new rows of a resource's table for logical decoding, or adds a table that was dropped
 -- and created again. The table is the outbox: a row never changes, so its insertion is all there is to tell. This
--- works with any wal_level; with one below logical, Postgres warns. What a consumer has no use for stays inside: the
+-- works with any wal_level; with one below logical, Postgres warns. Not published, because no consumer needs it: the
 -- key, the fingerprint, the state that a creation was based on, and seq, whose order is not that of the commits.
 -- Postgres before version 15 publishes whole rows.
 CREATE FUNCTION publish_created(name text, one text) RETURNS void
@@ -207,14 +207,14 @@ $$;
 
 -- Creates the function with which a component inserts new rows, one or many in a statement. The number in
 -- its name changes with every shape of the rows: a component that is newer than the database then fails,
--- where a function of the same name would ignore a member that it does not know, and lose its data.
+-- where a function of the same name would ignore an unknown property and lose it.
 CREATE FUNCTION create_insert_function(name text, one text) RETURNS void
 LANGUAGE plpgsql AS $create$
 BEGIN
     EXECUTE format($sql$
         -- Takes a JSON array of objects with the members below: fingerprint in hexadecimal, created_at in
         -- milliseconds since the Unix epoch. Returns the ids of the rows that nothing conflicted with, and then
-        -- NULL if there are any: who only counts rows knows that it was this function that returned them. A
+        -- NULL if there are any: a caller that only counts rows knows that this function returned them. A
         -- function because hosts prepare every statement anew: a session plans this insertion once. The
         -- timeout is for conflicts with a transaction in progress: requests that share this statement do
         -- not wait long for it. Type json keeps the document's text as it stands in the array.

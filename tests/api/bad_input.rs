@@ -11,7 +11,7 @@ use crate::support::{Answer, Service, an_order, new_key, service};
 const JSON: &[u8] = b"Content-Type: application/json";
 pub const CHUNKED: &[u8] = b"Transfer-Encoding: chunked";
 
-/// Longer than any answer may take, a body that never comes included.
+/// Longer than any response may take, even to a body that never comes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A request on a connection of its own, with bytes that a client library would refuse to send.
@@ -38,7 +38,7 @@ impl Raw {
     }
 
     pub async fn send(&mut self, bytes: &[u8]) {
-        // A client that was answered early may find the connection closed.
+        // A client that got an early response may find the connection closed.
         let _ = self.0.write_all(bytes).await;
     }
 
@@ -140,7 +140,7 @@ async fn heads_that_are_no_http() {
     let service = service().own_redis().start().await;
     let key = new_key();
     let order = an_order().to_string();
-    // What the host answers is its own affair, as long as it rejects.
+    // The host may choose the response, as long as it rejects.
     for field in [
         &b"Idempotency-Key: k\0"[..],
         b"Idempotency-Key: a\rb",

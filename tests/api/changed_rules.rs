@@ -1,5 +1,5 @@
-//! Retries of orders that were valid when they were created, and would not be today: a key that has an order is
-//! answered with it.
+//! Retries of orders that were valid when they were created, and would not be today: a key that has an order returns
+//! it.
 
 use serde_json::{Value, json};
 

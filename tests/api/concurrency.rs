@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use crate::applies::Place;
 use crate::support::{Answer, Service, an_order, an_order_of, new_key, service};
 
-/// All answers are the same order, and exactly one claims to have created it.
+/// All responses have the same order, and exactly one claims to have created it.
 pub fn assert_one_creation(answers: &[Answer]) {
     let creations: Vec<_> = answers.iter().filter(|answer| !answer.replayed()).collect();
     assert_eq!(creations.len(), 1, "answers without the replay mark");
@@ -80,13 +80,13 @@ async fn two_thousand_clients_are_all_answered_and_latency_recovers() {
     let service = service().start().await;
     let before = typical_latency(&service).await;
     let order = an_order();
-    // Until it is answered; with the slowest response so far.
+    // Until it has a response; with the slowest one so far.
     let ask = async |key: &str, worst: &mut Duration| {
         for _ in 0..20 {
             let start = Instant::now();
             let answer = service.order(key, &order).await;
             *worst = start.elapsed().max(*worst);
-            // Spin's own answer: it has 1,000 instances at most, and lets no request wait for one.
+            // Spin's own response: it has 1,000 instances at most, and lets no request wait for one.
             let is_spins = crate::applies::is_on_spin() && answer.status == 500 && answer.body.is_empty();
             if answer.status != 503 && !is_spins {
                 return answer;

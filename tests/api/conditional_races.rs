@@ -9,7 +9,7 @@ use tokio_postgres::Transaction;
 use crate::conditional::{ask, ask_at, assert_locked, current, is_locked, refused};
 use crate::support::{Answer, Service, an_order, insert_and_stay, new_key, service};
 
-/// Of all answers to requests with one tag, one is a creation; the others were rejected.
+/// Of all responses to requests with one tag, one is a creation; the others were rejected.
 fn assert_one_winner(answers: &[Answer]) -> &Answer {
     let created: Vec<_> = answers.iter().filter(|a| a.status == 201).collect();
     assert_eq!(created.len(), 1, "creations: {answers:?}");

@@ -1,4 +1,4 @@
-//! Demands of every answer that these tests get that the OpenAPI document has it.
+//! Demands that the OpenAPI document has every response that these tests get.
 
 use std::sync::LazyLock;
 
@@ -11,13 +11,13 @@ static DOCUMENT: LazyLock<Document> = LazyLock::new(|| {
     Document::read(&file).unwrap()
 });
 
-/// Whether the host itself has answered: about itself, or because it rejected the request before any component saw it.
+/// Whether the response is the host's own: about itself, or because it rejected the request before a component saw it.
 fn is_of_host(path: &str, answer: &Answer) -> bool {
     let refused = answer.field("content-type").is_none() && matches!(answer.status, 400 | 500);
     refused || path.starts_with("/.well-known/runner/")
 }
 
-/// Whether the component `console` answers: its pages do not belong to the API.
+/// Whether the response is of the component `console`, whose pages do not belong to the API.
 fn is_of_web(answer: &Answer) -> bool {
     answer.field("content-security-policy").is_some()
 }

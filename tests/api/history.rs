@@ -73,7 +73,7 @@ async fn two_databases_that_share_a_prefix_never_answer_for_each_other() {
     one.assert_stored(&key, 1).await;
 }
 
-/// With `replay_during_outage = false`, nothing is answered that Postgres may have lost.
+/// With `replay_during_outage = false`, no response has an order that Postgres may have lost.
 #[tokio::test]
 async fn in_an_outage_a_completed_order_is_replayed_only_where_that_is_configured() {
     applies_to!(Servers, Partitions);
@@ -92,7 +92,7 @@ async fn in_an_outage_a_completed_order_is_replayed_only_where_that_is_configure
 #[tokio::test]
 async fn an_order_lost_by_a_failover_is_created_again_by_its_retry() {
     applies_to!(Servers, Partitions);
-    // Otherwise the retry would be answered from the record until the new primary is there.
+    // Otherwise the retry would be replayed from the record until the new primary is there.
     let setup = service().own_postgres().patient_with_redis();
     let mut service = setup.variable("replay_during_outage", "false").start().await;
     let kept = new_key();

@@ -36,7 +36,7 @@ async fn a_token_of_every_algorithm_names_the_customer() {
 #[tokio::test]
 async fn a_bad_token_is_refused_before_any_store_is_asked() {
     applies_to!(Servers);
-    // No store answers: a request that asks one gets 503.
+    // No store responds: a request that asks one gets 503.
     let service = with_tokens()
         .variable("redis_url", "redis://127.0.0.1:1")
         .variable("database_url", "postgres://u@127.0.0.1:1/db")

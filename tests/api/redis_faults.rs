@@ -1,4 +1,4 @@
-//! Failures of Redis: the answers stay the same, and take longer.
+//! Failures of Redis: the responses stay the same, and take longer.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
 //! What protects customers of one service from each other, browsers from other pages, and the service from its clients'
-//! mistakes: caches, CORS, conditions, bounded answers, ids that cannot be guessed.
+//! mistakes: caches, CORS, conditions, bounded responses, ids that cannot be guessed.
 
 use std::collections::BTreeMap;
 

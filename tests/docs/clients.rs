@@ -18,7 +18,7 @@ use crate::{blocks, read, served};
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Length: 0\r\n\
     Connection: close\r\n\r\n";
 
-/// A way to a service: the first request's answer is lost, the second request is rejected. Returns its URL.
+/// A way to a service: the first request's response is lost, the second request is rejected. Returns its URL.
 async fn bad_way(service: &Served) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -31,7 +31,7 @@ async fn bad_way(service: &Served) -> String {
     url
 }
 
-/// Reads one request with a `Content-Length` from a connection of its own, and answers it.
+/// Reads one request with a `Content-Length` from a connection of its own, and responds.
 async fn forward(mut client: TcpStream, target: SocketAddr, number: u32) {
     let mut request = String::new();
     let is_whole = |request: &str| {

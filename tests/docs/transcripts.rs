@@ -1,5 +1,5 @@
-//! The transcripts of the pages, run as they are, but for the port; each answer is the one that the page shows, but for
-//! ids, tags and times.
+//! The transcripts of the pages, run as they are, but for the port; each response is the one that the page shows, but
+//! for ids, tags and times.
 
 use std::process::Command;
 

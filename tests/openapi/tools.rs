@@ -51,7 +51,7 @@ async fn test([manifest, document, settings]: Api, name: &str, set: &[(&str, &st
 
 /// The same for the orders, with an identity; demands also that the links of the document were followed.
 async fn test_orders(name: &str, identity: &[(&str, &str)], max: u32, field: &str) {
-    // Preflights are answered where origins are set. Nobody knows the token of the feed: with it, requests would wait.
+    // Preflights need origins. Nobody knows the token of the feed: with it, requests would wait.
     let more = [("cors_origins", "*"), ("events_token", "a-token-that-is-not-sent-and-not-short")];
     let report = test(the_orders(), name, &[identity, &more].concat(), max, field).await;
     assert!(report.is_empty() || report.contains("Stateful"), "{report}");

@@ -1,5 +1,5 @@
-//! CloudEvents 1.0, as a consumer over HTTP reads and writes them: the event, its delivery, and the
-//! answer to one that is rejected. Knows no type of event. And the money that events tell of.
+//! CloudEvents 1.0, as a consumer over HTTP reads and writes them: the event, its delivery, the response to a rejected
+//! one, and the money in its data. Knows no type of event.
 
 mod delivery;
 mod event;

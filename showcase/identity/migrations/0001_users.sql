@@ -1,5 +1,5 @@
 -- A user is a row like an order: the customer is nobody, and the key is the e-mail in lower case. The table's unique
--- constraint decides who gets an e-mail.
+-- constraint decides which request gets an e-mail.
 SELECT create_resource_table('users', 'user');
 
 -- Its documents have hashes of passwords, which no subscriber needs.

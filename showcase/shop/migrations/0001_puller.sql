@@ -10,7 +10,7 @@ CREATE TABLE dead_letters (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     consumer    text  NOT NULL,
     event       text  NOT NULL,
-    -- What the consumer answered.
+    -- The consumer's response.
     status      text  NOT NULL,
     reason      text  NOT NULL,
     kept_at     timestamptz NOT NULL DEFAULT clock_timestamp(),

@@ -1,5 +1,5 @@
-//! The puller: reads the events of orders from a feed, delivers each to payments, and the event that payments answers
-//! with to notifications. What is here needs no host; the rest is in `service.rs`.
+//! The puller: reads the events of orders from a feed, delivers each to payments, and the event that payments returns
+//! to notifications. What is here needs no host; the rest is in `service.rs`.
 
 #[cfg(target_arch = "wasm32")]
 mod service;
@@ -9,12 +9,12 @@ use exactly_once::Collection;
 /// The names that problems are told with.
 pub const PULLER: Collection = Collection { name: "dead_letters", one: "dead_letter", path: "/api/v1/dead-letters" };
 
-/// Who gets an event. A consumer answers with an event, which the next one gets.
+/// A service that gets an event, and returns one for the next service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Consumer {
     /// Gets the events of the feed.
     Payments,
-    /// Gets what payments answers with.
+    /// Gets the events that payments returns.
     Notifications,
 }
 
@@ -41,7 +41,7 @@ impl Consumer {
         }
     }
 
-    /// Who gets the event that it answers with.
+    /// The service that gets the event that this one returns.
     pub fn next(self) -> Option<Self> {
         match self {
             Self::Payments => Some(Self::Notifications),

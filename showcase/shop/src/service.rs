@@ -45,7 +45,7 @@ async fn respond(head: &impl Head, _: impl Body, host: &SpinHost) -> Response {
 /// Why a pull ends early.
 enum Failure {
     Problem(Problem),
-    /// Who did not answer, and what it did instead.
+    /// The service that did not respond, and what happened instead.
     NoAnswer(String),
 }
 
@@ -152,7 +152,7 @@ impl Puller<'_> {
         Ok(json!({"delivered": events.len() - refused, "refused": refused}))
     }
 
-    /// Delivers an event to a consumer, the event that it answers with to the next one, and so on.
+    /// Delivers an event to a consumer, the event that it returns to the next one, and so on.
     async fn deliver(&self, first: Consumer, event: String) -> Result<Delivery, Failure> {
         let (mut consumer, mut event) = (first, event);
         loop {
