@@ -43,7 +43,7 @@ pub enum Problem {
     },
     /// A condition is required, and there is none; or it matches any state, and there is no key.
     PreconditionRequired,
-    /// What is to be read is not what `If-Match` names; its tag, if it has one.
+    /// `If-Match` of a read names another tag than the present one; the present tag, if there is one.
     Changed {
         etag: Option<ETag>,
     },

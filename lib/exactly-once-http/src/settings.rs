@@ -56,13 +56,13 @@ pub enum Store {
 
 impl Settings {
     /// How long a statement may wait for the locks of other transactions: shorter than the request waits for the
-    /// statement. One that its request has abandoned would go on waiting on a connection that another request gets.
+    /// statement. Otherwise an abandoned statement would still wait on the connection that another request gets.
     pub fn lock_timeout(&self) -> Duration {
         self.database_timeout * 2 / 5
     }
 
-    /// How customers are identified. Only a component that asks needs the variable: one may identify customers in a way
-    /// of its own.
+    /// How customers are identified. A component that identifies customers in its own way does not call this, and does
+    /// not need the variable.
     ///
     /// # Errors
     /// It has not been chosen. No choice is safe by default: "none" would make all customers one.

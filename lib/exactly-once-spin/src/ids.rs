@@ -7,9 +7,9 @@ use exactly_once::ports::ResourceIds;
 use uuid::timestamp::context::NoContext;
 use uuid::{Timestamp, Uuid};
 
-/// UUID version 7 with the current time and 74 random bits. Not [`Uuid::now_v7`]: its counter orders the ids of a
-/// millisecond and leaves 32 bits that a customer with one of them cannot compute, and the state of a list must be
-/// unguessable. Nothing needs the order.
+/// UUID version 7 with the current time and 74 random bits. Not [`Uuid::now_v7`]: its counter, which nothing needs,
+/// leaves only 32 bits that a customer cannot compute from another id of the same millisecond, and the state of a list
+/// must be unguessable.
 pub struct RandomIds;
 
 impl ResourceIds for RandomIds {

@@ -183,7 +183,7 @@ impl<'r, P: Platform> Database<'r, P> {
             Place::Sqlite => Keep::Always,
         };
         let answer = match self.rest() < self.useful_time() {
-            // The request would abandon the statement before its response.
+            // The statement would end after the request.
             true => None,
             false => {
                 self.request.count_trip();
@@ -228,7 +228,7 @@ impl<'r, P: Platform> Database<'r, P> {
             && place != Place::Sqlite
             && postgres::failure(error) == Failure::TakesNoWrites
         {
-            // The host's pool would hand it out again for as long as the old primary lives.
+            // Otherwise the host's pool returns this connection to requests for as long as the old primary lives.
             let end = Statement::plain(postgres::END_CONNECTION);
             let _ = platform.rows(&connection, &end).await;
         }
@@ -287,9 +287,9 @@ impl<'r, P: Platform> Database<'r, P> {
         })
     }
 
-    /// Whether to send a statement once more that another transaction has made fail, and after a pause. Postgres has
-    /// waited for the lock as long as a statement may. SQLite gives up soon, so that the instance's other requests go
-    /// on.
+    /// Whether to repeat a statement that failed because of another transaction; with SQLite after a pause. Postgres has
+    /// waited for the lock as long as a statement may. SQLite gives up soon, so that the instance's other requests
+    /// continue.
     async fn may_retry(&self, tries: u32, started: Duration) -> bool {
         match self.settings.place {
             // Another try that waits for a lock could last for longer than the request.
@@ -397,8 +397,8 @@ impl<P: Platform> Resources for Database<'_, P> {
         drop(self.request.ticket.take());
         let _wait = self.request.waits_for_database();
         let insertion = self.table.group.insert(new, self);
-        // For all of the time: under overload, statements of their own would multiply the load by the batch's size. A
-        // batch that meets a locked row ends soon.
+        // Waits for all of the request's time: under overload, one statement per request would multiply the load by the
+        // batch's size. A batch that meets a locked row ends soon.
         let attempt = self.within(self.settings.timeout, insertion).await;
         attempt.unwrap_or(Attempt::Undecided)
     }

@@ -9,10 +9,10 @@ use crate::platform::StatementError;
 use crate::sql::{Statements, Templates};
 
 /// Inserts unless the scope has a resource, and otherwise returns that one. Both halves see the statement's snapshot: a
-/// resource that is committed while this waits for its lock gives neither, and the caller asks again. `ON CONFLICT`
+/// resource that is committed while this waits for its lock is in neither, and the caller asks again. `ON CONFLICT`
 /// names no constraint because a request that continues an interrupted one repeats an id as well as a key. The
 /// insertion reads from `current`, so that the lock timeout is set before it begins, for this transaction only: a
-/// statement that waited for longer than its request would make the next one wait that gets the connection.
+/// statement that waits for longer than its request would delay the next request on the connection.
 const INSERT: &str = "\
     WITH current AS MATERIALIZED ( \
         SELECT database_history() AS history, set_config('lock_timeout', $7::text, true) AS lock_timeout \

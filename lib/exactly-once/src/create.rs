@@ -198,8 +198,8 @@ async fn claim(
                 // it was.
                 Progress::Completed(_) => record.id,
                 // Another request is under way, has died, or has created the resource, which a failover may have lost
-                // since then. With the record's id, this request and that one are the same, however old the record is:
-                // a client that knows the id of the lost resource knows that of the restored one.
+                // since then. The record's id makes this request and that one the same, however old the record is: the
+                // restored resource has the id of the lost one.
                 Progress::InProgress => record.id,
             }
         }
