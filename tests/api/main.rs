@@ -1,5 +1,5 @@
 //! The service as its users see it: the built component over HTTP, on real Redis and Postgres. Run with
-//! `cargo xtask test`; see README.md for running it against a deployment of your own.
+//! `cargo xtask test`; docs/commands.md says how to run it against a deployment of your own.
 
 #[macro_use]
 mod applies;

@@ -167,7 +167,7 @@ fn refused(value: &Value, violations: Vec<Violation>) {
     serde_json::from_str::<Value>(&answer.body).expect("the answer is JSON");
 }
 
-/// The total of an order, if it is one by the rules of README.md.
+/// The total of an order, if it is one by the rules of docs/api.md.
 fn total(value: &Value) -> Option<u128> {
     let Value::Object(members) = value else {
         return None;

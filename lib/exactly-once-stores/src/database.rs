@@ -287,7 +287,7 @@ impl<'r, P: Platform> Database<'r, P> {
         })
     }
 
-    /// Whether to repeat a statement that failed because of another transaction; with SQLite after a pause. Postgres has
+    /// Whether to repeat a statement that failed because of another transaction; SQLite's after a pause. Postgres has
     /// waited for the lock as long as a statement may. SQLite gives up soon, so that the instance's other requests
     /// continue.
     async fn may_retry(&self, tries: u32, started: Duration) -> bool {

@@ -1,4 +1,4 @@
-//! A private Redis server with the settings that README.md recommends for production.
+//! A private Redis server. It keeps an append-only file and evicts nothing.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -1,5 +1,5 @@
-//! Implements the monotonic clock of `wasi:clocks@0.3.0` as wasmtime-wasi does, so that timers are counted: its own
-//! functions that wait look at no state of the host, from which a call would be known.
+//! Implements the monotonic clock of `wasi:clocks@0.3.0` as wasmtime-wasi does, so that timers are counted: a call is
+//! counted when it asks for the host's state, and wasmtime-wasi's waiting functions do not.
 
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Answers every request with the same few bytes: what a host costs before a component does anything.
+//! Returns the same few bytes for every request: what a host costs before a component does anything.
 #![cfg(target_arch = "wasm32")]
 
 use bytes::Bytes;

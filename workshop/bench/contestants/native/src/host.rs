@@ -1,6 +1,5 @@
-//! The component's composition over native connections. An instance belongs to one thread, and so does a request: each
-//! of a few
-//! threads has an instance of its own, as each of a Spin host's instances has.
+//! The component's composition over native connections. An instance and its requests belong to one thread: each of a
+//! few threads has an instance of its own, as in a Spin host.
 
 use std::cell::RefCell;
 use std::rc::Rc;
