@@ -112,7 +112,7 @@ impl<'r, P: Platform> Redis<'r, P> {
     }
 
     /// Sends a command over the kept connection, and over a new one if that is dead. A reservation may run twice: the
-    /// second one finds our own record.
+    /// second one finds the record of the first.
     async fn attempt(&self, node: &Node<P>, command: &Command) -> Result<Reply, CommandError> {
         let connection = self.connection(node).await?;
         match self.send(&connection, command).await {

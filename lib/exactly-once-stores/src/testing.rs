@@ -85,7 +85,7 @@ impl TestPlatform {
         self.0.lines.take()
     }
 
-    /// Runs the futures, and what was spawned. Time passes in steps of a millisecond while none can go on.
+    /// Runs the futures, and what was spawned. Time passes in steps of a millisecond while none can continue.
     pub fn run<T>(&self, future: impl Future<Output = T>) -> T {
         let mut future = Box::pin(future);
         let mut context = Context::from_waker(Waker::noop());

@@ -96,7 +96,7 @@ impl From<History> for HistorySet {
 pub enum KnownHistory {
     /// The database named each of these within [`TRUSTED_FOR`].
     Current(HistorySet),
-    /// The database has not named its history lately. A statement finds out.
+    /// No statement has returned the history for some time. The next one does.
     Unknown {
         /// What it named before.
         last: HistorySet,
@@ -192,8 +192,8 @@ impl HistoryMonitor {
         }
     }
 
-    /// The histories that were heard within [`TRUSTED_FOR`] before that time. A history that was not heard again since
-    /// another one was first heard is over: that one has followed it. Servers that serve together are heard in turns.
+    /// The histories that statements returned within [`TRUSTED_FOR`] before that time. A history that no statement has
+    /// returned since another one first appeared is over. Servers that serve together return theirs in turns.
     fn present(&self, time: Duration) -> HistorySet {
         let followed = self.heard.iter().map(|heard| heard.first).max().unwrap_or_default();
         let is_present = |heard: &&Heard| time < heard.last + TRUSTED_FOR && followed <= heard.last;

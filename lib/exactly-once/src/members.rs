@@ -33,7 +33,7 @@ pub struct Resource {
     pub collection: Collection,
     /// Where its API is described, if it is.
     pub documentation: Option<Documentation>,
-    /// What its schema says of it beside its members.
+    /// What its schema says of it besides its members.
     pub(crate) about: &'static str,
     pub(crate) members: &'static [Member],
     rules: fn(&Map<String, Value>, &mut Check),
@@ -270,7 +270,7 @@ impl Member {
         Self { name, about, source }
     }
 
-    /// Adds what the schema says of it beside its rule.
+    /// Adds what the schema says of it besides its rule.
     #[must_use]
     pub const fn about(mut self, about: &'static str) -> Self {
         self.about = about;

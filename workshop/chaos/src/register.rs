@@ -19,7 +19,7 @@ pub struct Register;
 pub enum Step {
     /// 201, not marked as a replay: it has created this order.
     Created(String),
-    /// 201, marked as a replay; it may have created the order all the same, in its first try.
+    /// 201, marked as a replay; its first try may have created the order.
     Replayed(String),
     /// No response, or 503: it may have created this order.
     Unknown(String),

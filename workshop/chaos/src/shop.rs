@@ -31,7 +31,7 @@ const EVENTS_TOKEN: &str = "events-token-of-a-laptop-or-a-test";
 /// How long clients may take to complete what they have begun, and deliveries, after the faults.
 const FINISHING: Duration = Duration::from_secs(60);
 
-/// Some faults, beside those of the pullers.
+/// Some faults, besides those of the pullers.
 const FAULTS: [Kind; 6] = {
     use Kind::{HostKilled, HostPaused, PostgresRestarted, PostgresStopped, RedisKilled, RedisLost};
     [HostKilled, HostPaused, PostgresRestarted, PostgresStopped, RedisKilled, RedisLost]

@@ -74,7 +74,7 @@ impl Postgres {
         let Some(mut process) = self.process.take() else {
             return Ok(());
         };
-        // Paused first: between the list and the kill it must not start others. The others go on while the first
+        // Paused first: between the list and the kill it must not start others. The others continue while the first
         // process is dead: a statement in progress could still commit and be acknowledged.
         process.pause()?;
         let id = process.id();

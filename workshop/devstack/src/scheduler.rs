@@ -16,7 +16,7 @@ const TIME_OUT: Duration = Duration::from_secs(60);
 /// How long a pull waits for an event, in seconds.
 const WAIT: u64 = 2;
 
-/// Pulls until it is dropped. A pull that is under way then goes on.
+/// Pulls until it is dropped. A pull that is under way then continues.
 pub struct Puller {
     stopped: Arc<AtomicBool>,
 }

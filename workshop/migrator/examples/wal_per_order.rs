@@ -1,5 +1,5 @@
 //! Measures how much WAL an order takes, for docs/capacity.md: orders from the migrated schema's own
-//! function, one and sixteen to a statement, on a Postgres of our own.
+//! function, one and sixteen to a statement, on a private Postgres.
 
 use std::time::Duration;
 

@@ -80,7 +80,7 @@ pub async fn create_database(admin_url: &str, name: &str, template: Option<&str>
         .await?;
     if known.is_none() {
         let template = template.map(|t| format!(" TEMPLATE \"{t}\"")).unwrap_or_default();
-        // Identifiers cannot be parameters; these are our own.
+        // Identifiers cannot be parameters; no user chooses these.
         let statement = format!("CREATE DATABASE \"{name}\"{template}");
         connection.execute(AssertSqlSafe(statement)).await?;
     }

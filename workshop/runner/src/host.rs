@@ -186,7 +186,7 @@ pub struct Guest {
     measured: Measured,
 }
 
-/// What a component may use of the host, beside its code.
+/// What a component may use of the host, besides its code.
 pub struct Grants {
     /// Environment variables.
     pub environment: BTreeMap<String, String>,

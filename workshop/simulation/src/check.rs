@@ -98,7 +98,7 @@ pub struct Arrival {
     pub moment: Moment,
     /// By the clock.
     pub time: Duration,
-    /// What its instance had heard last of the database's history.
+    /// The database's histories that its instance knew last.
     pub heard: HistorySet,
 }
 

@@ -16,7 +16,7 @@ pub struct Bound {
     pub faults: u32,
     /// Which faults.
     pub kinds: &'static [Fault],
-    /// Preemptions in one run, at most: another request takes a step although the last one could go on. `None`: any
+    /// Preemptions in one run, at most: another request takes a step although the last one could continue. `None`: any
     /// number.
     pub preemptions: Option<u32>,
 }
@@ -105,7 +105,7 @@ impl PathDriver<'_> {
 
 impl Driver for PathDriver<'_> {
     fn next(&mut self, enabled: &[Enabled]) -> Option<Step> {
-        // A request that waits for another does not go on.
+        // A request that waits for another does not continue.
         let goes_on = |e: &Enabled| Some(e.actor) == self.last && !e.waits();
         let going_on = enabled.iter().find(|e| goes_on(e));
         let may_preempt = self.preemptions != Some(0);

@@ -71,7 +71,7 @@ texts! {
 /// How long a slow answer takes.
 pub const SLOW: Duration = Duration::from_secs(3);
 
-/// Longer than an instance believes what it has heard, than a lock's lease, and than a request takes.
+/// Longer than an instance believes a history, than a lock's lease, and than a request takes.
 pub const PAUSE: Duration = Duration::from_secs(120);
 
 impl Fault {

@@ -5,7 +5,7 @@ use crate::coverage::Coverage;
 use crate::run::{Driver, Enabled, Failure, Step, run};
 use crate::scenario::Scenario;
 
-/// Takes the given steps and skips those that are not enabled. After them, the run goes on without faults.
+/// Takes the given steps and skips those that are not enabled. After them, the run continues without faults.
 struct StepsDriver<'s> {
     steps: std::slice::Iter<'s, Step>,
 }

@@ -6,7 +6,7 @@
 //! of its own ([`Clock::waited`]), which passes only when a step is about this request's wait. A schedule orders steps
 //! and does not date them: a call that another request's time-out overtakes may have been sent just before the end of
 //! that time. With one clock the first time-out would be that of all calls under way, and no schedule would have a
-//! request that times out beside one that goes on.
+//! request that times out beside one that continues.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -80,7 +80,7 @@ pub enum Lost {
     Transient,
 }
 
-/// What a request hears of its call.
+/// What a request learns of its call.
 pub type Outcome = Result<Answer, Lost>;
 
 /// A connection to Postgres. Answers arrive in the order of the statements.

@@ -36,7 +36,7 @@ pub const FAILOVERS: Bound = Bound { faults: 2, kinds: &Fault::WITH_LOSS, preemp
 /// Three conditional requests whose statements wait for one another: at most two preemptions and two faults.
 pub const WAITS: Bound = Bound { faults: 2, kinds: &Fault::OF_WAITS, preemptions: Some(2) };
 
-/// Four requests that arrive one after the other at one instance: it hears of a failover, and then of nothing.
+/// Four requests that arrive one after the other at one instance: it learns of a failover, and then of nothing.
 pub const OUTAGES: Bound = Bound { faults: 2, kinds: &Fault::WITH_LOSS, preemptions: Some(0) };
 
 /// Two requests and a failover with synchronous replication: at most one preemption and two faults.

@@ -31,7 +31,7 @@ use crate::world::{Answer, Call, World};
 /// How many calls one request may make. A request with more calls is taken to be in an endless loop.
 const MAX_CALLS: u32 = 20;
 
-/// How much time passes after all faults: longer than an instance believes what it has heard, and than a lock's lease.
+/// How much time passes after all faults: longer than an instance believes a history, and than a lock's lease.
 const SETTLING: Duration = Duration::from_secs(10);
 
 /// The actor of a step.
@@ -117,7 +117,7 @@ struct Request {
     arrival: Arrival,
 }
 
-/// When a request hears what of its call: nothing at all, if it is `None`.
+/// When the outcome of a call reaches its request, and which; `None` if nothing does.
 type Reaction = (Duration, Option<Outcome>);
 
 impl Request {

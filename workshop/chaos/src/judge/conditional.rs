@@ -12,7 +12,7 @@ use crate::history::{Condition, Events, Request};
 use crate::register::{operation, violation};
 use crate::verdict::{HEALING_MS, Verdict, Violation};
 
-/// How long a request to the service can go on after its client has its response or has given up (5 s), and the lock of
+/// How long a request to the service can last after its client has its response or has given up (5 s), and the lock of
 /// its list after that if its release fails (5 s).
 const LOCKED_MS: u64 = 10_000;
 
@@ -72,7 +72,7 @@ pub fn judge(keys: &Keys, events: &Events, verdict: &mut Verdict) {
 }
 
 /// What happened to a customer's list until a failover may lose orders: after that, they are created again without a
-/// condition, beside those that have one.
+/// condition, besides those that have one.
 fn operations(customer: &str, keys: &Keys, events: &Events, verdict: &mut Verdict) -> Vec<Operation<List>> {
     let end_ms = events.losses().map(|loss| loss.from_ms).next().unwrap_or(u64::MAX);
     let mut all = Vec::new();

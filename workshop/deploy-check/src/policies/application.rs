@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{CONTAINER, Files, Findings, PREFIX, is_workload};
 use crate::render::{Object, Overlay, elements, text};
 
-/// How long gateways may go on sending requests to a pod that is ending.
+/// How long gateways may still send requests to a pod that is ending.
 const PROPAGATION_SECONDS: u64 = 5;
 /// How long the body of a request may take to arrive: the component's `BODY_DEADLINE`.
 const BODY_SECONDS: u64 = 10;
@@ -17,7 +17,7 @@ const DRAIN: &str = "ORDERS_DRAIN_SECONDS";
 
 const INSTANCES: &str = "SPIN_MAX_INSTANCE_COUNT";
 const INSTANCES_OF_SPIN: u64 = 1_000;
-/// What 1,024 clients take beside instances, for each of them, and how many they use: docs/capacity.md.
+/// What 1,024 clients take besides instances, for each of them, and how many they use: docs/capacity.md.
 const REST_KB: u64 = 131_000 + 67_000;
 const INSTANCE_KB: u64 = 1_100;
 const INSTANCES_USED: u64 = 450;
