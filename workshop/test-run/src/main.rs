@@ -1,9 +1,8 @@
-//! The program behind `cargo xtask test`: builds everything, starts the stores that tests share, runs all tests and a
-//! minute of chaos, and the simulation beside them.
+//! The program behind `cargo xtask test`, which has built everything else: starts the stores that tests share, runs all tests and a
+//! minute of chaos, and beside them the tests that need no server and the simulation.
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::panic::resume_unwind;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
@@ -13,7 +12,7 @@ use clap::Parser;
 use devstack::install::find_or_install_pgbouncer;
 use devstack::process::Process;
 use devstack::workspace::{self, Workspace};
-use devstack::{Browser, Postgres, Programs, Redis, examples};
+use devstack::{Browser, Postgres, Programs, Redis};
 use fixtures::Shared;
 use fixtures::debezium::Debezium;
 use fixtures::kafka::Kafka;
@@ -26,7 +25,7 @@ const PARTITIONS: u32 = 8;
 /// How many seconds the simulation runs. Its exhaustive part always runs to its end.
 const SIMULATION_SECONDS: &str = "45";
 
-/// How often the simulation's output is read.
+/// How often the output of what runs beside is read.
 const POLL: Duration = Duration::from_millis(200);
 
 /// Runs all tests, the simulation and a minute of chaos, with everything they need.
@@ -59,18 +58,11 @@ async fn test(arguments: Arguments) -> Result<()> {
     // A run with named tests runs only those.
     let is_whole = arguments.rest.is_empty();
     let programs = Programs::find_or_install(may_install)?;
-    workspace::ensure_wasm_target()?;
     std::thread::scope(|scope| {
         if is_whole || arguments.tools {
             scope.spawn(|| install_tools(may_install));
         }
-        // One of the two builds often has work for one processor only.
-        let components = scope.spawn(build_components);
-        workspace::build_all()?;
-        if is_whole {
-            workspace::build_simulation()?;
-        }
-        components.join().unwrap_or_else(|panic| resume_unwind(panic))
+        if is_whole { workspace::build_simulation() } else { Ok(()) }
     })?;
 
     let folder = workspace::stack_folder().join(format!("test-{}", std::process::id()));
@@ -89,40 +81,44 @@ async fn test(arguments: Arguments) -> Result<()> {
     shared.create_template().await?;
     partitioned.create_template().await?;
 
-    let simulation = is_whole.then(|| Simulation::start(&folder)).transpose()?;
-    let mut passed = passes(Workspace::Product, &[], &shared, &arguments.rest)?;
-    passed &= passes(Workspace::Showcase, &["--workspace", "--lib"], &shared, &arguments.rest)?;
-    let all = [&workspace::TESTED[..], &["--no-fail-fast"]].concat();
-    passed &= passes(Workspace::Workshop, &all, &shared, &arguments.rest)?;
+    let without_servers = |workspace, which: &[&str]| tests(workspace, which, &shared, &arguments.rest);
     let simulation_tests = ["--package", "simulation", "--profile", "simulation"];
-    passed &= passes(Workspace::Workshop, &simulation_tests, &shared, &arguments.rest)?;
+    let mut beside = vec![
+        ("product", without_servers(Workspace::Product, &[])),
+        ("showcase", without_servers(Workspace::Showcase, &["--workspace", "--lib"])),
+        ("simulation-tests", without_servers(Workspace::Workshop, &simulation_tests)),
+    ];
+    if is_whole {
+        // It always has the same seeds, so that a change is what makes a difference.
+        let mut simulation = Command::new(workspace::simulation());
+        simulation.args(["--seconds", SIMULATION_SECONDS]);
+        beside.push(("simulation", simulation));
+    }
+    let beside = beside.iter().map(|(name, command)| Beside::start(name, command, &folder));
+    let beside = beside.collect::<Result<Vec<_>>>()?;
+    let all = [&workspace::TESTED[..], &["--no-fail-fast"]].concat();
+    let mut passed = tests(Workspace::Workshop, &all, &shared, &arguments.rest).status()?.success();
     eprintln!("\nThe tests over HTTP once more, on tables of {PARTITIONS} hash partitions:");
     let over_http = [&workspace::TESTED[..5], &["--test", "api"]].concat();
-    passed &= passes(Workspace::Workshop, &over_http, &partitioned, &arguments.rest)?;
+    passed &= tests(Workspace::Workshop, &over_http, &partitioned, &arguments.rest).status()?.success();
     eprintln!("\nThe tests over HTTP once more, on the embedded store:");
-    passed &= passes(Workspace::Workshop, &over_http, &embedded, &arguments.rest)?;
-    ensure!(passed, "tests failed; the servers' and applications' logs are in {}", folder.display());
-    if is_whole && !arguments.no_chaos {
+    passed &= tests(Workspace::Workshop, &over_http, &embedded, &arguments.rest).status()?.success();
+    if passed && is_whole && !arguments.no_chaos {
         chaos(&["--shop", "--seconds", "20"])?;
         chaos(&["--seconds", "40"])?;
         chaos(&["--seconds", "20", "--replay-during-outage"])?;
     }
+    for tests in beside {
+        eprintln!("\nRun beside the others:");
+        passed &= tests.finish()?;
+    }
+    ensure!(passed, "tests failed; the servers' and applications' logs are in {}", folder.display());
     drop(redis);
     drop(postgres);
     Postgres::remove(&folder.join("postgres"))?;
-    if let Some(simulation) = simulation {
-        eprintln!("\nThe simulation, which has run beside the tests and chaos:");
-        simulation.finish()?;
-    }
     std::fs::remove_dir_all(&folder)?;
     eprintln!("All tests passed in {} s.", start.elapsed().as_secs());
     Ok(())
-}
-
-fn build_components() -> Result<()> {
-    workspace::build_components()?;
-    let packages = [&examples::packages("shop")[..], &["order-by-key"]].concat();
-    workspace::build_for_wasm(Workspace::Showcase, &packages)
 }
 
 /// Installs what only some tests need, which say that they are skipped without it.
@@ -145,21 +141,20 @@ fn install_tools(may_install: bool) {
     report("No pooler will be put before Postgres", pgbouncer);
 }
 
-/// Runs tests of a workspace on these stores; says whether they passed.
-fn passes(workspace: Workspace, which: &[&str], shared: &Shared, rest: &[String]) -> Result<bool> {
+/// The command that runs tests of a workspace on these stores.
+fn tests(workspace: Workspace, which: &[&str], shared: &Shared, rest: &[String]) -> Command {
     let mut tests = workspace::cargo_command();
     tests.arg("test").arg("--manifest-path").arg(workspace.manifest());
     tests.arg("--target-dir").arg(workspace.target());
     tests.args(which).arg("--").args(rest);
     shared.tell(&mut tests);
-    let status = tests
+    tests
         .current_dir(workspace::root())
         // More than there are processors: most tests wait for a store or for time to pass.
         .env("RUST_TEST_THREADS", "3")
         // For the runners that tests start: some assert how often the stores were asked.
-        .env("RUNNER_COUNT_CALLS", "true")
-        .status();
-    Ok(status.context("running cargo test")?.success())
+        .env("RUNNER_COUNT_CALLS", "true");
+    tests
 }
 
 fn chaos(options: &[&str]) -> Result<()> {
@@ -169,44 +164,40 @@ fn chaos(options: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// A simulation beside the tests, in a process that gets only the processor time that the tests leave: they often wait
-/// for a store or for time to pass. It always has the same seeds, so that a change is what makes a difference.
-struct Simulation {
+/// Tests that need no server, in a process that gets only the processor time that the other tests leave: they often
+/// wait for a store or for time to pass.
+struct Beside {
     process: Process,
     output: File,
 }
 
-impl Simulation {
-    /// Starts it; its output goes to a file in that folder.
-    fn start(folder: &Path) -> Result<Self> {
-        let output = folder.join("simulation.log");
+impl Beside {
+    /// Starts a command; its output goes to a file in that folder.
+    fn start(name: &'static str, command: &Command, folder: &Path) -> Result<Self> {
+        let output = folder.join(format!("{name}.log"));
         let written = File::create(&output)?;
-        let mut simulate = Command::new("nice");
-        simulate
-            .args(["-n", "19"])
-            .arg(workspace::simulation())
-            .args(["--seconds", SIMULATION_SECONDS])
-            .stdout(written.try_clone()?)
-            .stderr(written);
-        Ok(Self {
-            process: Process::start("the simulation", &mut simulate, Signal::SIGKILL)?,
-            output: File::open(&output)?,
-        })
+        let mut nice = Command::new("nice");
+        nice.args(["-n", "19"]).arg(command.get_program()).args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => nice.env(name, value),
+                None => nice.env_remove(name),
+            };
+        }
+        nice.current_dir(workspace::root()).stdout(written.try_clone()?).stderr(written);
+        let process = Process::start(name, &mut nice, Signal::SIGKILL)?;
+        Ok(Self { process, output: File::open(&output)? })
     }
 
-    /// Shows its output, what is there and what comes, until it ends.
-    ///
-    /// # Errors
-    /// It found a violation, or could not run.
-    fn finish(mut self) -> Result<()> {
+    /// Shows its output, what is there and what comes, until it ends; says whether it succeeded.
+    fn finish(mut self) -> Result<bool> {
         loop {
             let status = self.process.exited()?;
             let mut text = Vec::new();
             self.output.read_to_end(&mut text)?;
             std::io::stderr().write_all(&text)?;
             if let Some(status) = status {
-                ensure!(status.success(), "the simulation failed");
-                return Ok(());
+                return Ok(status.success());
             }
             std::thread::sleep(POLL);
         }

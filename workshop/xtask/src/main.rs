@@ -3,6 +3,7 @@
 
 mod clean;
 mod migrate;
+mod test;
 mod up;
 
 use std::ffi::OsString;
@@ -63,7 +64,7 @@ async fn run() -> Result<()> {
         Task::Up(arguments) => up::up(arguments).await,
         Task::Migrate(arguments) => migrate::migrate(&arguments),
         Task::Clean => clean::clean(),
-        Task::Test(passed_on) => become_program("test-run", "dev", &passed_on),
+        Task::Test(passed_on) => test::test(&passed_on),
         Task::Simulate(passed_on) => become_program("simulation", "simulation", &passed_on),
         Task::Chaos(passed_on) => become_program("chaos", "dev", &passed_on),
         Task::Bench(passed_on) => become_program("bench", "dev", &passed_on),
