@@ -1,5 +1,5 @@
-//! The program behind `cargo xtask test`, which has built everything else: starts the stores that tests share, runs all tests and a
-//! minute of chaos, and beside them the tests that need no server and the simulation.
+//! The program behind `cargo xtask test`, which has built everything else: starts the stores that tests share, runs all
+//! tests and a minute of chaos, and beside them the tests that need no server and the simulation.
 
 use std::fs::File;
 use std::io::{Read, Write};
