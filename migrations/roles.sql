@@ -65,3 +65,12 @@ BEGIN
     END LOOP;
 END
 $$;
+
+-- Citus has told the workers the new owners of all but this table. A transaction of its own: they know the roles now.
+DO $$
+BEGIN
+    IF to_regclass('pg_dist_node') IS NOT NULL THEN
+        PERFORM run_on_workers('ALTER TABLE database_epochs OWNER TO orders_migrating');
+    END IF;
+END
+$$;

@@ -83,10 +83,26 @@ BEGIN
 END
 $$;
 
--- 8 bytes, or NULL. Of a table, because a new one begins to count again.
+-- Whether Citus has distributed the table.
+CREATE FUNCTION is_distributed(of_table regclass) RETURNS boolean
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF to_regclass('pg_dist_partition') IS NULL THEN
+        RETURN false;
+    END IF;
+    RETURN EXISTS (SELECT 1 FROM pg_dist_partition WHERE logicalrelid = of_table);
+END
+$$;
+
+-- 8 bytes, or NULL. Of a table, because a new one begins to count again. The rows of a distributed table have numbers
+-- of several servers, in no common order, so that a feed would skip rows: it is refused.
 CREATE FUNCTION feed_numbering(of_table regclass) RETURNS bytea
 LANGUAGE plpgsql STABLE AS $$
 BEGIN
+    IF is_distributed(of_table) THEN
+        RAISE EXCEPTION '% is distributed: there is no feed, read the logs of the servers', of_table
+            USING ERRCODE = 'program_limit_exceeded';
+    END IF;
     RETURN substring(sha256(uuid_send(current_epoch('feed')) || int8send(of_table::oid::bigint)) FROM 1 FOR 8);
 END
 $$;
@@ -124,6 +140,47 @@ BEGIN
 END
 $$;
 
+-- Why a component cannot use a table, for its log; NULL if it can.
+CREATE FUNCTION fault_of_resource(name text, id_column text) RETURNS text
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path FROM CURRENT AS $$
+DECLARE
+    fault text;
+BEGIN
+    SELECT format('%s is missing; apply the migrations', signature) INTO fault
+    FROM unnest(functions_of_resource(name)) AS signature WHERE to_regprocedure(signature) IS NULL;
+    IF fault IS NULL AND is_distributed(name::regclass) THEN
+        SELECT format('%s is distributed wrongly (%s); run distribute_resource_table', name, reason) INTO fault
+        FROM (
+            SELECT 'not by the customer, or with copies of shards' AS reason FROM pg_dist_partition
+            WHERE logicalrelid = name::regclass AND (partmethod <> 'h' OR repmodel <> 's'
+                OR column_to_column_name(logicalrelid, partkey) <> 'customer_id')
+            UNION ALL
+            SELECT format('a function runs on the coordinator: %s', signature)
+            FROM unnest(functions_of_resource(name)) AS signature
+            WHERE NOT EXISTS (
+                SELECT 1 FROM pg_dist_object JOIN pg_proc ON pg_proc.oid = objid AND classid = 'pg_proc'::regclass
+                WHERE objid = to_regprocedure(signature)
+                    AND proargnames[1 + distribution_argument_index] = 'of_customer'
+                    AND colocationid = (SELECT colocationid FROM pg_dist_partition WHERE logicalrelid = name::regclass)
+                    AND prosrc ~ 'history_of_shard|inserted.inserted')
+            UNION ALL
+            SELECT format('%s:%s lacks the metadata', nodename, nodeport) FROM pg_dist_node
+            WHERE isactive AND shouldhaveshards AND NOT (hasmetadata AND metadatasynced)
+            UNION ALL
+            SELECT 'two rows of a customer may have one number'
+            WHERE NOT EXISTS (SELECT 1 FROM pg_index WHERE indisunique AND indisvalid
+                              AND indexrelid = to_regclass(name || '_customer_id_seq_idx'))
+        ) AS reasons;
+    ELSIF fault IS NULL THEN
+        EXECUTE format('SELECT %I, seq, based_on, document FROM %I LIMIT 0', id_column, name);
+        IF NOT numbers_continue(name::regclass) THEN
+            fault := format('sequence numbers of %s repeat; run: SELECT continue_numbers(%L)', name, name);
+        END IF;
+    END IF;
+    RETURN fault;
+END
+$$;
+
 -- Makes the sequence continue after the greatest number of a table, and the cursors of its feed invalid.
 CREATE FUNCTION continue_numbers(of_table regclass) RETURNS void
 LANGUAGE plpgsql AS $$
@@ -137,8 +194,14 @@ $$;
 -- detached, or rows were restored one by one. Rows are then looked for in the tables, and retries of lost creations
 -- create again.
 CREATE FUNCTION forget_records() RETURNS void
-LANGUAGE sql AS $$
-    SELECT draw_epochs('{records,feed}')
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM draw_epochs('{records,feed}');
+    -- Each server of a distributed table has its own history.
+    IF to_regclass('pg_dist_node') IS NOT NULL THEN
+        PERFORM run_on_workers('SELECT forget_records_of_shards()');
+    END IF;
+END
 $$;
 
 -- The same for a role that deletes rows, without a right to the epochs. The component deletes none, so creations pay
@@ -205,23 +268,97 @@ BEGIN
 END
 $$;
 
--- Creates the function with which a component inserts new rows, one or many in a statement. The number in
--- its name changes with every shape of the rows: a component that is newer than the database then fails,
--- where a function of the same name would ignore an unknown property and lose it.
-CREATE FUNCTION create_insert_function(name text, one text) RETURNS void
-LANGUAGE plpgsql AS $create$
+-- The state of a customer's list. Sequence numbers are drawn before they are committed, so a resource can appear below
+-- the newest one: hence the sequence numbers of the newest 256, descending, and not the last one alone, make the state.
+-- The id of the newest makes it unguessable; the customer makes it the customer's even when the list is empty.
+CREATE FUNCTION state_of_list(name text, of_customer text, newest uuid, numbers bigint[]) RETURNS bytea
+LANGUAGE plpgsql IMMUTABLE AS $$
 BEGIN
+    RETURN substring(sha256(
+        convert_to(name || ' list 1:' || octet_length(of_customer) || ':' || of_customer, 'UTF8')
+            || coalesce(uuid_send(newest), ''::bytea)
+            || coalesce((SELECT string_agg(int8send(number), ''::bytea ORDER BY number DESC)
+                         FROM unnest(numbers) AS number), ''::bytea)
+    ) FROM 1 FOR 16);
+END
+$$;
+
+-- The functions of a resource's table, of this version of the component.
+CREATE FUNCTION functions_of_resource(name text) RETURNS text[]
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT ARRAY[
+        format('insert_%s_2(json, text)', name),
+        format('insert_or_find_%s_1(text, text, uuid, bytea, json, bigint, text)', name),
+        format('insert_%s_based_on_1(text, text, uuid, bytea, json, bigint, text, text)', name),
+        format('find_%s_1(text, uuid, text)', name),
+        format('page_%s_1(text, uuid, bigint, uuid)', name)]
+$$;
+
+-- Creates the functions of a resource's table. Each statement of the component about one customer is a call of one of
+-- them that names the customer. So it runs whole on the server that has the customer's rows, and a session plans it
+-- once; hosts prepare every statement anew. The number in a name changes with every shape of the arguments and rows: a
+-- component that is newer than the database then fails, where a function of the same name would ignore a member that
+-- it does not know, and lose its data.
+--
+-- Each reads the history before it reads or inserts a row. Rows never change, and what is deleted later makes this
+-- history another one, so that the statements of a function need no common snapshot. Without a history, on a standby
+-- and until draw_missing_epochs(), nothing is inserted.
+CREATE FUNCTION create_resource_functions(name text, one text, is_distributed boolean DEFAULT false) RETURNS void
+LANGUAGE plpgsql AS $create$
+DECLARE
+    -- Of a distributed table, these differ: the history; the number of a row, which no sequence draws; and what
+    -- all this is worth if the shard has left the server meanwhile.
+    history text := 'database_history()';
+    number_column text := '';
+    draw_number text := '';
+    number_value text := '';
+    check_place text := '';
+    check_session text := '';
+BEGIN
+    IF is_distributed THEN
+        history := format('history_of_shard(%L, of_customer)', name);
+        number_column := ', seq';
+        -- By the clock, and after all numbers of the customer, whatever the clock of the shard's last server was. The
+        -- unique index settles ties.
+        draw_number := format(
+            'SELECT max(seq) INTO number FROM %I WHERE customer_id = of_customer;
+             number := greatest((extract(epoch FROM clock_timestamp()) * 1000000)::bigint,
+                                number + 1 + (random() * 1000)::bigint);', name);
+        number_value := ', number';
+        -- The insertion, or a lock of its rows, keeps the shard here until the transaction ends.
+        check_place := format(
+            'IF %s IS DISTINCT FROM history THEN
+                 RAISE EXCEPTION ''a shard of %s has moved'' USING ERRCODE = ''serialization_failure'';
+             END IF;', history, name);
+        -- An insertion in another session would neither end with this transaction nor have its lock timeout.
+        check_session := format(
+            'IF pg_current_xact_id_if_assigned() IS NULL THEN
+                 RAISE EXCEPTION ''a shard of %s has moved, or citus.enable_local_execution is off''
+                     USING ERRCODE = ''serialization_failure'';
+             END IF;', name);
+    END IF;
+
+    -- Inserts many rows: a JSON array of objects with the members below, with the fingerprint in hexadecimal and
+    -- created_at in milliseconds since the Unix epoch. Returns the ids of the rows that nothing conflicted with, and
+    -- then NULL if there are any: who only counts rows knows that it was this function that returned them. The timeout
+    -- is for conflicts with a transaction in progress: requests that share this statement do not wait long for it.
+    -- Type json keeps the document's text as it stands in the array. of_customer is the customer of all rows, or
+    -- empty: no transaction inserts into several shards, so rows of several customers are left to statements of their
+    -- own there.
     EXECUTE format($sql$
-        -- Takes a JSON array of objects with the members below: fingerprint in hexadecimal, created_at in
-        -- milliseconds since the Unix epoch. Returns the ids of the rows that nothing conflicted with, and then
-        -- NULL if there are any: a caller that only counts rows knows that this function returned them. A
-        -- function because hosts prepare every statement anew: a session plans this insertion once. The
-        -- timeout is for conflicts with a transaction in progress: requests that share this statement do
-        -- not wait long for it. Type json keeps the document's text as it stands in the array.
-        CREATE OR REPLACE FUNCTION %3$I(new_rows json) RETURNS SETOF uuid
+        CREATE OR REPLACE FUNCTION %3$I(new_rows json, of_customer text DEFAULT '') RETURNS SETOF uuid
         LANGUAGE plpgsql SET lock_timeout = '200ms' AS $insert$
         BEGIN
             RETURN QUERY
+    $sql$ || CASE WHEN is_distributed THEN $sql$
+            SELECT inserted.id::uuid
+            FROM json_to_recordset(new_rows) AS new (
+                id uuid, customer_id text, idempotency_key text, fingerprint text, document json,
+                created_at bigint),
+                %4$I(of_customer, new.idempotency_key, new.id, decode(new.fingerprint, 'hex'), new.document,
+                     new.created_at, '200') AS inserted
+            WHERE of_customer <> '' AND new.customer_id = of_customer AND inserted.inserted;
+    $sql$ ELSE $sql$
             INSERT INTO %1$I (%2$I, customer_id, idempotency_key, fingerprint, document, created_at)
             SELECT new.id, new.customer_id, new.idempotency_key, decode(new.fingerprint, 'hex'),
                    new.document, to_timestamp(new.created_at / 1000.0)
@@ -230,16 +367,178 @@ BEGIN
                 created_at bigint)
             ON CONFLICT DO NOTHING
             RETURNING %1$I.%2$I;
+    $sql$ END || $sql$
             IF FOUND THEN
                 RETURN NEXT NULL;
             END IF;
         END
         $insert$
-    $sql$, name, one || '_id', format('insert_%s_2', name));
+    $sql$, name, one || '_id', format('insert_%s_2', name), format('insert_or_find_%s_1', name));
+
+    -- Inserts a row unless the scope has one, and otherwise returns that one. A row that was deleted meanwhile gives
+    -- neither, and so does a conflict with an id: the caller asks again. The conflict names no constraint because a
+    -- request that continues an interrupted one repeats an id as well as a key. The lock timeout is for this
+    -- transaction only: a statement that waited for longer than its request would make the next one wait that gets the
+    -- connection.
+    EXECUTE format($sql$
+        CREATE OR REPLACE FUNCTION %3$I(
+            of_customer text, key text, new_id uuid, new_fingerprint bytea, new_document json, created bigint,
+            longest_wait text)
+        RETURNS TABLE (history bytea, inserted boolean, id text, fingerprint bytea, document text)
+        LANGUAGE plpgsql AS $insert$
+        #variable_conflict use_column
+        DECLARE
+            number bigint;
+        BEGIN
+            history := %4$s;
+            IF history IS NOT NULL THEN
+                PERFORM set_config('lock_timeout', longest_wait, true);
+                %5$s
+                INSERT INTO %1$I (%2$I, customer_id, idempotency_key, fingerprint, document, created_at%6$s)
+                VALUES (new_id, of_customer, key, new_fingerprint, new_document, to_timestamp(created / 1000.0)%7$s)
+                ON CONFLICT DO NOTHING;
+                IF FOUND THEN
+                    inserted := true;
+                    %9$s
+                ELSE
+                    SELECT false, %2$I::text, fingerprint, document::text
+                    INTO inserted, id, fingerprint, document
+                    FROM %1$I WHERE customer_id = of_customer AND idempotency_key = key;
+                    PERFORM wait_for_standbys();
+                END IF;
+                %8$s
+            END IF;
+            RETURN NEXT;
+        END
+        $insert$
+    $sql$, name, one || '_id', format('insert_or_find_%s_1', name), history, draw_number, number_column, number_value,
+        check_place, check_session);
+
+    -- Inserts if the list's state is an expected one, and returns the row inserted, or the scope's, or none; the state
+    -- before; and the state after an insertion. An insertion waits for a concurrent one that is based on the same
+    -- state, and then inserts nothing: the state is still an expected one, and the caller asks again. Rows without a
+    -- condition neither wait for this one nor make it wait. The state after it has no row that the state before it has
+    -- not: the client has not seen such a row.
+    EXECUTE format($sql$
+        CREATE OR REPLACE FUNCTION %3$I(
+            of_customer text, key text, new_id uuid, new_fingerprint bytea, new_document json, created bigint,
+            longest_wait text, expected text)
+        RETURNS TABLE (history bytea, inserted boolean, id text, fingerprint bytea, document text, before bytea,
+                       after bytea)
+        LANGUAGE plpgsql AS $insert$
+        #variable_conflict use_column
+        DECLARE
+            number bigint;
+            numbers bigint[];
+            newest uuid;
+        BEGIN
+            history := %4$s;
+            IF history IS NOT NULL THEN
+                PERFORM set_config('lock_timeout', longest_wait, true);
+                numbers := ARRAY(SELECT seq FROM %1$I WHERE customer_id = of_customer ORDER BY seq DESC LIMIT 256);
+                SELECT %2$I INTO newest FROM %1$I WHERE customer_id = of_customer AND seq = numbers[1];
+                before := state_of_list(%9$L, of_customer, newest, numbers);
+                inserted := false;
+                IF ARRAY['*', encode(before, 'hex')] && string_to_array(expected, ',') THEN
+                    %5$s
+                    INSERT INTO %1$I
+                        (%2$I, customer_id, idempotency_key, fingerprint, document, created_at, based_on%6$s)
+                    VALUES (new_id, of_customer, key, new_fingerprint, new_document, to_timestamp(created / 1000.0),
+                            CASE WHEN expected <> '*' THEN before END%7$s)
+                    ON CONFLICT DO NOTHING
+                    RETURNING seq INTO number;
+                    inserted := FOUND;
+                END IF;
+                IF inserted THEN
+                    %10$s
+                    IF number < numbers[1] THEN
+                        numbers := ARRAY(SELECT other FROM unnest(numbers || number) AS other
+                                         ORDER BY other DESC LIMIT 256);
+                    ELSE
+                        newest := new_id;
+                        numbers := (number || numbers)[:256];
+                    END IF;
+                    after := state_of_list(%9$L, of_customer, newest, numbers);
+                ELSE
+                    SELECT %2$I::text, fingerprint, document::text INTO id, fingerprint, document
+                    FROM %1$I WHERE customer_id = of_customer AND idempotency_key = key;
+                    PERFORM wait_for_standbys();
+                END IF;
+                %8$s
+            END IF;
+            RETURN NEXT;
+        END
+        $insert$
+    $sql$, name, one || '_id', format('insert_%s_based_on_1', name), history, draw_number, number_column, number_value,
+        check_place, name, check_session);
+
+    -- One row: the history, and the resource with this id or, without one, with this key. What is found by its key is
+    -- acknowledged.
+    EXECUTE format($sql$
+        CREATE OR REPLACE FUNCTION %3$I(of_customer text, of_id uuid, of_key text)
+        RETURNS TABLE (history bytea, id text, fingerprint bytea, document text)
+        LANGUAGE plpgsql AS $find$
+        #variable_conflict use_column
+        BEGIN
+            history := %4$s;
+            IF of_id IS NOT NULL THEN
+                SELECT %2$I::text, fingerprint, document::text INTO id, fingerprint, document
+                FROM %1$I WHERE customer_id = of_customer AND %2$I = of_id;
+            ELSE
+                SELECT %2$I::text, fingerprint, document::text INTO id, fingerprint, document
+                FROM %1$I WHERE customer_id = of_customer AND idempotency_key = of_key;
+                IF FOUND THEN
+                    PERFORM wait_for_standbys();
+                END IF;
+            END IF;
+            %5$s
+            RETURN NEXT;
+        END
+        $find$
+    $sql$, name, one || '_id', format('find_%s_1', name), history, check_place);
+
+    -- One row per resource, and one without a resource where there is none. Up to 1 MB of documents, and the first one
+    -- in any case; a resource after that is a row without an id. A cursor that is none of the customer's resources has
+    -- no sequence number. Comparing with one number that is known before the index is entered makes a later page as
+    -- cheap as the first. The rows and the state are of one snapshot. Planned anew each time, for the customer's rows.
+    EXECUTE format($sql$
+        CREATE OR REPLACE FUNCTION %3$I(of_customer text, after_id uuid, longest bigint, from_id uuid)
+        RETURNS TABLE (history bytea, id text, fingerprint bytea, document text, cursor_known boolean, state bytea)
+        LANGUAGE plpgsql SET plan_cache_mode = force_custom_plan AS $page$
+        #variable_conflict use_column
+        DECLARE
+            here bytea;
+        BEGIN
+            here := %4$s;
+            history := here;
+            RETURN QUERY
+            WITH start AS MATERIALIZED (
+                SELECT CASE WHEN after_id IS NULL THEN 9223372036854775807
+                       ELSE (SELECT seq FROM %1$I WHERE %2$I = after_id AND customer_id = of_customer)
+                       END AS seq
+            ), page AS (
+                SELECT *,
+                       sum(octet_length(document)) OVER (ORDER BY seq DESC) - octet_length(document) < 1000000 AS fits
+                FROM (SELECT %2$I::text AS id, fingerprint, document::text AS document, seq FROM %1$I
+                      WHERE customer_id = of_customer AND seq < (SELECT seq FROM start)
+                          AND (from_id IS NULL OR %2$I >= from_id)
+                      ORDER BY seq DESC LIMIT longest) AS newest
+            )
+            SELECT here, CASE WHEN fits THEN id END, fingerprint, CASE WHEN fits THEN document END,
+                   start.seq IS NOT NULL,
+                   (SELECT state_of_list(
+                       %6$L, of_customer,
+                       (SELECT %2$I FROM %1$I WHERE customer_id = of_customer ORDER BY seq DESC LIMIT 1),
+                       ARRAY(SELECT seq FROM %1$I WHERE customer_id = of_customer ORDER BY seq DESC LIMIT 256)))
+            FROM start LEFT JOIN page ON true ORDER BY page.seq DESC;
+            %5$s
+        END
+        $page$
+    $sql$, name, one || '_id', format('page_%s_1', name), history, check_place, name);
 END
 $create$;
 
--- Creates the table of a resource, its indexes, triggers, insert function and publication: name is the plural
+-- Creates the table of a resource, its indexes, triggers, functions and publication: name is the plural
 -- ("refunds"), one the singular ("refund"). The table holds each document as one column, so its shape is not known
 -- here. With partitions > 0 the table is partitioned by the hash of the customer.
 CREATE FUNCTION create_resource_table(name text, one text, partitions integer DEFAULT 0) RETURNS void
@@ -294,8 +593,99 @@ BEGIN
                    name || '_customer_id_based_on_key', name);
     -- For the feed: the rows of all customers after a sequence number.
     EXECUTE format('CREATE INDEX %I ON %I (seq)', name || '_seq_idx', name);
-    PERFORM create_insert_function(name, one);
+    PERFORM create_resource_functions(name, one);
     PERFORM create_history_triggers(name);
     PERFORM publish_created(name, one);
+END
+$create$;
+
+-- The history of the rows of a customer, for a distributed table: that of this server, and of the place of the shard. A
+-- shard that has moved has another one, so that no record of a row is believed after the server has changed that
+-- may lose it. Without draw_missing_epochs() as a statement of its own, because that would run on another server.
+CREATE FUNCTION history_of_shard(of_table regclass, of_customer text) RETURNS bytea
+LANGUAGE plpgsql AS $$
+DECLARE
+    place bigint;
+BEGIN
+    -- Otherwise a look at the place would not see that the shard has moved.
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'each server of % must have default_transaction_isolation = ''read committed''', of_table;
+    END IF;
+    SELECT placementid INTO place FROM pg_dist_placement
+    WHERE shardid = get_shard_id_for_distribution_column(of_table, of_customer)
+        AND groupid = (SELECT groupid FROM pg_dist_local_group);
+    IF place IS NULL THEN
+        RAISE EXCEPTION 'a shard of % is not on this server', of_table USING ERRCODE = 'serialization_failure';
+    END IF;
+    IF current_epoch('records') IS NULL THEN
+        PERFORM draw_missing_epochs();
+    END IF;
+    RETURN substring(sha256(uuid_send(current_epoch('records')) || int8send(place)) FROM 1 FOR 8);
+END
+$$;
+
+-- Runs a command on each worker, and fails if one fails.
+CREATE FUNCTION run_on_workers(command text) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    failed text;
+BEGIN
+    SELECT string_agg(format('%s:%s: %s', nodename, nodeport, result), '; ') INTO failed
+    FROM run_command_on_workers(command) WHERE NOT success;
+    IF failed IS NOT NULL THEN
+        RAISE EXCEPTION '% failed: %', command, failed USING HINT = 'Repeat it.';
+    END IF;
+END
+$$;
+
+-- forget_records() on a worker. A deletion may be open, or prepared and not yet committed: until then its rows are read,
+-- and would be read in the new history. So this waits for the end of each transaction that writes, and fails where it
+-- takes long: in the transaction of the deletion itself.
+CREATE FUNCTION forget_records_of_shards() RETURNS void
+LANGUAGE plpgsql SET lock_timeout = '1s' AS $$
+DECLARE
+    shard text;
+BEGIN
+    PERFORM set_config('citus.enable_manual_changes_to_shards', 'on', true);
+    FOR shard IN
+        SELECT shard_name(logicalrelid, shardid) FROM pg_dist_shard JOIN pg_dist_placement USING (shardid)
+        WHERE groupid = (SELECT groupid FROM pg_dist_local_group)
+    LOOP
+        EXECUTE format('LOCK TABLE %s IN SHARE MODE', shard);
+    END LOOP;
+    PERFORM draw_epochs('{records,feed}');
+END
+$$;
+
+-- Distributes a resource's table over the workers of a Citus cluster by the customer (docs/capacity.md). On each
+-- worker, this file must have been applied before. Repeat it after a migration that replaces functions.
+CREATE FUNCTION distribute_resource_table(name text, one text, shards integer DEFAULT 16) RETURNS void
+LANGUAGE plpgsql AS $create$
+DECLARE
+    signature text;
+BEGIN
+    -- Citus can otherwise not change functions in the transaction that distributes the table.
+    PERFORM set_config('citus.multi_shard_modify_mode', 'sequential', true);
+    IF NOT is_distributed(name::regclass) THEN
+        -- What Citus rejects, and what only the feed uses.
+        EXECUTE format('DROP TRIGGER forget_records ON %I', name);
+        EXECUTE format('ALTER TABLE %I ALTER COLUMN seq DROP IDENTITY', name);
+        -- For rows that are inserted by hand.
+        EXECUTE format('ALTER TABLE %I ALTER COLUMN seq
+                        SET DEFAULT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint', name);
+        EXECUTE format('DROP INDEX %I', name || '_seq_idx');
+        EXECUTE format('DROP INDEX %I', name || '_customer_id_seq_idx');
+        EXECUTE format('CREATE UNIQUE INDEX %I ON %I (customer_id, seq)', name || '_customer_id_seq_idx', name);
+        PERFORM create_distributed_table(name::regclass, 'customer_id', colocate_with => 'none', shard_count => shards);
+    END IF;
+    PERFORM create_resource_functions(name, one, true);
+    FOREACH signature IN ARRAY functions_of_resource(name) LOOP
+        PERFORM create_distributed_function(signature::regprocedure, 'of_customer', colocate_with => name);
+    END LOOP;
+    -- Functions have the owners that they have here; a table that is not distributed has not.
+    PERFORM run_on_workers(format('ALTER TABLE database_epochs OWNER TO %s', relowner::regrole))
+    FROM pg_class WHERE oid = 'database_epochs'::regclass;
+    -- The rows have other histories from now on.
+    PERFORM draw_epochs('{records,feed}');
 END
 $create$;

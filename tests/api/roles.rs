@@ -66,7 +66,7 @@ async fn the_serving_role_serves_and_changes_no_row() {
             "ALTER TABLE orders DISABLE TRIGGER ALL",
             "CREATE INDEX ON orders (created_at)",
             "DROP TABLE orders",
-            "DROP FUNCTION insert_orders_2(json)",
+            "DROP FUNCTION insert_orders_2",
             "CREATE TABLE more (id int)",
             "CREATE TEMPORARY TABLE more (id int)",
             "CREATE FUNCTION more() RETURNS int LANGUAGE sql AS 'SELECT 1'",

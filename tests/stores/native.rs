@@ -94,6 +94,18 @@ impl Stores {
         self.postgres.query_one(sql, &[]).await.unwrap().get(0)
     }
 
+    /// How many rows and entries of indexes of `orders` a statement reads.
+    pub async fn entries_read(&self, statement: Statement<'_>) -> i64 {
+        let sql = "SELECT sum(pg_stat_get_xact_tuples_returned(oid))::bigint FROM pg_class \
+                   WHERE oid = 'orders'::regclass \
+                      OR oid IN (SELECT indexrelid FROM pg_index WHERE indrelid = 'orders'::regclass)";
+        self.run_sql("BEGIN").await;
+        self.rows(statement).await;
+        let entries = self.number(sql).await;
+        self.run_sql("ROLLBACK").await;
+        entries
+    }
+
     /// Postgres's plan for a statement with these parameters.
     pub async fn plan(&self, statement: Statement<'_>) -> String {
         let explain = format!("EXPLAIN {}", statement.sql);

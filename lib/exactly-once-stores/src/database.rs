@@ -496,15 +496,15 @@ impl<P: Platform> Feed for Database<'_, P> {
 impl<P: Platform> Database<'_, P> {
     async fn probe_once(&self) -> Condition {
         let probed = self.rows_in_epoch(self.statements().probe(), Some("history")).await;
-        let name = self.table.collection.name;
         match probed.as_deref().map(<[Row]>::first) {
-            Ok(Some(row)) if row.boolean("numbers_continue") == Some(false) => {
-                let line =
-                    format!("postgres: sequence numbers of {name} repeat; run: SELECT continue_numbers('{name}')");
-                self.instance.said.once(self.platform(), line.clone(), &line);
-                Condition::Unfit
-            }
-            Ok(_) => Condition::Up,
+            Ok(row) => match row.and_then(|row| row.text("fault")) {
+                Some(fault) => {
+                    let line = format!("postgres: {fault}");
+                    self.instance.said.once(self.platform(), line.clone(), &line);
+                    Condition::Unfit
+                }
+                None => Condition::Up,
+            },
             Err(_) if self.instance.database_outage.is_on() => Condition::Unreachable,
             Err(_) => Condition::Unfit,
         }

@@ -8,41 +8,23 @@ use crate::database::Failure;
 use crate::platform::StatementError;
 use crate::sql::{Statements, Templates};
 
-/// Inserts unless the scope has a resource, and otherwise returns that one. Both halves see the statement's snapshot: a
-/// resource that is committed while this waits for its lock is in neither, and the caller asks again. `ON CONFLICT`
-/// names no constraint because a request that continues an interrupted one repeats an id as well as a key. The
-/// insertion reads from `current`, so that the lock timeout is set before it begins, for this transaction only: a
-/// statement that waits for longer than its request would delay the next request on the connection.
-const INSERT: &str = "\
-    WITH current AS MATERIALIZED ( \
-        SELECT database_history() AS history, set_config('lock_timeout', $7::text, true) AS lock_timeout \
-    ), inserted AS ( \
-        INSERT INTO {table} ({id}, customer_id, idempotency_key, fingerprint, document, created_at) \
-        SELECT $1::text::uuid, $2::text, $3::text, $4::bytea, $5::text::json, to_timestamp($6::bigint / 1000.0) \
-        FROM current WHERE lock_timeout IS NOT NULL AND history IS NOT NULL \
-        ON CONFLICT DO NOTHING \
-        RETURNING {id} \
-    ), decided AS ( \
-        SELECT true AS inserted, {id}::text AS id, NULL::bytea AS fingerprint, NULL::text AS document \
-        FROM inserted \
-        UNION ALL \
-        SELECT false, {id}::text, fingerprint, document::text \
-        FROM {table} WHERE customer_id = $2::text AND idempotency_key = $3::text \
-    ) \
-    SELECT history, inserted, id, fingerprint, document, \
-           CASE WHEN NOT inserted THEN wait_for_standbys() END AS replicated \
-    FROM current LEFT JOIN decided ON true";
+// The functions are the migration's. A statement about one customer is a call of one function that names the customer:
+// a distributed table's server does all of it.
 
-/// Inserts the row if it conflicts with nothing, and returns [`ROWS_OF_ONE`] then. The function's name ends in the
-/// version of the row's shape: without this shape in the database the statement fails and loses nothing.
-const INSERT_NEW: &str = "SELECT FROM insert_{table}_2($1::text::json)";
+/// Inserts unless the scope has a resource, and otherwise returns that one.
+const INSERT: &str = "SELECT * FROM insert_or_find_{table}_1(\
+    $2::text, $3::text, $1::text::uuid, $4::bytea, $5::text::json, $6::bigint, $7::text)";
+
+/// Inserts the row if it conflicts with nothing, and returns [`ROWS_OF_ONE`] then.
+const INSERT_NEW: &str = "SELECT 1 AS one FROM insert_{table}_2($1::text::json, $2::text)";
 
 /// How many rows say that one row was inserted: its id, and the end that the function adds. Hosts count rows faster
 /// than they read one, but a pooler that mixes up prepared statements executes another text, and each returns one row.
 pub const ROWS_OF_ONE: usize = 2;
 
 /// The same, and says which rows were inserted.
-const INSERT_ALL: &str = "SELECT string_agg(id::text, ',') AS ids FROM insert_{table}_2($1::text::json) AS id";
+const INSERT_ALL: &str =
+    "SELECT string_agg(id::text, ',') AS ids FROM insert_{table}_2($1::text::json) AS id WHERE id IS NOT NULL";
 
 /// Reads no table of resources and waits for no lock.
 pub(crate) const HISTORY: &str = "SELECT database_history() AS history";
@@ -50,112 +32,24 @@ pub(crate) const HISTORY: &str = "SELECT database_history() AS history";
 /// Draws the history and the feed's numbering where the server has begun a new incarnation. Returns a row.
 const DRAW_EPOCHS: &str = "SELECT draw_missing_epochs()::text AS drawn";
 
-/// Inserts nothing, in the way that resources are inserted, and reads the columns that nothing else checks: a database
-/// that lacks the schema, has another one, or only reads is not called ready.
+/// Inserts nothing, in the way that resources are inserted: a database that lacks the schema, has another one, or only
+/// reads is not called ready.
 const PROBE: &str = "\
-    SELECT database_history() AS history, coalesce(numbers_continue('{table}'), false) AS numbers_continue, EXISTS ( \
-        SELECT FROM insert_{table}_2('[]') \
-        UNION ALL SELECT FROM (SELECT {id}, seq, based_on, document FROM {table} LIMIT 0) AS columns \
-    ) AS found";
-
-/// SQL for the [`ListState`] of the customer that the placeholder stands for. Sequence numbers are drawn before they
-/// are committed, so a resource can appear below the newest one: hence the sequence numbers of the newest 256, and not
-/// the last one alone, make the state. The id makes it unguessable; the customer makes it the customer's even when the
-/// list is empty. Costs one descent of the index `(customer_id, seq)` and at most 256 entries from there. Another
-/// relation with the table's columns can take its place.
-macro_rules! list_state {
-    ($customer:literal) => {
-        list_state!($customer, "{table}")
-    };
-    ($customer:literal, $relation:literal) => {
-        concat!(
-            "(SELECT substring(sha256( \
-                convert_to('{table} list 1:' || octet_length(",
-            $customer,
-            ") || ':' || ",
-            $customer,
-            ", 'UTF8') \
-                || coalesce((SELECT uuid_send({id}) FROM ",
-            $relation,
-            " WHERE customer_id = ",
-            $customer,
-            " ORDER BY seq DESC LIMIT 1), ''::bytea) \
-                || coalesce(string_agg(int8send(seq), ''::bytea ORDER BY seq DESC), ''::bytea) \
-            ) FROM 1 FOR 16) \
-            FROM (SELECT seq FROM ",
-            $relation,
-            " WHERE customer_id = ",
-            $customer,
-            " ORDER BY seq DESC LIMIT 256) AS newest)"
-        )
-    };
-}
+    SELECT database_history() AS history, fault_of_resource('{table}', '{id}') AS fault, \
+           (SELECT count(*) FROM insert_{table}_2('[]')) AS none";
 
 /// One row: the database's history, and the resource if there is one.
-const FIND: &str = "\
-    SELECT history, {id}::text AS id, fingerprint, document::text AS document \
-    FROM (SELECT database_history() AS history) AS current \
-    LEFT JOIN {table} ON {id} = $1::text::uuid AND customer_id = $2";
+const FIND: &str = "SELECT * FROM find_{table}_1($2::text, $1::text::uuid, NULL)";
 
 /// The same. The response acknowledges the resource, which a read of [`FIND`] does not.
-const FIND_BY_KEY: &str = "\
-    SELECT history, {id}::text AS id, fingerprint, document::text AS document, \
-           CASE WHEN {id} IS NOT NULL THEN wait_for_standbys() END AS replicated \
-    FROM (SELECT database_history() AS history) AS current \
-    LEFT JOIN {table} ON customer_id = $1 AND idempotency_key = $2";
+const FIND_BY_KEY: &str = "SELECT * FROM find_{table}_1($1::text, NULL, $2::text)";
 
-/// One row per resource, and one without a resource where there is none. Up to 1 MB of documents, and the first one in
-/// any case; a resource after that is a row without an id. A cursor that is none of the customer's resources has no
-/// sequence number. Comparing with one number that is known before the index is entered makes a later
-/// page as cheap as the first.
-const PAGE: &str = concat!(
-    "WITH start AS MATERIALIZED ( \
-        SELECT CASE WHEN $2::text IS NULL THEN 9223372036854775807 \
-               ELSE (SELECT seq FROM {table} WHERE {id} = $2::text::uuid AND customer_id = $1) \
-               END AS seq, database_history() AS history \
-    ), page AS ( \
-        SELECT *, sum(octet_length(document)) OVER (ORDER BY seq DESC) - octet_length(document) < 1000000 AS fits \
-        FROM (SELECT {id}::text AS id, fingerprint, document::text AS document, seq FROM {table} \
-              WHERE customer_id = $1 AND seq < (SELECT seq FROM start) \
-                  AND ($4::text IS NULL OR {id} >= $4::text::uuid) \
-              ORDER BY seq DESC LIMIT $3) AS newest \
-    ) \
-    SELECT CASE WHEN fits THEN id END AS id, fingerprint, CASE WHEN fits THEN document END AS document, \
-           start.seq IS NOT NULL AS cursor_known, start.history AS history, ",
-    list_state!("$1"),
-    " AS state FROM start LEFT JOIN page ON true ORDER BY page.seq DESC"
-);
+/// One row per resource, and one without a resource where there is none.
+const PAGE: &str = "SELECT * FROM page_{table}_1($1::text, $2::text::uuid, $3::bigint, $4::text::uuid)";
 
-/// Inserts if the list's state is an expected one, and always returns one row: the resource inserted, or the scope's,
-/// or none; the state before; the state after an insertion; and the database's history. `ON CONFLICT` waits for a
-/// concurrent statement that is based on the same state, but does not see its row: then the state is still an expected
-/// one, and the caller asks again. Resources without a condition neither wait for this statement nor make it wait.
-const INSERT_BASED_ON: &str = concat!(
-    "WITH seen AS MATERIALIZED ( \
-        SELECT database_history() AS history, set_config('lock_timeout', $8::text, true) AS lock_timeout, ",
-    list_state!("$2::text"),
-    " AS state), inserted AS ( \
-        INSERT INTO {table} ({id}, customer_id, idempotency_key, fingerprint, document, created_at, based_on) \
-        SELECT $1::text::uuid, $2::text, $3::text, $4::bytea, $5::text::json, \
-               to_timestamp($6::bigint / 1000.0), CASE WHEN $7::text <> '*' THEN state END \
-        FROM seen WHERE lock_timeout IS NOT NULL AND history IS NOT NULL \
-            AND ARRAY['*', encode(state, 'hex')] && string_to_array($7::text, ',') \
-        ON CONFLICT DO NOTHING \
-        RETURNING {id}, customer_id, seq \
-    ) \
-    SELECT history, inserted.{id} IS NOT NULL AS inserted, coalesce(inserted.{id}, found.{id})::text AS id, \
-           found.fingerprint AS fingerprint, found.document::text AS document, state AS before, \
-           CASE WHEN inserted.{id} IS NULL THEN wait_for_standbys() END AS replicated, \
-           CASE WHEN inserted.{id} IS NOT NULL THEN ",
-    list_state!(
-        "$2::text",
-        "(SELECT {id}, customer_id, seq FROM {table} \
-          UNION ALL SELECT {id}, customer_id, seq FROM inserted) AS after"
-    ),
-    " END AS after \
-    FROM seen LEFT JOIN inserted ON true \
-    LEFT JOIN {table} AS found ON found.customer_id = $2::text AND found.idempotency_key = $3::text"
-);
+/// Inserts if the list's state is an expected one, and always returns one row.
+const INSERT_BASED_ON: &str = "SELECT * FROM insert_{table}_based_on_1(\
+    $2::text, $3::text, $1::text::uuid, $4::bytea, $5::text::json, $6::bigint, $8::text, $7::text)";
 
 /// Postgres's statements of a collection. Built once and kept: this formats every text.
 pub fn statements(collection: &Collection) -> Statements {

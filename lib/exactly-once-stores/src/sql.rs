@@ -175,7 +175,8 @@ impl Statements {
 
     /// Inserts the resource if it conflicts with nothing. Then Postgres returns [`crate::postgres::ROWS_OF_ONE`] rows.
     pub fn insert_new(&self, new: &NewResource) -> Statement<'_> {
-        Statement { sql: &self.insert_new, parameters: vec![Parameter::Text(json_rows(&[new]))] }
+        let customer = Parameter::Text(new.scope.customer.as_str().to_owned());
+        Statement { sql: &self.insert_new, parameters: vec![Parameter::Text(json_rows(&[new])), customer] }
     }
 
     /// Inserts those resources that conflict with nothing, in the given order; read the row with [`attempts`].

@@ -254,7 +254,6 @@ mod tests {
         let timeout = std::time::Duration::from_secs(2);
         for Statement { sql, parameters } in [
             statements.insert(&new, timeout),
-            statements.insert_new(&new),
             statements.insert_all(&[&new]),
             statements.insert_based_on(&new, &Expected::Any, timeout),
             statements.find(&new.scope.customer, new.id),

@@ -116,7 +116,7 @@ impl TestPlatform {
     }
 
     fn note(&self, connection: u32, what: &str) {
-        let first = what.split_whitespace().take(3).collect::<Vec<_>>();
+        let first = what.trim_start_matches("SELECT * FROM ").split_whitespace().take(3).collect::<Vec<_>>();
         let line = format!("{connection} {}", first.join(" "));
         self.0.sent.borrow_mut().push(line);
     }

@@ -124,8 +124,9 @@ pub const TRUSTED_FOR: Duration = Duration::from_secs(3);
 /// How long after a failed statement the database counts as unreachable.
 pub const OUTAGE: Duration = Duration::from_secs(2);
 
-/// How many histories an instance remembers. Where more servers share an address, more retries ask.
-const REMEMBERED: usize = 8;
+/// How many histories an instance remembers: each shard of a distributed table has one, and the coordinator. With
+/// more of them, more retries ask.
+const REMEMBERED: usize = 32;
 
 /// A history, and when the first and the last statement were sent that returned it. Events in the database since then
 /// are not in it.
@@ -279,7 +280,7 @@ mod tests {
     fn few_histories_are_remembered() {
         let mut monitor = HistoryMonitor::new();
         for turn in 0..100 {
-            monitor.heard(History([turn % 20; 8]), S / 100 * u32::from(turn));
+            monitor.heard(History([turn % 50; 8]), S / 100 * u32::from(turn));
         }
         assert_eq!(monitor.heard.len(), REMEMBERED);
         assert_eq!(monitor.known(S).last().iter().count(), 1, "none is heard again before it is forgotten");

@@ -67,6 +67,11 @@ fn inserted_row() -> Vec<Row> {
     vec![row_of([history_column(1), ("inserted", Value::Int64(1))])]
 }
 
+/// What is noted of an insertion that is not shared.
+fn insertion(connection: u32) -> String {
+    format!("{connection} insert_or_find_orders_1($2::text, $3::text, $1::text::uuid,")
+}
+
 /// What says that the one resource of a batch was inserted.
 fn counted() -> Vec<Row> {
     vec![Row::default(); postgres::ROWS_OF_ONE]
@@ -91,7 +96,7 @@ fn a_statement_takes_a_connection_and_its_history_is_heard_as_of_when_it_was_sen
     assert_eq!(it.known(), KnownHistory::Unknown { last });
     assert!(it.call(async |db| db.find_by_key(&new_order().scope).await).is_ok());
     let sent = it.platform.sent();
-    assert_eq!(sent, ["1 SELECT history, order_id::text", "2 SELECT history, order_id::text"]);
+    assert_eq!(sent, ["1 find_orders_1($1::text, NULL, $2::text)", "2 find_orders_1($1::text, NULL, $2::text)"]);
 }
 
 #[test]
@@ -102,7 +107,7 @@ fn a_statement_in_a_new_incarnation_of_the_server_is_repeated_after_the_epochs_w
     let inserted = it.call(async |db| db.insert_unless_exists(&new_order()).await);
     assert_eq!(inserted.map(|inserted| inserted.value), Ok(Insertion::Inserted));
     let sent = it.platform.sent();
-    assert_eq!(sent, ["1 WITH current AS", "2 SELECT draw_missing_epochs()::text AS", "3 WITH current AS"]);
+    assert_eq!(sent, [&insertion(1), "2 SELECT draw_missing_epochs()::text AS", &insertion(3)]);
     // A standby draws none.
     it.platform.statements([without_epoch()]);
     for _ in 0..STATEMENT_TRIES {
@@ -128,15 +133,14 @@ fn a_connection_to_a_server_that_takes_no_writes_is_ended_and_another_one_is_tri
 }
 
 #[test]
-fn a_database_whose_sequence_numbers_repeat_is_not_ready_and_the_log_says_what_to_run() {
+fn a_table_with_a_fault_is_not_ready_and_the_log_says_what_to_run() {
     let it = Fixture::at(POSTGRES);
-    for continues in [true, false] {
-        let row = row_of([history_column(1), ("numbers_continue", Value::Boolean(continues))]);
+    for fault in [Value::Other, Value::Text("numbers repeat; run: SELECT".into())] {
+        let row = row_of([history_column(1), ("fault", fault.clone())]);
         it.platform.statements(vec![Rows(vec![row]); PROBES_AT_ONCE]);
-        assert_eq!(it.call(async |db| db.probe().await).is_up(), continues);
+        assert_eq!(it.call(async |db| db.probe().await).is_up(), fault == Value::Other);
     }
-    let lines = it.platform.lines();
-    assert!(lines.len() == 1 && lines[0].ends_with("run: SELECT continue_numbers('orders')"), "{lines:?}");
+    assert_eq!(it.platform.lines(), ["postgres: numbers repeat; run: SELECT"]);
 }
 
 #[test]
@@ -243,7 +247,7 @@ fn after_two_time_outs_in_a_row_connections_are_tested() {
     it.platform.statements([Never, Never, Rows(a_row()), Rows(inserted_row())]);
     assert_eq!(ask(), Ok(Insertion::Inserted));
     let test = |connection| format!("{connection} SELECT database_history() AS");
-    assert_eq!(it.platform.sent(), [test(3), test(4), test(5), "5 WITH current AS".to_owned()]);
+    assert_eq!(it.platform.sent(), [test(3), test(4), test(5), insertion(5)]);
     it.platform.statements([Rows(inserted_row())]);
     assert_eq!(ask(), Ok(Insertion::Inserted), "no test after an answer");
     // A server that is slow is asked in the end.

@@ -132,3 +132,74 @@ fn every_placeholder_has_its_parameter_and_its_table() {
         assert!(sql.contains("orders") && !sql.contains('{'), "{sql}");
     }
 }
+
+const SCHEMA: &str = include_str!("../../schema.sql");
+
+/// A distributed table's server can run the whole statement: it is one call, of a function of the table, with the
+/// customer.
+#[test]
+fn a_statement_about_a_customer_is_one_call_of_a_function_that_names_the_customer() {
+    let new = new_order();
+    let customer = Parameter::Text(new.scope.customer.as_str().to_owned());
+    let statements = crate::postgres::statements(&ORDERS);
+    for Statement { sql, parameters } in [
+        statements.insert(&new, Duration::from_secs(2)),
+        statements.insert_new(&new),
+        statements.insert_based_on(&new, &Expected::Any, Duration::from_secs(2)),
+        statements.find(&new.scope.customer, new.id),
+        statements.find_by_key(&new.scope),
+        statements.page(&new.scope.customer, PageRequest::newest(1)),
+    ] {
+        let call = ["SELECT * FROM ", "SELECT 1 AS one FROM "].iter().find_map(|start| sql.strip_prefix(start));
+        let (name, arguments) = call.and_then(|call| call.strip_suffix(')')?.split_once('(')).expect(sql);
+        assert!(SCHEMA.contains(&format!("format('{}(", name.replace("orders", "%s"))), "{sql}");
+        assert!(!arguments.contains(['(', ';']), "{sql}");
+        let place = parameters.iter().position(|parameter| *parameter == customer).expect("the customer");
+        let argument = format!("${}::text", place + 1);
+        let place = arguments.split(", ").position(|other| other == argument);
+        assert_eq!(place, Some(usize::from(name == "insert_orders_2")), "{sql}");
+    }
+}
+
+/// Another server runs them: they read rows of their customer, and call what every server has.
+#[test]
+fn the_functions_of_a_table_use_rows_of_their_customer_and_a_few_functions() {
+    let (_, bodies) = SCHEMA.split_once("FUNCTION create_resource_functions").expect("the functions");
+    let (bodies, _) = bodies.split_once("$create$;").expect("their end");
+    let lines = bodies.lines().filter(|line| !line.trim_start().starts_with("--"));
+    let bodies = lines.map(|line| format!("{line} ")).collect::<String>();
+    let uses: Vec<&str> = bodies.split("FROM %1$I").skip(1).collect();
+    assert_eq!(uses.len(), 10);
+    for rest in uses {
+        let clause = rest.split([')', ';']).next().unwrap_or_default();
+        assert!(clause.contains("customer_id = of_customer"), "FROM %1$I{clause}");
+    }
+    let mut called: Vec<&str> = bodies
+        .match_indices('(')
+        .filter_map(|(at, _)| bodies.get(..at)?.rsplit(|c: char| !c.is_ascii_alphanumeric() && c != '_').next())
+        .filter(|name| name.contains(|c: char| c.is_ascii_lowercase()))
+        .collect();
+    called.sort_unstable();
+    called.dedup();
+    let of_the_schema = ["database_history", "history_of_shard", "state_of_list", "wait_for_standbys"];
+    let of_postgres = [
+        "clock_timestamp",
+        "decode",
+        "encode",
+        "extract",
+        "format",
+        "greatest",
+        "json_to_recordset",
+        "max",
+        "octet_length",
+        "pg_current_xact_id_if_assigned",
+        "random",
+        "set_config",
+        "string_to_array",
+        "sum",
+        "to_timestamp",
+        "unnest",
+    ];
+    called.retain(|name| !of_the_schema.contains(name) && !of_postgres.contains(name));
+    assert_eq!(called, [""; 0]);
+}
