@@ -32,8 +32,8 @@ const MAX_WAIT: usize = 20;
 /// Responds to a request for the next events.
 ///
 /// # Errors
-/// The feed is off, the token is missing or wrong, the query is invalid, the cursor belongs to another history, or the
-/// database does not respond.
+/// The feed is off or impossible, the token is missing or wrong, the query is invalid, the cursor belongs to another
+/// history, or the database does not respond.
 pub async fn events(
     resource: &Resource,
     query: &str,
@@ -51,6 +51,7 @@ pub async fn events(
     let (path, _) = target.split_once('?').unwrap_or((&target, ""));
     let page = next_page(&database, host, &request, settings.lock_timeout()).await.map_err(|error| match error {
         FeedError::AnotherHistory => Problem::CursorOfAnotherHistory { feed: path.to_owned() },
+        FeedError::Distributed => Problem::FeedOff,
         FeedError::Unavailable => Problem::DatabaseUnavailable,
     })?;
     let mut batch = String::from("[");

@@ -308,7 +308,7 @@ problems! {
     Self::KeyNotFound, NOT_FOUND, "idempotency-key-not-found", "No request with this key is known", "",
         "No request with this key has arrived, or it left no trace. A request with the key creates its {one} once.";
     Self::FeedOff, NOT_FOUND, "feed-off", "The feed is off", "",
-        "The operator turns it on with the variable events_token.";
+        "The operator turns it on with the variable events_token. A distributed table has no feed.";
     Self::MethodNotAllowed { .. }, METHOD_NOT_ALLOWED, "method-not-allowed", "The method is not allowed", "allow",
         "Use one of: {value}.";
     Self::BodyTimedOut, REQUEST_TIMEOUT, "body-timed-out", "The body did not arrive in time", "",

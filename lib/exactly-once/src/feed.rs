@@ -105,6 +105,8 @@ pub struct FeedPage {
 pub enum FeedError {
     /// The numbers up to the cursor may mean other resources than those that the reader has seen.
     AnotherHistory,
+    /// The resources are distributed over several servers, whose numbers have no common order.
+    Distributed,
     /// The database does not respond.
     Unavailable,
 }
@@ -113,6 +115,7 @@ impl std::fmt::Display for FeedError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::AnotherHistory => "the cursor is of another history",
+            Self::Distributed => "there is no order of all resources",
             Self::Unavailable => "the database is unavailable",
         })
     }
@@ -121,8 +124,12 @@ impl std::fmt::Display for FeedError {
 impl std::error::Error for FeedError {}
 
 impl From<DatabaseError> for FeedError {
-    fn from(_: DatabaseError) -> Self {
-        Self::Unavailable
+    fn from(error: DatabaseError) -> Self {
+        match error {
+            DatabaseError::Unavailable => Self::Unavailable,
+            // A number is refused only where it says nothing.
+            DatabaseError::ValueRejected => Self::Distributed,
+        }
     }
 }
 
