@@ -12,6 +12,8 @@ pub enum Place {
     Servers,
     /// The same with a table of hash partitions. Only tests that depend on the table apply here as well.
     Partitions,
+    /// The same with a distributed table, which has no feed and no triggers.
+    Distributed,
     /// The embedded store.
     Embedded,
     /// A deployment that the tests must neither stop nor change (`ORDERS_BASE_URL`).
@@ -26,7 +28,8 @@ impl Place {
         }
         match Shared::told() {
             Ok(shared) if shared.embedded => Self::Embedded,
-            Ok(shared) if shared.partitions > 0 => Self::Partitions,
+            Ok(shared) if shared.table == "partitioned" => Self::Partitions,
+            Ok(shared) if shared.table == "distributed" => Self::Distributed,
             _ => Self::Servers,
         }
     }

@@ -30,14 +30,14 @@ async fn assert_duplicates_meet(service: &Service, hosts: usize) {
 
 #[tokio::test]
 async fn fifty_duplicates_at_once_all_get_the_same_order() {
-    applies_to!(Servers, Partitions, Embedded, Deployment);
+    applies_to!(Servers, Partitions, Distributed, Embedded, Deployment);
     let hosts = if Place::of_this_run() == Place::Deployment { 1 } else { 2 };
     assert_duplicates_meet(&service().instances(hosts).start().await, hosts).await;
 }
 
 #[tokio::test]
 async fn duplicates_without_redis_all_get_the_same_order() {
-    applies_to!(Servers, Partitions);
+    applies_to!(Servers, Partitions, Distributed);
     let mut service = service().own_redis().instances(2).start().await;
     service.redis().stop().unwrap();
     assert_duplicates_meet(&service, 2).await;
@@ -45,7 +45,7 @@ async fn duplicates_without_redis_all_get_the_same_order() {
 
 #[tokio::test]
 async fn of_different_orders_at_once_with_one_key_exactly_one_is_created() {
-    applies_to!(Servers, Partitions, Embedded, Deployment);
+    applies_to!(Servers, Partitions, Distributed, Embedded, Deployment);
     let service = service().start().await;
     for _ in 0..5 {
         let key = new_key();
@@ -76,7 +76,7 @@ async fn typical_latency(service: &Service) -> Duration {
 
 #[tokio::test]
 async fn two_thousand_clients_are_all_answered_and_latency_recovers() {
-    applies_to!(Servers, Partitions, Embedded, Deployment);
+    applies_to!(Servers, Partitions, Distributed, Embedded, Deployment);
     let service = service().start().await;
     let before = typical_latency(&service).await;
     let order = an_order();
@@ -158,6 +158,6 @@ pub async fn assert_no_kill_loses_an_order(mut service: Service) {
 
 #[tokio::test]
 async fn a_host_killed_during_requests_loses_and_duplicates_no_order() {
-    applies_to!(Servers, Partitions);
+    applies_to!(Servers, Partitions, Distributed);
     assert_no_kill_loses_an_order(service().start().await).await;
 }

@@ -49,7 +49,7 @@ pub async fn is_locked(service: &Service) -> bool {
 
 #[tokio::test]
 async fn a_conditional_order_is_created_only_on_the_current_list() {
-    applies_to!(Servers, Partitions, Embedded);
+    applies_to!(Servers, Partitions, Distributed, Embedded);
     let service = service().patient_with_redis().start().await;
     let empty = current(&service).await;
     let key = new_key();
@@ -88,7 +88,7 @@ async fn a_conditional_order_is_created_only_on_the_current_list() {
 
 #[tokio::test]
 async fn the_tag_after_a_creation_is_the_lists_also_when_that_is_long() {
-    applies_to!(Servers, Partitions, Embedded);
+    applies_to!(Servers, Partitions, Distributed, Embedded);
     let service = service().start().await;
     futures::future::join_all((0..255).map(|_| service.new_order())).await;
     let mut tag = current(&service).await;
@@ -100,7 +100,7 @@ async fn the_tag_after_a_creation_is_the_lists_also_when_that_is_long() {
 
 #[tokio::test]
 async fn if_match_with_any_several_changed_and_malformed_tags() {
-    applies_to!(Servers, Partitions, Embedded);
+    applies_to!(Servers, Partitions, Distributed, Embedded);
     let service = service().start().await;
     for tags in ["*", " * "] {
         let answer = ask(&service, &new_key(), tags).created().await;
@@ -127,7 +127,7 @@ async fn if_match_with_any_several_changed_and_malformed_tags() {
 
 #[tokio::test]
 async fn a_condition_can_be_required_and_stand_in_for_the_key() {
-    applies_to!(Servers, Partitions, Embedded);
+    applies_to!(Servers, Partitions, Distributed, Embedded);
     let service = service().variable("precondition", "etag").start().await;
     service.new_order().problem(428, "precondition-required").await;
     let empty = current(&service).await;
@@ -148,7 +148,7 @@ async fn a_condition_can_be_required_and_stand_in_for_the_key() {
 
 #[tokio::test]
 async fn while_the_lock_is_held_other_creations_get_retry_after() {
-    applies_to!(Servers, Partitions);
+    applies_to!(Servers, Partitions, Distributed);
     let service = service().patient_with_redis().start().await;
     let (key, empty) = (new_key(), current(&service).await);
     let first = ask(&service, &key, &empty).created().await;
@@ -180,7 +180,7 @@ async fn while_the_lock_is_held_other_creations_get_retry_after() {
 
 #[tokio::test]
 async fn a_value_without_an_expiry_is_not_a_lock() {
-    applies_to!(Servers, Partitions);
+    applies_to!(Servers, Partitions, Distributed);
     let service = service().start().await;
     let lock = service.lock();
     for invalid in [&["SET", &lock, "for ever"][..], &["RPUSH", &lock, "x"]] {
@@ -194,7 +194,7 @@ async fn a_value_without_an_expiry_is_not_a_lock() {
 
 #[tokio::test]
 async fn a_condition_is_on_the_customers_own_orders() {
-    applies_to!(Servers, Partitions, Embedded);
+    applies_to!(Servers, Partitions, Distributed, Embedded);
     let service = service().variable("identity", "header").start().await;
     let list = async |name: &str| service.get(ORDERS).field("x-user-id", name).await.the("etag").to_owned();
     let ask = |name: &str, tags: &str| ask(&service, &new_key(), tags).field("x-user-id", name);

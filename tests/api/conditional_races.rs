@@ -37,14 +37,14 @@ async fn race(service: &Service, hosts: usize, key: fn() -> String) {
 
 #[tokio::test]
 async fn of_ten_at_once_without_keys_on_two_hosts_one_creates() {
-    applies_to!(Servers, Partitions, Embedded);
+    applies_to!(Servers, Partitions, Distributed, Embedded);
     let service = service().variable("precondition", "etag").instances(2).start().await;
     race(&service, 2, String::new).await;
 }
 
 #[tokio::test]
 async fn duplicates_on_one_state_are_all_answered_with_their_order() {
-    applies_to!(Servers, Partitions, Embedded);
+    applies_to!(Servers, Partitions, Distributed, Embedded);
     let service = service().instances(2).start().await;
     let order = an_order();
     for round in 1..=20 {
@@ -60,7 +60,7 @@ async fn duplicates_on_one_state_are_all_answered_with_their_order() {
 
 #[tokio::test]
 async fn of_ten_at_once_without_redis_one_creates() {
-    applies_to!(Servers, Partitions);
+    applies_to!(Servers, Partitions, Distributed);
     let mut service = service().own_redis().instances(2).start().await;
     service.redis().stop().unwrap();
     race(&service, 2, new_key).await;
@@ -68,7 +68,7 @@ async fn of_ten_at_once_without_redis_one_creates() {
 
 #[tokio::test]
 async fn one_creates_while_locks_are_lost_all_the_time() {
-    applies_to!(Servers, Partitions);
+    applies_to!(Servers, Partitions, Distributed);
     let service = service().own_redis().start().await;
     let flushing = async {
         loop {
@@ -84,7 +84,7 @@ async fn one_creates_while_locks_are_lost_all_the_time() {
 
 #[tokio::test]
 async fn of_two_hundred_on_three_hosts_one_creates_while_redis_is_killed() {
-    applies_to!(Servers, Partitions);
+    applies_to!(Servers, Partitions, Distributed);
     let mut service = service().own_redis().instances(3).start().await;
     let tag = current(&service).await;
     let order = an_order();
@@ -121,7 +121,7 @@ async fn follow<'c>(database: &'c mut tokio_postgres::Client, tag: &str) -> Tran
 
 #[tokio::test]
 async fn a_creation_waits_for_the_transaction_on_the_same_state() {
-    applies_to!(Servers, Partitions);
+    applies_to!(Servers, Partitions, Distributed);
     for commits in [true, false] {
         let service = service().start().await;
         let tag = current(&service).await;
@@ -151,7 +151,7 @@ async fn wait_until_locked(service: &Service, locked: bool) {
 
 #[tokio::test]
 async fn a_lock_expires_while_its_holder_is_still_creating() {
-    applies_to!(Servers, Partitions);
+    applies_to!(Servers, Partitions, Distributed);
     let service = service().patient_with_redis().variable("lock_lease_ms", 700).start().await;
     let tag = current(&service).await;
     let mut database = service.database().await.unwrap();

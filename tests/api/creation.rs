@@ -8,7 +8,7 @@ use crate::support::{ORDERS, an_order, an_order_of, new_key, service};
 
 #[tokio::test]
 async fn a_first_request_creates_and_a_second_repeats_byte_for_byte() {
-    applies_to!(Servers, Partitions, Embedded, Deployment);
+    applies_to!(Servers, Partitions, Distributed, Embedded, Deployment);
     let service = service().start().await;
     let key = new_key();
     let body = json!({
@@ -41,7 +41,7 @@ async fn a_first_request_creates_and_a_second_repeats_byte_for_byte() {
 
 #[tokio::test]
 async fn a_request_is_the_same_however_it_is_written() {
-    applies_to!(Servers, Partitions, Embedded, Deployment);
+    applies_to!(Servers, Partitions, Distributed, Embedded, Deployment);
     let service = service().start().await;
     let (key, first) = service.first_order().await;
     for same in [format!("\"{key}\""), format!("{key},{key}"), format!("{key}, \"{key}\"")] {
@@ -58,7 +58,7 @@ async fn a_request_is_the_same_however_it_is_written() {
 
 #[tokio::test]
 async fn a_replay_survives_a_flush_of_redis() {
-    applies_to!(Servers, Partitions);
+    applies_to!(Servers, Partitions, Distributed);
     let service = service().own_redis().start().await;
     let (key, first) = service.first_order().await;
     for _ in 0..2 {
@@ -72,7 +72,7 @@ async fn a_replay_survives_a_flush_of_redis() {
 
 #[tokio::test]
 async fn a_replay_survives_the_expiry_of_its_record() {
-    applies_to!(Servers, Partitions);
+    applies_to!(Servers, Partitions, Distributed);
     let service = service().patient_with_redis().variable("reservation_ttl", 3).start().await;
     let (key, first) = service.first_order().await;
     let record = service.record_of(&key);
@@ -84,7 +84,7 @@ async fn a_replay_survives_the_expiry_of_its_record() {
 
 #[tokio::test]
 async fn a_replay_survives_a_restart_of_everything() {
-    applies_to!(Servers, Partitions);
+    applies_to!(Servers, Partitions, Distributed);
     let mut service = service().own_redis().own_postgres().start().await;
     let (key, first) = service.first_order().await;
 
@@ -102,7 +102,7 @@ async fn a_replay_survives_a_restart_of_everything() {
 
 #[tokio::test]
 async fn a_finished_order_is_replayed_without_postgres() {
-    applies_to!(Servers, Partitions);
+    applies_to!(Servers, Partitions, Distributed);
     let mut service = service().own_postgres().patient_with_redis().start().await;
     let (key, first) = service.first_order().await;
     service.order(&key, &an_order()).replay_of(&first).await;

@@ -8,7 +8,7 @@ use crate::support::{an_order, begin, new_key, service};
 
 #[tokio::test]
 async fn a_key_is_unknown_then_completed_whatever_redis_contains() {
-    applies_to!(Servers, Partitions);
+    applies_to!(Servers, Partitions, Distributed);
     let service = service().patient_with_redis().start().await;
     let key = new_key();
     service.state(&key).problem(404, "idempotency-key-not-found").await;
@@ -40,7 +40,7 @@ async fn a_key_is_unknown_then_completed_whatever_redis_contains() {
 
 #[tokio::test]
 async fn a_reserved_key_is_in_progress_until_its_order_exists() {
-    applies_to!(Servers, Partitions);
+    applies_to!(Servers, Partitions, Distributed);
     let service = service().patient_with_redis().start().await;
     let (key, mut database) = (new_key(), service.database().await.unwrap());
     // Lets statements read, and none write.
@@ -66,7 +66,7 @@ async fn a_reserved_key_is_in_progress_until_its_order_exists() {
 
 #[tokio::test]
 async fn a_refused_condition_leaves_no_key_in_progress() {
-    applies_to!(Servers, Partitions);
+    applies_to!(Servers, Partitions, Distributed);
     let service = service().patient_with_redis().start().await;
     let tag = current(&service).await;
     service.new_order().await;
@@ -82,7 +82,7 @@ async fn a_refused_condition_leaves_no_key_in_progress() {
 
 #[tokio::test]
 async fn the_state_of_a_key_needs_postgres_and_not_redis() {
-    applies_to!(Servers, Partitions);
+    applies_to!(Servers, Partitions, Distributed);
     let mut service = service().own_redis().own_postgres().variable("database_timeout_ms", 1000).start().await;
     let key = new_key();
     service.order(&key, &an_order()).created().await;
@@ -97,7 +97,7 @@ async fn the_state_of_a_key_needs_postgres_and_not_redis() {
 
 #[tokio::test]
 async fn any_key_can_be_named_in_a_path() {
-    applies_to!(Servers, Partitions, Embedded, Deployment);
+    applies_to!(Servers, Partitions, Distributed, Embedded, Deployment);
     let service = service().start().await;
     let unique = new_key();
     let visible: String = ('!'..='~').collect();

@@ -44,7 +44,7 @@ async fn links_begin_with_the_public_base_path() {
 
 #[tokio::test]
 async fn pages_are_walked_from_the_newest_order_to_the_oldest() {
-    applies_to!(Servers, Partitions, Embedded);
+    applies_to!(Servers, Partitions, Distributed, Embedded);
     let service = service().start().await;
     let empty = service.get(ORDERS).await;
     let state = empty.the("etag").trim_matches('"');
@@ -92,7 +92,7 @@ async fn pages_are_walked_from_the_newest_order_to_the_oldest() {
 
 #[tokio::test]
 async fn the_tag_of_the_list_changes_with_the_customers_orders_and_nothing_else() {
-    applies_to!(Servers, Partitions, Embedded);
+    applies_to!(Servers, Partitions, Distributed, Embedded);
     let service = service().variable("identity", "header").start().await;
     let tag = async |who: &str, query: &str| {
         let list = service.get(&format!("{ORDERS}{query}")).field("x-user-id", who).await;
@@ -117,7 +117,7 @@ async fn the_tag_of_the_list_changes_with_the_customers_orders_and_nothing_else(
 
 #[tokio::test]
 async fn a_list_can_begin_after_a_time() {
-    applies_to!(Servers, Partitions, Embedded);
+    applies_to!(Servers, Partitions, Distributed, Embedded);
     let service = service().start().await;
     let old = create(&service, 2).await;
     let newest = service.get(&format!("{ORDERS}/{}", old[0])).await.json()["createdAt"].as_str().unwrap().to_owned();
@@ -138,7 +138,7 @@ async fn a_list_can_begin_after_a_time() {
 /// An insertion that drew its sequence number before another but commits after it.
 #[tokio::test]
 async fn an_order_that_appears_below_the_newest_changes_the_tag() {
-    applies_to!(Servers, Partitions);
+    applies_to!(Servers, Partitions, Distributed);
     let service = service().start().await;
     create(&service, 300).await;
     let mut late = service.database().await.unwrap();
@@ -153,7 +153,7 @@ async fn an_order_that_appears_below_the_newest_changes_the_tag() {
 
 #[tokio::test]
 async fn an_unchanged_representation_is_304() {
-    applies_to!(Servers, Partitions, Embedded);
+    applies_to!(Servers, Partitions, Distributed, Embedded);
     let service = service().start().await;
     let id = create(&service, 1).await.remove(0);
     for path in [ORDERS.to_owned(), format!("{ORDERS}/{id}")] {

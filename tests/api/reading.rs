@@ -8,7 +8,7 @@ use crate::support::service;
 
 #[tokio::test]
 async fn an_order_is_found_by_its_id_only_and_nothing_at_other_paths() {
-    applies_to!(Servers, Partitions, Embedded, Deployment);
+    applies_to!(Servers, Partitions, Distributed, Embedded, Deployment);
     let service = service().start().await;
     let first = service.new_order().await;
     let location = first.the("location");
@@ -41,7 +41,7 @@ async fn an_order_is_found_by_its_id_only_and_nothing_at_other_paths() {
 
 #[tokio::test]
 async fn health_asks_no_store_and_readiness_asks_both() {
-    applies_to!(Servers, Partitions);
+    applies_to!(Servers, Partitions, Distributed);
     let mut service = service().own_redis().own_postgres().variable("database_timeout_ms", 1000).start().await;
     let ready = service.get("/readyz").expect(200).await.json();
     assert_eq!(ready["status"], "ready");
@@ -68,7 +68,7 @@ async fn health_asks_no_store_and_readiness_asks_both() {
 
 #[tokio::test]
 async fn a_database_with_an_older_schema_or_none_is_not_ready() {
-    applies_to!(Servers, Partitions);
+    applies_to!(Servers, Partitions, Distributed);
     let service = service().start().await;
     let is_not_ready = async || {
         for path in ["/readyz", "/readyz?lost-store=degraded"] {

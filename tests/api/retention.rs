@@ -23,7 +23,7 @@ async fn run_documented(service: &Service, heading: &str, parameters: &[&str]) {
 
 #[tokio::test]
 async fn an_archived_order_is_replayed_and_an_erased_one_is_gone_and_its_key_is_spent() {
-    applies_to!(Servers, Partitions);
+    applies_to!(Servers, Partitions, Distributed);
     let service = service().patient_with_redis().start().await;
     let (key, first) = service.first_order().await;
     run_documented(&service, "Archive.", &["anonymous", "2100-01-01"]).await;

@@ -82,7 +82,8 @@ impl Database {
         let folder = folder.join(format!("events-{}", Uuid::new_v4().simple()));
         let programs = Programs::find_or_install(false).unwrap();
         let postgres = Postgres::start(&programs, &folder.join("postgres")).unwrap();
-        let shared = Shared { partitions, ..Shared::told().unwrap() };
+        let table = if partitions == 0 { "plain" } else { "partitioned" };
+        let shared = Shared { table: table.to_owned(), ..Shared::told().unwrap() };
         shared.migrate(&postgres.url("postgres")).await.unwrap();
         Self { postgres, folder }
     }

@@ -19,9 +19,6 @@ use fixtures::kafka::Kafka;
 use nix::sys::signal::Signal;
 use openapi_check::tools::{node_tools, schemathesis};
 
-/// The partitions of `orders` in the second run of the tests over HTTP.
-const PARTITIONS: u32 = 8;
-
 /// How many seconds the simulation runs. Its exhaustive part always runs to its end.
 const SIMULATION_SECONDS: &str = "45";
 
@@ -73,13 +70,15 @@ async fn test(arguments: Arguments) -> Result<()> {
         folder: folder.clone(),
         redis_url: redis.url(),
         postgres_url: postgres.url("postgres"),
-        partitions: 0,
+        table: "plain".to_owned(),
         embedded: false,
     };
-    let partitioned = Shared { partitions: PARTITIONS, ..shared.clone() };
+    let other_tables = ["partitioned", "distributed"].map(|table| Shared { table: table.to_owned(), ..shared.clone() });
     let embedded = Shared { embedded: true, ..shared.clone() };
     shared.create_template().await?;
-    partitioned.create_template().await?;
+    for shared in &other_tables {
+        shared.create_template().await?;
+    }
 
     let without_servers = |workspace, which: &[&str]| tests(workspace, which, &shared, &arguments.rest);
     let simulation_tests = ["--package", "simulation", "--profile", "simulation"];
@@ -98,9 +97,11 @@ async fn test(arguments: Arguments) -> Result<()> {
     let beside = beside.collect::<Result<Vec<_>>>()?;
     let all = [&workspace::TESTED[..], &["--no-fail-fast"]].concat();
     let mut passed = tests(Workspace::Workshop, &all, &shared, &arguments.rest).status()?.success();
-    eprintln!("\nThe tests over HTTP once more, on tables of {PARTITIONS} hash partitions:");
     let over_http = [&workspace::TESTED[..5], &["--test", "api"]].concat();
-    passed &= tests(Workspace::Workshop, &over_http, &partitioned, &arguments.rest).status()?.success();
+    for shared in &other_tables {
+        eprintln!("\nThe tests over HTTP once more, on a {} table:", shared.table);
+        passed &= tests(Workspace::Workshop, &over_http, shared, &arguments.rest).status()?.success();
+    }
     eprintln!("\nThe tests over HTTP once more, on the embedded store:");
     passed &= tests(Workspace::Workshop, &over_http, &embedded, &arguments.rest).status()?.success();
     if passed && is_whole && !arguments.no_chaos {
