@@ -100,10 +100,12 @@ impl Stores {
                    WHERE oid = 'orders'::regclass \
                       OR oid IN (SELECT indexrelid FROM pg_index WHERE indrelid = 'orders'::regclass)";
         self.run_sql("BEGIN").await;
+        // What earlier transactions have read may not be reported yet.
+        let before = self.number(sql).await;
         self.rows(statement).await;
-        let entries = self.number(sql).await;
+        let read = self.number(sql).await - before;
         self.run_sql("ROLLBACK").await;
-        entries
+        read
     }
 
     /// Postgres's plan for a statement with these parameters.
