@@ -297,8 +297,8 @@ $$;
 -- Creates the functions of a resource's table. Each statement of the component about one customer is a call of one of
 -- them that names the customer. So it runs whole on the server that has the customer's rows, and a session plans it
 -- once; hosts prepare every statement anew. The number in a name changes with every shape of the arguments and rows: a
--- component that is newer than the database then fails, where a function of the same name would ignore a member that
--- it does not know, and lose its data.
+-- component that is newer than the database then fails, where a function of the same name would ignore an unknown
+-- property and lose it.
 --
 -- Each reads the history before it reads or inserts a row. Rows never change, and what is deleted later makes this
 -- history another one, so that the statements of a function need no common snapshot. Without a history, on a standby
@@ -338,9 +338,9 @@ BEGIN
              END IF;', name);
     END IF;
 
-    -- Inserts many rows: a JSON array of objects with the members below, with the fingerprint in hexadecimal and
+    -- Inserts many rows: a JSON array of objects with the properties below, with the fingerprint in hexadecimal and
     -- created_at in milliseconds since the Unix epoch. Returns the ids of the rows that nothing conflicted with, and
-    -- then NULL if there are any: who only counts rows knows that it was this function that returned them. The timeout
+    -- then NULL if there are any: a caller that only counts rows knows that this function returned them. The timeout
     -- is for conflicts with a transaction in progress: requests that share this statement do not wait long for it.
     -- Type json keeps the document's text as it stands in the array. of_customer is the customer of all rows, or
     -- empty: no transaction inserts into several shards, so rows of several customers are left to statements of their

@@ -237,8 +237,8 @@ async fn pages_are_read_along_an_index() {
         let statements = stores.statements("orders");
         for after in [0, 10_000, 19_990] {
             for statement in [statements.look(after, 100, None), statements.read(after, after + 100, 100)] {
-                let plan = stores.plan(statement).await;
-                assert!(plan.contains("seq_idx") && !plan.contains("Seq Scan on orders"), "{plan}");
+                let read = stores.entries_read(statement).await;
+                assert!((10..=500).contains(&read), "{read}");
             }
         }
     }

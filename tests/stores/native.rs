@@ -96,9 +96,10 @@ impl Stores {
 
     /// How many rows and entries of indexes of `orders` a statement reads.
     pub async fn entries_read(&self, statement: Statement<'_>) -> i64 {
-        let sql = "SELECT sum(pg_stat_get_xact_tuples_returned(oid))::bigint FROM pg_class \
-                   WHERE oid = 'orders'::regclass \
-                      OR oid IN (SELECT indexrelid FROM pg_index WHERE indrelid = 'orders'::regclass)";
+        let sql = "WITH tables AS (SELECT relid FROM pg_partition_tree('orders') UNION SELECT 'orders'::regclass) \
+                   SELECT sum(pg_stat_get_xact_tuples_returned(oid))::bigint FROM pg_class \
+                   WHERE oid IN (SELECT relid FROM tables) \
+                      OR oid IN (SELECT indexrelid FROM pg_index JOIN tables ON indrelid = relid)";
         self.run_sql("BEGIN").await;
         // What earlier transactions have read may not be reported yet.
         let before = self.number(sql).await;
@@ -106,15 +107,6 @@ impl Stores {
         let read = self.number(sql).await - before;
         self.run_sql("ROLLBACK").await;
         read
-    }
-
-    /// Postgres's plan for a statement with these parameters.
-    pub async fn plan(&self, statement: Statement<'_>) -> String {
-        let explain = format!("EXPLAIN {}", statement.sql);
-        let explain = Statement { sql: &explain, ..statement };
-        let rows = self.rows(explain).await;
-        let line = |row: &Row| row.text("QUERY PLAN").unwrap();
-        rows.iter().map(line).collect::<Vec<_>>().join("\n")
     }
 
     /// Returns when another connection to this database waits for a lock.

@@ -113,58 +113,44 @@ impl std::fmt::Display for Unreadable {
 
 impl std::error::Error for Unreadable {}
 
-/// The SQL of a database, with `{table}` and `{id}` for a collection's names.
-pub(crate) struct Templates {
-    pub insert: &'static str,
-    pub insert_new: &'static str,
-    pub insert_all: &'static str,
-    pub insert_based_on: &'static str,
-    pub find: &'static str,
-    pub find_by_key: &'static str,
-    pub page: &'static str,
-    pub look: &'static str,
-    pub read: &'static str,
-    pub history: &'static str,
-    pub draw_epochs: &'static str,
-    pub probe: &'static str,
+/// Declares the statements by name.
+macro_rules! texts {
+    ($($name:ident),+) => {
+        /// The SQL of a database, with `{table}` and `{id}` for a collection's names.
+        pub(crate) struct Templates {
+            $(pub $name: &'static str),+
+        }
+
+        /// The statements of one collection's table.
+        #[derive(Clone)]
+        pub struct Statements {
+            $($name: String),+
+        }
+
+        impl Statements {
+            pub(crate) fn from_templates(collection: &Collection, templates: &Templates) -> Self {
+                Self { $($name: fill_in(templates.$name, collection)),+ }
+            }
+        }
+    };
 }
 
-/// The statements of one collection's table.
-#[derive(Clone)]
-pub struct Statements {
-    insert: String,
-    insert_new: String,
-    insert_all: String,
-    insert_based_on: String,
-    find: String,
-    find_by_key: String,
-    page: String,
-    look: String,
-    read: String,
-    history: &'static str,
-    draw_epochs: &'static str,
-    probe: String,
-}
+texts!(
+    insert,
+    insert_new,
+    insert_all,
+    insert_based_on,
+    find,
+    find_by_key,
+    page,
+    look,
+    read,
+    history,
+    draw_epochs,
+    probe
+);
 
 impl Statements {
-    pub(crate) fn from_templates(collection: &Collection, templates: &Templates) -> Self {
-        let sql = |template| fill_in(template, collection);
-        Self {
-            insert: sql(templates.insert),
-            insert_new: sql(templates.insert_new),
-            insert_all: sql(templates.insert_all),
-            insert_based_on: sql(templates.insert_based_on),
-            find: sql(templates.find),
-            find_by_key: sql(templates.find_by_key),
-            page: sql(templates.page),
-            look: sql(templates.look),
-            read: sql(templates.read),
-            history: templates.history,
-            draw_epochs: templates.draw_epochs,
-            probe: sql(templates.probe),
-        }
-    }
-
     /// Inserts the resource unless its scope has one; read the row with [`insertion`].
     /// It fails when it waits for another transaction for longer than the lock timeout.
     pub fn insert(&self, new: &NewResource, lock_timeout: Duration) -> Statement<'_> {
@@ -186,12 +172,12 @@ impl Statements {
 
     /// Reads the history and nothing else; the row has the [`history`].
     pub fn history(&self) -> Statement<'_> {
-        Statement::plain(self.history)
+        Statement::plain(&self.history)
     }
 
     /// Draws the history and the feed's numbering where rows name none: the server has begun a new incarnation.
     pub fn draw_epochs(&self) -> Statement<'_> {
-        Statement::plain(self.draw_epochs)
+        Statement::plain(&self.draw_epochs)
     }
 
     /// Fails unless the database accepts these statements. Changes nothing; the row has the [`history`].
