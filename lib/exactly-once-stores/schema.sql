@@ -140,9 +140,9 @@ BEGIN
 END
 $$;
 
--- Why a component cannot use a table, for its log; NULL if it can.
+-- Why the caller, a component, cannot use a table, for its log; NULL if it can.
 CREATE FUNCTION fault_of_resource(name text, id_column text) RETURNS text
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path FROM CURRENT AS $$
+LANGUAGE plpgsql STABLE AS $$
 DECLARE
     fault text;
 BEGIN
@@ -173,7 +173,7 @@ BEGIN
         ) AS reasons;
     ELSIF fault IS NULL THEN
         EXECUTE format('SELECT %I, seq, based_on, document FROM %I LIMIT 0', id_column, name);
-        IF NOT numbers_continue(name::regclass) THEN
+        IF numbers_continue(name::regclass) IS NOT TRUE THEN
             fault := format('sequence numbers of %s repeat; run: SELECT continue_numbers(%L)', name, name);
         END IF;
     END IF;
