@@ -71,7 +71,8 @@ impl Embedded {
 
 impl Real for Rc<Embedded> {
     async fn execute(&self, call: &Call) -> Answer {
-        let (instance, request) = (Instance::new(OneshotSignals), Request::new(Host(self.clone()), false));
+        let instance = Instance::new(OneshotSignals);
+        let request = Request::new(&instance, Host(self.clone()), false);
         let collection = collection_of(call);
         execute_over(&Database::new(&instance, &request, settings(Place::Sqlite), &collection), call).await
     }

@@ -128,7 +128,7 @@ impl Real for Stores {
             Call::Acquire(scope) => self.send(locking.acquire(scope)).await,
             Call::Release(scope) => self.send(locking.release(scope)).await,
             call => {
-                let request = Request::new(self.platform.clone(), false);
+                let request = Request::new(&self.instance, self.platform.clone(), false);
                 let (settings, collection) = (settings(Place::Postgres { url: "connected" }), collection_of(call));
                 let database = Database::new(&self.instance, &request, settings, &collection);
                 LocalSet::new().run_until(execute_over(&database, call)).await

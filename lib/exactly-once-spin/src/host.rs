@@ -31,8 +31,9 @@ pub struct SpinHost {
 impl SpinHost {
     /// For a request about resources of a collection.
     pub fn for_collection(collection: &Collection) -> Self {
-        let started = log::start();
-        Self { instance: instance(), request: Request::new(Spin, started.is_some()), collection: *collection, started }
+        let (instance, started) = (instance(), log::start());
+        let request = Request::new(instance, Spin, started.is_some());
+        Self { instance, request, collection: *collection, started }
     }
 
     /// Gives the response the request's id, and writes the request's line to the log where `log_requests` is set.

@@ -11,7 +11,7 @@ use exactly_once::ports::{Clock, Probe};
 use exactly_once::single_flight::SingleFlight;
 use exactly_once::{Collection, KnownHistory};
 
-use crate::deadline::{Budget, Timer};
+use crate::deadline::{Budget, Timer, Watch};
 use crate::kept::Kept;
 use crate::outage::{Outage, Said};
 use crate::platform::{Place, Platform};
@@ -23,6 +23,7 @@ use crate::{postgres, sqlite};
 /// What the requests of one instance share: it uses one database and one Redis.
 pub struct Instance<P: Platform> {
     signals: P::Signals,
+    watch: Rc<Watch<P>>,
     tables: RefCell<Vec<Rc<Table<P>>>>,
     pub(crate) history: RefCell<HistoryMonitor>,
     pub(crate) asking: SingleFlight<P::Signals>,
@@ -69,6 +70,7 @@ impl<P: Platform> Instance<P> {
     /// An instance that has served no request.
     pub fn new(signals: P::Signals) -> Self {
         Self {
+            watch: Rc::new(Watch::new(signals.clone())),
             tables: RefCell::default(),
             history: RefCell::default(),
             asking: SingleFlight::new(signals.clone()),
@@ -187,10 +189,10 @@ pub struct Request<P: Platform> {
 }
 
 impl<P: Platform> Request<P> {
-    /// A request that has used nothing. Unless it is `measured` it reads the clock for no measurement.
-    pub fn new(platform: P, measured: bool) -> Self {
+    /// A request of an instance that has used nothing. Unless it is `measured` it reads the clock for no measurement.
+    pub fn new(instance: &Instance<P>, platform: P, measured: bool) -> Self {
         Self {
-            timer: Timer::new(platform),
+            timer: Timer::new(platform, instance.watch.clone()),
             redis_budget: Budget::default(),
             database_budget: Budget::default(),
             ticket: Cell::new(None),

@@ -233,7 +233,7 @@ mod tests {
         }
 
         fn request(&self) -> Request<TestPlatform> {
-            Request::new(self.platform.clone(), true)
+            Request::new(&self.instance, self.platform.clone(), true)
         }
 
         fn redis<'r>(&'r self, request: &'r Request<TestPlatform>) -> Redis<'r, TestPlatform> {

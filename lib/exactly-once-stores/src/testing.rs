@@ -93,7 +93,11 @@ impl TestPlatform {
             if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
                 return output;
             }
+            // What the tasks wake goes on in the same millisecond.
             self.run_tasks();
+            if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+                return output;
+            }
             self.pass(MS);
         }
         panic!("the future waits for ever");
@@ -104,6 +108,16 @@ impl TestPlatform {
         let mut tasks = self.0.tasks.take();
         tasks.retain_mut(|task| task.as_mut().poll(&mut context).is_pending());
         self.0.tasks.borrow_mut().append(&mut tasks);
+    }
+
+    /// How many tasks have not ended.
+    pub fn tasks(&self) -> usize {
+        self.0.tasks.borrow().len()
+    }
+
+    /// All tasks die.
+    pub fn end_tasks(&self) {
+        drop(self.0.tasks.take());
     }
 
     /// Time passes, and spawned tasks run.

@@ -241,9 +241,10 @@ pub trait Clock {
     /// The time since a fixed moment.
     fn now(&self) -> Duration;
 
-    /// The clock by which a request measures how long it waits. In the simulation each request has its own.
-    fn waited(&self) -> Duration {
-        self.now()
+    /// What the clock by which a request measures its waits shows now, when the other one shows that time. In the
+    /// simulation each request has its own.
+    fn waited(&self, now: Duration) -> Duration {
+        now
     }
 
     /// Returns after that time.

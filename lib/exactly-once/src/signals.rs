@@ -9,6 +9,12 @@ pub trait Signals {
 
     /// A new pair.
     fn signal(&self) -> (Self::Sender, Self::Receiver);
+
+    /// The same for a signal that is most likely never sent, and for which a request never waits alone: the host
+    /// would wake it for something else as well. That may be cheaper.
+    fn alarm(&self) -> (Self::Sender, Self::Receiver) {
+        self.signal()
+    }
 }
 
 /// Signals over channels, for unit tests.

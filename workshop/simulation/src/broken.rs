@@ -75,6 +75,7 @@ texts! {
         OpenBreakerTakenForNew = "While the breaker is open, a resource that was found is called created",
         ConnectionUsedAgain =
             "A connection is used again although its statement was abandoned: the next one gets that one's answer",
+        WatchNotHandedOver = "The watch for late requests ends with the request that started it, and none replaces it",
         RepetitionTakenForFirst = "A resource that a repetition finds is called created if it has the request's id",
     }
 }
@@ -317,7 +318,11 @@ impl Resources for Broken<'_> {
     }
 
     async fn insert_new(&self, new: &NewResource) -> Attempt {
-        if let Break::BatchTakenForInserted | Break::BatchResultsMixedUp | Break::ConnectionUsedAgain = self.kind {
+        if let Break::BatchTakenForInserted
+        | Break::BatchResultsMixedUp
+        | Break::ConnectionUsedAgain
+        | Break::WatchNotHandedOver = self.kind
+        {
             return self.database.insert_new(new).await;
         }
         // The mistakes of all other variants are in the insertion that returns the existing resource.

@@ -156,8 +156,8 @@ impl SimulatedHost {
             Condition::None | Condition::Unchanged | Condition::Any => Precondition::Key,
         };
         Self {
+            request: Request::new(&instance, platform, false),
             instance,
-            request: Request::new(platform, false),
             kind: request.kind,
             settings: settings(precondition, policy),
         }

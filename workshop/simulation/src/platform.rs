@@ -11,7 +11,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -55,7 +55,10 @@ pub struct Shared {
     /// The stores and the clock.
     pub world: RefCell<World>,
     /// What requests have spawned. Tasks that are not ended keep all of this alive.
-    pub tasks: RefCell<Vec<Pin<Box<dyn Future<Output = ()>>>>>,
+    pub tasks: RefCell<Vec<Task>>,
+    /// When the first of them goes on.
+    first_wakes: Cell<Option<Duration>>,
+    polls_task: Cell<bool>,
     /// How often Postgres has closed all connections.
     pub restarts: Cell<u32>,
 }
@@ -64,11 +67,29 @@ impl Shared {
     /// Time passes.
     pub fn pass(&self, time: Duration) {
         self.world.borrow_mut().pass(time);
-        let mut context = Context::from_waker(Waker::noop());
+        self.first_wakes.set(None);
         let mut tasks = self.tasks.take();
-        tasks.retain_mut(|task| task.as_mut().poll(&mut context).is_pending());
+        tasks.retain_mut(|task| self.poll(task).is_pending());
         self.tasks.borrow_mut().append(&mut tasks);
     }
+
+    fn poll(&self, task: &mut Task) -> Poll<()> {
+        if task.is_stuck {
+            return Poll::Pending;
+        }
+        self.polls_task.set(true);
+        let polled = task.future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        self.polls_task.set(false);
+        polled
+    }
+}
+
+/// What a request has spawned.
+pub struct Task {
+    future: Pin<Box<dyn Future<Output = ()>>>,
+    spawned_by: Weak<State>,
+    /// Only for a broken variant.
+    is_stuck: bool,
 }
 
 /// Why a call has no answer. Nothing at all is a third reason: then the request's time ends.
@@ -171,16 +192,38 @@ impl Simulated {
         self.0.events.take()
     }
 
-    /// How long the request sleeps at least; `None` if it waits without a limit.
-    pub fn sleeps_for(&self) -> Option<Duration> {
+    /// How long the request sleeps at least; `None` if it does not.
+    fn sleeps_for(&self) -> Option<Duration> {
         let sleepers = self.0.sleepers.borrow();
-        let times = sleepers.iter().map(|(end, _)| end.saturating_sub(self.waited()));
+        let times = sleepers.iter().map(|(end, _)| end.saturating_sub(self.0.waited.get()));
         times.filter(|time| !time.is_zero()).min()
+    }
+
+    /// For how long nothing ends the request's wait: neither it nor a task. `None` if nothing ever will.
+    pub fn rests_for(&self) -> Option<Duration> {
+        let wakes = self.shared().first_wakes.get();
+        let rests = wakes.map(|wakes| wakes.saturating_sub(self.now()));
+        self.sleeps_for().into_iter().chain(rests).min()
+    }
+
+    /// The request has ended early, and what it has spawned with it.
+    pub fn ends(&self) {
+        let mut tasks = self.shared().tasks.take();
+        let is_own = |task: &mut Task| Weak::ptr_eq(&task.spawned_by, &Rc::downgrade(&self.0));
+        let ended: Vec<Task> = match self.makes(Break::WatchNotHandedOver) {
+            true => {
+                tasks.iter_mut().filter_map(|task| is_own(task).then_some(task)).for_each(|task| task.is_stuck = true);
+                Vec::new()
+            }
+            false => tasks.extract_if(.., is_own).collect(),
+        };
+        self.shared().tasks.borrow_mut().append(&mut tasks);
+        drop(ended);
     }
 
     /// The request waits for that long.
     pub fn wait(&self, time: Duration) {
-        self.0.waited.set(self.waited() + time);
+        self.0.waited.set(self.0.waited.get() + time);
         self.shared().pass(time);
         for (_, waker) in self.0.sleepers.take() {
             waker.wake();
@@ -263,19 +306,22 @@ impl Clock for Simulated {
         self.shared().world.borrow().now()
     }
 
-    fn waited(&self) -> Duration {
+    fn waited(&self, _: Duration) -> Duration {
         self.0.waited.get()
     }
 
-    /// Until that time has passed by either clock.
     async fn sleep(&self, time: Duration) {
-        let (own, everyone) = (self.waited() + time, self.now() + time);
-        poll_fn(|cx| match self.waited() >= own || self.now() >= everyone {
-            true => Poll::Ready(()),
-            false => {
-                self.0.sleepers.borrow_mut().push((own, cx.waker().clone()));
-                Poll::Pending
+        let (own, end) = (self.0.waited.get() + time, self.now() + time);
+        poll_fn(|cx| {
+            let shared = self.shared();
+            if self.now() >= end {
+                return Poll::Ready(());
             }
+            match shared.polls_task.get() {
+                true => shared.first_wakes.set(shared.first_wakes.get().into_iter().chain([end]).min()),
+                false => self.0.sleepers.borrow_mut().push((own, cx.waker().clone())),
+            }
+            Poll::Pending
         })
         .await;
     }
@@ -285,9 +331,9 @@ impl Platform for Simulated {
     type Signals = SharedSignals;
 
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
-        let mut task: Pin<Box<dyn Future<Output = ()>>> = Box::pin(task);
+        let mut task = Task { future: Box::pin(task), spawned_by: Rc::downgrade(&self.0), is_stuck: false };
         // It begins to sleep now.
-        if task.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+        if self.shared().poll(&mut task).is_pending() {
             self.shared().tasks.borrow_mut().push(task);
         }
     }

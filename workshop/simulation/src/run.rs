@@ -11,7 +11,7 @@ use std::time::Duration;
 use exactly_once::breaker::State;
 use exactly_once::create::ReplayPolicy;
 use exactly_once::history::OUTAGE;
-use exactly_once::ports::{Attempt, ConditionalInsertion, Insertion, List};
+use exactly_once::ports::{Attempt, Clock, ConditionalInsertion, Insertion, List};
 use exactly_once::{ListState, Progress, Record};
 use exactly_once_http::Response;
 use exactly_once_stores::redis::Reply;
@@ -117,6 +117,11 @@ struct Request {
     arrival: Arrival,
 }
 
+/// Longer than a request may take.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+const WAITS_FOR_EVER: &str = "none: a request whose time is over still waits";
+
 /// When the outcome of a call reaches its request, and which; `None` if nothing does.
 type Reaction = (Duration, Option<Outcome>);
 
@@ -161,20 +166,26 @@ impl Request {
     /// Lets its time pass until it gives up what it waits for, at most for that long.
     fn wait(&mut self, mut longest: Duration) -> Poll<Response> {
         let has_call = self.call.is_some();
-        while let Some(time) = self.platform.sleeps_for().filter(|_| !longest.is_zero()) {
+        let mut polled = match longest.is_zero() {
+            true => Poll::Pending,
+            // A request that has died has woken it.
+            false => self.poll(),
+        };
+        let still_waits = |it: &Self| match has_call {
+            true => it.platform.waits_for_outcome(),
+            false => it.platform.has_no_call(),
+        };
+        while polled.is_pending() && !longest.is_zero() && still_waits(self) {
+            let may_end = |_: &Duration| self.platform.waited(Duration::ZERO) < LONGEST;
+            let Some(time) = self.platform.rests_for().filter(may_end) else {
+                break;
+            };
             let time = time.min(longest);
             longest -= time;
             self.platform.wait(time);
-            let polled = self.poll();
-            let still_waits = match has_call {
-                true => self.platform.waits_for_outcome(),
-                false => self.platform.has_no_call(),
-            };
-            if polled.is_ready() || !still_waits {
-                return polled;
-            }
+            polled = self.poll();
         }
-        Poll::Pending
+        polled
     }
 }
 
@@ -548,6 +559,9 @@ impl Run<'_> {
             }
             self.note(|| format!("client {client} stops waiting for others"));
             let polled = request.wait(Duration::MAX);
+            if polled.is_pending() && request.platform.has_no_call() {
+                return Err(Invariant::UnexpectedAnswer.with(WAITS_FOR_EVER));
+            }
             if polled.is_ready() {
                 // Its time was over: it has sent no statement, and takes the database for lost.
                 self.coverage.see(Event::NotSent);
@@ -575,6 +589,7 @@ impl Run<'_> {
                 polled = request.poll();
                 failed
             }
+            None if is_heard => return Err(Invariant::UnexpectedAnswer.with(WAITS_FOR_EVER)),
             None => {
                 self.note(|| format!("client {client}: {point:?} -> no answer in time"));
                 if fault == Some(Fault::Slow) {
@@ -600,7 +615,9 @@ impl Run<'_> {
 
     fn dies(&mut self, client: usize, request: Request) -> Result<Option<Verdict>, Violation> {
         self.note(|| format!("client {client}'s request dies"));
+        let platform = request.platform.clone();
         drop(request);
+        platform.ends();
         self.retry(client)?;
         Ok(None)
     }

@@ -24,7 +24,7 @@ impl Fixture {
     }
 
     fn request(&self) -> Request<TestPlatform> {
-        Request::new(self.platform.clone(), true)
+        Request::new(&self.instance, self.platform.clone(), true)
     }
 
     fn database<'r>(&'r self, request: &'r Request<TestPlatform>) -> Database<'r, TestPlatform> {

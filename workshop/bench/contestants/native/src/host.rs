@@ -74,7 +74,7 @@ impl NativeHost {
             Self {
                 settings: service.settings.clone(),
                 instance: it.instance.clone(),
-                request: Request::new(it.platform.clone(), false),
+                request: Request::new(&it.instance, it.platform.clone(), false),
             }
         })
     }
