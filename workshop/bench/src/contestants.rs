@@ -110,7 +110,7 @@ impl Row {
             // No goal compares them.
             GOAL_CONNECTIONS => self.workload != Workload::Mix,
             1 => [CREATE, REPLAY, BARE_CREATE, BARE_REPLAY, NATIVE_CREATE].contains(self),
-            TAIL_CONNECTIONS => [CREATE, REPLAY].contains(self),
+            TAIL_CONNECTIONS => [CREATE, REPLAY, BARE_CREATE, BARE_REPLAY].contains(self),
             _ => false,
         };
         for_goals || !quick

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use devstack::app::Output;
@@ -9,8 +10,9 @@ use devstack::process::{free_port, local};
 use devstack::{App, Host, Postgres, Programs, Redis, workspace};
 use tokio_postgres::{Client, NoTls};
 
-use crate::contestants::{Row, Workload};
-use crate::load::{Requests, complete_replayed_keys};
+use crate::contestants::{CREATE, Row, Workload};
+use crate::goals::Facts;
+use crate::load::{Requests, complete_replayed_keys, host_calls, send_order};
 
 /// The migrated database that the contestants' databases are copied from.
 const TEMPLATE: &str = "orders_template";
@@ -154,8 +156,46 @@ impl Environment {
         self.serve(row, host, storage, Requests::default()).await
     }
 
+    /// The calls of the host that the runner counts for a creation and for a replay, and the size of the component.
+    pub async fn facts(&self) -> Result<Facts> {
+        let runner = self.options.hosts.iter().find(|host| matches!(host, Host::Runner(_)));
+        let runner = runner.context("no runner to count calls with")?;
+        let storage = self.storage("host calls").await?;
+        let row = self.serve_with(CREATE, runner, storage, Requests::default(), &["--count-calls"]).await?;
+        let url = row.app.base_url();
+        let counted = async || {
+            // An instance returns its connection to Postgres after the response.
+            tokio::time::sleep(Duration::from_secs(1) / 2).await;
+            host_calls(&url).await
+        };
+        // The instance is warm after the first creations, and the record is completed after the first replay.
+        let (mut calls, mut keys) = ([0, 0], 0..);
+        for key in keys.by_ref().take(3) {
+            let before = counted().await?;
+            send_order(&url, &row.requests, key).await?;
+            let created = counted().await?;
+            send_order(&url, &row.requests, key).await?;
+            let first = counted().await?;
+            send_order(&url, &row.requests, key).await?;
+            calls = [created - before, counted().await? - first];
+        }
+        let size = std::fs::metadata(workspace::root().join("target/wasm32-wasip2/release/orders.wasm"))?.len();
+        Ok(Facts { calls, size })
+    }
+
     /// Starts a row's contestant on a host, with storage that may contain orders already.
     pub async fn serve(&self, row: Row, host: &Host, storage: Storage, requests: Requests) -> Result<PreparedRow> {
+        self.serve_with(row, host, storage, requests, &[]).await
+    }
+
+    async fn serve_with(
+        &self,
+        row: Row,
+        host: &Host,
+        storage: Storage,
+        requests: Requests,
+        options: &[&str],
+    ) -> Result<PreparedRow> {
         let address = local(free_port()?);
         let variables = [
             ("redis_url", storage.redis_url.as_str()),
@@ -174,6 +214,7 @@ impl Environment {
                 .envs(variables.map(|(name, value)| (name.to_uppercase(), value)));
             command
         };
+        command.args(options);
         // With it, hosts capture a backtrace with each error, also of those that they expect.
         command.env_remove("RUST_BACKTRACE");
         let log = format!("{}.log", storage.prefix.trim_end_matches(':'));

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::contestants::{Contestant, FLOOR, Row};
+use crate::contestants::{Contestant, FLOOR, GOAL_CONNECTIONS, Row};
 use crate::goals::Goal;
 
 /// All samples of one row with one number of clients.
@@ -25,15 +25,18 @@ pub struct Sample {
     pub rate: f64,
     /// The share of responses that are not a success, 0 to 1.
     pub refused: f64,
+    /// The share of responses that Nagle's algorithm has held back, 0 to 1.
+    pub stalls: f64,
     pub p50: f64,
     pub p99: f64,
+    pub p99_no_stalls: f64,
     /// `None` where the system does not report it.
     pub processor: Option<ProcessorTime>,
 }
 
-/// Microseconds of processor time per response: of the process that serves, of Redis, of all processes of Postgres, and
-/// of the load generator.
-pub type ProcessorTime = [f64; 4];
+/// Microseconds of processor time per response: of the process that serves, of the kernel for it, of Redis, of all
+/// processes of Postgres, and of the load generator.
+pub type ProcessorTime = [f64; 5];
 
 /// Median and extremes of several values.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -51,6 +54,11 @@ impl Spread {
         let upper = *sorted.get(sorted.len() / 2)?;
         let lower = *sorted.get((sorted.len() - 1) / 2)?;
         Some(Self { median: f64::midpoint(lower, upper), min: *sorted.first()?, max: *sorted.last()? })
+    }
+
+    /// How far the extremes are apart, as a share of the median.
+    pub fn width(&self) -> f64 {
+        (self.max - self.min) / self.median.max(f64::MIN_POSITIVE)
     }
 }
 
@@ -72,10 +80,15 @@ impl Measurement {
         self.samples.iter().map(figure).collect()
     }
 
+    /// The process's own time per response: other load on the machine changes it least of all figures.
+    pub fn user(&self) -> Option<Spread> {
+        Spread::of(self.samples.iter().filter_map(|sample| Some(sample.processor?[0])))
+    }
+
     fn processor(&self) -> Option<ProcessorTime> {
         let known: Option<Vec<ProcessorTime>> = self.samples.iter().map(|s| s.processor).collect();
         let known = known.filter(|known| !known.is_empty())?;
-        Some([0, 1, 2, 3].map(|part| {
+        Some([0, 1, 2, 3, 4].map(|part| {
             let times = known.iter().filter_map(|times| times.get(part).copied());
             median(times).unwrap_or(0.0)
         }))
@@ -93,8 +106,10 @@ impl Measurement {
             name: self.row.name,
             host: self.host.clone(),
             connections: self.connections,
+            user: self.user(),
             rate: Spread::of(self.each(|sample| sample.rate))?,
             refused: median(self.each(|sample| sample.refused))?,
+            stalls: median(self.each(|sample| sample.stalls))?,
             p50: median(self.each(|sample| sample.p50))?,
             p99: median(self.each(|sample| sample.p99))?,
             to_native: against(self.row.of(Contestant::Native)),
@@ -176,10 +191,14 @@ pub struct Line {
     pub host: Option<String>,
     /// The number of clients.
     pub connections: usize,
+    /// The host's own processor time per response, in microseconds.
+    pub user: Option<Spread>,
     /// Responses per second.
     pub rate: Spread,
     /// The share of responses that are not a success, 0 to 1.
     pub refused: f64,
+    /// The share of responses that Nagle's algorithm has held back, 0 to 1.
+    pub stalls: f64,
     pub p50: f64,
     pub p99: f64,
     /// Its rate divided by the rate of the native service with the same workload.
@@ -207,9 +226,20 @@ pub struct Report {
     pub order_bytes: Option<f64>,
 }
 
+/// The greatest spread of a run that says which goals are reached.
+const VERDICT_SPREAD: f64 = 0.15;
+
+impl Report {
+    /// The greatest spread of a host's own time per response, of the rows with as many clients as most goals.
+    fn spread(&self) -> f64 {
+        let compared = self.lines.iter().filter(|it| it.host.is_some() && it.connections == GOAL_CONNECTIONS);
+        compared.filter_map(|it| Some(it.user?.width())).fold(0.0, f64::max)
+    }
+}
+
 const COLUMNS: &str = concat!(
-    "row              req/s         min-max refused    p50 ms    p99 ms",
-    " x native  x floor   x bare   host  redis     pg    wrk  on",
+    "row            user us  spread    req/s         min-max refused stalls    p50 ms    p99 ms",
+    " x native  x floor   x bare system  redis     pg    wrk  on",
 );
 
 impl fmt::Display for Report {
@@ -217,8 +247,9 @@ impl fmt::Display for Report {
         let (machine, rounds) = (&self.machine, self.rounds);
         writeln!(
             f,
-            "{}, {} cores, load average before the run: {}\nEach figure is the median of {rounds} rounds. host, redis, \
-             pg and wrk: microseconds of processor time per response.",
+            "{}, {} cores, load average before the run: {}\nEach figure is the median of {rounds} rounds. user, \
+             system, redis, pg and wrk: microseconds of processor time per response, of the host, of the kernel for \
+             it, and of others.",
             machine.processor, machine.cores, machine.load_before
         )?;
         for lines in self.lines.chunk_by(|a, b| a.grows == b.grows) {
@@ -233,7 +264,14 @@ impl fmt::Display for Report {
             let host = goals.first().map_or("", |goal| goal.host.as_str());
             let heading = format!("goals on {host}");
             writeln!(f, "\n{heading:<50}       goal     measured  reached")?;
-            goals.iter().try_for_each(|goal| writeln!(f, "{goal}"))?;
+            for goal in goals {
+                let verdict = match goal.is_reached().filter(|_| self.spread() <= VERDICT_SPREAD) {
+                    Some(true) => "yes",
+                    Some(false) => "NO",
+                    None => "-",
+                };
+                writeln!(f, "{goal}  {verdict}")?;
+            }
         }
         let count = |reached| {
             let goals = self.goals.iter();
@@ -242,6 +280,11 @@ impl fmt::Display for Report {
         let (missed, unmeasured) = (count(Some(false)), count(None));
         match self.goals.len() {
             0 => Ok(()),
+            _ if self.spread() > VERDICT_SPREAD => writeln!(
+                f,
+                "\nNo verdict: the host's own time per response varies by {:.0} % between rounds.",
+                self.spread() * 100.0
+            ),
             all => writeln!(f, "\n{all} goals: {missed} missed, {unmeasured} not measured"),
         }
     }
@@ -252,13 +295,18 @@ impl fmt::Display for Line {
         let spread = format!("{:.0}-{:.0}", self.rate.min, self.rate.max);
         let refused = format!("{:.1} %", self.refused * 100.0);
         let (rate, p50, p99) = (self.rate.median, self.p50 / 1000.0, self.p99 / 1000.0);
-        write!(f, "{:>22} {:<13} {rate:>8.0} {spread:>15} ", self.value, self.name)?;
-        write!(f, "{refused:>7} {p50:>9.2} {p99:>9.2}")?;
+        write!(f, "{:>22} {:<13} ", self.value, self.name)?;
+        match self.user {
+            Some(user) => write!(f, "{:>8.0} {:>5.0} % ", user.median, user.width() * 100.0)?,
+            None => write!(f, "{:>8} {:>7} ", "-", "-")?,
+        }
+        write!(f, "{rate:>8.0} {spread:>15} ")?;
+        write!(f, "{refused:>7} {:>4.1} % {p50:>9.2} {p99:>9.2}", self.stalls * 100.0)?;
         for ratio in [self.to_native, self.to_floor, self.to_bare] {
             let ratio = ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}"));
             write!(f, " {ratio:>8}")?;
         }
-        for time in self.processor.iter().flatten() {
+        for time in self.processor.iter().flatten().skip(1) {
             write!(f, " {time:>6.0}")?;
         }
         write!(f, "  {}", self.host.as_deref().unwrap_or("-"))

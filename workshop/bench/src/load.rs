@@ -1,5 +1,5 @@
 //! Runs the load generator, wrk. It uses little of the processor time that it shares with the contestants,
-//! keeps its connections, corrects latencies for coordinated omission, and takes requests from a script.
+//! keeps its connections, and takes requests from a script.
 
 use std::path::Path;
 use std::process::Command;
@@ -24,6 +24,10 @@ pub struct Run {
     pub p50: u64,
     /// 99th percentile of latencies, in microseconds.
     pub p99: u64,
+    /// The same without stalls.
+    pub p99_no_stalls: u64,
+    /// Responses that Nagle's algorithm has held back for 40 ms. Counted with up to 16 clients.
+    pub stalls: u64,
     /// Refused and broken connections, and responses that are not a success.
     pub errors: u64,
     /// The number of new keys that were drawn. It exceeds the number of responses by at most one, and one per
@@ -104,20 +108,43 @@ fn result_of(command: &mut Command, may_be_refused: bool) -> Result<Run> {
 /// # Errors
 /// If a response is not 201.
 pub async fn complete_replayed_keys(base_url: &str, requests: &Requests) -> Result<()> {
-    let client = reqwest::Client::new();
     for number in 0..2 * REPLAYED_KEYS {
-        let key = format!("00000000-0000-4000-8000-{:012x}", number / 2);
-        let request = client
-            .post(format!("{base_url}/api/v1/orders"))
-            .header("Content-Type", "application/json")
-            .header("Idempotency-Key", key)
-            .body(requests.order.clone());
-        let response = request.send().await?;
-        let status = response.status();
-        let text = response.text().await?;
-        ensure!(status.as_u16() == 201, "{status}: {text}");
+        send_order(base_url, requests, number / 2).await?;
     }
     Ok(())
+}
+
+/// Sends one order.
+///
+/// # Errors
+/// If the response is not 201.
+pub async fn send_order(base_url: &str, requests: &Requests, key: u64) -> Result<()> {
+    let request = reqwest::Client::new()
+        .post(format!("{base_url}/api/v1/orders"))
+        .header("Content-Type", "application/json")
+        .header("Idempotency-Key", format!("00000000-0000-4000-8000-{key:012x}"))
+        .body(requests.order.clone());
+    let response = request.send().await?;
+    let status = response.status();
+    let text = response.text().await?;
+    ensure!(status.as_u16() == 201, "{status}: {text}");
+    Ok(())
+}
+
+/// How often components have called the runner.
+///
+/// # Errors
+/// If it does not count.
+pub async fn host_calls(base_url: &str) -> Result<u64> {
+    let response = reqwest::get(format!("{base_url}/.well-known/runner/calls")).await?;
+    let calls: serde_json::Value = serde_json::from_str(&response.text().await?)?;
+    let count = |name| {
+        calls
+            .pointer(&format!("/host/{name}"))
+            .and_then(serde_json::Value::as_u64)
+            .with_context(|| format!("no count of {name}"))
+    };
+    ["http", "redis", "postgres", "timers", "wasi", "intrinsics"].into_iter().map(count).sum()
 }
 
 #[cfg(test)]
@@ -131,7 +158,8 @@ mod tests {
     #[test]
     fn the_result_is_the_line_that_is_json_and_has_no_error() {
         let text = |errors: u32| {
-            let figures = r#""requests":12,"microseconds":2000000,"p50":7,"p99":9,"keys":13"#;
+            let figures =
+                r#""requests":12,"microseconds":2000000,"p50":7,"p99":9,"p99_no_stalls":8,"stalls":1,"keys":13"#;
             format!("Running 2s test\n  12 requests in 2.00s\n{{{figures},\"errors\":{errors}}}\n")
         };
         let run = printed(&text(0), false).expect("a result");

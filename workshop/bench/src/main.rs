@@ -122,9 +122,10 @@ async fn measure(environment: &Environment, arguments: &Arguments) -> Result<(Ve
         let (lines, order_bytes) = growth::measure(environment).await?;
         return Ok((lines, Vec::new(), Some(order_bytes)));
     }
+    let facts = environment.facts().await?;
     let hosts: Vec<String> = environment.options.hosts.iter().map(host_name).collect();
     let rounds = rounds::measure(environment).await?;
     let line = |row: &Measurement| row.line(Grows::Clients, row.connections as u64, &rounds);
     let lines = rounds.iter().filter_map(line).collect();
-    Ok((lines, goals::judge(&hosts, &rounds), None))
+    Ok((lines, goals::judge(&hosts, &rounds, &facts), None))
 }

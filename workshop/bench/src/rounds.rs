@@ -94,8 +94,10 @@ async fn sample(environment: &Environment, prepared: &PreparedRow, connections: 
     Ok(Sample {
         rate: run.rate(),
         refused: run.errors as f64 / run.requests as f64,
+        stalls: run.stalls as f64 / run.requests as f64,
         p50: run.p50 as f64,
         p99: run.p99 as f64,
+        p99_no_stalls: run.p99_no_stalls as f64,
         processor: per_response(before, after, run.requests),
     })
 }
@@ -130,14 +132,17 @@ fn expected_orders(row: Row, run: &Run, connections: usize) -> RangeInclusive<u6
     }
 }
 
-/// Of host, Redis, Postgres and load generator.
-type ProcessorTimes = Option<[Duration; 4]>;
+/// As in [`ProcessorTime`].
+type ProcessorTimes = Option<[Duration; 5]>;
 
 fn processor_times(environment: &Environment, prepared: &PreparedRow) -> ProcessorTimes {
+    let [user, system] = processes::processor_time_of_tree(prepared.app.process_id())?;
+    let all = |process| processes::processor_time_of_tree(process).map(|times| times.iter().sum());
     Some([
-        processes::processor_time_of_tree(prepared.app.process_id())?,
-        processes::processor_time_of_tree(environment.redis.process_id()?)?,
-        processes::processor_time_of_tree(environment.postgres.process_id()?)?,
+        user,
+        system,
+        all(environment.redis.process_id()?)?,
+        all(environment.postgres.process_id()?)?,
         processes::processor_time_of_ended_children()?,
     ])
 }
@@ -157,7 +162,7 @@ mod tests {
     #[test]
     fn every_acknowledged_order_is_stored_and_no_order_that_was_not_sent() {
         let orders = |row, keys, errors| {
-            let run = Run { requests: 100, microseconds: 1, p50: 1, p99: 1, errors, keys };
+            let run = Run { requests: 100, microseconds: 1, p50: 1, p99: 1, p99_no_stalls: 1, stalls: 0, errors, keys };
             expected_orders(row, &run, 4)
         };
         assert_eq!(orders(CREATE, 105, 0), 100..=105);
