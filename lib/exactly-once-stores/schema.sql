@@ -431,6 +431,7 @@ BEGIN
             number bigint;
             numbers bigint[];
             newest uuid;
+            is_here boolean := owns_slot(%9$L, of_customer);
         BEGIN
             history := %4$s;
             IF history IS NOT NULL THEN
@@ -462,6 +463,9 @@ BEGIN
                 ELSE
                     SELECT %2$I::text, fingerprint, document::text INTO id, fingerprint, document
                     FROM %1$I WHERE customer_id = of_customer AND idempotency_key = key;
+                    IF id IS NULL AND NOT is_here THEN
+                        PERFORM refuse_slot(%9$L, slot_of(of_customer));
+                    END IF;
                     PERFORM wait_for_standbys();
                 END IF;
                 %8$s
@@ -481,21 +485,26 @@ BEGIN
         #variable_conflict use_column
         BEGIN
             history := %4$s;
-            IF of_id IS NOT NULL THEN
-                SELECT %2$I::text, fingerprint, document::text INTO id, fingerprint, document
-                FROM %1$I WHERE customer_id = of_customer AND %2$I = of_id;
-            ELSE
-                SELECT %2$I::text, fingerprint, document::text INTO id, fingerprint, document
-                FROM %1$I WHERE customer_id = of_customer AND idempotency_key = of_key;
-                IF FOUND THEN
-                    PERFORM wait_for_standbys();
+            FOR try IN 1 .. 2 LOOP
+                IF of_id IS NOT NULL THEN
+                    SELECT %2$I::text, fingerprint, document::text INTO id, fingerprint, document
+                    FROM %1$I WHERE customer_id = of_customer AND %2$I = of_id;
+                ELSE
+                    SELECT %2$I::text, fingerprint, document::text INTO id, fingerprint, document
+                    FROM %1$I WHERE customer_id = of_customer AND idempotency_key = of_key;
+                    IF FOUND THEN
+                        PERFORM wait_for_standbys();
+                    END IF;
                 END IF;
-            END IF;
+                EXIT WHEN id IS NOT NULL OR try = 2;
+                -- Not after the last look: the row may have been moved here in between.
+                PERFORM expect_slot(%6$L, of_customer);
+            END LOOP;
             %5$s
             RETURN NEXT;
         END
         $find$
-    $sql$, name, one || '_id', format('find_%s_1', name), history, check_place);
+    $sql$, name, one || '_id', format('find_%s_1', name), history, check_place, name);
 
     -- One row per resource, and one without a resource where there is none. Up to 1 MB of documents, and the first one
     -- in any case; a resource after that is a row without an id. A cursor that is none of the customer's resources has
@@ -511,6 +520,7 @@ BEGIN
         BEGIN
             here := %4$s;
             history := here;
+            PERFORM expect_slot(%6$L, of_customer);
             RETURN QUERY
             WITH start AS MATERIALIZED (
                 SELECT CASE WHEN after_id IS NULL THEN 9223372036854775807
@@ -537,6 +547,187 @@ BEGIN
     $sql$, name, one || '_id', format('page_%s_1', name), history, check_place, name);
 END
 $create$;
+
+-- Cells: several databases share the customers, each has those of some slots, and a gateway routes. A table refuses the
+-- new rows of other slots if it is fenced; nothing is checked before. The slots are an argument of its trigger `cells`:
+--
+-- 1. Whoever changes them waits for the insertions in progress (SHARE ROW EXCLUSIVE conflicts with their lock). Each
+--    later insertion has its lock after the commit, and so reads the new definition of the trigger. Definitions are read
+--    in no snapshot, so this holds in every isolation level, where a row of a table would be read as it was.
+-- 2. The trigger runs at the end of the statement that inserts, in its transaction: it refuses all of the statement's
+--    rows or none. A statement that inserts nothing is not refused: it returns the row of its key, which never changes.
+-- 3. Slots are given up for one other database, which takes them when it has all rows. So no two have a slot.
+
+-- The slot of a customer, from 0 to 1023: the first 10 bits of SHA-256, which every gateway can compute.
+CREATE FUNCTION slot_of(customer text) RETURNS integer
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
+DECLARE
+    hash bytea := sha256(convert_to(customer, 'UTF8'));
+BEGIN
+    RETURN get_byte(hash, 0) * 4 + get_byte(hash, 1) / 64;
+END
+$$;
+
+-- The slots that were moved: how often, and to which database, or NULL for those that this one has taken. The count is
+-- a ticket: a program that was interrupted and goes on later takes nothing with an old one.
+CREATE TABLE moved_slots (
+    of_table    text    NOT NULL,
+    slot        integer NOT NULL,
+    moves       bigint  NOT NULL,
+    to_database text,
+    PRIMARY KEY (of_table, slot)
+);
+
+-- The slots of a table; NULL where it is not fenced.
+CREATE FUNCTION owned_slots(of_table regclass) RETURNS int4multirange
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN (SELECT split_part(encode(tgargs, 'escape'), '\000', 1)::int4multirange
+            FROM pg_trigger WHERE tgrelid = of_table AND tgname = 'cells');
+END
+$$;
+
+CREATE FUNCTION refuse_slot(of_table text, slot integer) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'slot % of % is not in this database', slot, of_table USING ERRCODE = 'MD421';
+END
+$$;
+
+CREATE FUNCTION refuse_other_slots() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF current_setting('cells.copies', true) = 'on' THEN
+        RETURN NULL;
+    END IF;
+    PERFORM refuse_slot(TG_TABLE_NAME, slot_of(customer_id)) FROM new_rows
+    WHERE NOT slot_of(customer_id) <@ TG_ARGV[0]::int4multirange;
+    RETURN NULL;
+END
+$$;
+
+-- Whether a table has the rows of a customer. Asked before a statement that returns all of them, or says that there is
+-- none: if the slot is given up after that, the answer was true when it was asked.
+CREATE FUNCTION owns_slot(of_table regclass, customer text) RETURNS boolean
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    owned int4multirange := owned_slots(of_table);
+BEGIN
+    RETURN owned IS NULL OR slot_of(customer) <@ owned;
+END
+$$;
+
+CREATE FUNCTION expect_slot(of_table regclass, customer text) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT owns_slot(of_table, customer) THEN
+        PERFORM refuse_slot(of_table::text, slot_of(customer));
+    END IF;
+END
+$$;
+
+-- Fences a table with these slots, such as '{[0,1024)}'. Of all databases, one may have a slot: after this call, slots
+-- are only moved.
+CREATE FUNCTION own_slots(of_table regclass, owned int4multirange) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF (owned <@ '{[0,1024)}'::int4multirange) IS NOT TRUE THEN
+        RAISE EXCEPTION 'slots are numbers from 0 to 1023, not %', owned;
+    END IF;
+    PERFORM lock_slots(of_table);
+    EXECUTE format('CREATE OR REPLACE TRIGGER cells AFTER INSERT ON %s REFERENCING NEW TABLE AS new_rows
+                    FOR EACH STATEMENT EXECUTE FUNCTION refuse_other_slots(%L)', of_table, owned);
+END
+$$;
+
+-- Waits for the insertions in progress. What is read after this call holds until the end of the transaction. Fails if it
+-- waits for long, because all later insertions wait behind it; then repeat the transaction.
+CREATE FUNCTION lock_slots(of_table regclass) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'slots are changed in a transaction that is READ COMMITTED';
+    END IF;
+    -- This lock waits for VACUUM, and no insertion waits behind it.
+    EXECUTE format('LOCK TABLE %s IN SHARE UPDATE EXCLUSIVE MODE', of_table);
+    PERFORM set_config('lock_timeout', '100ms', true);
+    EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', of_table);
+END
+$$;
+
+-- The greatest number of a table. Each insertion that is in progress, or begins later, has a greater one.
+CREATE FUNCTION settled_number(of_table regclass) RETURNS bigint
+LANGUAGE plpgsql AS $$
+DECLARE
+    settled bigint;
+BEGIN
+    PERFORM lock_slots(of_table);
+    EXECUTE format('SELECT coalesce(max(seq), 0) FROM %s', of_table) INTO settled;
+    RETURN settled;
+END
+$$;
+
+-- Gives slots up for another database, or finds that it has done so. Returns their tickets by slot.
+CREATE FUNCTION give_slots(of_table regclass, given int4multirange, receiver text) RETURNS json
+LANGUAGE plpgsql AS $$
+DECLARE
+    owned int4multirange;
+BEGIN
+    PERFORM lock_slots(of_table);
+    owned := owned_slots(of_table);
+    INSERT INTO moved_slots AS moved SELECT of_table::text, number, 1, receiver FROM generate_series(0, 1023) AS number
+    WHERE number <@ (owned * given)
+    ON CONFLICT ON CONSTRAINT moved_slots_pkey DO UPDATE SET moves = moved.moves + 1, to_database = receiver;
+    IF NOT given <@ (SELECT range_agg(int4range(slot, slot + 1)) FROM moved_slots AS moved
+                     WHERE moved.of_table = give_slots.of_table::text AND to_database = receiver) IS TRUE THEN
+        RAISE EXCEPTION 'some slots of % are neither here nor given up for %', given, receiver;
+    END IF;
+    PERFORM own_slots(of_table, owned - given);
+    RETURN (SELECT json_object_agg(slot, moves) FROM moved_slots AS moved
+            WHERE moved.of_table = give_slots.of_table::text AND slot <@ given);
+END
+$$;
+
+-- Takes slots that another database has given up for this one, when all rows are here, or finds that it has done so.
+CREATE FUNCTION take_slots(of_table regclass, tickets json) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    taken int4multirange := (SELECT range_agg(int4range(slot::integer, slot::integer + 1))
+                             FROM json_object_keys(tickets) AS slot);
+BEGIN
+    PERFORM lock_slots(of_table);
+    INSERT INTO moved_slots AS moved SELECT of_table::text, key::integer, value::bigint FROM json_each_text(tickets)
+    ON CONFLICT ON CONSTRAINT moved_slots_pkey DO UPDATE SET moves = excluded.moves, to_database = NULL
+    WHERE moved.moves < excluded.moves;
+    IF EXISTS (SELECT FROM json_each_text(tickets) JOIN moved_slots AS moved ON slot = key::integer
+               WHERE moved.of_table = take_slots.of_table::text
+                   AND (moves > value::bigint OR to_database IS NOT NULL)) THEN
+        RAISE EXCEPTION 'some slots of % were moved on since', taken;
+    END IF;
+    PERFORM own_slots(of_table, owned_slots(of_table) + taken);
+END
+$$;
+
+-- Inserts rows of another database, in text form, in the order of their numbers and with new ones. Returns how many of
+-- them are here now as they are there.
+CREATE FUNCTION copy_rows(of_table regclass, given_rows text[]) RETURNS bigint
+LANGUAGE plpgsql AS $$
+DECLARE
+    -- Not in JSON, where a document may have \u0000, which Postgres does not read.
+    given text := format('(SELECT (given::%s).* FROM unnest($1) AS given) AS given', of_table);
+    columns text := (SELECT string_agg(format('given.%I', attname), ', ' ORDER BY attnum) FROM pg_attribute
+                     WHERE attrelid = of_table AND attnum > 0 AND NOT attisdropped AND attname <> 'seq');
+    same bigint;
+BEGIN
+    PERFORM set_config('cells.copies', 'on', true);
+    EXECUTE format('INSERT INTO %s (%s) SELECT %s FROM %s ORDER BY given.seq ON CONFLICT DO NOTHING',
+                   of_table, replace(columns, 'given.', ''), columns, given) USING given_rows;
+    EXECUTE format('SELECT count(*) FROM %s JOIN %s AS kept USING (customer_id, idempotency_key)
+                    WHERE ROW(%s)::text = ROW(%s)::text',
+                   given, of_table, columns, replace(columns, 'given.', 'kept.')) INTO same USING given_rows;
+    RETURN same;
+END
+$$;
 
 -- Creates the table of a resource, its indexes, triggers, functions and publication: name is the plural
 -- ("refunds"), one the singular ("refund"). The table holds each document as one column, so its shape is not known

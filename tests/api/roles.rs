@@ -33,6 +33,8 @@ async fn the_serving_role_serves_and_changes_no_row() {
     for _ in 0..2 {
         admin.batch_execute(&roles()).await.unwrap();
     }
+    // A fence needs no right.
+    admin.batch_execute("SELECT own_slots('orders', '{[0,1024)}')").await.unwrap();
 
     let serving_url = url_of("orders_serving", &url);
     let token = "t".repeat(32);
@@ -71,6 +73,8 @@ async fn the_serving_role_serves_and_changes_no_row() {
             "CREATE TEMPORARY TABLE more (id int)",
             "CREATE FUNCTION more() RETURNS int LANGUAGE sql AS 'SELECT 1'",
             "SELECT setval(pg_get_serial_sequence('orders', 'seq'), 1)",
+            "SELECT own_slots('orders', '{}')",
+            "SELECT take_slots('orders', '{}')",
             "SELECT * FROM _sqlx_migrations",
             "SELECT pg_read_file('PG_VERSION')",
             "SET ROLE orders_migrating",

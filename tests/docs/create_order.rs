@@ -4,7 +4,7 @@ use reqwest::{Client, Response, StatusCode};
 use serde_json::Value;
 
 const ATTEMPTS: u32 = 6;
-const RETRIED: [u16; 6] = [408, 409, 429, 502, 503, 504];
+const RETRIED: [u16; 7] = [408, 409, 421, 429, 502, 503, 504];
 
 /// Why there is no order.
 #[derive(Debug)]

@@ -23,6 +23,8 @@ pub enum Outcome {
     NotFound,
     /// The request does not identify a customer, or is not admitted.
     Unidentified,
+    /// The customer's resources are in another database.
+    Misdirected,
     /// Any other client error.
     Invalid,
     /// A store did not respond.
@@ -40,6 +42,7 @@ impl Outcome {
             StatusCode::NOT_FOUND => Self::NotFound,
             StatusCode::CONFLICT => Self::Locked,
             StatusCode::PRECONDITION_FAILED => Self::Stale,
+            StatusCode::MISDIRECTED_REQUEST => Self::Misdirected,
             StatusCode::SERVICE_UNAVAILABLE => Self::Unavailable,
             _ if status.is_client_error() => Self::Invalid,
             _ if status.is_server_error() => Self::Failed,

@@ -84,6 +84,8 @@ pub enum Problem {
     DatabaseUnavailable,
     /// The database cannot hold a value of the request.
     ValueRejected,
+    /// Another database has the customer.
+    Misdirected,
     /// The database did not respond to an attempt to create a resource, which may exist or not.
     CreationUndecided,
     /// The same for a request without a key, which cannot be repeated to find out.
@@ -102,6 +104,7 @@ impl From<CreateError> for Problem {
             CreateError::Locked { remaining } => Self::CollectionLocked { remaining },
             CreateError::Unavailable => Self::CreationUndecided,
             CreateError::ValueRejected => Self::ValueRejected,
+            CreateError::Elsewhere => Self::Misdirected,
         }
     }
 }
@@ -111,6 +114,7 @@ impl From<DatabaseError> for Problem {
         match error {
             DatabaseError::Unavailable => Self::DatabaseUnavailable,
             DatabaseError::ValueRejected => Self::ValueRejected,
+            DatabaseError::Elsewhere => Self::Misdirected,
         }
     }
 }
@@ -154,7 +158,9 @@ impl Problem {
             Self::CursorOfAnotherHistory { feed } => format!("<{feed}>; rel=\"first\""),
             Self::UnsupportedContentCoding => "identity".into(),
             Self::CollectionLocked { remaining } => whole_seconds(*remaining),
-            Self::KeysUnavailable | Self::DatabaseUnavailable | Self::CreationUndecided => RETRY_AFTER_SECONDS.into(),
+            Self::KeysUnavailable | Self::DatabaseUnavailable | Self::CreationUndecided | Self::Misdirected => {
+                RETRY_AFTER_SECONDS.into()
+            }
             _ => return None,
         })
     }
@@ -337,6 +343,9 @@ problems! {
     Self::UnsupportedContentCoding, UNSUPPORTED_MEDIA_TYPE, "unsupported-content-encoding",
         "The body must not be compressed", "accept-encoding",
         "Send the body without Content-Encoding.";
+    Self::Misdirected, MISDIRECTED_REQUEST, "misdirected", "Another database has the customer's {name}", "retry-after",
+        "The gateway has sent the request to the wrong place, or the customer is being moved. Send the same request \
+         again, with the same Idempotency-Key.";
     Self::Invalid(_), UNPROCESSABLE_ENTITY, "invalid-{one}", "The {one} is not valid", "",
         "Nothing was stored. Correct the members in \"violations\" and send the {one} again; the same Idempotency-Key \
          may be used.";

@@ -65,6 +65,8 @@ pub(crate) enum Failure {
     Refused,
     /// It cannot hold a value of the statement.
     ValueRejected,
+    /// Another database has the customer.
+    Elsewhere,
     /// The server takes no writes any more: most likely another one has taken over. The connection was ended, and
     /// another one may lead to that server.
     TakesNoWrites,
@@ -171,6 +173,7 @@ impl<'r, P: Platform> Database<'r, P> {
                 }
                 Err(Failure::Transient | Failure::TakesNoWrites) if self.may_retry(tries, started).await => {}
                 Err(Failure::ValueRejected) => return Err(DatabaseError::ValueRejected),
+                Err(Failure::Elsewhere) => return Err(DatabaseError::Elsewhere),
                 Err(_) => return Err(DatabaseError::Unavailable),
             }
             sent = self.platform().now();

@@ -75,13 +75,14 @@ pub fn statements(collection: &Collection) -> Statements {
 /// Ends the connection that it is sent on, and fails.
 pub(crate) const END_CONNECTION: &str = "SELECT pg_terminate_backend(pg_backend_pid())::text";
 
-/// What a failure means, by the SQLSTATE. 25006 is read_only_sql_transaction. Transient are serialization_failure,
-/// deadlock_detected, lock_not_available, and query_canceled, which is the statement timeout where an operator has set
-/// one.
+/// What a failure means, by the SQLSTATE. 25006 is read_only_sql_transaction, and MD421 the schema's own. Transient are
+/// serialization_failure, deadlock_detected, lock_not_available, and query_canceled, which is the statement timeout
+/// where an operator has set one.
 pub(crate) fn failure(error: &StatementError) -> Failure {
     match error.sqlstate.as_deref() {
         Some("40001" | "40P01" | "55P03" | "57014") => Failure::Transient,
         Some("25006") => Failure::TakesNoWrites,
+        Some("MD421") => Failure::Elsewhere,
         Some(code) if rejects_values(code) => Failure::ValueRejected,
         Some(code) if !is_down(code) => Failure::Refused,
         _ => Failure::Outage,
@@ -132,6 +133,7 @@ mod tests {
             (&["42P01", "23505", "0A000", "0"], Failure::Refused),
             (&["22P05", "23514", "54000"], Failure::ValueRejected),
             (&["25006"], Failure::TakesNoWrites),
+            (&["MD421"], Failure::Elsewhere),
             (&["08006", "53300", "57P01", "57P03", "58030", "25001"], Failure::Outage),
         ] {
             for code in codes {

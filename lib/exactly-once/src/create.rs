@@ -98,8 +98,8 @@ const INSERTION_TRIES: u32 = 4;
 ///
 /// # Errors
 /// [`CreateError::KeyReused`] only when Postgres holds another document for the key; [`CreateError::Unavailable`] when
-/// Postgres could not be asked; [`CreateError::ValueRejected`] when it can never store the document. Redis causes no
-/// error.
+/// Postgres could not be asked; [`CreateError::ValueRejected`] when it can never store the document, and
+/// [`CreateError::Elsewhere`] when another one has the customer. Redis causes no error.
 pub async fn create(
     request: CreateRequest,
     policy: ReplayPolicy,
@@ -126,9 +126,9 @@ pub async fn create(
                 .map(Creation::Replayed)
                 .ok_or(CreateError::Unavailable);
         }
-        Err(DatabaseError::ValueRejected) => {
+        Err(refusal @ (DatabaseError::ValueRejected | DatabaseError::Elsewhere)) => {
             withdraw(&scope, &own, &reservation, reservations).await;
-            return Err(CreateError::ValueRejected);
+            return Err(refusal.into());
         }
     };
     complete_record(&settled, &reservation, reservations).await;

@@ -17,6 +17,8 @@ pub enum DatabaseError {
     /// It cannot hold a value of the request, such as a character that its encoding lacks, and has stored nothing. A
     /// retry gets the same error.
     ValueRejected,
+    /// The customer's resources are in another database. This statement has stored nothing.
+    Elsewhere,
 }
 
 impl fmt::Display for DatabaseError {
@@ -24,6 +26,7 @@ impl fmt::Display for DatabaseError {
         f.write_str(match self {
             Self::Unavailable => "the database did not answer",
             Self::ValueRejected => "the database cannot hold a value of the request",
+            Self::Elsewhere => "the customer belongs to another database",
         })
     }
 }
@@ -66,6 +69,8 @@ pub enum CreateError {
     Unavailable,
     /// See [`DatabaseError::ValueRejected`].
     ValueRejected,
+    /// See [`DatabaseError::Elsewhere`].
+    Elsewhere,
 }
 
 impl fmt::Display for CreateError {
@@ -76,6 +81,7 @@ impl fmt::Display for CreateError {
             Self::Locked { .. } => f.write_str("the list is locked"),
             Self::Unavailable => DatabaseError::Unavailable.fmt(f),
             Self::ValueRejected => DatabaseError::ValueRejected.fmt(f),
+            Self::Elsewhere => DatabaseError::Elsewhere.fmt(f),
         }
     }
 }
@@ -87,6 +93,7 @@ impl From<DatabaseError> for CreateError {
         match error {
             DatabaseError::Unavailable => Self::Unavailable,
             DatabaseError::ValueRejected => Self::ValueRejected,
+            DatabaseError::Elsewhere => Self::Elsewhere,
         }
     }
 }

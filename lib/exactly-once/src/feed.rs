@@ -126,7 +126,8 @@ impl std::error::Error for FeedError {}
 impl From<DatabaseError> for FeedError {
     fn from(error: DatabaseError) -> Self {
         match error {
-            DatabaseError::Unavailable => Self::Unavailable,
+            // The feed names no customer.
+            DatabaseError::Unavailable | DatabaseError::Elsewhere => Self::Unavailable,
             // A number is refused only where it says nothing.
             DatabaseError::ValueRejected => Self::Distributed,
         }

@@ -20,8 +20,8 @@ struct World {
     redis_down: Cell<bool>,
     postgres: RefCell<BTreeMap<KeyScope, StoredResource>>,
     postgres_down: Cell<bool>,
-    /// Whether Postgres cannot hold the documents.
-    rejects: Cell<bool>,
+    /// Why Postgres refuses every insertion.
+    refuses: Cell<Option<DatabaseError>>,
     /// Insertions still to fail with a conflict that leaves nothing behind.
     conflicts: Cell<u32>,
     drawn: Cell<u128>,
@@ -117,8 +117,8 @@ impl World {
         if self.postgres_down.get() {
             return Err(DatabaseError::Unavailable);
         }
-        if self.rejects.get() {
-            return Err(DatabaseError::ValueRejected);
+        if let Some(refusal) = self.refuses.get() {
+            return Err(refusal);
         }
         if self.conflicts.get() > 0 {
             self.conflicts.set(self.conflicts.get() - 1);
@@ -337,13 +337,15 @@ fn endless_conflicts_end_in_unavailable() {
 }
 
 #[test]
-fn what_postgres_can_never_store_leaves_no_record() {
-    let world = World::default();
-    world.rejects.set(true);
-    assert_eq!(world.ask("k", 1), Err(CreateError::ValueRejected));
-    assert!(world.record("k").is_none());
-    world.rejects.set(false);
-    assert!(matches!(world.ask("k", 2), Ok(Creation::Created(_))));
+fn what_postgres_refuses_leaves_no_record() {
+    for refusal in [DatabaseError::ValueRejected, DatabaseError::Elsewhere] {
+        let world = World::default();
+        world.refuses.set(Some(refusal));
+        assert_eq!(world.ask("k", 1), Err(refusal.into()));
+        assert!(world.record("k").is_none());
+        world.refuses.set(None);
+        assert!(matches!(world.ask("k", 2), Ok(Creation::Created(_))));
+    }
 }
 
 #[test]
