@@ -2,6 +2,7 @@
 //! the real ones through the commands and statements that the component sends. The answers must be the same. Calls for
 //! two collections, with the same customers, keys and ids, show that these never meet.
 
+mod cells;
 mod embedded;
 mod feed;
 mod native;

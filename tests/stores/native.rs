@@ -36,7 +36,8 @@ pub struct Stores {
     postgres: Rc<Client>,
     platform: Native,
     instance: Instance<Native>,
-    database_url: String,
+    /// Where the database is.
+    pub database_url: String,
     orders: Statements,
     refunds: Statements,
 }
@@ -78,6 +79,14 @@ impl Stores {
     pub async fn second_connection(&self) -> Self {
         let (redis, prefix) = (self.redis.clone(), self.prefix.clone());
         Self::over(redis, prefix, self.database_url.clone()).await
+    }
+
+    /// Calls the database as the component does.
+    pub async fn call<T>(&self, of: &Collection, call: impl AsyncFnOnce(&Database<'_, Native>) -> T) -> T {
+        let request = Request::new(&self.instance, self.platform.clone(), false);
+        let settings = settings(Place::Postgres { url: "connected" });
+        let database = Database::new(&self.instance, &request, settings, of);
+        LocalSet::new().run_until(call(&database)).await
     }
 
     async fn send(&self, command: Command) -> Answer {
@@ -127,12 +136,7 @@ impl Real for Stores {
             Call::Withdraw(scope, record) => self.send(records.withdraw(scope, record)).await,
             Call::Acquire(scope) => self.send(locking.acquire(scope)).await,
             Call::Release(scope) => self.send(locking.release(scope)).await,
-            call => {
-                let request = Request::new(&self.instance, self.platform.clone(), false);
-                let (settings, collection) = (settings(Place::Postgres { url: "connected" }), collection_of(call));
-                let database = Database::new(&self.instance, &request, settings, &collection);
-                LocalSet::new().run_until(execute_over(&database, call)).await
-            }
+            call => self.call(&collection_of(call), async |database| execute_over(database, call).await).await,
         }
     }
 

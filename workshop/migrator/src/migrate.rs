@@ -54,7 +54,7 @@ async fn run(mut migrator: Migrator, history: &str, database_url: &str) -> Resul
 }
 
 /// Makes this the only migrator of the database.
-async fn prepare(connection: &mut PgConnection) -> Result<()> {
+pub(crate) async fn prepare(connection: &mut PgConnection) -> Result<()> {
     // A role's default would end a long step.
     connection.execute("SET statement_timeout = 0").await?;
     // If this process dies, the server ends the step that is in progress, where its platform can tell.
@@ -88,7 +88,7 @@ pub async fn create_database(admin_url: &str, name: &str, template: Option<&str>
     Ok(())
 }
 
-async fn connect(url: &str) -> Result<PgConnection> {
+pub(crate) async fn connect(url: &str) -> Result<PgConnection> {
     // The URL may carry a password: it stays out of the message.
     PgConnection::connect(url).await.context("connecting to Postgres")
 }

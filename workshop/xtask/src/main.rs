@@ -39,6 +39,9 @@ enum Task {
     Bench(PassedOn),
     /// Bring a database of your own to the current schema, while components of two releases may run.
     Migrate(migrate::Arguments),
+    /// Move customers from one database to another.
+    #[command(disable_help_flag = true)]
+    Move(PassedOn),
     /// Check the manifests in deploy/ without a cluster.
     #[command(disable_help_flag = true)]
     Deploy(PassedOn),
@@ -68,6 +71,10 @@ async fn run() -> Result<()> {
         Task::Simulate(passed_on) => become_program("simulation", "simulation", &passed_on),
         Task::Chaos(passed_on) => become_program("chaos", "dev", &passed_on),
         Task::Bench(passed_on) => become_program("bench", "dev", &passed_on),
+        Task::Move(PassedOn { mut arguments }) => {
+            arguments.insert(0, "move".into());
+            become_program("migrator", "dev", &PassedOn { arguments })
+        }
         Task::Deploy(passed_on) => become_program("deploy-check", "dev", &passed_on),
     }
 }
