@@ -29,6 +29,8 @@ const FINISHING: Duration = Duration::from_secs(60);
 const HEALERS: usize = 16;
 /// The approximate number of orders that all clients together begin to send per second.
 const ORDERS_PER_SECOND: usize = 150;
+/// How often a client looks for the hosts of its customer, which are half of all at least.
+const MOST_HOSTS_TRIED: usize = 50;
 /// So many orders were begun so shortly before that another client sends them at the same time.
 const RECENT: usize = 10;
 
@@ -120,7 +122,8 @@ impl Shared {
         let other = if wanted.customer == ann { ben } else { ann };
         let state = format!("{base}/api/v1/idempotency-keys/{}", wanted.key);
         let status = self.http.get(state).header(CUSTOMER, other).send().await?.status();
-        ensure!(status == StatusCode::NOT_FOUND, "{other} got status {status} for the key of {wanted:?}");
+        let is_hidden = matches!(status, StatusCode::NOT_FOUND | StatusCode::MISDIRECTED_REQUEST);
+        ensure!(is_hidden, "{other} got status {status} for the key of {wanted:?}");
         Ok(())
     }
 }
@@ -145,6 +148,8 @@ enum Next {
     /// such order.
     Confirm,
     Retry,
+    /// The customer has moved, or is being moved.
+    Elsewhere,
     HungUp,
 }
 
@@ -231,6 +236,7 @@ impl Client {
                     self.postponed.push(wanted);
                     return Ok(());
                 }
+                Next::Elsewhere => self.change_host(),
                 Next::HungUp | Next::Retry => {}
             }
             sleep(millis(&mut self.rng, back_off / 2, back_off)).await;
@@ -316,6 +322,7 @@ impl Client {
                 if is_read { Next::Done } else { Next::Confirm }
             }
             Outcome::Answer { status: 422, .. } => Next::Done,
+            Outcome::Answer { status: 421, .. } => Next::Elsewhere,
             Outcome::NoAnswer { reason, .. } if reason == HUNG_UP => Next::HungUp,
             _ => Next::Retry,
         };
@@ -409,7 +416,12 @@ async fn share_out(
                 // Without If-Match, so that the state of the list does not matter.
                 wanted.conditional = false;
                 client.change_host();
-                client.send(&wanted, HangUp::Never, false).await?;
+                for _ in 0..MOST_HOSTS_TRIED {
+                    if client.send(&wanted, HangUp::Never, false).await? != Next::Elsewhere {
+                        break;
+                    }
+                    client.change_host();
+                }
                 let base = shared.bases.get(client.host).context("no such host")?;
                 shared.expect_hidden(base, &wanted).await?;
             }

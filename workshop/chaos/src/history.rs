@@ -113,6 +113,8 @@ pub struct Events {
     pub requests: Vec<Request>,
     pub faults: Vec<Fault>,
     pub promotions: Vec<Promotion>,
+    /// Whether customers are moved between two databases. Then 421 occurs, and a move changes the tag of a list.
+    pub has_cells: bool,
     /// When the last fault had ended.
     pub faults_ended_ms: Option<u64>,
 }

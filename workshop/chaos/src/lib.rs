@@ -2,6 +2,7 @@
 //! and retry. A judge then reads the history: one order per key, and every acknowledged order is stored as it
 //! was acknowledged.
 
+mod cells;
 mod client;
 mod deployment;
 mod failover;

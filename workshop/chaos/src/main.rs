@@ -33,6 +33,9 @@ struct Arguments {
     /// Break the shop instead: from order to payment and notification, once each.
     #[arg(long, conflicts_with_all = ["failover", "clients", "replay_during_outage"])]
     shop: bool,
+    /// Move customers between two databases instead, while each request goes to a random pod of both.
+    #[arg(long, conflicts_with_all = ["failover", "shop", "replay_during_outage"])]
+    cells: bool,
     /// Fail rather than install a missing Redis or Postgres with apt.
     #[arg(long)]
     no_install: bool,
@@ -48,7 +51,7 @@ async fn main() -> ExitCode {
 }
 
 async fn chaos(arguments: Arguments) -> Result<()> {
-    let Arguments { seconds, clients, failover, replay_during_outage, shop, .. } = arguments;
+    let Arguments { seconds, clients, failover, replay_during_outage, shop, cells, .. } = arguments;
     let programs = Programs::find_or_install(!arguments.no_install)?;
     if !arguments.built {
         workspace::ensure_wasm_target()?;
@@ -62,9 +65,10 @@ async fn chaos(arguments: Arguments) -> Result<()> {
     let seed = arguments.seed.unwrap_or_else(|| rand::random::<u32>().into());
     let (host, background) = (Host::chosen()?, Runtime::new()?);
     let options = Options {
-        faults: match (shop, failover) {
-            (true, _) => Faults::Shop,
-            (_, true) => Faults::Failovers,
+        faults: match (shop, failover, cells) {
+            (true, ..) => Faults::Shop,
+            (_, true, _) => Faults::Failovers,
+            (.., true) => Faults::Moves,
             _ => Faults::All,
         },
         replay_during_outage,

@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use crate::cells;
 use crate::client::{Client, Shared, send_all_again};
 use crate::deployment::Deployment;
 use crate::failover::Failover;
@@ -31,6 +32,8 @@ pub enum Faults {
     Failovers,
     /// Those of the shop, which is served instead of the orders.
     Shop,
+    /// Moves of customers between two databases.
+    Moves,
 }
 
 /// How to run.
@@ -75,6 +78,7 @@ pub async fn run(options: &Options) -> Result<Report> {
     let judged = async {
         match options.faults {
             Faults::Shop => shop::run(options, &folder).await,
+            Faults::Moves => cells::run(options, &folder).await,
             _ => run_in(options, &folder).await,
         }
     };

@@ -32,7 +32,7 @@ const EVENTS_TOKEN: &str = "events-token-of-a-laptop-or-a-test";
 const FINISHING: Duration = Duration::from_secs(60);
 
 /// Some faults, besides those of the pullers.
-const FAULTS: [Kind; 6] = {
+pub const FAULTS: [Kind; 6] = {
     use Kind::{HostKilled, HostPaused, PostgresRestarted, PostgresStopped, RedisKilled, RedisLost};
     [HostKilled, HostPaused, PostgresRestarted, PostgresStopped, RedisKilled, RedisLost]
 };

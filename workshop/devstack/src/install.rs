@@ -99,6 +99,11 @@ pub fn find_or_install_pgbouncer(may_install: bool) -> Result<PathBuf> {
     find_or_install_package("PgBouncer", "pgbouncer", may_install)
 }
 
+/// Finds HAProxy, a gateway; installs it under the same conditions.
+pub fn find_or_install_haproxy(may_install: bool) -> Result<PathBuf> {
+    find_or_install_package("HAProxy", "haproxy", may_install)
+}
+
 /// The same for a program whose package has its name on every system.
 fn find_or_install_package(name: &str, program: &str, may_install: bool) -> Result<PathBuf> {
     let commands = format!(

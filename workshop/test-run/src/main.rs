@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use devstack::install::find_or_install_pgbouncer;
+use devstack::install::{find_or_install_haproxy, find_or_install_pgbouncer};
 use devstack::process::Process;
 use devstack::workspace::{self, Workspace};
 use devstack::{Browser, Postgres, Programs, Redis};
@@ -108,6 +108,7 @@ async fn test(arguments: Arguments) -> Result<()> {
         chaos(&["--shop", "--seconds", "20"])?;
         chaos(&["--seconds", "40"])?;
         chaos(&["--seconds", "20", "--replay-during-outage"])?;
+        chaos(&["--seconds", "20", "--cells"])?;
     }
     for tests in beside {
         eprintln!("\nRun beside the others:");
@@ -140,6 +141,8 @@ fn install_tools(may_install: bool) {
     report("Debezium will not read the change stream", debezium);
     let pgbouncer = find_or_install_pgbouncer(may_install).map(drop);
     report("No pooler will be put before Postgres", pgbouncer);
+    let haproxy = find_or_install_haproxy(may_install).map(drop);
+    report("No gateway will be put before two cells", haproxy);
 }
 
 /// The command that runs tests of a workspace on these stores.

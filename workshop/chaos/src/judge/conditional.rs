@@ -74,7 +74,10 @@ pub fn judge(keys: &Keys, events: &Events, verdict: &mut Verdict) {
 /// What happened to a customer's list until a failover may lose orders: after that, they are created again without a
 /// condition, besides those that have one.
 fn operations(customer: &str, keys: &Keys, events: &Events, verdict: &mut Verdict) -> Vec<Operation<List>> {
-    let end_ms = events.losses().map(|loss| loss.from_ms).next().unwrap_or(u64::MAX);
+    let end_ms = match events.has_cells {
+        true => 0,
+        false => events.losses().map(|loss| loss.from_ms).next().unwrap_or(u64::MAX),
+    };
     let mut all = Vec::new();
     for (_, key) in keys.iter().filter(|((name, _), _)| *name == customer) {
         for request in &key.requests {
