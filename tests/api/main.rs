@@ -5,6 +5,7 @@
 mod applies;
 
 mod bad_input;
+mod cells;
 mod changed_rules;
 mod concurrency;
 mod conditional;
