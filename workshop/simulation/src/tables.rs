@@ -205,9 +205,9 @@ impl Tables {
         std::iter::once(first).chain(later)
     }
 
-    /// `exactly_once_stores::sql::Statements::insert`: constraints apply to all rows, everything else sees the
-    /// snapshot.
-    pub fn insert(&mut self, new: &NewResource, Snapshot(visible): Snapshot) -> Insertion {
+    /// `exactly_once_stores::sql::Statements::insert`: the scope's row is read after the insertion, which has waited for
+    /// it to be committed.
+    pub fn insert(&mut self, new: &NewResource) -> Insertion {
         if self.history().is_none() {
             return Insertion::Conflict;
         }
@@ -215,14 +215,11 @@ impl Tables {
             return Insertion::Inserted;
         }
         self.wait_for_standbys();
-        self.rows
-            .iter()
-            .take(visible)
-            .find(|row| row.scope == new.scope)
-            .map_or(Insertion::Conflict, |row| Insertion::Existing(row.resource.clone()))
+        self.row_of(&new.scope).map_or(Insertion::Conflict, |row| Insertion::Existing(row.resource.clone()))
     }
 
-    /// `exactly_once_stores::sql::Statements::insert_based_on`, in the same way, with its commit.
+    /// `exactly_once_stores::sql::Statements::insert_based_on`, in the same way, with its commit. The list's state is
+    /// that of the snapshot.
     pub fn insert_based_on(
         &mut self,
         new: &NewResource,
@@ -259,8 +256,7 @@ impl Tables {
             return Ok(self.opened);
         }
         self.wait_for_standbys();
-        let mut visible = self.rows.iter().take(visible);
-        Err(match visible.find(|row| row.scope == new.scope) {
+        Err(match self.row_of(&new.scope) {
             Some(row) => ConditionalInsertion::Existing(row.resource.clone()),
             None if is_met => ConditionalInsertion::Conflict,
             None => ConditionalInsertion::Stale(before),
