@@ -46,7 +46,7 @@ fn a_finding_names_the_file_to_change_and_the_checkout_has_none() {
     let tools = Tools::find_or_install(true).unwrap();
     let (what, findings) = crate::check(root(), &tools).unwrap();
     assert_eq!(findings, [""; 0]);
-    assert!(what.ends_with("of 11 kustomizations"), "{what}");
+    assert!(what.ends_with("of 12 kustomizations"), "{what}");
 
     let copy = root().join(format!("target/deploy-check/copy-{}", std::process::id()));
     let script = "mkdir -p $1/docs && cp -r deploy spin.toml $1 && cp docs/operations.md $1/docs
