@@ -205,8 +205,8 @@ impl Tables {
         std::iter::once(first).chain(later)
     }
 
-    /// `exactly_once_stores::sql::Statements::insert`: the scope's row is read after the insertion, which has waited for
-    /// it to be committed.
+    /// `exactly_once_stores::sql::Statements::insert`: the scope's row is read after the insertion, which has waited
+    /// for it to be committed.
     pub fn insert(&mut self, new: &NewResource) -> Insertion {
         if self.history().is_none() {
             return Insertion::Conflict;
