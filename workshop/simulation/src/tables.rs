@@ -205,9 +205,10 @@ impl Tables {
         std::iter::once(first).chain(later)
     }
 
-    /// `exactly_once_stores::sql::Statements::insert`: the scope's row is read after the insertion, which has waited
-    /// for it to be committed.
-    pub fn insert(&mut self, new: &NewResource) -> Insertion {
+    /// `exactly_once_stores::sql::Statements::insert`: constraints apply to all rows, everything else sees the
+    /// snapshot. Postgres returns a row that was committed after it, too, unless it was deleted meanwhile: the requests
+    /// are simulated with what they find then, a conflict.
+    pub fn insert(&mut self, new: &NewResource, Snapshot(visible): Snapshot) -> Insertion {
         if self.history().is_none() {
             return Insertion::Conflict;
         }
@@ -215,11 +216,14 @@ impl Tables {
             return Insertion::Inserted;
         }
         self.wait_for_standbys();
-        self.row_of(&new.scope).map_or(Insertion::Conflict, |row| Insertion::Existing(row.resource.clone()))
+        self.rows
+            .iter()
+            .take(visible)
+            .find(|row| row.scope == new.scope)
+            .map_or(Insertion::Conflict, |row| Insertion::Existing(row.resource.clone()))
     }
 
-    /// `exactly_once_stores::sql::Statements::insert_based_on`, in the same way, with its commit. The list's state is
-    /// that of the snapshot.
+    /// `exactly_once_stores::sql::Statements::insert_based_on`, in the same way, with its commit.
     pub fn insert_based_on(
         &mut self,
         new: &NewResource,
@@ -256,7 +260,8 @@ impl Tables {
             return Ok(self.opened);
         }
         self.wait_for_standbys();
-        Err(match self.row_of(&new.scope) {
+        let mut visible = self.rows.iter().take(visible);
+        Err(match visible.find(|row| row.scope == new.scope) {
             Some(row) => ConditionalInsertion::Existing(row.resource.clone()),
             None if is_met => ConditionalInsertion::Conflict,
             None => ConditionalInsertion::Stale(before),

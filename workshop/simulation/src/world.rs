@@ -235,7 +235,7 @@ impl World {
                 self.tables.push(new, Some(*state));
                 Answer::Conditional(ConditionalInsertion::Inserted(with(state, new.id)))
             }
-            Call::Insert(new) => Answer::Postgres(self.tables.insert(new)),
+            Call::Insert(new) => Answer::Postgres(self.tables.insert(new, snapshot)),
             Call::InsertAll(batch) => {
                 let attempts = batch.iter().map(|new| self.tables.attempt(new, None));
                 Answer::Attempts(attempts.collect())
