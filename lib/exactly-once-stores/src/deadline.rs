@@ -55,8 +55,8 @@ impl<P: Platform> Watch<P> {
         let left = left.min(AHEAD);
         if self.looks.get().is_none_or(|looks| looks > now + left) {
             self.looks.set(Some(now + left));
-            let (task, clock) = (Task { watch: self.clone(), looks: now + left }, clock.clone());
-            clock.clone().spawn(async move { task.run(clock, left).await });
+            let task = Task { watch: self.clone(), looks: now + left };
+            clock.spawn(task.run(clock.clone(), left));
             // A host may poll what was spawned only when it polls this request again.
             cx.waker().wake_by_ref();
         }

@@ -128,7 +128,7 @@ impl From<DatabaseError> for FeedError {
         match error {
             // The feed names no customer.
             DatabaseError::Unavailable | DatabaseError::Elsewhere => Self::Unavailable,
-            // A number is refused only where it says nothing.
+            // The feed sends only numbers that the database can hold: it rejects the feed of a distributed table.
             DatabaseError::ValueRejected => Self::Distributed,
         }
     }

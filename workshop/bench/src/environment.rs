@@ -162,7 +162,7 @@ impl Environment {
         let runner = runner.context("no runner to count calls with")?;
         let storage = self.storage("host calls").await?;
         let row = self.serve_with(CREATE, runner, storage, Requests::default(), &["--count-calls"]).await?;
-        let url = row.app.base_url();
+        let (url, client) = (row.app.base_url(), reqwest::Client::new());
         let counted = async || {
             // An instance returns its connection to Postgres after the response.
             tokio::time::sleep(Duration::from_secs(1) / 2).await;
@@ -172,14 +172,15 @@ impl Environment {
         let (mut calls, mut keys) = ([0, 0], 0..);
         for key in keys.by_ref().take(3) {
             let before = counted().await?;
-            send_order(&url, &row.requests, key).await?;
+            send_order(&client, &url, &row.requests, key).await?;
             let created = counted().await?;
-            send_order(&url, &row.requests, key).await?;
+            send_order(&client, &url, &row.requests, key).await?;
             let first = counted().await?;
-            send_order(&url, &row.requests, key).await?;
+            send_order(&client, &url, &row.requests, key).await?;
             calls = [created - before, counted().await? - first];
         }
-        let size = std::fs::metadata(workspace::root().join("target/wasm32-wasip2/release/orders.wasm"))?.len();
+        let component = workspace::target().join(workspace::WASM_TARGET).join("release/orders.wasm");
+        let size = std::fs::metadata(component)?.len();
         Ok(Facts { calls, size })
     }
 

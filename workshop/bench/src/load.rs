@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use devstack::workspace;
+use reqwest::Client;
 use serde::Deserialize;
 
 use crate::contestants::Workload;
@@ -108,8 +109,9 @@ fn result_of(command: &mut Command, may_be_refused: bool) -> Result<Run> {
 /// # Errors
 /// If a response is not 201.
 pub async fn complete_replayed_keys(base_url: &str, requests: &Requests) -> Result<()> {
+    let client = Client::new();
     for number in 0..2 * REPLAYED_KEYS {
-        send_order(base_url, requests, number / 2).await?;
+        send_order(&client, base_url, requests, number / 2).await?;
     }
     Ok(())
 }
@@ -118,8 +120,8 @@ pub async fn complete_replayed_keys(base_url: &str, requests: &Requests) -> Resu
 ///
 /// # Errors
 /// If the response is not 201.
-pub async fn send_order(base_url: &str, requests: &Requests, key: u64) -> Result<()> {
-    let request = reqwest::Client::new()
+pub async fn send_order(client: &Client, base_url: &str, requests: &Requests, key: u64) -> Result<()> {
+    let request = client
         .post(format!("{base_url}/api/v1/orders"))
         .header("Content-Type", "application/json")
         .header("Idempotency-Key", format!("00000000-0000-4000-8000-{key:012x}"))

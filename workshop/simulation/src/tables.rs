@@ -206,8 +206,8 @@ impl Tables {
     }
 
     /// `exactly_once_stores::sql::Statements::insert`: constraints apply to all rows, everything else sees the
-    /// snapshot. Postgres returns a row that was committed after it, too, unless it was deleted meanwhile: the requests
-    /// are simulated with what they find then, a conflict.
+    /// snapshot. Postgres also returns a row that was committed after it, unless the row was deleted meanwhile. This
+    /// returns what a request gets in that case: a conflict.
     pub fn insert(&mut self, new: &NewResource, Snapshot(visible): Snapshot) -> Insertion {
         if self.history().is_none() {
             return Insertion::Conflict;
