@@ -21,7 +21,8 @@ pub struct Redis {
     folder: PathBuf,
     port: u16,
     tls_port: Option<u16>,
-    in_cluster: bool,
+    /// Where the other nodes of its cluster reach it, if it is in one.
+    cluster_port: Option<u16>,
     process: Option<Process>,
 }
 
@@ -47,7 +48,7 @@ impl Redis {
             folder: std::path::absolute(folder)?,
             port: free_port()?,
             tls_port: identity.map(|_| free_port()).transpose()?,
-            in_cluster: false,
+            cluster_port: None,
             process: None,
         };
         redis.restart()?;
@@ -56,13 +57,15 @@ impl Redis {
 
     /// Starts a cluster of three masters, with their data in `folder`.
     pub fn start_cluster(programs: &Programs, folder: &Path) -> Result<Vec<Self>> {
-        let mut nodes = Vec::new();
+        let (mut nodes, mut first) = (Vec::new(), None);
         for (name, slots) in [("one", "0 5460"), ("two", "5461 10922"), ("three", "10923 16383")] {
             let mut node = Self::start(programs, &folder.join(name))?;
-            node.in_cluster = true;
+            // By default this is its port with 10,000 more, which may be the end of a connection.
+            let cluster_port = free_port()?;
+            node.cluster_port = Some(cluster_port);
             node.restart_empty()?;
-            let first = nodes.first().map_or(node.port, |first: &Self| first.port);
-            for command in [format!("ADDSLOTSRANGE {slots}"), format!("MEET 127.0.0.1 {first}")] {
+            let (port, bus) = *first.get_or_insert((node.port, cluster_port));
+            for command in [format!("ADDSLOTSRANGE {slots}"), format!("MEET 127.0.0.1 {port} {bus}")] {
                 let replied = reply(node.port, &format!("CLUSTER {command}\r\n"))?;
                 ensure!(replied.starts_with("+OK"), "{command}: {replied}");
             }
@@ -112,8 +115,8 @@ impl Redis {
             .args(["--save", "", "--daemonize", "no"])
             // A new replica gets its data at once; by default Redis waits 5 s for others that want them, too.
             .args(["--repl-diskless-sync-delay", "0"]);
-        if self.in_cluster {
-            command.args(["--cluster-enabled", "yes"]);
+        if let Some(port) = self.cluster_port {
+            command.args(["--cluster-enabled", "yes", "--cluster-port", &port.to_string()]);
         }
         if let Some(port) = self.tls_port {
             command
